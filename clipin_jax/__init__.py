@@ -1,0 +1,29 @@
+"""Image-text pretraining in JAX, with the CLIPin plug-in for any two-tower host.
+
+The names that a notebook needs are imported on first use, so that `import clipin_jax`
+is instant.
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "ClipinError": "clipin_jax.errors",
+    "build": "clipin_jax.learner",
+    "evaluate": "clipin_jax.train",
+    "load_config": "clipin_jax.config",
+    "make_encode_fns": "clipin_jax.step",
+    "make_tokenizer": "clipin_jax.data.text",
+    "make_train_step": "clipin_jax.step",
+    "train": "clipin_jax.train",
+    "write_report": "clipin_jax.report",
+}
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'clipin_jax' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)

@@ -1,0 +1,193 @@
+"""The one module: towers and objectives. It knows none of them by name."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from clipin_jax.errors import ClipinError
+from clipin_jax.models import IMAGE_TOWERS, TEXT_TOWERS
+from clipin_jax.models.two_towers import TwoTowers
+from clipin_jax.objectives import OBJECTIVES
+from clipin_jax.types import Array, Batch, Features, Hyper, Metrics, View
+
+TARGET_VIEWS = {"second": "view2", "same": "view1"}
+
+
+class Learner(nn.Module):
+    """Towers plus a dict of objectives; one parameter tree, named by role.
+
+    Attributes:
+      towers: what encodes images and texts.
+      objectives: name to objective.
+      directions: pairs of (view of the online branch, view of the target branch); the
+        loss is the mean over them. One pair as released, two when symmetric.
+    """
+
+    towers: TwoTowers
+    objectives: Mapping[str, nn.Module]
+    directions: tuple[tuple[str, str], ...] = (("view1", "view2"),)
+
+    def __call__(
+        self, batch: Batch, targets: Mapping[str, Any], hyper: Hyper, train: bool = True
+    ) -> tuple[Array, Metrics]:
+        """The loss of a batch and its parts.
+
+        Args:
+          batch: `view1`, and `view2` where the data has two views.
+          targets: what `targets` returned under the target's parameters.
+          hyper: this step's numbers, see `types.Hyper`.
+          train: whether batch norms use and move batch statistics.
+
+        Returns:
+          The scalar loss, and a flat dict of metrics.
+        """
+        sums: dict[str, Array] = {}
+        for online, target in self.directions:
+            metrics = self._direction(
+                _view(batch, online), targets[target], hyper, train
+            )
+            for name, value in metrics.items():
+                sums[name] = sums.get(name, 0.0) + value / len(self.directions)
+        return sums["loss"], sums
+
+    def _direction(
+        self, view: View, targets: Mapping[str, Any], hyper: Hyper, train: bool
+    ) -> dict[str, Array]:
+        features = self.towers.embed(self.towers.encode(view))
+        total, metrics = jnp.zeros(()), {}
+        for name, objective in self.objectives.items():
+            numbers = hyper["objectives"][name]
+            loss, parts = objective(
+                self.towers, view, features, targets.get(name), numbers, train
+            )
+            weight = objective.scalar("weight", numbers)
+            total = total + weight * loss
+            metrics |= {f"{name}/loss": loss, f"{name}/weight": weight}
+            metrics |= {f"{name}/{part}": value for part, value in parts.items()}
+        return {"loss": total, **metrics}
+
+    def targets(self, batch: Batch, train: bool = True) -> dict[str, Any]:
+        """What the objectives ask of the target network; run with its parameters.
+
+        Touches no module, and so averages no parameter, when none asks.
+
+        Returns:
+          Per view name, per asking objective, whatever it wants.
+        """
+        asking = self._objectives_with("targets")
+        targets: dict[str, Any] = {name: {} for _, name in self.directions}
+        if not asking:
+            return targets
+        for name in targets:
+            view = _view(batch, name)
+            features = self.towers.encode(view)
+            targets[name] = {
+                objective_name: objective.targets(self.towers, view, features, train)
+                for objective_name, objective in asking.items()
+            }
+        return targets
+
+    def _objectives_with(self, method: str) -> dict[str, Any]:
+        # Asked of the class: asking the module would set it up and touch its parameters.
+        objectives = self.objectives.items()
+        return {name: o for name, o in objectives if hasattr(type(o), method)}
+
+    def initialize(self, batch: Batch, hyper: Hyper) -> None:
+        """Touches every parameter, for `init`."""
+        self(batch, self.targets(batch), hyper)
+
+    def health(self, batch: Batch, targets: Mapping[str, Any]) -> Metrics:
+        """The health numbers of every objective that has some."""
+        online, target = self.directions[0]
+        features = self.towers.encode(_view(batch, online))
+        return {
+            f"{name}/{key}": value
+            for name, objective in self._objectives_with("health").items()
+            for key, value in objective.health(features, targets[target][name]).items()
+        }
+
+    def encode(self, view: View) -> Features:
+        """Online features of the modalities in the view, for evaluation."""
+        return self.towers.embed(self.towers.encode(view))
+
+    def predictions(self, view: View) -> dict[str, Any]:
+        """What objectives with online predictions predict, in evaluation mode."""
+        features = self.towers.encode(view)
+        return {
+            name: objective.predictions(features)
+            for name, objective in self._objectives_with("predictions").items()
+        }
+
+
+def _view(batch: Batch, name: str) -> View:
+    return batch.get(name, batch["view1"])
+
+
+def build(config: ConfigDict) -> Learner:
+    """Builds the learner that a config describes.
+
+    Raises:
+      ClipinError: a name that is in no table, or an argument that its class lacks.
+    """
+    dtypes = dict(
+        dtype=jnp.dtype(config.model.dtype),
+        param_dtype=jnp.dtype(config.model.param_dtype),
+    )
+    stack = dict(scan_layers=config.model.scan_layers, remat=config.model.remat)
+    image = _make(IMAGE_TOWERS, "model.image", config.model.image, **stack, **dtypes)
+    text = _make(TEXT_TOWERS, "model.text", config.model.text, **stack, **dtypes)
+    towers = TwoTowers(
+        image,
+        text,
+        embed_dim=config.model.embed_dim,
+        pre_projector=config.model.pre_projector,
+        image_mean=tuple(config.model.image_mean),
+        image_std=tuple(config.model.image_std),
+        **dtypes,
+    )
+    objectives = {
+        name: _make_objective(name, spec, dtypes)
+        for name, spec in config.objectives.items()
+    }
+    if config.target.view not in TARGET_VIEWS:
+        raise ClipinError(
+            f"target.view is {config.target.view!r}: use one of {tuple(TARGET_VIEWS)}"
+        )
+    directions = [("view1", TARGET_VIEWS[config.target.view])]
+    if config.target.symmetric:
+        directions.append(tuple(reversed(directions[0])))
+    return Learner(towers, objectives, tuple(directions))
+
+
+def _make_objective(
+    name: str, spec: ConfigDict, dtypes: dict[str, Any]
+) -> nn.Module:
+    scalars = OBJECTIVES[name].scalars if name in OBJECTIVES else ()
+    missing = [scalar for scalar in scalars if scalar not in spec]
+    if missing:
+        raise ClipinError(f"objectives.{name} needs a value for {', '.join(missing)}")
+    arguments = {k: v for k, v in spec.items() if k not in scalars}
+    learned = tuple(scalar for scalar in scalars if spec[scalar] == "learned")
+    arguments["name"] = name
+    return _make(
+        OBJECTIVES, f"objectives.{name}", arguments, learned=learned, **dtypes
+    )
+
+
+def _make(
+    table: Mapping[str, type], where: str, spec: Mapping[str, Any], **shared: Any
+) -> nn.Module:
+    """Builds the module that `spec.name` names in a table, with the other keys."""
+    arguments = dict(spec)
+    name = arguments.pop("name")
+    if name not in table:
+        raise ClipinError(f"{where}: {name!r} is unknown; known are {sorted(table)}")
+    known = set(table[name].__dataclass_fields__)
+    unknown = sorted(set(arguments) - known)
+    if unknown:
+        raise ClipinError(f"{where} ({name}) has no argument {', '.join(unknown)}")
+    arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()}
+    return table[name](**arguments, **shared)

@@ -1,0 +1,152 @@
+"""Vision transformer in OpenAI CLIP's form (openai/CLIP, `clip/model.py`)."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from clipin_jax.errors import ClipinError
+from clipin_jax.models.layers import (
+    PYTORCH_INIT,
+    AttentionPool,
+    Linear,
+    Transformer,
+    layer_norm,
+    shard_batch,
+)
+from clipin_jax.types import Array
+
+POOLS = ("cls", "mean", "map")
+
+
+class ViT(nn.Module):
+    """Patches, positions, pre-norm blocks, final norm, pooling.
+
+    Attributes:
+      patch_size: height and width of a patch in pixels.
+      image_size: height and width for which the position table is learned; images of
+        another size get a resized table.
+      pool: `cls` (a class token), `mean` (of all tokens) or `map` (attention pooling);
+        only `cls` has a class token.
+      activation: a key of `layers.ACTIVATIONS`.
+    """
+
+    patch_size: tuple[int, int]
+    image_size: tuple[int, int]
+    width: int
+    depth: int
+    num_heads: int
+    mlp_ratio: float = 4
+    pool: str = "cls"
+    activation: str = "quick_gelu"
+    norm_eps: float = 1e-5
+    scan_layers: bool = False
+    remat: bool = False
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, image: Array) -> dict[str, Array]:
+        """Encodes images.
+
+        Args:
+          image: [B, H, W, C] float, normalised; H and W multiples of the patch.
+
+        Returns:
+          `tokens`: [B, N, D] after the final norm (class token first), `pooled`: [B, D].
+
+        Raises:
+          ClipinError: the image is no multiple of the patch, or an unknown pool.
+        """
+        if self.pool not in POOLS:
+            raise ClipinError(f"model.image.pool is {self.pool!r}: use one of {POOLS}")
+        dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        x = patchify(image, self.patch_size)  # [B, N, patch]
+        grid = patch_grid(image.shape[1:3], self.patch_size)
+        x = Linear(self.width, use_bias=False, **dtypes, name="patch_embed")(x)
+        position = nn.initializers.normal(self.width**-0.5)
+        if self.pool == "cls":
+            shape = (self.width,)
+            token = self.param("class_embedding", position, shape, self.param_dtype)
+            token = jnp.broadcast_to(token.astype(x.dtype), (x.shape[0], 1, self.width))
+            x = jnp.concatenate([token, x], axis=1)
+        table = self._position_table(position, grid)
+        x = shard_batch(x + table.astype(x.dtype))
+        x = layer_norm(self.norm_eps, name="ln_pre", **dtypes)(x)
+        x = Transformer(
+            self.depth, self.num_heads, self.mlp_ratio, self.activation, False,
+            self.norm_eps, PYTORCH_INIT, self.scan_layers, self.remat, **dtypes,
+            name="transformer",
+        )(x)  # fmt: skip
+        x = layer_norm(self.norm_eps, name="ln_post", **dtypes)(x)
+        return {"tokens": x, "pooled": self._pool(x, dtypes)}
+
+    def _position_table(self, init: Any, grid: tuple[int, int]) -> Array:
+        native = patch_grid(self.image_size, self.patch_size)
+        extra = int(self.pool == "cls")
+        shape = (extra + native[0] * native[1], self.width)
+        table = self.param("position_embedding", init, shape, self.param_dtype)
+        return resize_position_embedding(table, native, grid)
+
+    def _pool(self, x: Array, dtypes: dict[str, Any]) -> Array:
+        if self.pool == "map":
+            return AttentionPool(
+                self.num_heads, self.mlp_ratio, self.activation, self.norm_eps,
+                **dtypes, name="pool",
+            )(x)  # fmt: skip
+        return x.mean(axis=1) if self.pool == "mean" else x[:, 0]
+
+
+def patch_grid(size: tuple[int, ...], patch: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of patches.
+
+    Raises:
+      ClipinError: the size is no multiple of the patch.
+    """
+    if size[0] % patch[0] or size[1] % patch[1]:
+        raise ClipinError(
+            f"an image of {size[0]}x{size[1]} pixels cannot be cut into patches of "
+            f"{patch[0]}x{patch[1]}: choose model.image.image_size as a multiple of "
+            "model.image.patch_size"
+        )
+    return size[0] // patch[0], size[1] // patch[1]
+
+
+def patchify(image: Array, patch: tuple[int, int]) -> Array:
+    """Cuts images into flat patches, so that the patch convolution is one product.
+
+    Args:
+      image: [B, H, W, C].
+      patch: height and width of a patch.
+
+    Returns:
+      [B, N, patch height * patch width * C], rows of the grid first.
+    """
+    rows, columns = patch_grid(image.shape[1:3], patch)
+    x = image.reshape(image.shape[0], rows, patch[0], columns, patch[1], -1)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(image.shape[0], rows * columns, -1)
+
+
+def resize_position_embedding(
+    table: Array, old: tuple[int, int], new: tuple[int, int]
+) -> Array:
+    """Resizes a table of positions to another grid: bicubic with anti-aliasing.
+
+    Source: mlfoundations/open_clip, `resize_pos_embed`; rows beyond the grid (the class
+    token) are kept.
+
+    Args:
+      table: [extra + old rows * old columns, D].
+      old: rows and columns of the table's grid.
+      new: rows and columns wanted.
+
+    Returns:
+      [extra + new rows * new columns, D].
+    """
+    if old == new:
+        return table
+    extra = table.shape[0] - old[0] * old[1]
+    grid = table[extra:].reshape(*old, -1)
+    grid = jax.image.resize(grid, (*new, grid.shape[-1]), "cubic", antialias=True)
+    return jnp.concatenate([table[:extra], grid.reshape(new[0] * new[1], -1)])

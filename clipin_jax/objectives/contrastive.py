@@ -1,0 +1,49 @@
+"""InfoNCE between images and texts (CLIP, arXiv 2103.00020)."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from clipin_jax.losses import diagonal_accuracy, softmax_contrastive
+from clipin_jax.objectives.base import Objective
+from clipin_jax.types import Array, Features, Hyper, Metrics, View
+
+
+class Contrastive(Objective):
+    """Symmetric cross-entropy over all pairs of the global batch.
+
+    Attributes:
+      init_temperature: `logit_scale` starts at the log of its inverse. The bounds
+        [0, ln 100] of `logit_scale` belong to the optimizer: `optim.bounds`.
+    """
+
+    init_temperature: float = 0.07
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        super().setup()
+        start = nn.initializers.constant(-jnp.log(self.init_temperature))
+        self.logit_scale = self.param("logit_scale", start, (), self.param_dtype)
+
+    def __call__(
+        self,
+        towers: nn.Module,
+        view: View,
+        features: Features,
+        targets: None,
+        hyper: Hyper,
+        train: bool,
+    ) -> tuple[Array, Metrics]:
+        """Returns the loss and the accuracy of both directions."""
+        image = features["image"]["embedding"]
+        text = features["text"]["embedding"]
+        scale = jnp.exp(self.logit_scale)
+        logits = scale * image @ text.T  # [B, B]
+        metrics = {
+            "logit_scale": scale,
+            "image_to_text_accuracy": diagonal_accuracy(logits),
+            "text_to_image_accuracy": diagonal_accuracy(logits.T),
+        }
+        return softmax_contrastive(logits), metrics

@@ -1,0 +1,167 @@
+"""Schedules, the optimizer chain, decay masks and parameter bounds.
+
+A schedule is computed on the host and its value enters the step as an array. So a
+sweep over learning rates or loss weights compiles the step once, and the step holds no
+schedule.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from clipin_jax.errors import ClipinError
+from clipin_jax.types import Array, Hyper
+
+Optimizer = Callable[[Hyper], optax.GradientTransformation]
+
+
+def constant(step: int, *, value: float) -> float:
+    """The same value in every step."""
+    return value
+
+
+def cosine(step: int, *, start: float, end: float, total_steps: int) -> float:
+    """Half a cosine from `start` at step 0 to `end` at `total_steps` (BYOL's decay)."""
+    share = min(step / total_steps, 1.0)
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+
+
+def warmup_cosine(
+    step: int, *, peak: float, warmup_steps: int, total_steps: int, end: float
+) -> float:
+    """Linear from peak/warmup_steps, then a cosine to `end` (open_clip and CLIPin)."""
+    if step < warmup_steps:
+        return peak * (step + 1) / warmup_steps
+    remaining = max(total_steps - warmup_steps, 1)
+    return cosine(step - warmup_steps, start=peak, end=end, total_steps=remaining)
+
+
+SCHEDULES = {"constant": constant, "cosine": cosine, "warmup_cosine": warmup_cosine}
+
+
+def make_schedule(where: str, spec: Any) -> Callable[[int], float]:
+    """A number, or a dict with `schedule` and its arguments, to step -> value.
+
+    Raises:
+      ClipinError: neither a number nor a known schedule with its arguments.
+    """
+    if isinstance(spec, (int, float)):
+        spec = {"schedule": "constant", "value": spec}
+    if not isinstance(spec, (Mapping, ConfigDict)) or "schedule" not in spec:
+        raise ClipinError(
+            f"{where} is {spec!r}: give a number or a schedule, one of "
+            f"{sorted(SCHEDULES)}"
+        )
+    arguments = dict(spec.items())
+    name = arguments.pop("schedule")
+    if name not in SCHEDULES:
+        raise ClipinError(f"{where}: schedule {name!r} is none of {sorted(SCHEDULES)}")
+    schedule = SCHEDULES[name]
+    try:
+        schedule(0, **arguments)
+    except TypeError as error:
+        raise ClipinError(f"{where}: {error}") from error
+    return lambda step: schedule(step, **arguments)
+
+
+def make_hyper(config: ConfigDict, objectives: Mapping[str, Any]) -> Callable:
+    """Step -> the numbers of that step, as `types.Hyper`.
+
+    Args:
+      config: `optim.learning_rate`, `optim.weight_decay`, `target.decay` and the
+        scalars of each objective are numbers or schedules.
+      objectives: name to objective; which of its keys are scalars.
+
+    Raises:
+      ClipinError: a value that is no schedule.
+    """
+    specs = {
+        "optim": {k: config.optim[k] for k in ("learning_rate", "weight_decay")},
+        "target": {"decay": config.target.decay},
+    }
+    for name, objective in objectives.items():
+        values = {k: config.objectives[name][k] for k in objective.scalars}
+        given = {k: v for k, v in values.items() if v != "learned"}
+        specs[f"objectives.{name}"] = given
+    schedules = {
+        where: {k: make_schedule(f"{where}.{k}", v) for k, v in group.items()}
+        for where, group in specs.items()
+    }
+
+    def hyper(step: int) -> Hyper:
+        dtype = jax.dtypes.canonicalize_dtype(float)
+        numbers = {
+            where: {k: np.asarray(f(step), dtype) for k, f in group.items()}
+            for where, group in schedules.items()
+        }
+        return {
+            "optim": numbers["optim"],
+            "target": numbers["target"],
+            "objectives": {name: numbers[f"objectives.{name}"] for name in objectives},
+        }
+
+    return hyper
+
+
+def path_name(path: tuple[Any, ...]) -> str:
+    """A tree path as text: `towers/image/patch_embed/kernel`."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def make_optimizer(config: ConfigDict) -> Optimizer:
+    """AdamW with clipping, a decay mask and bounds, for the numbers of a step.
+
+    Args:
+      config: `b1`, `b2`, `eps`, `clip_norm` (0 for off), `no_decay` (regular
+        expressions of parameter paths) and `bounds` ((expression, low, high), ...).
+
+    Returns:
+      A function from `hyper` to the optax chain; its state does not depend on `hyper`.
+    """
+    no_decay = [re.compile(pattern) for pattern in config.no_decay]
+    bounds = [(re.compile(path), low, high) for path, low, high in config.bounds]
+
+    def decayed(params: Any) -> Any:
+        return jax.tree_util.tree_map_with_path(
+            lambda path, _: not any(p.search(path_name(path)) for p in no_decay), params
+        )
+
+    def optimizer(hyper: Hyper) -> optax.GradientTransformation:
+        numbers = hyper["optim"]
+        clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else None
+        return optax.chain(
+            clip or optax.identity(),
+            optax.scale_by_adam(config.b1, config.b2, config.eps),
+            optax.add_decayed_weights(numbers["weight_decay"], decayed),
+            optax.scale_by_learning_rate(numbers["learning_rate"]),
+            keep_within(bounds),
+        )
+
+    return optimizer
+
+
+def keep_within(
+    bounds: list[tuple[re.Pattern, float, float]],
+) -> optax.GradientTransformation:
+    """Shortens updates so that the named parameters stay in [low, high].
+
+    Last in the chain: the bound holds for the parameter after the step.
+    """
+
+    def limit(path: tuple[Any, ...], update: Array, parameter: Array) -> Array:
+        for pattern, low, high in bounds:
+            if pattern.search(path_name(path)):
+                return jnp.clip(parameter + update, low, high) - parameter
+        return update
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        return jax.tree_util.tree_map_with_path(limit, updates, params), state
+
+    return optax.GradientTransformation(lambda _: optax.EmptyState(), update)

@@ -1,0 +1,121 @@
+"""The pure functions that a run compiles: step, health, encode. `jit` is outside."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from clipin_jax.optim import Optimizer
+from clipin_jax.state import TrainState, select
+from clipin_jax.types import Array, Batch, Hyper, Metrics
+
+TrainStep = Callable[[TrainState, Batch, Hyper], tuple[TrainState, Metrics]]
+
+
+def make_train_step(learner: nn.Module, optimizer: Optimizer) -> TrainStep:
+    """One update of everything, as a pure function.
+
+    The target speaks outside the gradient, the online branch answers, the optimizer
+    moves the parameters, and last the target moves towards them. An update whose loss
+    or gradient is not finite leaves all but the counters as it was.
+
+    Returns:
+      `(state, batch, hyper) -> (state, metrics)`.
+    """
+
+    def train_step(
+        state: TrainState, batch: Batch, hyper: Hyper
+    ) -> tuple[TrainState, Metrics]:
+        targets, target_collections = learner.apply(
+            state.target_variables, batch, method="targets",
+            mutable=list(state.target_collections),
+        )  # fmt: skip
+
+        def loss_fn(params: Any) -> tuple[Array, tuple[Metrics, Any]]:
+            (loss, metrics), collections = learner.apply(
+                {"params": params, **state.collections}, batch, targets, hyper,
+                mutable=list(state.collections),
+            )  # fmt: skip
+            return loss, (metrics, collections)
+
+        gradient = jax.value_and_grad(loss_fn, has_aux=True)
+        (loss, (metrics, collections)), grads = gradient(state.params)
+        grad_norm = optax.tree.norm(grads)
+        updates, opt_state = optimizer(hyper).update(
+            grads, state.opt_state, state.params
+        )
+        params = optax.apply_updates(state.params, updates)
+        target_params = optax.incremental_update(
+            select(params, state.target_params),
+            state.target_params,
+            1 - hyper["target"]["decay"],
+        )
+        updated = TrainState(
+            state.step, state.skipped, jnp.zeros_like(state.skipped_in_a_row), params,
+            collections, opt_state, target_params, target_collections,
+        )  # fmt: skip
+        unchanged = TrainState(
+            state.step, state.skipped + 1, state.skipped_in_a_row + 1, state.params,
+            state.collections, state.opt_state, state.target_params,
+            state.target_collections,
+        )  # fmt: skip
+        finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+        kept = jax.tree.map(
+            lambda new, old: jnp.where(finite, new, old), updated, unchanged
+        )
+        metrics = {
+            **metrics,
+            "grad_norm": grad_norm,
+            "learning_rate": hyper["optim"]["learning_rate"],
+            "skipped": kept.skipped,
+            "skipped_in_a_row": kept.skipped_in_a_row,
+        }
+        return dataclasses.replace(kept, step=state.step + 1), metrics
+
+    return train_step
+
+
+def make_health_fn(learner: nn.Module) -> Callable[[TrainState, Batch], Metrics]:
+    """The health numbers of a batch, see `health`; `(state, batch) -> metrics`."""
+
+    def health(state: TrainState, batch: Batch) -> Metrics:
+        targets, _ = learner.apply(
+            state.target_variables, batch, method="targets",
+            mutable=list(state.target_collections),
+        )  # fmt: skip
+        metrics, _ = learner.apply(
+            state.variables, batch, targets, method="health",
+            mutable=list(state.collections),
+        )  # fmt: skip
+        return metrics
+
+    return health
+
+
+class EncodeFns(NamedTuple):
+    """Pure encoders, `(variables, array) -> {"pooled": [B, D], "embedding": [B, E]}`.
+
+    Both outputs are float32; the embedding has unit norm, `pooled` stands before the
+    pre-projector. `image` takes [B, H, W, C] uint8, `text` takes [B, L] int32.
+    """
+
+    image: Callable[[Any, Array], dict[str, Array]]
+    text: Callable[[Any, Array], dict[str, Array]]
+
+
+def make_encode_fns(learner: nn.Module) -> EncodeFns:
+    """Encoders of the online branch in evaluation mode."""
+
+    def encoder(modality: str) -> Callable[[Any, Array], dict[str, Array]]:
+        def encode(variables: Any, x: Array) -> dict[str, Array]:
+            features = learner.apply(variables, {modality: x}, method="encode")
+            kept = {k: features[modality][k] for k in ("pooled", "embedding")}
+            return jax.tree.map(lambda y: y.astype(jnp.float32), kept)
+
+        return encode
+
+    return EncodeFns(image=encoder("image"), text=encoder("text"))

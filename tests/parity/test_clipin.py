@@ -259,7 +259,9 @@ def assert_scalars(state, expected):
     ours = {
         "logit_scale": params["objectives_contrastive"]["logit_scale"],
         "lambda_combine": params["objectives_contrastive"]["learned_weight"]["value"],
-        "lambda_selfalign": params["objectives_clipin"]["learned_intra_weight"]["value"],
+        "lambda_selfalign": params["objectives_clipin"]["learned_intra_weight"][
+            "value"
+        ],
     }
     for name, value in ours.items():
         assert abs(value - expected[name]) < PARAMETER, name

@@ -67,7 +67,9 @@ def our_path(name: str) -> tuple[str, int | None]:
     """Our path of a PyTorch name, and the layer where it is one of a stack."""
     if name in WHOLE:
         return WHOLE[name], None
-    block = re.fullmatch(r"(visual|TextEncoder)\.transformer\.resblocks\.(\d+)\.(.+)", name)
+    block = re.fullmatch(
+        r"(visual|TextEncoder)\.transformer\.resblocks\.(\d+)\.(.+)", name
+    )
     if block:
         tower, layer, rest = block.groups()
         norm = re.fullmatch(r"(ln_[12])\.(weight|bias)", rest)
@@ -122,4 +124,6 @@ def to_tree(arrays: dict[str, np.ndarray]) -> dict:
 def open_clip_names(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """open_clip's names of the text tower, which have no prefix, to CLIPin's."""
     text = ("positional_embedding", "token_embedding", "transformer.", "ln_final")
-    return {f"TextEncoder.{k}" if k.startswith(text) else k: v for k, v in arrays.items()}
+    return {
+        f"TextEncoder.{k}" if k.startswith(text) else k: v for k, v in arrays.items()
+    }

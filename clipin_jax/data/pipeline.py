@@ -1,0 +1,275 @@
+"""A source to batches: one chain, read top to bottom.
+
+    index -> shuffle each epoch -> this process's share -> decode, two views, captions
+          -> tokens -> batch -> prefetch
+
+Everything random about a sample is a function of the seed and of its global position
+(how many examples came before it in the whole run). So the global batches do not depend
+on how many processes, workers or threads make them, and a position is all there is to
+resume from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import grain
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict
+
+from clipin_jax.data import make_source
+from clipin_jax.data.samples import EvalSampleMaker, SampleMaker, why_bad
+from clipin_jax.data.source import Source, check_choice
+from clipin_jax.data.text import make_tokenizer
+from clipin_jax.data.views import check_augment, check_interpolation
+from clipin_jax.errors import ClipinError
+
+_TOLERATED = 100  # records seen before the share of bad ones is judged
+_EVAL_THREADS = 2
+_SHARED_BYTES = 1 << 16
+
+Batch = dict[str, Any]
+
+
+class TrainBatches:
+    """One process's share of the global training batches, without end.
+
+    Iterating gives host arrays, b = batch_size / process_count:
+      {"view1": {"image": [b, H, W, 3] uint8, "text": [b, L] int32},
+       "view2": the same, when `data.views` is 2,
+       "index": [b] int64, where in the source each sample comes from}
+
+    An epoch is as many full global batches as the source holds; the remainder, another
+    one in every epoch when `data.shuffle`, is dropped.
+
+    Args:
+      data: `config.data`.
+      seed: of order and of views; not negative.
+      batch_size: of the global batch.
+      process_index: which share of each global batch to make.
+      process_count: how many shares there are.
+
+    Attributes:
+      source: where the records come from.
+      tokenizer: how captions become ids.
+      examples_per_epoch: a multiple of batch_size.
+      bad_records: how many records of this share could not be decoded since the
+        iterator was made or set back; each was replaced by the next good one.
+
+    Raises:
+      ClipinError: values that make no sense, a batch larger than the data or not
+        divisible by process_count; while iterating, when more than
+        `data.max_bad_fraction` of at least 100 records could not be decoded.
+    """
+
+    def __init__(
+        self,
+        data: ConfigDict,
+        *,
+        seed: int,
+        batch_size: int,
+        process_index: int = 0,
+        process_count: int = 1,
+    ):
+        _check(data, seed, batch_size, process_index, process_count)
+        self.source = make_source(**data.source)
+        self.tokenizer = make_tokenizer(
+            context_length=data.context_length, **data.tokenizer
+        )
+        self.examples_per_epoch = len(self.source) // batch_size * batch_size
+        if not self.examples_per_epoch:
+            raise ClipinError(
+                f"batch_size is {batch_size}, but the training data has only "
+                f"{len(self.source)} records; take a smaller batch or more data"
+            )
+        self._data, self._seed, self._batch_size = data, seed, batch_size
+        self._share = process_index, process_count
+        self._start(0)
+
+    def _start(self, position: int) -> None:
+        """Begins (again) at a global position."""
+        self._position = position
+        self.bad_records = self._seen = 0
+        self._batches = iter(self._chain(position))
+
+    def _chain(self, position: int) -> grain.IterDataset:
+        data, (first, step) = self._data, self._share
+        indices = grain.MapDataset.range(len(self.source))
+        if data.shuffle:
+            # Hashed, because grain adds the epoch to the seed: seed 1 would begin with
+            # the second epoch of seed 0.
+            order = np.random.SeedSequence(self._seed).generate_state(1)[0]
+            indices = indices.shuffle(seed=int(order))
+        return (
+            indices[: self.examples_per_epoch]
+            .repeat()
+            .map_with_index(_with_position)
+            .slice(slice(position + first, None, step))
+            .map(SampleMaker(self.source, self.tokenizer, data, self._seed))
+            .batch(self._batch_size // step)
+            .to_iter_dataset(_read_options(data.threads, data.prefetch_batches))
+            .pipe(_in_workers, data.processes, data.prefetch_batches)
+        )
+
+    def __iter__(self) -> TrainBatches:
+        return self
+
+    def __next__(self) -> Batch:
+        batch = self._next_batch()
+        self._position += self._batch_size
+        self._judge(batch["index"], batch.pop("bad"), batch.pop("bad_index"))
+        return batch
+
+    def _next_batch(self) -> Batch:
+        if not self._data.processes:
+            return next(self._batches)
+        try:
+            return _own(next(self._batches))
+        except RuntimeError as error:
+            raise ClipinError(
+                f"a data worker ended before its time ({error}); memory may be short: "
+                "lower data.processes, data.prefetch_batches or batch_size"
+            ) from error
+
+    def _judge(self, index, bad, bad_index) -> None:
+        """Counts records that could not be decoded; raises when they are too many."""
+        found = index >= 0
+        self._seen += int(np.sum(bad) + np.sum(found))
+        self.bad_records += int(np.sum(bad))
+        many = self.bad_records > self._data.max_bad_fraction * self._seen
+        if np.any(bad) and (many and self._seen >= _TOLERATED or not np.all(found)):
+            example = int(bad_index[np.argmax(bad_index >= 0)])
+            raise ClipinError(
+                f"{self.bad_records} of {self._seen} records could not be decoded, "
+                f"more than data.max_bad_fraction {self._data.max_bad_fraction} "
+                f"allows. One of them: {why_bad(self.source, example)}. Mend or remove "
+                "such files, or raise the limit"
+            )
+
+    def get_state(self) -> dict[str, int | str]:
+        """Where the run is: JSON-able, the same in every process."""
+        return {
+            "position": self._position,
+            "fingerprint": self.source.fingerprint,
+            "seed": self._seed,
+            "batch_size": self._batch_size,
+        }
+
+    def set_state(self, state: dict[str, int | str]) -> None:
+        """Goes to where `get_state` was called: what follows is bit-equal.
+
+        Raises:
+          ClipinError: the state is of other data, another seed or batch size.
+        """
+        for key, value in self.get_state().items():
+            if key != "position" and state[key] != value:
+                raise ClipinError(
+                    f"the saved data position belongs to another {key}: "
+                    f"{state[key]!r}, now {value!r}; resume with the data and the "
+                    "config of the run, or start a new one"
+                )
+        self.close()
+        self._start(int(state["position"]))
+
+    def close(self) -> None:
+        """Stops threads and workers; the iterator cannot go on afterwards."""
+        self._batches.close()
+
+
+def _with_position(position: int, index: int) -> tuple[int, int]:
+    return position, index
+
+
+def _read_options(threads: int, buffer: int) -> grain.ReadOptions:
+    return grain.ReadOptions(threads, max(threads, buffer) if threads else 0)
+
+
+def _in_workers(
+    batches: grain.IterDataset, processes: int, buffer: int
+) -> grain.IterDataset:
+    if not processes:
+        return batches
+    # Grain reads absl flags when it starts workers; we have none, so nobody parsed.
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+    # Pictures come through shared memory; for small arrays a file each is too much.
+    options = grain.experimental.DatasetOptions(min_shm_size=_SHARED_BYTES)
+    batches = grain.experimental.WithOptionsIterDataset(batches, options)
+    return batches.mp_prefetch(grain.MultiprocessingOptions(processes, max(1, buffer)))
+
+
+def _own(batch: Batch) -> Batch:
+    """Copies out of shared memory, which is freed with the array that lives there."""
+    return {
+        key: _own(value) if isinstance(value, dict) else np.array(value)
+        for key, value in batch.items()
+    }
+
+
+def _check(data, seed, batch_size, process_index, process_count) -> None:
+    check_augment(data.augment)
+    check_choice("data.views", data.views, (1, 2))
+    check_choice("data.second_text", data.second_text, ("same", "another"))
+    for key in ("threads", "processes", "prefetch_batches"):
+        if data[key] < 0:
+            raise ClipinError(f"data.{key} is {data[key]}; it must not be negative")
+    if seed < 0:
+        raise ClipinError(f"seed is {seed}; it must not be negative")
+    _check_share(batch_size, process_index, process_count)
+
+
+def _check_share(batch_size: int, process_index: int, process_count: int) -> None:
+    if batch_size < 1:
+        raise ClipinError(f"batch_size is {batch_size}; it must be at least 1")
+    if not 0 <= process_index < process_count:
+        raise ClipinError(f"no process {process_index} among {process_count}")
+    if batch_size % process_count:
+        raise ClipinError(
+            f"batch_size is {batch_size}, which {process_count} processes cannot "
+            "share equally; take a multiple of the number of processes"
+        )
+
+
+def eval_batches(
+    source: Source,
+    *,
+    image_size: tuple[int, int],
+    interpolation: str,
+    batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Generator[Batch, None, None]:
+    """Every picture of the source once, in order, the last batch padded.
+
+    Args:
+      source: records; their captions are for the caller to read.
+      image_size: (height, width) of what the model sees.
+      interpolation: how pictures are scaled.
+      batch_size: of the global batch; all processes yield equally often.
+      process_index: which part of each global batch to make.
+      process_count: how many parts there are.
+
+    Yields:
+      {"image": [b, H, W, 3] uint8, "mask": [b] bool, False where padded (black, index
+      0), "index": [b] int64}
+
+    Raises:
+      ClipinError: a picture that cannot be decoded: no sample is ever left out.
+    """
+    _check_share(batch_size, process_index, process_count)
+    check_interpolation(interpolation, "interpolation")
+    part = batch_size // process_count
+    padded = -(-len(source) // batch_size) * batch_size
+    dataset = (
+        grain.MapDataset.range(padded)
+        .map(EvalSampleMaker(source, image_size, interpolation))
+        .batch(part)[process_index::process_count]
+        .to_iter_dataset(_read_options(_EVAL_THREADS, _EVAL_THREADS))
+    )
+    batches = iter(dataset)
+    try:
+        yield from batches
+    finally:
+        batches.close()

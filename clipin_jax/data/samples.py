@@ -1,0 +1,116 @@
+"""One record to one sample.
+
+For training: decode once, look twice, choose captions. For evaluation: one view.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from clipin_jax.data.images import DecodeError, decode
+from clipin_jax.data.source import Source
+from clipin_jax.data.text import BytePairTokenizer
+from clipin_jax.data.views import apply_view, evaluation_view, prepare, sample_view
+from clipin_jax.errors import ClipinError
+
+_ATTEMPTS = 100  # unreadable records in a row after which no next one is tried
+
+
+class SampleMaker:
+    """(position, index) -> a sample; all that is random follows from the position.
+
+    The first view and its caption do not depend on whether there is a second one.
+    """
+
+    def __init__(
+        self, source: Source, tokenizer: BytePairTokenizer, data: ConfigDict, seed: int
+    ):
+        self._source, self._tokenizer, self._seed = source, tokenizer, seed
+        self._size = tuple(data.image_size)
+        self._views, self._second_text = data.views, data.second_text
+        # A plain dict: looked up a dozen times a sample, and sent to workers.
+        self._augment = data.augment.to_dict()
+
+    def __call__(self, place: tuple[int, int]) -> dict[str, Any]:
+        """A sample as `TrainBatches` documents it, without the batch axis.
+
+        Beside it `bad`, how many records could not be decoded on the way, and
+        `bad_index`, the first of them (-1: none). Where no record could be found,
+        `index` is -1 and the picture black.
+        """
+        position, wanted = place
+        index, bad, image, captions = self._first_readable(wanted)
+        image = prepare(image, self._augment)
+        rng = np.random.default_rng((self._seed, position))
+        chosen = int(rng.integers(len(captions)))
+        sample = {
+            "view1": self._view(rng, image, captions[chosen]),
+            "index": np.int64(index),
+            "bad": np.int64(bad),
+            "bad_index": np.int64(wanted if bad else -1),
+        }
+        if self._views == 2:
+            second = self._second(rng, chosen, len(captions))
+            sample["view2"] = self._view(rng, image, captions[second])
+        return sample
+
+    def _first_readable(self, wanted: int) -> tuple[int, int, np.ndarray, tuple]:
+        attempts = min(_ATTEMPTS, len(self._source))
+        for bad in range(attempts):
+            index = (wanted + bad) % len(self._source)
+            try:
+                record = self._source[index]
+                return index, bad, decode(record["image"]), record["captions"]
+            except (DecodeError, OSError):
+                continue
+        return -1, attempts, np.zeros((*self._size, 3), np.uint8), ("",)
+
+    def _second(self, rng: np.random.Generator, chosen: int, count: int) -> int:
+        if self._second_text == "same" or count == 1:
+            return chosen
+        return (chosen + int(rng.integers(1, count))) % count
+
+    def _view(
+        self, rng: np.random.Generator, image: np.ndarray, caption: str
+    ) -> dict[str, np.ndarray]:
+        height, width = image.shape[:2]
+        drawn = sample_view(rng, height, width, self._augment)
+        how = self._augment["interpolation"]
+        return {
+            "image": apply_view(image, drawn, self._size, how),
+            "text": self._tokenizer([caption])[0],
+        }
+
+
+class EvalSampleMaker:
+    """Index -> the evaluation view of that record, or padding behind the last."""
+
+    def __init__(self, source: Source, size: tuple[int, int], interpolation: str):
+        self._source, self._size, self._interpolation = source, size, interpolation
+
+    def __call__(self, index: int) -> dict[str, Any]:
+        """A sample as `eval_batches` documents it; raises ClipinError if unreadable."""
+        if index >= len(self._source):
+            blank = np.zeros((*self._size, 3), np.uint8)
+            return {"image": blank, "mask": False, "index": np.int64(0)}
+        try:
+            image = decode(self._source[index]["image"])
+        except (DecodeError, OSError) as error:
+            raise ClipinError(
+                f"record {index}, {self._source.describe(index)}, cannot be decoded: "
+                f"{error}. Evaluation leaves no sample out: mend or remove the file"
+            ) from error
+        view = evaluation_view(image, self._size, self._interpolation)
+        return {"image": view, "mask": True, "index": np.int64(index)}
+
+
+def why_bad(source: Source, index: int) -> str:
+    """Reads a record that could not be decoded once more, to name file and reason."""
+    try:
+        decode(source[index]["image"])
+    except (DecodeError, OSError) as error:
+        return f"record {index}, {source.describe(index)}: {error}"
+    return f"record {index}, {source.describe(index)}: it is readable by now"

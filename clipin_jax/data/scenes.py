@@ -1,0 +1,207 @@
+"""An embedded data set: pictures of shapes and sentences about them, made on demand.
+
+Every record is a function of (seed, split, index) alone, so there is nothing to
+download and any length. What is in a scene and what is said about it are drawn here and
+in `scenes_text`, the pixels are painted in `scenes_paint`.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import NamedTuple
+
+import numpy as np
+
+from clipin_jax.data import scenes_paint as paint
+from clipin_jax.data import scenes_text as words
+from clipin_jax.data.source import Annotations, Record, check_choice, fingerprint
+from clipin_jax.errors import ClipinError
+
+SPLITS = ("train", "val", "test")
+SHAPES, COLORS = tuple(words.SHAPES), tuple(words.COLORS)
+
+# Each colour and each shape is held out once, and is well represented elsewhere.
+HELD_OUT = tuple(
+    (shape, COLORS[(3 * number + 1) % 8]) for number, shape in enumerate(SHAPES)
+)
+_TRAINED = tuple(
+    (shape, color)
+    for shape in SHAPES
+    for color in COLORS
+    if (shape, color) not in HELD_OUT
+)
+_EVERY = _TRAINED + HELD_OUT
+# A scene's kind falls into one of ten buckets, and a split owns buckets: so no two
+# splits can ever show the same kind of scene, however long they are.
+_BUCKETS = {"train": range(8), "val": range(8, 9), "test": range(9, 10)}
+_STREAMS = {"content": 0, "pixels": 1}
+
+
+class Thing(NamedTuple):
+    """One object: names of shape and colour, size 0 to 2, cell of a 3 x 3 grid."""
+
+    shape: str
+    color: str
+    size: int
+    cell: int
+
+
+class Scene(NamedTuple):
+    """What a picture shows.
+
+    things: 1 to 3 objects, each in a cell of its own. background: its number.
+    shifted: whether background and rendering are of the kinds never seen in training.
+    """
+
+    things: tuple[Thing, ...]
+    background: int
+    shifted: bool
+
+
+class Scenes:
+    """Pictures of one to three objects with several captions each.
+
+    Eight shapes in eight colours, three sizes and nine places, on plain or textured
+    backgrounds; see `scenes_text` for the grammar. Captions say left and right, so
+    train without mirroring (`data.augment.flip = 0`).
+
+    Args:
+      split: "train", "val" or "test"; they never show the same kind of scene.
+      length: how many records.
+      size: height and width of the pictures, in pixels.
+      objects: least and greatest number of objects.
+      captions: how many per picture.
+      looseness: share of captions that belong to another picture (half of them) or
+        name only one of the objects, and that in part: like pairs from the web.
+      redundancy: share of pictures about which nothing is said but one stock sentence,
+        the same for all pictures whose first object has that shape: like medical
+        reports, most of which say that nothing was found. At 1 there are 8 sentences.
+      shift: share of pictures with backgrounds and renderings that the others never
+        have.
+      labels: None; or "shape" or "color": one object a picture, and `label` and
+        `classes` are its shape or colour.
+      seed: another seed, another data set.
+
+    Attributes:
+      held_out: the (shape, color) pairs that never appear in the training split.
+    """
+
+    held_out = HELD_OUT
+
+    def __init__(
+        self,
+        split: str = "train",
+        length: int = 10_000,
+        size: int = 64,
+        objects: tuple[int, int] = (1, 3),
+        captions: int = 5,
+        looseness: float = 0.0,
+        redundancy: float = 0.0,
+        shift: float = 0.0,
+        labels: str | None = None,
+        seed: int = 0,
+    ):
+        check_choice("scenes.split", split, SPLITS)
+        check_choice("scenes.labels", labels, (None, "shape", "color"))
+        dials = dict(looseness=looseness, redundancy=redundancy, shift=shift)
+        _check(dict(length=length, captions=captions), size, objects, dials, seed)
+        self._split, self._length, self._size = split, length, size
+        self._objects = (1, 1) if labels else tuple(objects)
+        self._captions, self._dials = captions, dials
+        self._labels, self._seed = labels, seed
+        self.classes = {None: (), "shape": SHAPES, "color": COLORS}[labels]
+        self.fingerprint = fingerprint(
+            "scenes 1", split, length, size, objects, captions, dials, labels, seed
+        )
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> Record:
+        """The record; image: [size, size, 3] uint8."""
+        scene, annotations = self._content(index)
+        image = paint.paint(scene, self._size, self._rng(index, "pixels"))
+        return {"image": image, **annotations}
+
+    def annotations(self, index: int) -> Annotations:
+        """Captions and label of a record, without painting it."""
+        return self._content(index)[1]
+
+    def _content(self, index: int) -> tuple[Scene, Annotations]:
+        rng = self._rng(index, "content")
+        scene = self._draw(rng)
+        if rng.random() < self._dials["redundancy"]:
+            captions = (words.stock_sentence(scene),) * self._captions
+        else:
+            captions = tuple(self._say(scene, rng) for _ in range(self._captions))
+        if self._labels is None:
+            return scene, {"captions": captions}
+        name = getattr(scene.things[0], self._labels)
+        label = self.classes.index(name)
+        return scene, {"captions": captions, "label": label}
+
+    def describe(self, index: int) -> str:
+        """Where the record comes from, for messages."""
+        return f"scene {index} of {self._split}"
+
+    def scene(self, index: int) -> Scene:
+        """What the picture at index shows."""
+        return self._draw(self._rng(index, "content"))
+
+    def _rng(self, index: int, stream: str) -> np.random.Generator:
+        if not 0 <= index < self._length:
+            raise IndexError(f"scene {index} of {self._length}")
+        split = SPLITS.index(self._split)
+        return np.random.default_rng((self._seed, split, _STREAMS[stream], index))
+
+    def _draw(self, rng: np.random.Generator) -> Scene:
+        low, high = self._objects
+        count = int(rng.integers(low, high + 1))
+        pairs = _TRAINED if self._split == "train" else _EVERY
+        looks = rng.permutation(len(pairs))[:count]
+        cells = rng.permutation(9)[:count]
+        sizes = rng.integers(3, size=count)
+        things = tuple(
+            Thing(pairs[look][0], pairs[look][1], int(size), int(cell))
+            for look, size, cell in zip(looks, sizes, cells, strict=True)
+        )
+        buckets = _BUCKETS[self._split]
+        bucket = buckets[int(rng.integers(len(buckets)))]
+        kind = int(rng.integers(paint.BACKGROUNDS // 10)) * 10
+        background = kind + (bucket - _hash(things)) % 10
+        return Scene(things, background, bool(rng.random() < self._dials["shift"]))
+
+    def _say(self, scene: Scene, rng: np.random.Generator) -> str:
+        if rng.random() >= self._dials["looseness"]:
+            return words.full_sentence(scene, rng)
+        if rng.random() < 0.5:
+            return words.partial_sentence(scene, rng)
+        return words.full_sentence(self._draw(rng), rng)
+
+
+def content_id(scene: Scene) -> tuple:
+    """What kind of scene it is, regardless of the order of its objects."""
+    return tuple(sorted(scene.things)), scene.background
+
+
+def _hash(things: tuple[Thing, ...]) -> int:
+    return zlib.crc32(repr(sorted(things)).encode())
+
+
+def _check(counts, size, objects, dials, seed) -> None:
+    for name, value in counts.items():
+        if value < 1:
+            raise ClipinError(f"scenes.{name} is {value}; it must be at least 1")
+    if not 16 <= size <= 1024:
+        raise ClipinError(f"scenes.size is {size}; it must be from 16 to 1024 pixels")
+    low, high = objects
+    if not 1 <= low <= high <= 3:
+        raise ClipinError(
+            f"scenes.objects is {tuple(objects)}; it must be (least, greatest) number "
+            "of objects, from 1 to 3"
+        )
+    for name, value in dials.items():
+        if not 0 <= value <= 1:
+            raise ClipinError(f"scenes.{name} is {value}; it must be from 0 to 1")
+    if seed < 0:
+        raise ClipinError(f"scenes.seed is {seed}; it must not be negative")

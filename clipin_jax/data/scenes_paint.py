@@ -1,0 +1,149 @@
+"""A scene to pixels, with numpy and OpenCV: about 0.2 ms at 64 pixels.
+
+Positions, angles, colours and noise vary within a scene's kind. Colours lie close
+together (red, pink, orange, brown), small shapes are a few pixels wide, and noise hides
+edges: telling them apart has to be learned.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    from clipin_jax.data.scenes import Scene, Thing
+
+BACKGROUNDS = 40  # number = 10 * texture + tint; a multiple of 10
+_PLAIN = 10  # numbers below have no texture
+
+_RGB = {
+    "red": (205, 35, 40),
+    "orange": (235, 125, 30),
+    "yellow": (230, 205, 45),
+    "green": (50, 150, 60),
+    "blue": (45, 85, 205),
+    "purple": (125, 50, 160),
+    "pink": (235, 120, 170),
+    "brown": (125, 75, 40),
+}
+_RADII = (0.075, 0.115, 0.16)  # of the picture's size: small, medium, large
+_SHIFT = 4  # OpenCV's fractional bits: places are exact to 1/16 pixel
+
+
+def is_plain(scene: Scene) -> bool:
+    """Whether the background has no texture."""
+    return scene.background < _PLAIN and not scene.shifted
+
+
+def paint(scene: Scene, size: int, rng: np.random.Generator) -> np.ndarray:
+    """The picture of a scene. size: H = W in pixels -> [H, W, 3] uint8."""
+    image = _shifted_ground(size, rng) if scene.shifted else _ground(scene, size, rng)
+    for thing in scene.things:
+        _draw(image, thing, scene.shifted, rng)
+    # Five bits of raw bytes: a fourth of the time of bounded integers.
+    noise = np.frombuffer(rng.bytes(image.size), np.uint8).reshape(image.shape) & 31
+    return cv2.addWeighted(image, 1, noise, 1, -16)
+
+
+def _ground(scene: Scene, size: int, rng: np.random.Generator) -> np.ndarray:
+    texture, tint = divmod(scene.background, 10)
+    base = 70 + 14 * tint + rng.uniform(-18, 18, 3)
+    other = base + math.copysign(35, rng.random() - 0.5) + rng.uniform(-9, 9, 3)
+    # Two tones and a mask of 0 and 1: a table look-up paints them in one go.
+    tones = np.clip([base, other], 0, 255).astype(np.uint8)
+    if texture == 0:
+        return np.full((size, size, 3), tones[0])
+    return tones[_PATTERNS[texture](size, rng).view(np.uint8)]
+
+
+def _grid(size: int) -> tuple[np.ndarray, np.ndarray]:
+    place = np.arange(size, dtype=np.float32) / size
+    return place[:, None], place[None, :]
+
+
+def _stripes(size: int, rng: np.random.Generator) -> np.ndarray:
+    (y, x), angle = _grid(size), rng.uniform(0, math.pi)
+    wave = math.cos(angle) * x + math.sin(angle) * y
+    return (wave * rng.uniform(5, 9) + rng.random()) % 1 < 0.5
+
+
+def _checks(size: int, rng: np.random.Generator) -> np.ndarray:
+    (y, x), count = _grid(size), rng.uniform(3, 6)
+    across = (x * count + rng.random()) % 1 < 0.5
+    down = (y * count + rng.random()) % 1 < 0.5
+    return across == down
+
+
+def _blotches(size: int, rng: np.random.Generator) -> np.ndarray:
+    coarse = rng.random((9, 9)).astype(np.float32)
+    return cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC) > 0.5
+
+
+_PATTERNS = {1: _stripes, 2: _checks, 3: _blotches}
+
+
+def _shifted_ground(size: int, rng: np.random.Generator) -> np.ndarray:
+    """A colourful gradient with rings: neither hues nor pattern occur in training."""
+    y, x = _grid(size)
+    corners = rng.integers(0, 256, (2, 2, 3)).astype(np.float32)
+    image = cv2.resize(corners, (size, size), interpolation=cv2.INTER_LINEAR)
+    image = 0.6 * image + 80
+    far = np.hypot(x - rng.random(), y - rng.random()) * rng.uniform(6, 12)
+    return np.clip(image * (0.8 + 0.2 * np.sin(far * 6.3))[..., None], 0, 255).astype(
+        np.uint8
+    )
+
+
+def _draw(
+    image: np.ndarray, thing: Thing, shifted: bool, rng: np.random.Generator
+) -> None:
+    size = len(image)
+    row, column = divmod(thing.cell, 3)
+    right, down, scale, angle, light, *tint = rng.uniform(-1, 1, 8).tolist()
+    centre = 0.22 + 0.28 * column + 0.04 * right, 0.22 + 0.28 * row + 0.04 * down
+    radius = _RADII[thing.size] * (1 + 0.1 * scale)
+    cosine, sine = radius * math.cos(0.2 * angle), radius * math.sin(0.2 * angle)
+    turn = np.array([[cosine, sine], [-sine, cosine]])
+    color = [
+        value * (1 + 0.15 * light) + 14 * change
+        for value, change in zip(_RGB[thing.color], tint, strict=True)
+    ]
+    loops = [
+        ((outline @ turn + centre) * (size * 2**_SHIFT)).astype(np.int32)
+        for outline in _OUTLINES[thing.shape]
+    ]
+    if shifted:
+        # Never in training: a dark or light contour around the object.
+        rim = [int(rng.integers(2)) * 255] * 3
+        cv2.polylines(image, loops, True, rim, 2 + size // 48, cv2.LINE_AA, _SHIFT)
+    cv2.fillPoly(image, loops, color, cv2.LINE_AA, _SHIFT)
+
+
+def _polygon(corners: int, first: float = 0.0, radii: tuple = (1.0,)) -> np.ndarray:
+    """Corners around (0, 0), the first one above turned by `first` of a full turn."""
+    angles = 2 * np.pi * (np.arange(corners) / corners + first)
+    lengths = np.resize(radii, corners)
+    return np.stack([np.sin(angles), -np.cos(angles)], axis=1) * lengths[:, None]
+
+
+def _plus(arm: float) -> np.ndarray:
+    top = np.array([(arm, -arm), (arm, -1.0), (-arm, -1.0)])
+    quarter_turn = np.array([(0, -1), (1, 0)])
+    turns = [np.linalg.matrix_power(quarter_turn, n) for n in range(4)]
+    return np.concatenate([top @ turn for turn in turns])
+
+
+# Each shape is the loops that bound it, of about equal areas.
+_OUTLINES = {
+    "circle": [_polygon(32, radii=(0.95,))],
+    "ring": [_polygon(32, radii=(1.05,)), _polygon(32, radii=(0.6,))],
+    "square": [_polygon(4, 1 / 8, radii=(1.2,))],
+    "diamond": [_polygon(4, radii=(1.25, 0.95))],
+    "triangle": [_polygon(3, radii=(1.25,))],
+    "hexagon": [_polygon(6, 1 / 12, radii=(1.05,))],
+    "star": [_polygon(10, radii=(1.3, 0.6))],
+    "cross": [_plus(0.38)],
+}

@@ -1,0 +1,64 @@
+"""What a source of image-text pairs is, and the checks that all of them share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any, Protocol
+
+from clipin_jax.errors import ClipinError
+
+# What is said about one picture:
+#   captions: tuple of at least one str
+#   label: class index, or a list of them; only where there are classes
+Annotations = dict[str, Any]
+# The same and the picture:
+#   image: an encoded file as bytes, or pixels [H, W, 3] uint8
+Record = dict[str, Any]
+
+
+class Source(Protocol):
+    """Random access to records by index, from any thread and any process.
+
+    Attributes:
+      classes: names of the classes in label order; () when there are no labels.
+      fingerprint: a short hash of what the data is; a run refuses to resume on another.
+    """
+
+    classes: tuple[str, ...]
+    fingerprint: str
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Record:
+        """The record. Raises DecodeError or OSError when it cannot be read."""
+        ...
+
+    def annotations(self, index: int) -> Annotations:
+        """The record without its picture, which may be much cheaper."""
+        ...
+
+    def describe(self, index: int) -> str:
+        """Where the record comes from, for messages: a file name if there is one."""
+        ...
+
+
+def fingerprint(*parts: Any) -> str:
+    """A short hash of JSON-able parts; bytes are hashed as they are."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part if isinstance(part, bytes) else json.dumps(part).encode()
+        digest.update(len(data).to_bytes(8, "big") + data)
+    return digest.hexdigest()[:16]
+
+
+def check_choice(key: str, value: Any, choices: Sequence[Any]) -> None:
+    """Raises ClipinError unless value is one of choices, with the nearest of them."""
+    if value in choices:
+        return
+    near = get_close_matches(str(value), [str(choice) for choice in choices], n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    known = ", ".join(repr(choice) for choice in choices)
+    raise ClipinError(f"{key} is {value!r}{hint}; it must be one of {known}")

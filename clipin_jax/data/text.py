@@ -1,0 +1,181 @@
+"""Captions to token ids: the byte-pair encoding of CLIP, in plain Python.
+
+A caption is repaired (`ftfy`), freed of HTML entities, lower-cased, split into words
+by a pattern, and each word is written as the fewest merges of UTF-8 bytes that the
+vocabulary knows. Radford et al. 2021, "Learning transferable visual models from
+natural language supervision", section 2.4.
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import html
+import importlib.resources
+from collections.abc import Callable, Iterable, Sequence
+
+import ftfy
+import numpy as np
+import regex
+
+from clipin_jax.data.source import check_choice
+from clipin_jax.errors import ClipinError
+
+_VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
+_MERGES = 49152 - 256 - 2  # what CLIP uses of the file; the rest of it is ignored
+_CACHED_WORDS = 1 << 16
+_CACHED_CAPTIONS = 1 << 14
+_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+
+def byte_alphabet() -> dict[int, str]:
+    """A printable character for each of the 256 bytes.
+
+    Printable bytes stand for themselves, the others are moved behind 255, so that
+    the vocabulary file has no spaces or control characters inside its entries.
+    """
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    hidden = [byte for byte in range(256) if byte not in set(printable)]
+    alphabet = {byte: chr(byte) for byte in printable}
+    alphabet.update({byte: chr(256 + n) for n, byte in enumerate(hidden)})
+    return alphabet
+
+
+@functools.cache
+def _load_merges() -> tuple[tuple[str, str], ...]:
+    packed = importlib.resources.files("clipin_jax.data").joinpath(_VOCABULARY)
+    lines = gzip.decompress(packed.read_bytes()).decode("utf-8").split("\n")
+    return tuple(
+        (first, second)
+        for first, second in (line.split() for line in lines[1 : _MERGES + 1])
+    )
+
+
+def clean(text: str) -> str:
+    """The caption as the tokenizer sees it: repaired, unescaped, lower-case."""
+    # Nothing to repair or unescape in such a caption, and that is most of them.
+    if not (text.isascii() and text.isprintable() and "&" not in text):
+        text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    return " ".join(text.split()).lower()
+
+
+class BytePairTokenizer:
+    """CLIP's tokenizer: captions to rows of ids.
+
+    Attributes:
+      vocab_size: V, 49408 with CLIP's vocabulary.
+      start, end: ids of the two marks around a caption; `end` is the largest id.
+      context_length: L, the length of a row.
+
+    Args:
+      context_length: L. A longer caption is cut and its last id is the end mark.
+      allow_special: whether the strings `special_tokens` inside a caption become
+        the start and end marks, as in the original tokenizer. Off by default: a
+        caption is data, and data must not be able to end a sequence.
+      special_tokens: how the start and the end mark are written.
+    """
+
+    def __init__(
+        self,
+        context_length: int = 77,
+        allow_special: bool = False,
+        special_tokens: Sequence[str] = ("<|startoftext|>", "<|endoftext|>"),
+    ):
+        if context_length < 2:
+            raise ClipinError(
+                f"tokenizer: context_length is {context_length}; a row needs at least "
+                "2 places, for the start and the end mark"
+            )
+        self._arguments = (context_length, allow_special, tuple(special_tokens))
+        self.context_length = context_length
+        merges = _load_merges()
+        self._alphabet = byte_alphabet()
+        symbols = list(self._alphabet.values())
+        symbols += [symbol + "</w>" for symbol in symbols]
+        symbols += [first + second for first, second in merges]
+        symbols += special_tokens
+        self._symbols = symbols
+        self._ids = {symbol: number for number, symbol in enumerate(symbols)}
+        self._ranks = {pair: rank for rank, pair in enumerate(merges)}
+        self._special = tuple(special_tokens) if allow_special else ()
+        self.vocab_size = len(symbols)
+        self.start, self.end = self.vocab_size - 2, self.vocab_size - 1
+        marks = "".join(regex.escape(mark) + "|" for mark in self._special)
+        self._pattern = regex.compile(marks + _WORDS, regex.IGNORECASE)
+        self._word = functools.lru_cache(_CACHED_WORDS)(self._encode_word)
+        self._row = functools.lru_cache(_CACHED_CAPTIONS)(self._encode_row)
+
+    def __reduce__(self):
+        # The caches hold bound methods; a worker process builds its own.
+        return type(self), self._arguments
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """Rows of ids with both marks, padded with 0. texts: B -> [B, L] int32."""
+        if isinstance(texts, str):
+            raise TypeError("the tokenizer takes a sequence of captions, not one")
+        rows = np.zeros((len(texts), self.context_length), np.int32)
+        for row, text in zip(rows, texts, strict=True):
+            ids = self._row(text)
+            row[: len(ids)] = ids
+        return rows
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of one caption, without marks and not cut."""
+        words = self._pattern.findall(clean(text))
+        return [number for word in words for number in self._word(word)]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids; a word's end becomes a space.
+
+        Marks and padding are written as they are spelled, so cut a row first.
+        """
+        text = "".join(self._symbols[int(number)] for number in ids)
+        letters = {symbol: byte for byte, symbol in self._alphabet.items()}
+        data = bytearray(letters[letter] for letter in text)
+        return data.decode("utf-8", errors="replace").replace("</w>", " ")
+
+    def _encode_row(self, text: str) -> tuple[int, ...]:
+        ids = self.encode(text)[: self.context_length - 2]
+        return (self.start, *ids, self.end)
+
+    def _encode_word(self, word: str) -> tuple[int, ...]:
+        if word in self._special:
+            return (self._ids[word],)
+        parts = [self._alphabet[byte] for byte in word.encode("utf-8")]
+        parts[-1] += "</w>"
+        while len(parts) > 1:
+            best = min(zip(parts, parts[1:], strict=False), key=self._rank)
+            if best not in self._ranks:
+                break
+            parts = _merge(parts, best)
+        return tuple(self._ids[part] for part in parts)
+
+    def _rank(self, pair: tuple[str, str]) -> int:
+        return self._ranks.get(pair, len(self._ranks))
+
+
+def _merge(parts: list[str], pair: tuple[str, str]) -> list[str]:
+    """Joins every occurrence of the pair, from left to right."""
+    merged, place = [], 0
+    while place < len(parts):
+        if tuple(parts[place : place + 2]) == pair:
+            merged.append(parts[place] + parts[place + 1])
+            place += 2
+        else:
+            merged.append(parts[place])
+            place += 1
+    return merged
+
+
+TOKENIZERS: dict[str, Callable[..., BytePairTokenizer]] = {"bpe": BytePairTokenizer}
+
+
+def make_tokenizer(
+    name: str = "bpe", context_length: int = 77, **cfg
+) -> BytePairTokenizer:
+    """The tokenizer of that name; raises ClipinError when there is none."""
+    check_choice("data.tokenizer.name", name, tuple(TOKENIZERS))
+    try:
+        return TOKENIZERS[name](context_length=context_length, **cfg)
+    except TypeError as error:
+        raise ClipinError(f"data.tokenizer: {error}") from error

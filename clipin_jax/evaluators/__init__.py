@@ -1,0 +1,121 @@
+"""Evaluators by name: each is built once, runs on a state, yields names and values."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from clipin_jax.data import make_source
+from clipin_jax.data.text import make_tokenizer
+from clipin_jax.errors import ClipinError
+from clipin_jax.evaluators.encode import Encoder
+from clipin_jax.evaluators.linear_probe import LinearProbe
+from clipin_jax.evaluators.retrieval import Retrieval
+from clipin_jax.evaluators.zero_shot import ZeroShot
+from clipin_jax.overrides import did_you_mean
+
+EVALUATORS = {
+    "linear_probe": LinearProbe,
+    "retrieval": Retrieval,
+    "zero_shot": ZeroShot,
+}
+SOURCES = ("source", "train_source")  # arguments that are built from their own dict
+
+
+def make_evaluators(config: ConfigDict, encode: Any, mesh: Mesh) -> dict[str, Any]:
+    """Builds every entry of `config.evals`, by its name there.
+
+    config: the whole config of a run; encode: the encode functions of its learner.
+    Raises ClipinError for a type, an argument or a source that does not exist, with
+    the nearest name.
+    """
+    data = config.data
+    tokenizer = make_tokenizer(
+        **data.tokenizer.to_dict(), context_length=data.context_length
+    )
+    encoder = Encoder(
+        encode,
+        mesh=mesh,
+        tokenizer=tokenizer,
+        image_size=tuple(data.image_size),
+        interpolation=data.augment.interpolation,
+    )
+    return {name: _make(name, encoder, entry) for name, entry in config.evals.items()}
+
+
+def _make(name: str, encoder: Encoder, entry: ConfigDict) -> Any:
+    arguments = entry.to_dict()
+    arguments.pop("every_steps", None)  # the loop's business
+    kind = arguments.pop("type", "")
+    if kind not in EVALUATORS:
+        raise ClipinError(
+            f"evals.{name}.type is {kind!r}: {did_you_mean(kind, EVALUATORS)}"
+        )
+    _check_arguments(name, EVALUATORS[kind], arguments)
+    try:
+        for key in SOURCES:
+            if key in arguments:
+                arguments[key] = _source(key, arguments[key])
+        return EVALUATORS[kind](encoder, **arguments)
+    except ClipinError as error:
+        raise ClipinError(f"evals.{name}: {error}") from error
+
+
+def _check_arguments(name: str, kind: type, arguments: Mapping[str, Any]) -> None:
+    _, _, *parameters = inspect.signature(kind.__init__).parameters.values()
+    known = {p.name: p.default is p.empty for p in parameters}
+    for key in arguments:
+        if key not in known:
+            raise ClipinError(
+                f"evals.{name}.{key} does not exist: {did_you_mean(key, known)}"
+            )
+    if arguments.get("batch_size", 1) < 1:
+        raise ClipinError(
+            f"evals.{name}.batch_size is {arguments['batch_size']}; it must be at"
+            " least 1"
+        )
+    for key, required in known.items():
+        if required and key not in arguments:
+            raise ClipinError(f"evals.{name}.{key} is missing: it has no default")
+
+
+def _source(key: str, entry: Any) -> Any:
+    if not isinstance(entry, Mapping):
+        raise ClipinError(f"{key} must be a dict with a name, got {entry!r}")
+    source = make_source(**entry)
+    if not len(source):
+        raise ClipinError(f"{key} is empty: there is nothing to evaluate")
+    return source
+
+
+def clip_benchmark_record(
+    evaluator: Any,
+    values: Mapping[str, float],
+    *,
+    dataset: str,
+    model: str,
+    pretrained: str,
+) -> dict[str, Any]:
+    """One result with the keys of CLIP_benchmark's JSON files.
+
+    values: what `evaluator.run` yielded; dataset, model, pretrained: names to show.
+    A figure that is not a number becomes None, which JSON can say.
+    """
+    metrics = {
+        theirs: values[ours] if math.isfinite(values[ours]) else None
+        for theirs, ours in evaluator.benchmark_keys.items()
+        if ours in values
+    }
+    return {
+        "dataset": dataset,
+        "model": model,
+        "pretrained": pretrained,
+        "task": evaluator.task,
+        "metrics": metrics,
+        "language": "en",
+    }

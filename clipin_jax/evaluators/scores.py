@@ -1,0 +1,271 @@
+"""Arrays in, numbers out: what the evaluators report.
+
+Every rank counts ties, and values that are not a number, against the model: a
+collapsed or diverged network scores nothing instead of everything. Areas, which have
+no such order, are then not a number themselves.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import rankdata
+
+
+class MacroScore(NamedTuple):
+    """An unweighted mean over classes, and how many classes it had to leave out."""
+
+    value: float
+    left_out: int
+
+
+def roc_auc(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve of each class; a tied pair counts one half.
+
+    labels: [B, K] or [B], 0 or 1; scores: the same shape.
+    Returns [K] (or a scalar): NaN where a class lacks positives or negatives.
+    """
+    labels = np.asarray(labels, bool)
+    ranks = rankdata(scores, axis=0)
+    positives = labels.sum(axis=0)
+    negatives = len(labels) - positives
+    # Mann-Whitney: the rank sum of the positives less its smallest possible value.
+    wins = (ranks * labels).sum(axis=0) - positives * (positives + 1) / 2
+    defined = (positives > 0) & (negatives > 0)
+    area = wins / np.where(defined, positives * negatives, 1)
+    return np.where(defined, area, np.nan)
+
+
+def average_precision(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Step-wise average precision of each class; equal scores are one threshold.
+
+    labels: [B, K] or [B], 0 or 1; scores: the same shape.
+    Returns [K] (or a scalar): 0 without positives, 1 without negatives; NaN where a
+    score is not a number.
+    """
+    scores = np.asarray(scores)
+    order = np.argsort(-scores, axis=0, kind="stable")
+    ranked = np.take_along_axis(scores, order, axis=0)
+    hits = np.take_along_axis(np.asarray(labels, np.int64), order, axis=0)
+    true_positives = np.cumsum(hits, axis=0)
+    seen = np.arange(1, len(scores) + 1).reshape(-1, *(1,) * (scores.ndim - 1))
+    last = np.ones(scores.shape, bool)
+    last[:-1] = ranked[1:] != ranked[:-1]
+    # Hits inside a tied group are credited at the group's end, at its precision.
+    at_ends = np.where(last, true_positives, 0)
+    before = np.zeros_like(at_ends)
+    before[1:] = np.maximum.accumulate(at_ends, axis=0)[:-1]
+    gained = np.where(last, true_positives - before, 0)
+    total = np.maximum(true_positives[-1], 1)
+    precision = (gained * true_positives / seen).sum(axis=0) / total
+    return np.where(np.isnan(scores).any(axis=0), np.nan, precision)
+
+
+def macro_roc_auc(labels: np.ndarray, scores: np.ndarray) -> MacroScore:
+    """Mean AUC over the classes that have both positives and negatives.
+
+    labels, scores: [B, K].
+    """
+    positives = np.sum(labels, axis=0)
+    defined = np.logical_and(positives > 0, positives < len(labels))
+    return _macro(roc_auc(labels, scores), defined)
+
+
+def macro_average_precision(labels: np.ndarray, scores: np.ndarray) -> MacroScore:
+    """Mean average precision over the classes that have positives.
+
+    labels, scores: [B, K].
+    """
+    positives = np.sum(labels, axis=0)
+    return _macro(average_precision(labels, scores), positives > 0)
+
+
+def _macro(values: np.ndarray, defined: np.ndarray) -> MacroScore:
+    kept = values[defined]
+    mean = float(kept.mean()) if len(kept) else float("nan")
+    return MacroScore(mean, int((~defined).sum()))
+
+
+def label_ranks(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """How many other classes stand at or above the true one: 0 is a sure hit.
+
+    labels: [B] int; scores: [B, K]. Returns [B] int.
+    """
+    true = np.take_along_axis(scores, np.asarray(labels)[:, None], axis=1)
+    # The true class itself is never below itself; everything else that is not
+    # strictly below counts against us, NaN included.
+    return (~(scores < true)).sum(axis=1) - 1
+
+
+def topk_accuracy(labels: np.ndarray, scores: np.ndarray, k: int) -> float:
+    """Share of samples whose class is surely among the k highest scores.
+
+    labels: [B] int; scores: [B, K].
+    """
+    return float((label_ranks(labels, scores) < k).mean())
+
+
+def mean_per_class_recall(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Top-1 accuracy within each class that occurs, then the mean over classes.
+
+    labels: [B] int; scores: [B, K].
+    """
+    hits = label_ranks(labels, scores) == 0
+    counts = np.bincount(labels)
+    recall = np.bincount(labels, weights=hits) / np.maximum(counts, 1)
+    return float(recall[counts > 0].mean())
+
+
+def topk_accuracy_labelled_rows(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Share of a sample's true labels among its k highest scores, k their number.
+
+    labels: [B, K], 0 or 1; scores: [B, K]. The mean is over the samples that have
+    a label; ties between classes go to the wrong one.
+    """
+    labels = np.asarray(labels, bool)
+    labelled = labels.any(axis=1)
+    labels, scores = labels[labelled], np.asarray(scores)[labelled]
+    # Last key sorts first: by score downwards, among equals the wrong labels first.
+    order = np.lexsort((labels, -scores), axis=1)
+    hits = np.take_along_axis(labels, order, axis=1)
+    number = labels.sum(axis=1)
+    within = np.arange(labels.shape[1]) < number[:, None]
+    return float(((hits & within).sum(axis=1) / number).mean())
+
+
+def image_to_text_ranks(
+    similarity: np.ndarray,
+    text_to_image: np.ndarray,
+    *,
+    first_image: int = 0,
+    margin: float = 0.0,
+) -> np.ndarray:
+    """How many captions of other images stand at or above an image's best own one.
+
+    similarity: [I, T], rows are the images from `first_image` on;
+    text_to_image: [T] int, the image of every caption;
+    margin: captions less than this below the best own one count as ties.
+    Returns [I] int, 0 is best.
+    """
+    images = first_image + np.arange(len(similarity))
+    own = text_to_image[None] == images[:, None]
+    best = np.where(own, similarity, -np.inf).max(axis=1, keepdims=True)
+    return (~(similarity < best - margin) & ~own).sum(axis=1)
+
+
+def text_to_image_ranks(
+    similarity: np.ndarray, text_to_image: np.ndarray, *, margin: float = 0.0
+) -> np.ndarray:
+    """How many other images stand at or above a caption's own one.
+
+    similarity: [I, T]; text_to_image: [T] int; margin: as for images.
+    Returns [T] int, 0 is best.
+    """
+    columns = np.arange(similarity.shape[1])
+    own = similarity[text_to_image, columns]
+    # The own image is never below itself; it is the one taken off.
+    return (~(similarity < own - margin)).sum(axis=0) - 1
+
+
+def feature_ranks(
+    image: np.ndarray, text: np.ndarray, text_to_image: np.ndarray, *, rows: int = 512
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both kinds of ranks from unit features, never holding the whole matrix.
+
+    image: [I, E] float32; text: [T, E] float32; text_to_image: [T] int;
+    rows: how many queries are compared with all candidates at a time.
+    Returns image-to-text ranks [I] and text-to-image ranks [T].
+    """
+    # Equal features give products that differ by rounding, according to where they
+    # lie in the matrix: cosines closer than that are ties.
+    margin = 1e-6
+    image_ranks = [
+        image_to_text_ranks(
+            image[i : i + rows] @ text.T, text_to_image, first_image=i, margin=margin
+        )
+        for i in range(0, len(image), rows)
+    ]
+    text_ranks = [
+        text_to_image_ranks(
+            image @ text[i : i + rows].T, text_to_image[i : i + rows], margin=margin
+        )
+        for i in range(0, len(text), rows)
+    ]
+    return np.concatenate(image_ranks), np.concatenate(text_ranks)
+
+
+def recall_at(ranks: np.ndarray, k: int) -> float:
+    """Share of queries whose match is among the first k; ranks: [Q], 0 is best."""
+    return float((ranks < k).mean())
+
+
+def median_rank(ranks: np.ndarray) -> float:
+    """The median place of the match, 1 is best; ranks: [Q], 0 is best."""
+    return float(np.median(ranks) + 1)
+
+
+def chance_recalls(matches: np.ndarray, candidates: int) -> np.ndarray:
+    """Recall at 1, 2, ... `candidates` of a random order.
+
+    matches: [Q] int, how many of the candidates are right for each query. A query
+    misses at k with probability C(candidates - matches, k) / C(candidates, k).
+    Returns [candidates]; the chance median rank is where it passes one half.
+    """
+    number, queries = np.unique(matches, return_counts=True)
+    drawn = np.arange(candidates)
+    left = np.maximum(candidates - number[:, None] - drawn, 0)
+    hit = 1 - np.cumprod(left / (candidates - drawn), axis=1)
+    return queries @ hit / queries.sum()
+
+
+def members(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Labels as [B, K] bool, from [B] int or from what is so already."""
+    return labels if labels.ndim == 2 else np.eye(classes, dtype=bool)[labels]
+
+
+def classification_scores(
+    labels: np.ndarray, probabilities: np.ndarray
+) -> dict[str, float]:
+    """What is said of a classifier; `chance/<name>` is what a random one gets.
+
+    labels: [B] int (one label each) or [B, K] bool (any number of labels);
+    probabilities: [B, K].
+    """
+    many = labels.ndim == 2
+    classes = probabilities.shape[1]
+    belongs = members(labels, classes)
+    auc = macro_roc_auc(belongs, probabilities)
+    precision = macro_average_precision(belongs, probabilities)
+    occurring = belongs.any(axis=0)
+    return {
+        **(_multi_label if many else _single_label)(labels, probabilities),
+        "macro_auc": auc.value,
+        "chance/macro_auc": 0.5,
+        "mean_average_precision": precision.value,
+        "chance/mean_average_precision": float(belongs[:, occurring].mean()),
+        "classes_left_out": float(auc.left_out),
+    }
+
+
+def _single_label(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    classes = probabilities.shape[1]
+    top5 = {
+        "top5_accuracy": topk_accuracy(labels, probabilities, 5),
+        "chance/top5_accuracy": 5 / classes,
+    }
+    return {
+        "accuracy": topk_accuracy(labels, probabilities, 1),
+        "chance/accuracy": 1 / classes,
+        **(top5 if classes > 5 else {}),
+        "mean_per_class_recall": mean_per_class_recall(labels, probabilities),
+        "chance/mean_per_class_recall": 1 / classes,
+    }
+
+
+def _multi_label(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    number = labels.sum(axis=1)
+    return {
+        "accuracy": topk_accuracy_labelled_rows(labels, probabilities),
+        "chance/accuracy": float(number[number > 0].mean() / labels.shape[1]),
+    }

@@ -1,0 +1,121 @@
+"""The page's style sheet: light and dark, from a phone's width up."""
+
+_LIGHT = (
+    "#2563c9", "#d4541f", "#14866d", "#9440b8", "#a67c00",
+    "#c72f6b", "#1d8aa6", "#7a6046", "#5866d6", "#5d8a16",
+)  # fmt: skip
+_DARK = (
+    "#74a8ff", "#ff9a6b", "#52cfb0", "#d391f0", "#e3bd4e",
+    "#ff85b3", "#66c9e3", "#c9ab8a", "#a3acff", "#a9d35c",
+)  # fmt: skip
+
+
+def _colours(values: tuple[str, ...]) -> str:
+    return "".join(f"--c{i}:{value};" for i, value in enumerate(values))
+
+
+STYLE = (
+    f"""
+:root {{ color-scheme: light dark; {_colours(_LIGHT)}
+  --page: #fbfbf9; --card: #fff; --ink: #1d2126; --soft: #626a73; --rule: #e4e4df;
+  --grid: #ecece7; --good: #14866d; --bad: #c2410c; }}
+@media (prefers-color-scheme: dark) {{ :root {{ {_colours(_DARK)}
+  --page: #14171a; --card: #1c2024; --ink: #e7e9ea; --soft: #9aa3ab; --rule: #30363c;
+  --grid: #292e33; --good: #52cfb0; --bad: #ff9a6b; }} }}
+"""
+    + "".join(f".c{i} {{ --run: var(--c{i}) }}\n" for i in range(len(_LIGHT)))
+    + """
+* { box-sizing: border-box }
+body { margin: 0 auto; padding: 0 1.25rem 4rem; max-width: 76rem; color: var(--ink);
+  background: var(--page); font: 15px/1.5 system-ui, -apple-system, "Segoe UI",
+  Roboto, "Helvetica Neue", Arial, sans-serif; }
+header { padding: 2.2rem 0 .4rem; border-bottom: 1px solid var(--rule) }
+h1 { margin: 0; font-size: 1.8rem; line-height: 1.2; letter-spacing: -.015em;
+  overflow-wrap: anywhere }
+h2 { margin: 2.6rem 0 .8rem; font-size: 1.25rem; letter-spacing: -.01em }
+h3 { margin: 1.6rem 0 .6rem; font-size: .95rem; font-weight: 600 }
+h4 { margin: .8rem 0 .5rem; font-size: .85rem; font-weight: 600; color: var(--soft) }
+nav { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; padding: .6rem 0;
+  font-size: .88rem }
+a { color: var(--c0); text-decoration: none }
+a:hover { text-decoration: underline }
+.note { margin: .2rem 0 .7rem; color: var(--soft); font-size: .86rem }
+.scroll { overflow-x: auto; background: var(--card); border: 1px solid var(--rule);
+  border-radius: 8px }
+table { border-collapse: collapse; width: 100%; font-size: .87rem;
+  font-variant-numeric: tabular-nums }
+th, td { padding: .38rem .8rem; text-align: left; vertical-align: top;
+  border-top: 1px solid var(--grid) }
+thead th { border-top: 0; color: var(--soft); font-weight: 500;
+  vertical-align: bottom }
+tbody th { font-weight: 400 }
+.config td { overflow-wrap: anywhere; min-width: 7rem }
+.group { padding-top: 1rem; font-weight: 600 }
+.scroll:has(.scores) { width: fit-content; max-width: 100% }
+.scores { width: auto; min-width: min(44rem, 90vw) }
+.scores thead th:nth-child(n+2), .number { text-align: right }
+.number { white-space: nowrap; min-width: 5.5rem }
+.chance, .chance * { color: var(--soft) }
+.bar { position: relative; display: block; height: 3px; margin-top: 2px;
+  border-radius: 2px; background: var(--grid) }
+.bar i { position: absolute; top: 0; height: 3px }
+.fill { left: 0; border-radius: 2px; background: var(--run); opacity: .8 }
+.bar .mark { top: -2px; width: 1px; height: 7px; background: var(--soft) }
+code { font: .82rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace }
+.run { display: inline-flex; align-items: baseline; gap: .45em }
+.swatch { flex: none; width: .7em; height: .7em; border-radius: 2px;
+  background: var(--run) }
+.legend { display: flex; flex-wrap: wrap; gap: .2rem 1.3rem; margin: 0;
+  font-size: .88rem }
+.charts { display: grid; gap: .8rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 17rem), 1fr)) }
+figure { margin: 0 }
+.chart { padding: .6rem .6rem .2rem; background: var(--card);
+  border: 1px solid var(--rule); border-radius: 8px }
+.chart figcaption { display: flex; justify-content: space-between; gap: .8rem;
+  padding: 0 .3rem .3rem; font-size: .8rem }
+.chart b { font-weight: 600; overflow-wrap: anywhere }
+.last { display: flex; gap: .6rem; white-space: nowrap;
+  font-variant-numeric: tabular-nums }
+.last span { color: var(--run) }
+svg { display: block; width: 100%; height: auto }
+svg text { fill: var(--soft); font-size: 11px }
+.axes line { stroke: var(--grid) }
+.axes .y { text-anchor: end }
+.level line { stroke: var(--soft); stroke-dasharray: 3 3 }
+path { fill: none; stroke: var(--run); stroke-width: 1.5; stroke-linejoin: round }
+.raw { stroke-width: 1; opacity: .28 }
+.dot { fill: var(--run) }
+.tip { fill: var(--run); opacity: 0 }
+.tip:hover { opacity: .45 }
+details { margin: .6rem 0 }
+summary { cursor: pointer; padding: .3rem 0; font-size: .9rem }
+summary h3 { display: inline; margin: 0 }
+summary + .charts { margin-top: .4rem }
+.pairs { display: grid; gap: .8rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 15rem), 1fr)) }
+.card { padding: .7rem; background: var(--card); border: 1px solid var(--rule);
+  border-radius: 8px; font-size: .86rem }
+.card p { margin: .5rem 0 0; overflow-wrap: anywhere }
+.card .query { margin: 0 0 .5rem }
+.card .note { margin: .3rem 0 0; font-size: .78rem }
+.views { display: flex; gap: .5rem }
+.views > * { flex: 1 1 0; min-width: 0 }
+img { display: block; width: 100%; border-radius: 4px }
+.pixels { image-rendering: pixelated }
+.gap { display: grid; place-items: center; min-height: 4rem; color: var(--soft);
+  background: var(--grid); border-radius: 4px; font-size: .75rem }
+.retrievals { display: grid; gap: 0 1.2rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)) }
+.retrievals .card { margin-bottom: .8rem }
+.strip { display: grid; gap: .45rem; grid-template-columns: repeat(6, 1fr) }
+.strip figure { padding: 3px; border: 2px solid transparent; border-radius: 6px }
+.strip .hit { border-color: var(--good) }
+.strip .missed { border: 2px dashed var(--bad) }
+.strip figcaption { font-size: .72rem; text-align: center; color: var(--soft);
+  font-variant-numeric: tabular-nums }
+@media (max-width: 40rem) { body { padding: 0 .8rem 3rem }
+  th, td { padding: .34rem .55rem } .number { min-width: 4.4rem }
+  .strip { grid-template-columns: repeat(3, 1fr) } }
+"""
+)

@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "ClipinError": "clipin_jax.errors",
     "build": "clipin_jax.learner",
-    "evaluate": "clipin_jax.train",
+    "evaluate": "clipin_jax.evaluate",
     "load_config": "clipin_jax.config",
     "make_encode_fns": "clipin_jax.step",
     "make_tokenizer": "clipin_jax.data.text",
@@ -20,7 +20,17 @@ _PUBLIC = {
     "train": "clipin_jax.train",
     "write_report": "clipin_jax.report",
 }
-__all__ = sorted(_PUBLIC)
+__all__ = [  # noqa: F822
+    "ClipinError",
+    "build",
+    "evaluate",
+    "load_config",
+    "make_encode_fns",
+    "make_tokenizer",
+    "make_train_step",
+    "train",
+    "write_report",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -91,7 +91,7 @@ class Learner(nn.Module):
         return targets
 
     def _objectives_with(self, method: str) -> dict[str, Any]:
-        # Asked of the class: asking the module would set it up and touch its parameters.
+        # Asked of the class: a module that is asked sets itself up, parameters and all.
         objectives = self.objectives.items()
         return {name: o for name, o in objectives if hasattr(type(o), method)}
 
@@ -132,7 +132,7 @@ def build(config: ConfigDict) -> Learner:
     Raises:
       ClipinError: a name that is in no table, or an argument that its class lacks.
     """
-    dtypes = dict(
+    dtypes: dict[str, Any] = dict(
         dtype=jnp.dtype(config.model.dtype),
         param_dtype=jnp.dtype(config.model.param_dtype),
     )
@@ -156,15 +156,14 @@ def build(config: ConfigDict) -> Learner:
         raise ClipinError(
             f"target.view is {config.target.view!r}: use one of {tuple(TARGET_VIEWS)}"
         )
-    directions = [("view1", TARGET_VIEWS[config.target.view])]
+    target = TARGET_VIEWS[config.target.view]
+    directions = (("view1", target),)
     if config.target.symmetric:
-        directions.append(tuple(reversed(directions[0])))
-    return Learner(towers, objectives, tuple(directions))
+        directions += ((target, "view1"),)
+    return Learner(towers, objectives, directions)
 
 
-def _make_objective(
-    name: str, spec: ConfigDict, dtypes: dict[str, Any]
-) -> nn.Module:
+def _make_objective(name: str, spec: ConfigDict, dtypes: dict[str, Any]) -> nn.Module:
     scalars = OBJECTIVES[name].scalars if name in OBJECTIVES else ()
     missing = [scalar for scalar in scalars if scalar not in spec]
     if missing:
@@ -172,9 +171,7 @@ def _make_objective(
     arguments = {k: v for k, v in spec.items() if k not in scalars}
     learned = tuple(scalar for scalar in scalars if spec[scalar] == "learned")
     arguments["name"] = name
-    return _make(
-        OBJECTIVES, f"objectives.{name}", arguments, learned=learned, **dtypes
-    )
+    return _make(OBJECTIVES, f"objectives.{name}", arguments, learned=learned, **dtypes)
 
 
 def _make(
@@ -189,5 +186,7 @@ def _make(
     unknown = sorted(set(arguments) - known)
     if unknown:
         raise ClipinError(f"{where} ({name}) has no argument {', '.join(unknown)}")
-    arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()}
+    arguments = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()
+    }
     return table[name](**arguments, **shared)

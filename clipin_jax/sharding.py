@@ -49,9 +49,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def infer_sharding(
-    tree: Any, rules: Iterable[tuple[str, str]], mesh: Mesh
-) -> Any:
+def infer_sharding(tree: Any, rules: Iterable[tuple[str, str]], mesh: Mesh) -> Any:
     """A sharding per leaf, by the first rule whose expression is found in its path.
 
     Args:
@@ -63,8 +61,8 @@ def infer_sharding(
     Raises:
       ClipinError: an unknown rule, or a leaf that no rule matches.
     """
-    rules = [(re.compile(pattern), name) for pattern, name in rules]
-    for pattern, name in rules:
+    compiled = [(re.compile(pattern), name) for pattern, name in rules]
+    for pattern, name in compiled:
         if name not in RULES:
             raise ClipinError(
                 f"sharding rule {pattern.pattern!r} says {name!r}: use one of {RULES}"
@@ -72,7 +70,7 @@ def infer_sharding(
 
     def sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
         text = path_name(path)
-        for pattern, name in rules:
+        for pattern, name in compiled:
             if pattern.search(text):
                 spec = _fsdp_spec(leaf.shape, mesh) if name == "fsdp" else ()
                 return NamedSharding(mesh, PartitionSpec(*spec))

@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -56,7 +55,7 @@ def select(tree: Any, like: Any) -> Any:
 
 
 def create_state(
-    learner: nn.Module, optimizer: Optimizer, batch: Batch, hyper: Hyper, seed: Any
+    learner: Any, optimizer: Optimizer, batch: Batch, hyper: Hyper, seed: Any
 ) -> TrainState:
     """The state before the first step; pure, for `jit` and `eval_shape`.
 
@@ -68,7 +67,6 @@ def create_state(
     target = jax.eval_shape(lambda: learner.init(key, batch, method="targets"))
     params, collections = _split(variables)
     target_params, target_collections = _split(target)
-    copy = lambda tree: jax.tree.map(jnp.copy, tree)  # donated buffers must differ
     zero = jnp.zeros((), jnp.int32)
     return TrainState(
         step=zero,
@@ -77,9 +75,14 @@ def create_state(
         params=params,
         collections=collections,
         opt_state=optimizer(hyper).init(params),
-        target_params=copy(select(params, target_params)),
-        target_collections=copy(select(collections, target_collections)),
+        target_params=_copy(select(params, target_params)),
+        target_collections=_copy(select(collections, target_collections)),
     )
+
+
+def _copy(tree: Any) -> Any:
+    """The step donates its state, so no two leaves may share a buffer."""
+    return jax.tree.map(jnp.copy, tree)
 
 
 def _split(variables: Any) -> tuple[Any, Any]:

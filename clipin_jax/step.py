@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -16,7 +15,7 @@ from clipin_jax.types import Array, Batch, Hyper, Metrics
 TrainStep = Callable[[TrainState, Batch, Hyper], tuple[TrainState, Metrics]]
 
 
-def make_train_step(learner: nn.Module, optimizer: Optimizer) -> TrainStep:
+def make_train_step(learner: Any, optimizer: Optimizer) -> TrainStep:
     """One update of everything, as a pure function.
 
     The target speaks outside the gradient, the online branch answers, the optimizer
@@ -79,7 +78,7 @@ def make_train_step(learner: nn.Module, optimizer: Optimizer) -> TrainStep:
     return train_step
 
 
-def make_health_fn(learner: nn.Module) -> Callable[[TrainState, Batch], Metrics]:
+def make_health_fn(learner: Any) -> Callable[[TrainState, Batch], Metrics]:
     """The health numbers of a batch, see `health`; `(state, batch) -> metrics`."""
 
     def health(state: TrainState, batch: Batch) -> Metrics:
@@ -107,7 +106,7 @@ class EncodeFns(NamedTuple):
     text: Callable[[Any, Array], dict[str, Array]]
 
 
-def make_encode_fns(learner: nn.Module) -> EncodeFns:
+def make_encode_fns(learner: Any) -> EncodeFns:
     """Encoders of the online branch in evaluation mode."""
 
     def encoder(modality: str) -> Callable[[Any, Array], dict[str, Array]]:

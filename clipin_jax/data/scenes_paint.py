@@ -29,7 +29,7 @@ _RGB = {
     "pink": (235, 120, 170),
     "brown": (125, 75, 40),
 }
-_RADII = (0.075, 0.115, 0.16)  # of the picture's size: small, medium, large
+_RADII = (0.09, 0.13, 0.17)  # of the picture's size: small, medium, large
 _SHIFT = 4  # OpenCV's fractional bits: places are exact to 1/16 pixel
 
 

@@ -209,7 +209,9 @@ class Block(nn.Module):
         hidden = int(self.mlp_ratio * width)
         y = Linear(hidden, kernel_init=self.matrices.mlp_in, **dtypes, name="mlp_in")(y)
         y = ACTIVATIONS[self.activation](y)
-        y = Linear(width, kernel_init=self.matrices.mlp_out, **dtypes, name="mlp_out")(y)
+        y = Linear(width, kernel_init=self.matrices.mlp_out, **dtypes, name="mlp_out")(
+            y
+        )
         return shard_batch(x + y)
 
 

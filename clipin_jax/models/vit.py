@@ -54,7 +54,7 @@ class ViT(nn.Module):
           image: [B, H, W, C] float, normalised; H and W multiples of the patch.
 
         Returns:
-          `tokens`: [B, N, D] after the final norm (class token first), `pooled`: [B, D].
+          `tokens`: [B, N, D] after the final norm, class token first; `pooled`: [B, D].
 
         Raises:
           ClipinError: the image is no multiple of the patch, or an unknown pool.

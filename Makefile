@@ -1,0 +1,55 @@
+# `make quickstart` needs git, make and Python 3.11 to 3.13, nothing else.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: help quickstart install test test-slow lint bench clean
+
+help:
+	@echo "make quickstart   train CLIP and CLIPin on made-up scenes and compare them"
+	@echo "make test         the tests; make test-slow runs those that take minutes"
+	@echo "make lint         ruff and pyright"
+	@echo "make bench        step time of CLIPin over CLIP"
+	@echo "make clean        remove the environment and caches, keep runs/"
+	@echo "PYTHON=python3.12 make ...   picks another Python"
+
+quickstart: install
+	$(BIN)/clipin train quickstart --workdir runs/quickstart_clip
+	$(BIN)/clipin train quickstart:clipin --workdir runs/quickstart_clipin
+	$(BIN)/clipin report runs/quickstart_clip runs/quickstart_clipin \
+	    --output runs/quickstart.html
+	@echo "Open runs/quickstart.html in a browser: both runs side by side."
+
+install: $(VENV)/.installed
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+bench: install
+	$(BIN)/python bench/step_time.py --quick
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+	    || { echo "clipin_jax needs Python 3.11 to 3.13, and $(PYTHON) is not one of" \
+	    "them: name another, such as make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps are older than setup.py when a pin has changed.
+$(VENV)/.installed: setup.py | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.installed-%: setup.py | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	@touch $@ $(VENV)/.installed

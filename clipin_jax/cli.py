@@ -1,0 +1,107 @@
+"""The `clipin` command: one line per verb, each calls one library function."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from clipin_jax.config import find_config, list_configs, load_config
+from clipin_jax.errors import ClipinError
+
+TRAIN = """
+examples:
+  clipin train quickstart
+  clipin train quickstart:clipin --workdir runs/mine optim.learning_rate=1e-3
+  clipin train runs/mine                          # goes on with that run
+
+Options follow the colon; KEY=VALUE sets any key of the config. The same command goes on
+where it was stopped. Exit codes: 0 done, 75 stopped and saved, 1 failed.
+
+configs:
+"""
+EVALUATE = "example: clipin evaluate runs/mine --step 500 --output scores.json"
+REPORT = "example: clipin report runs/clip runs/clipin --output comparison.html"
+
+
+def output_file(name: str) -> Path:
+    """A path that can be written, known before hours are spent on its content."""
+    if Path(name).is_dir() or not Path(name).absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{name} is no file in a folder that exists")
+    return Path(name)
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line; --help and mistakes in it end the program."""
+    top = argparse.ArgumentParser(
+        "clipin", description="Image-text pretraining in JAX."
+    )
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def add(verb: str, purpose: str, epilog: str) -> argparse.ArgumentParser:
+        style = argparse.RawDescriptionHelpFormatter
+        return verbs.add_parser(
+            verb,
+            help=purpose,
+            description=purpose,
+            epilog=epilog,
+            formatter_class=style,
+        )
+
+    known = "\n".join(f"  {name:<14}{doc}" for name, doc in list_configs().items())
+    train = add("train", "train a model, or go on with a run", TRAIN + known)
+    train.add_argument("config", help="NAME[:OPTIONS], a .py file, or a run's folder")
+    train.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    train.add_argument("--workdir", type=Path, help="default: runs/NAME")
+    evaluate = add("evaluate", "score a run on its evaluation data", EVALUATE)
+    evaluate.add_argument("run", type=Path, help="a run's folder")
+    evaluate.add_argument("--step", type=int, help="default: the newest checkpoint")
+    evaluate.add_argument(
+        "--output", type=output_file, help="default: eval/STEP.json in the run"
+    )
+    report = add("report", "write runs side by side into one HTML file", REPORT)
+    report.add_argument("runs", type=Path, nargs="+", help="folders of runs")
+    report.add_argument(
+        "--output", type=output_file, help="default: report.html in the first"
+    )
+    add("doctor", "check versions, devices and what they can do", "")
+
+    args, rest = top.parse_known_args(argv)
+    # argparse leaves over what stands after an option, and --config.KEY=VALUE.
+    args.rest = [x for x in rest if x[:1] != "-" or x.startswith("--config.")]
+    if args.rest != rest or (rest and args.verb != "train"):
+        top.error(f"unrecognized arguments: {' '.join(rest)}")
+    return args
+
+
+def run(args: argparse.Namespace) -> int:
+    """Call the library; heavy imports happen here. Returns the exit code."""
+    if args.verb == "train":
+        from clipin_jax.train import train
+
+        config = load_config(args.config, args.overrides + args.rest)
+        path = find_config(args.config.partition(":")[0])
+        folder = path.parent if path.name == "config.json" else f"runs/{config.name}"
+        return train(config, args.workdir or Path(folder))
+    if args.verb == "evaluate":
+        from clipin_jax.evaluate import evaluate
+
+        evaluate(args.run, step=args.step, output=args.output)
+    if args.verb == "report":
+        from clipin_jax.report import write_report
+
+        output = args.output or args.runs[0] / "report.html"
+        print(f"report: {write_report(args.runs, output)}")
+    if args.verb == "doctor":
+        from clipin_jax.doctor import examine
+
+        return examine()
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point. What a user can mend is one line on stderr and exit code 1."""
+    try:
+        return run(parse(argv))
+    except ClipinError as error:
+        print(f"clipin: error: {error}", file=sys.stderr)
+        return 1

@@ -1,0 +1,304 @@
+"""What config files are written with, and how a config is found, changed and saved.
+
+A config file is Python with `get_config(arg)`, which returns a `ConfigDict`. It
+imports ml_collections and this module, nothing else of ours.
+"""
+
+import ast
+import hashlib
+import importlib.util
+import json
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from clipin_jax.errors import ClipinError
+from clipin_jax.overrides import (
+    apply_overrides,
+    coerce,
+    did_you_mean,
+    fields,
+    is_unset,
+)
+
+PACKAGE = Path(__file__).resolve().parent
+
+_VIT = {  # width, depth, num_heads
+    "Ti": (192, 12, 3),
+    "S": (384, 12, 6),
+    "B": (768, 12, 12),
+    "L": (1024, 24, 16),
+    "H": (1280, 32, 16),
+}
+_TEXT = {
+    "Ti": (192, 12, 3),
+    "S": (384, 12, 6),
+    "B": (512, 12, 8),
+    "L": (768, 12, 12),
+    "H": (1024, 24, 16),
+}
+
+
+def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
+    """Read the options after a config's colon, such as "clipin,variant=S/16".
+
+    The type of an option is that of its default; a bare name means True. Raises
+    ClipinError for an option that is not among the defaults or of another type.
+    """
+    options = ConfigDict(defaults)
+    for item in filter(None, (part.strip() for part in (arg or "").split(","))):
+        name, equals, text = (part.strip() for part in item.partition("="))
+        if name not in defaults:
+            raise ClipinError(
+                f"unknown config option {name!r}: {did_you_mean(name, defaults)}"
+            )
+        default = defaults[name]
+        if not equals and not isinstance(default, bool):
+            raise ClipinError(
+                f"config option {name!r} needs a value, such as {name}={default}"
+            )
+        with options.ignore_type():
+            options[name] = coerce(
+                text if equals else "True", default, type(default), f"option {name!r}"
+            )
+    return options.lock()
+
+
+def vit(variant: str) -> dict[str, Any]:
+    """Sizes of a ViT image tower by name: "B/16" is the base one with 16x16 patches."""
+    size, _, patch = variant.partition("/")
+    if size not in _VIT or not patch.isdecimal() or int(patch) < 1:
+        raise ClipinError(
+            f"unknown ViT variant {variant!r}: write SIZE/PATCH, such as B/16, "
+            f"with a size out of {', '.join(_VIT)}"
+        )
+    width, depth, num_heads = _VIT[size]
+    return dict(
+        patch_size=(int(patch), int(patch)),
+        width=width,
+        depth=depth,
+        num_heads=num_heads,
+        mlp_ratio=4,
+    )
+
+
+def text(variant: str) -> dict[str, int]:
+    """Sizes of a text transformer by name; what follows a slash is not read."""
+    size = variant.partition("/")[0]
+    if size not in _TEXT:
+        raise ClipinError(
+            f"unknown text variant {variant!r}: {did_you_mean(size, _TEXT)}"
+        )
+    width, depth, num_heads = _TEXT[size]
+    return dict(width=width, depth=depth, num_heads=num_heads)
+
+
+def warmup_cosine(
+    peak: float, warmup_steps: Any, total_steps: Any, end: float = 0.0
+) -> dict[str, Any]:
+    """A schedule: linear from 0 to `peak`, then a half cosine down to `end`."""
+    return dict(
+        schedule="warmup_cosine",
+        peak=peak,
+        warmup_steps=warmup_steps,
+        total_steps=total_steps,
+        end=end,
+    )
+
+
+def cosine(start: float, end: float, total_steps: Any) -> dict[str, Any]:
+    """A schedule: a half cosine from `start` to `end` over `total_steps`."""
+    return dict(schedule="cosine", start=start, end=end, total_steps=total_steps)
+
+
+def plug_clipin(
+    config: ConfigDict,
+    *,
+    pre_projector: int = 1024,
+    projection_dim: int = 8192,
+    predictor_hidden_dim: int = 2048,
+    terms: tuple[str, ...] = ("inter", "intra"),
+    weight: Any = 1.0,
+    inter_weight: Any = 1.0,
+    intra_weight: Any = 1.0,
+    decay: Any = 0.95,
+    view: str = "second",
+    symmetric: bool = False,
+) -> None:
+    """Plug CLIPin into a config: four assignments into slots that exist without it.
+
+    The default widths and decay are the released ones. Weights and decay are numbers
+    or schedules. `terms` may be one of the two. `view` is the one that the target
+    branch sees: "second" or "same"; `symmetric` also takes the views the other way.
+    """
+    config.model.pre_projector = pre_projector
+    config.objectives.clipin = dict(
+        weight=weight,
+        inter_weight=inter_weight,
+        intra_weight=intra_weight,
+        projection_dim=projection_dim,
+        predictor_hidden_dim=predictor_hidden_dim,
+        terms=terms,
+    )
+    config.target = dict(decay=decay, view=view, symmetric=symmetric)
+    config.data.views = 2
+
+
+def list_configs() -> dict[str, str]:
+    """Each config that is found by name, with the first line of its docstring."""
+    return {
+        path.stem: _docstring(path).partition("\n")[0]
+        for path in sorted(_config_folder().glob("*.py"))
+    }
+
+
+def find_config(name: str) -> Path:
+    """The file of a config: a path, a run folder, or a name out of `list_configs`."""
+    path = Path(name)
+    if path.suffix in (".py", ".json") and path.is_file():
+        return path
+    if (path / "config.json").is_file():
+        return path / "config.json"
+    named = _config_folder() / f"{name}.py"
+    if named.is_file():
+        return named
+    raise ClipinError(
+        f"no config {name!r}, neither a file, a run folder nor a known name: "
+        f"{did_you_mean(name, list_configs())}"
+    )
+
+
+def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """A locked config from "NAME", "NAME:OPTIONS", a path, or a run folder.
+
+    `overrides` are "dotted.key=value" strings, see `apply_overrides`. Raises
+    ClipinError for what is wrong with the name, options, file or overrides.
+    """
+    name, _, arg = spec.partition(":")
+    path = find_config(name)
+    if path.suffix == ".json":
+        config = _read_json(path, arg)
+    else:
+        config = _run_config_file(path, arg)
+    config = apply_overrides(config, overrides)
+    unset = [key for key, _, _, field in fields(config) if is_unset(field)]
+    if unset:
+        raise ClipinError(f"config {spec} needs a value for {unset[0]}: {unset[0]}=...")
+    return config.lock()
+
+
+def resolve(config: ConfigDict) -> dict[str, Any]:
+    """The config as plain dicts, references followed, every list made a tuple."""
+    return _frozen(config.to_dict())
+
+
+def to_json(config: ConfigDict) -> str:
+    """The resolved config as JSON; tuples are written as lists."""
+    return json.dumps(resolve(config), indent=2, sort_keys=True, default=_refuse) + "\n"
+
+
+def from_json(data: str) -> ConfigDict:
+    """The inverse of `to_json`, lists read as tuples. Not locked.
+
+    Raises ValueError if `data` is no JSON object.
+    """
+    tree = json.loads(data)
+    if not isinstance(tree, dict):
+        raise ValueError("it holds no JSON object")
+    return ConfigDict(_frozen(tree))
+
+
+def config_hash(config: ConfigDict) -> str:
+    """Twelve hexadecimal digits that are the same for equal resolved configs."""
+    return hashlib.sha256(to_json(config).encode()).hexdigest()[:12]
+
+
+def difference(a: ConfigDict, b: ConfigDict) -> dict[str, tuple[Any, Any]]:
+    """Dotted key -> (value in `a`, value in `b`) where they differ; None if absent."""
+    flat_a, flat_b = _flatten(resolve(a)), _flatten(resolve(b))
+    missing = object()
+    return {
+        key: (flat_a.get(key), flat_b.get(key))
+        for key in sorted(flat_a.keys() | flat_b.keys())
+        if flat_a.get(key, missing) != flat_b.get(key, missing)
+    }
+
+
+def _docstring(path: Path) -> str:
+    try:
+        return ast.get_docstring(ast.parse(path.read_text())) or ""
+    except SyntaxError:
+        return "(not valid Python)"
+
+
+def _config_folder() -> Path:
+    """The clone's configs where the package stands in a clone, else the installed."""
+    clone = PACKAGE.parent
+    if (clone / "setup.py").is_file() and (clone / "configs").is_dir():
+        return clone / "configs"
+    return PACKAGE / "configs"
+
+
+def _run_config_file(path: Path, arg: str) -> ConfigDict:
+    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+    assert spec is not None and spec.loader is not None  # the suffix is .py
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config(arg)
+    except ClipinError as error:
+        raise ClipinError(f"config {path.stem}: {error}") from None
+    except Exception as error:  # whatever a user's file may raise
+        line = _failing_line(error, path)
+        raise ClipinError(
+            f"config {path}, line {line}: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(config, ConfigDict):
+        raise ClipinError(f"config {path}: get_config(arg) must return a ConfigDict")
+    return config
+
+
+def _failing_line(error: Exception, path: Path) -> int | None:
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return error.lineno
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename == str(path)
+    ]
+    return lines[-1] if lines else 1
+
+
+def _read_json(path: Path, arg: str) -> ConfigDict:
+    if arg:
+        raise ClipinError(f"{path} takes no options, but was given {arg!r}")
+    try:
+        return from_json(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ClipinError(f"config {path} can not be read: {error}") from error
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _frozen(item) for key, item in value.items()}
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _refuse(value: Any) -> None:
+    raise ClipinError(
+        f"config value {value!r} can not be saved as JSON: use numbers, strings, "
+        "booleans, None, tuples and dicts"
+    )

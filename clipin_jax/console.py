@@ -1,0 +1,74 @@
+"""What a run says in the terminal: a banner at the start, scores with chance beside."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from clipin_jax.run import Run
+
+FIGURES = (  # metric name (its last part) -> how it is shown
+    ("R@1", "{:.1%}"),
+    ("R@5", "{:.1%}"),
+    ("R@10", "{:.1%}"),
+    ("mean_recall", "{:.1%}"),
+    ("median_rank", "{:.1f}"),
+    ("accuracy", "{:.1%}"),
+    ("mean_per_class_recall", "{:.1%}"),
+    ("macro_auc", "{:.3f}"),
+    ("macro_auc_cosine", "{:.3f}"),
+    ("mean_average_precision", "{:.3f}"),
+)
+
+
+def banner(run: Run, workdir: Path, examples_per_epoch: int, step: int) -> str:
+    """The facts of a run before its first step, several lines."""
+    config = run.config
+    image, text = config.model.image, config.model.text
+    height, width = image.image_size
+    epochs = config.total_steps * config.batch_size / examples_per_epoch
+    weights = ", ".join(config.objectives)
+    lines = {
+        "model": f"{image.name} {image.depth}x{image.width} at {height}x{width}, "
+        f"{text.name} {text.depth}x{text.width}, "
+        f"{run.num_params / 1e6:.1f}M parameters",
+        "objectives": weights,
+        "devices": f"{run.mesh.size} x {jax.devices()[0].device_kind}, mesh "
+        + " x ".join(f"{axis} {size}" for axis, size in run.mesh.shape.items())
+        + f", processes {jax.process_count()}",
+        "data": f"{config.data.source.name}, {examples_per_epoch:,} examples per epoch",
+        "schedule": f"{config.total_steps:,} steps of {config.batch_size} pairs = "
+        f"{epochs:.3g} epochs, "
+        f"peak learning rate {_peak(config.optim.learning_rate):g}",
+        "chance": f"a model that knows nothing has a contrastive loss of "
+        f"ln({config.batch_size}) = {math.log(config.batch_size):.3f}",
+        "run": f"{workdir}" + (f", resumed at step {step:,}" if step else ""),
+    }
+    body = "\n".join(f"  {name:<11}{value}" for name, value in lines.items())
+    return f"clipin: {config.name}\n{body}"
+
+
+def _peak(schedule: Any) -> float:
+    if isinstance(schedule, (int, float)):
+        return schedule
+    return max(v for k, v in schedule.items() if k in ("peak", "start", "end", "value"))
+
+
+def scores(values: Mapping[str, float]) -> str:
+    """Evaluation results, one a line, chance beside each.
+
+    Args:
+      values: `EVALUATOR/METRIC` to number, with `EVALUATOR/chance/METRIC` where known.
+    """
+    rows = []
+    for key, value in values.items():
+        evaluator, _, metric = key.partition("/")
+        style = next((f for end, f in FIGURES if metric.endswith(end)), None)
+        if style is None or metric.startswith("chance/"):
+            continue
+        chance = values.get(f"{evaluator}/chance/{metric}")
+        beside = "" if chance is None else f"(chance {style.format(chance)})"
+        rows.append(f"  {key:<40} {style.format(value):>7}  {beside}")
+    return "\n".join(rows)

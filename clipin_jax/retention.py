@@ -1,0 +1,53 @@
+"""Which checkpoints of a run stay: the last few, every so many steps, and the best."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from clipin_jax.errors import ClipinError
+
+
+@dataclasses.dataclass
+class Retention:
+    """A rule about steps.
+
+    Attributes:
+      last: how many of the newest stay, at least 1.
+      every_steps: those whose step it divides stay for ever; 0 for none.
+      mode: "max" or "min", what is best among the scores.
+      scores: step -> value of the metric, for those that have one.
+      damaged: steps that can not be read; they go with the next good save.
+    """
+
+    last: int
+    every_steps: int
+    mode: str
+    scores: dict[int, float] = dataclasses.field(default_factory=dict)
+    damaged: set[int] = dataclasses.field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        if self.last < 1:
+            raise ClipinError(f"checkpoint.keep_last is {self.last}: keep at least 1")
+        if self.mode not in ("max", "min"):
+            raise ClipinError(
+                f"checkpoint.best_mode is {self.mode!r}: use 'max' or 'min'"
+            )
+
+    def kept(self, steps: Sequence[int]) -> set[int]:
+        """The steps that stay."""
+        good = sorted(set(steps) - self.damaged)
+        kept = set(good[-self.last :])
+        if self.every_steps:
+            kept |= {step for step in good if step % self.every_steps == 0}
+        scored = [step for step in good if step in self.scores]
+        if scored:
+            pick = max if self.mode == "max" else min
+            kept.add(pick(scored, key=self.scores.__getitem__))
+        return kept
+
+    def should_preserve(
+        self, checkpoints: Sequence[Any], *, context: Any
+    ) -> list[bool]:
+        """The same as orbax asks for it, one answer per checkpoint."""
+        kept = self.kept([checkpoint.step for checkpoint in checkpoints])
+        return [checkpoint.step in kept for checkpoint in checkpoints]

@@ -1,0 +1,208 @@
+"""What a config stands for: mesh, learner, state; and the folder of a run."""
+
+import contextlib
+import dataclasses
+import functools
+import importlib.metadata
+import json
+import platform
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from clipin_jax import sharding
+from clipin_jax.config import difference, from_json, resolve, to_json
+from clipin_jax.errors import ClipinError
+from clipin_jax.learner import build
+from clipin_jax.optim import Optimizer, make_hyper, make_optimizer
+from clipin_jax.state import TrainState, create_state
+from clipin_jax.types import Hyper
+
+# What may change when a run is resumed: it alters neither the model nor the data.
+FREE_KEYS = (
+    "checkpoint.", "data.max_bad_fraction", "data.prefetch_batches", "data.processes",
+    "data.threads", "evals.", "health_every_steps", "log.", "log_every_steps",
+    "max_nonfinite_steps", "mesh.", "sharding",
+)  # fmt: skip
+SHOWN = 5  # differing keys in a message
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Everything that is built from a config before the first array exists.
+
+    Attributes:
+      abstract_state: the train state as shapes with shardings.
+      init_state: makes the state of step 0, placed on the mesh.
+      hyper: step -> the numbers of that step.
+    """
+
+    config: ConfigDict
+    mesh: Mesh
+    learner: Any
+    optimizer: Optimizer
+    hyper: Callable[[int], Hyper]
+    abstract_state: TrainState
+    init_state: Callable[[], TrainState]
+
+    @property
+    def state_sharding(self) -> TrainState:
+        """Where each leaf of the state lives."""
+        return jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state)
+
+    @property
+    def num_params(self) -> int:
+        """Trained parameters; the target's averages are not counted."""
+        leaves = jax.tree.leaves(self.abstract_state.params)
+        return sum(int(np.prod(leaf.shape)) for leaf in leaves)
+
+
+def build_run(config: ConfigDict, devices: Sequence[Any] | None = None) -> Run:
+    """Builds a run from its config, on all devices if none are given.
+
+    Raises:
+      ClipinError: what is wrong with the config, or it does not fit the devices.
+    """
+    _check_counts(config)
+    mesh = sharding.make_mesh(**config.mesh, devices=devices)
+    sharding.check_batch_size(config.batch_size, mesh)
+    learner = build(config)
+    hyper = make_hyper(config, learner.objectives)
+    optimizer = make_optimizer(config.optim)
+    init = functools.partial(
+        create_state, learner, optimizer, _example(config), hyper(0), config.seed
+    )
+    with jax.set_mesh(mesh):
+        shapes = jax.eval_shape(init)
+    placed = sharding.infer_sharding(shapes, config.sharding, mesh)
+    abstract = jax.tree.map(
+        lambda leaf, s: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=s),
+        shapes,
+        placed,
+    )
+    return Run(
+        config, mesh, learner, optimizer, hyper, abstract,
+        jax.jit(init, out_shardings=placed),
+    )  # fmt: skip
+
+
+def _check_counts(config: ConfigDict) -> None:
+    counts = dict.fromkeys(("batch_size", "total_steps", "max_nonfinite_steps"), 1)
+    counts |= dict.fromkeys(("log_every_steps", "health_every_steps", "seed"), 0)
+    for key, least in counts.items():
+        if config[key] < least:
+            raise ClipinError(f"{key} is {config[key]}: it must be at least {least}")
+
+
+def _example(config: ConfigDict) -> Any:
+    """A batch of two that gives every parameter its shape."""
+    height, width = config.model.image.image_size
+    length = config.data.context_length
+    channels = len(config.model.image_mean)
+    image = np.zeros((2, height, width, channels), np.uint8)
+    return {"view1": {"image": image, "text": np.zeros((2, length), np.int32)}}
+
+
+def open_folder(config: ConfigDict, workdir: Path) -> None:
+    """Makes the run's folder, or checks that the one there is of the same config.
+
+    Raises:
+      ClipinError: the folder holds a run of another config, other files, or cannot be
+        written.
+    """
+    saved = workdir / "config.json"
+    if saved.is_file():
+        _check_same(config, load_folder(workdir), workdir)
+    elif workdir.is_dir() and any(workdir.iterdir()):
+        raise ClipinError(
+            f"{workdir} holds files but no config.json, so it is no run to resume: "
+            "choose another --workdir, or empty it"
+        )
+    if jax.process_index():
+        return
+    write_file(saved, to_json(config))
+    write_file(workdir / "config.yaml", ConfigDict(resolve(config)).to_yaml())
+    write_file(workdir / "environment.json", json.dumps(environment(), indent=2))
+
+
+def is_finished(config: ConfigDict, workdir: Path) -> bool:
+    """Whether the run in a folder has reached its end.
+
+    Raises:
+      ClipinError: it has, and is of another config.
+    """
+    if not (workdir / "DONE").is_file():
+        return False
+    _check_same(config, load_folder(workdir), workdir)
+    return True
+
+
+def write_file(path: Path, content: str) -> None:
+    """Writes a file of a run whole or not at all: a full disk must not cut the old one.
+
+    Raises:
+      ClipinError: it cannot be written.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(content)
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise ClipinError(
+            f"cannot write {path}: {error.strerror}; make room, or choose another "
+            "--workdir"
+        ) from error
+
+
+def load_folder(workdir: Path) -> ConfigDict:
+    """The config of the run in a folder.
+
+    Raises:
+      ClipinError: the folder holds no run, or its config is damaged.
+    """
+    path = workdir / "config.json"
+    if not path.is_file():
+        raise ClipinError(f"{workdir} is no run folder: it has no config.json")
+    try:
+        return from_json(path.read_text()).lock()
+    except ValueError as error:
+        raise ClipinError(f"{path} is damaged: {error}") from error
+
+
+def _check_same(config: ConfigDict, saved: ConfigDict, workdir: Path) -> None:
+    changed = {
+        key: values
+        for key, values in difference(saved, config).items()
+        if not key.startswith(FREE_KEYS)
+    }
+    if not changed:
+        return
+    shown = list(changed.items())[:SHOWN]
+    listed = "; ".join(f"{k}: {a!r} there, {b!r} now" for k, (a, b) in shown)
+    more = f"; and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+    raise ClipinError(
+        f"{workdir} holds a run of another config ({listed}{more}): choose another "
+        "--workdir to start anew, or repeat the command that made it to resume"
+    )
+
+
+def environment() -> dict[str, Any]:
+    """Versions and devices, to explain a number later."""
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    devices = jax.devices()
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "devices": f"{len(devices)} x {devices[0].device_kind}",
+        "processes": jax.process_count(),
+        **versions,
+    }

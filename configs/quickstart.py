@@ -1,0 +1,224 @@
+"""A few minutes on two cores: a small CLIP on embedded scenes, or on your own folder.
+
+    clipin train quickstart                                 # CLIP
+    clipin train quickstart:clipin                          # CLIP with CLIPin
+    clipin train quickstart:clipin,data=/path/to/folder     # on your own pairs
+    clipin train quickstart:clipin,data=/path/to/folder,labels=category
+
+The scenes are drawn on demand; a fifth of their captions belongs to another picture or
+says only part of what is there, as on the web. The folder has the COCO captions layout:
+`images/`, `captions_train.json`, `captions_val.json`; with `labels=category` its classes
+are evaluated too. CLIPin's widths are an eighth of the released ones.
+"""
+
+from collections.abc import Callable
+
+from ml_collections import ConfigDict
+
+from clipin_jax.config import parse_arg, plug_clipin, warmup_cosine
+
+SIZE = 48  # pixels
+EVALUATE_EVERY = 200  # steps
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """Options: clipin, data (a folder), labels (`category`), runlocal."""
+    options = parse_arg(arg, clipin=False, data="", labels="", runlocal=False)
+    config = ConfigDict()
+    config.name = "quickstart_clipin" if options.clipin else "quickstart_clip"
+    config.seed = 0
+    config.batch_size = 128
+    config.total_steps = 600
+    config.log_every_steps = 10
+    config.health_every_steps = 50
+    config.max_nonfinite_steps = 20  # skipped updates in a row that end the run
+
+    config.model = dict(
+        embed_dim=128,
+        pre_projector=0,
+        dtype="float32",
+        param_dtype="float32",
+        scan_layers=False,
+        remat=False,
+        image_mean=(0.48145466, 0.4578275, 0.40821073),
+        image_std=(0.26862954, 0.26130258, 0.27577711),
+        image=dict(
+            name="vit",
+            patch_size=(8, 8),
+            width=128,
+            depth=4,
+            num_heads=4,
+            mlp_ratio=4,
+            image_size=(SIZE, SIZE),
+            pool="cls",
+            activation="gelu",
+            norm_eps=1e-5,
+        ),
+        text=dict(
+            name="text_transformer",
+            width=128,
+            depth=3,
+            num_heads=4,
+            context_length=24,
+            vocab_size=49408,
+            activation="gelu",
+            norm_eps=1e-5,
+        ),
+    )
+    config.objectives = dict(contrastive=dict(weight=1.0, init_temperature=0.07))
+    config.target = dict(decay=0.0, view="second", symmetric=False)
+    config.optim = dict(
+        learning_rate=warmup_cosine(
+            peak=1e-3, warmup_steps=50, total_steps=config.get_ref("total_steps")
+        ),
+        weight_decay=0.1,
+        b1=0.9,
+        b2=0.98,
+        eps=1e-6,
+        clip_norm=1.0,  # of the global gradient; 0 for none
+        no_decay=(r"bias$", r"scale$", r"embedding$", r"learned_"),
+        bounds=(  # after every step; 4.6052 is ln 100
+            (r"logit_scale$", 0.0, 4.6052),
+            (r"learned_", 0.0, 20.0),
+        ),
+    )
+    config.mesh = dict(data=-1, fsdp=1)
+    config.sharding = ((r".*", "replicate"),)
+
+    source = _folder(options) if options.data else _scenes
+    config.data = dict(
+        source=source("train"),
+        image_size=config.model.image.get_ref("image_size"),
+        context_length=config.model.text.get_ref("context_length"),
+        tokenizer=dict(name="bpe"),
+        views=1,
+        second_text="same",
+        shuffle=True,
+        augment=dict(
+            resize_first=0,
+            crop_scale=(0.6, 1.0),
+            crop_ratio=(0.75, 1.3333),
+            flip=0.5 if options.data else 0.0,  # scenes' captions say left and right
+            brightness=0.3,
+            contrast=0.3,
+            saturation=0.0,
+            hue=0.0,
+            jitter_probability=0.8,
+            grayscale=0.0,
+            blur=0.0,
+            blur_sigma=(0.1, 1.0),
+            interpolation="bilinear",
+        ),
+        threads=1,
+        processes=0,
+        prefetch_batches=2,
+        max_bad_fraction=0.01,
+    )
+    config.evals = dict(
+        retrieval=dict(
+            type="retrieval",
+            every_steps=EVALUATE_EVERY,
+            source=source("val"),
+            batch_size=128,
+        ),
+        **_folder_evals(source, options.labels) if options.data else _scenes_evals(),
+    )
+    config.checkpoint = dict(
+        every_steps=EVALUATE_EVERY,
+        keep_last=2,
+        keep_every_steps=0,
+        best_metric="retrieval/text_to_image_R@1",
+        best_mode="max",
+    )
+    config.log = dict(tensorboard=True)
+    if options.clipin:
+        plug_clipin(
+            config,
+            pre_projector=128,
+            projection_dim=1024,
+            predictor_hidden_dim=256,
+            decay=0.99,
+        )
+    if options.runlocal:
+        _run_local(config)
+    return config
+
+
+def _scenes(split: str, labels: str | None = None) -> dict:
+    train = split == "train"
+    return dict(
+        name="scenes",
+        split=split,
+        length=50_000 if train and not labels else 512,
+        size=64,
+        looseness=0.2 if train else 0.0,
+        labels=labels,
+    )
+
+
+def _folder(options: ConfigDict) -> Callable[..., dict]:
+    return lambda split, labels=None: dict(
+        name="coco",
+        folder=options.data,
+        split=split,
+        captions="captions_{split}.json",
+        images="images",
+        labels=labels,
+    )
+
+
+def _scenes_evals() -> dict:
+    templates = {
+        "shape": ("a {}", "a picture of a {}", "there is a {}"),
+        "color": ("a {} object", "a picture of a {} shape", "there is a {} thing"),
+    }
+    evals = {
+        f"zero_shot_{label}": dict(
+            type="zero_shot",
+            every_steps=EVALUATE_EVERY,
+            source=_scenes("val", label),
+            batch_size=128,
+            classes=(),
+            templates=templates[label],
+        )
+        for label in templates
+    }
+    evals["linear_probe"] = _probe(_scenes, "shape")
+    return evals
+
+
+def _folder_evals(source: Callable[..., dict], labels: str) -> dict:
+    if not labels:
+        return {}
+    zero_shot = dict(
+        type="zero_shot",
+        every_steps=EVALUATE_EVERY,
+        source=source("val", labels),
+        batch_size=128,
+        classes=(),
+        templates=("a photo of a {}.", "this is a {}.", "{}"),
+    )
+    return dict(zero_shot=zero_shot, linear_probe=_probe(source, labels))
+
+
+def _probe(source: Callable[..., dict], labels: str) -> dict:
+    return dict(
+        type="linear_probe",
+        every_steps=0,  # at the end only
+        source=source("val", labels),
+        train_source=source("train", labels),
+        batch_size=128,
+    )
+
+
+def _run_local(config: ConfigDict) -> None:
+    """Two narrow layers and a few steps, to try the config anywhere."""
+    config.batch_size = 32
+    config.total_steps = 20
+    config.health_every_steps = 10
+    config.model.image.update(width=64, depth=2)
+    config.model.text.update(width=64, depth=2)
+    config.optim.learning_rate.warmup_steps = 5
+    config.checkpoint.every_steps = 10
+    for evaluation in config.evals.values():
+        evaluation.batch_size = 32

@@ -1,0 +1,85 @@
+"""Packages, pins and extras. Tools have their tables in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+SOURCE = (ROOT / "clipin_jax" / "__init__.py").read_text()
+[VERSION] = re.findall(r'^__version__ = "(.+)"', SOURCE, re.MULTILINE)
+README = ROOT / "README.md"
+
+# The tests passed with all lower bounds together and with the newest versions below
+# the upper ones, which are the next minor versions. [tpu], [cuda] and [bench] were not
+# part of that.
+REQUIRES = [
+    "absl-py>=2.1,<2.6",
+    "array_record>=0.8.1,<0.9",
+    "flax>=0.12.7,<0.13",
+    "ftfy>=6.2,<6.4",
+    "grain>=0.2.18,<0.3",
+    "jax>=0.10,<0.11",
+    "ml_collections>=1.0,<1.2",
+    "numpy>=2.0,<2.5",
+    "opencv-python-headless>=4.11,<5.1",
+    "optax>=0.2.6,<0.3",
+    "orbax-checkpoint>=0.12,<0.13",
+    "packaging>=24,<27",
+    "pillow>=11,<13.1",
+    "regex>=2024.4,<2027",
+    "scipy>=1.14,<1.18",
+    "tensorboardX>=2.6.2,<2.7",
+    "tensorflow-datasets>=4.9.10,<4.10",
+    "tqdm>=4.66,<4.71",
+]
+TEST = [
+    "pytest>=8,<9.3",
+    "pytest-xdist>=3.6,<3.9",
+    "scikit-learn>=1.5,<1.10",
+    "setuptools>=77",
+]
+EXTRAS = {
+    "test": TEST,
+    "dev": [
+        *TEST,
+        "ruff>=0.17.6,<0.18",
+        "pyright[nodejs]>=1.1.414,<1.2",
+        "pre-commit>=4,<5",
+    ],
+    "tpu": ["jax[tpu]>=0.10,<0.11"],
+    "cuda": ["jax[cuda12]>=0.10,<0.11"],
+    "bench": ["torch>=2.6,<3", "open_clip_torch>=2.30,<4"],
+}
+
+
+def installed_inside(name: str) -> str:
+    """The package name of a top-level folder that is installed inside ours."""
+    return f"clipin_jax.{name}"
+
+
+FOLDERS = [name for name in ("configs", "launch") if (ROOT / name).is_dir()]
+
+setup(
+    name="clipin_jax",
+    version=VERSION,
+    description="Image-text pretraining in JAX, with CLIPin as a plug-in",
+    long_description=README.read_text() if README.exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE", "clipin_jax/data/*.LICENSE"],
+    python_requires=">=3.11,<3.14",
+    packages=[
+        *find_packages(include=["clipin_jax", "clipin_jax.*"]),
+        *(installed_inside(name) for name in FOLDERS),
+    ],
+    package_dir={installed_inside(name): name for name in FOLDERS},
+    package_data={
+        "clipin_jax.data": ["*.gz", "*.LICENSE"],
+        **{installed_inside(name): ["*"] for name in FOLDERS},
+    },
+    install_requires=REQUIRES,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["clipin = clipin_jax.cli:main"]},
+    zip_safe=False,
+)

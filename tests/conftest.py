@@ -1,0 +1,43 @@
+"""Eight devices on the CPU, a compile cache, and the folders tests read from.
+
+The environment is set before jax is imported anywhere: this file comes first.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+DEVICES = "--xla_force_host_platform_device_count=8"
+CACHE = Path(tempfile.gettempdir()) / f"clipin_jax_test_cache_{os.getuid()}"
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DEVICES}".strip()
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the clone."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """Real data sets; tests that want them are skipped where there are none."""
+    default = REPOSITORY.parent / "shared" / "data"
+    folder = Path(os.environ.get("CLIPIN_JAX_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"no data at {folder}: set CLIPIN_JAX_DATA to its folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def golden_folder() -> Path:
+    """Numbers saved from the papers' codes; the files may be of any size."""
+    default = REPOSITORY / "tests" / "parity" / "golden"
+    return Path(os.environ.get("CLIPIN_JAX_GOLDEN", default)).resolve()

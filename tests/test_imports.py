@@ -1,0 +1,160 @@
+"""The house rules that a program can read: who imports whom, and how long files are."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "clipin_jax"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+# Rooms from the ground up: a module imports from its own floor or from below.
+FLOORS = [
+    ["errors"],
+    ["overrides", "config", "types", "losses", "health", "augment"],
+    ["models"],
+    ["objectives"],
+    ["learner"],
+    ["optim", "sharding", "state", "step"],
+    ["data", "evaluators", "explain", "interop", "metrics"]
+    + ["manifest", "retention", "checkpoint"],
+    ["run", "console", "report"],
+    ["evaluate", "train"],
+    ["cli", "doctor", "plan", "sweep", "__init__"],
+]
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+
+# Which rooms alone may know a library.
+KNOWN_BY = {
+    "flax": {"models", "objectives", "learner"},
+    "orbax": {"checkpoint"},
+    "grain": {"data"},
+    "tensorflow_datasets": {"data"},
+    "cv2": {"data", "report"},
+    "PIL": {"data", "report", "doctor"},
+    "tensorboardX": {"metrics"},
+}
+# All that a room may import from outside the standard library.
+KNOWS = {
+    "errors": set(),
+    "overrides": {"ml_collections"},
+    "config": {"ml_collections"},
+    "types": {"jax", "numpy"},
+    "losses": {"jax", "optax"},
+    "health": {"jax", "optax"},
+    "augment": {"jax", "optax"},
+}
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Dotted names of all modules that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: import by the full name"
+            yield str(node.module)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def own(path: Path) -> set[str]:
+    """Rooms that a file imports from."""
+    names = {name for name in imports(path) if name.startswith("clipin_jax.")}
+    return {name.split(".")[1] for name in names} & set(FLOOR)
+
+
+def foreign(path: Path) -> set[str]:
+    """Libraries that a file imports, the standard one left out."""
+    names = {name.partition(".")[0] for name in imports(path)}
+    return names - set(sys.stdlib_module_names) - {"clipin_jax"}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_arrows_point_down(path):
+    assert room(path) in FLOOR, f"give {room(path)} a floor in this test"
+    upward = [other for other in own(path) if FLOOR[other] > FLOOR[room(path)]]
+    assert not upward, f"{room(path)} must not import {upward}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_libraries_stay_in_their_rooms(path):
+    libraries = foreign(path)
+    strangers = {x for x, rooms in KNOWN_BY.items() if room(path) not in rooms}
+    assert not libraries & strangers
+    assert libraries <= KNOWS.get(room(path), libraries)
+    assert not libraries & {"tensorflow", "torch"}
+
+
+def test_data_is_numpy_alone():
+    for path in (PACKAGE / "data").rglob("*.py"):
+        assert "jax" not in foreign(path), path
+        assert own(path) <= {"data", "config", "errors", "overrides"}, path
+
+
+def test_objectives_know_layers_but_no_tower():
+    for path in (PACKAGE / "objectives").rglob("*.py"):
+        models = {x for x in imports(path) if x.startswith("clipin_jax.models")}
+        layers = "clipin_jax.models.layers"
+        assert all(x == layers or x.startswith(f"{layers}.") for x in models), path
+
+
+def test_config_files_stand_alone():
+    for path in (ROOT / "configs").glob("*.py"):
+        assert foreign(path) <= {"ml_collections"}, path
+        assert own(path) <= {"config"}, path
+
+
+def test_files_are_short():
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for path in [*SOURCES, *(ROOT / "configs").glob("*.py")]
+        if (lines := len(path.read_text().splitlines())) > 320
+    }
+    assert not long
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_package_is_imported_in_no_time():
+    seconds, modules = run_python(
+        "import sys, time; start = time.perf_counter(); import clipin_jax\n"
+        "print(time.perf_counter() - start, end=' ')\n"
+        "heavy = 'tensorflow torch cv2 jax flax grain orbax PIL'.split()\n"
+        "print([name for name in heavy if name in sys.modules])"
+    ).split(maxsplit=1)
+    assert float(seconds) < 2
+    assert modules == "[]"
+
+
+def test_nothing_needs_tensorflow_or_torch():
+    names = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for path in SOURCES
+    ]
+    run_python(
+        "import importlib, sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name in ('tensorflow', 'torch'):\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        f"for name in {names}: importlib.import_module(name)"
+    )

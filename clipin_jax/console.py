@@ -70,5 +70,6 @@ def scores(values: Mapping[str, float]) -> str:
             continue
         chance = values.get(f"{evaluator}/chance/{metric}")
         beside = "" if chance is None else f"(chance {style.format(chance)})"
-        rows.append(f"  {key:<40} {style.format(value):>7}  {beside}")
+        row = f"  {key:<40} {style.format(value):>7}  {beside}"
+        rows.append(row.rstrip())
     return "\n".join(rows)

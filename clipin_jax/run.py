@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from clipin_jax import sharding
-from clipin_jax.config import difference, from_json, resolve, to_json
+from clipin_jax.config import difference, from_json, to_json
 from clipin_jax.errors import ClipinError
 from clipin_jax.learner import build
 from clipin_jax.optim import Optimizer, make_hyper, make_optimizer
@@ -127,7 +127,7 @@ def open_folder(config: ConfigDict, workdir: Path) -> None:
     if jax.process_index():
         return
     write_file(saved, to_json(config))
-    write_file(workdir / "config.yaml", ConfigDict(resolve(config)).to_yaml())
+    write_file(workdir / "config.yaml", str(ConfigDict(json.loads(to_json(config)))))
     write_file(workdir / "environment.json", json.dumps(environment(), indent=2))
 
 

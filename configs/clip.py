@@ -14,7 +14,7 @@ Chance loss is ln(batch size).
 from collections.abc import Callable
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
+from ml_collections.config_dict import required_placeholder
 
 from clipin_jax.config import parse_arg, plug_clipin, text, vit, warmup_cosine
 
@@ -136,7 +136,7 @@ def _sources(options: ConfigDict) -> Callable[..., dict]:
         return lambda split, labels=None: dict(
             name="scenes", split=split, length=256, size=32, labels=labels
         )
-    folder = options.data or placeholder(str)
+    folder = options.data or required_placeholder(str)
     return lambda split, labels=None: dict(
         name="coco",
         folder=folder,

@@ -26,7 +26,7 @@ What differs from the release, and why:
 """
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
+from ml_collections.config_dict import required_placeholder
 
 from clipin_jax.config import parse_arg, plug_clipin, text, vit, warmup_cosine
 
@@ -143,7 +143,7 @@ def _source(options: ConfigDict, split: str) -> dict:
         return dict(name="scenes", split=split, length=256, size=32)
     return dict(
         name="coco",
-        folder=options.data or placeholder(str),
+        folder=options.data or required_placeholder(str),
         split=split,
         captions="annotations/captions_{split}2014.json",
         images="{split}2014",

@@ -150,7 +150,8 @@ def _scenes(split: str, labels: str | None = None) -> dict:
         name="scenes",
         split=split,
         length=50_000 if train and not labels else 512,
-        size=64,
+        size=48,
+        objects=(1, 2),
         looseness=0.2 if train else 0.0,
         labels=labels,
     )

@@ -29,6 +29,7 @@ TINY = (
     f"total_steps={LAST}",
     "log_every_steps=1",
     "health_every_steps=4",
+    "max_nonfinite_steps=2",
     "model.image.width=32",
     "model.image.depth=1",
     "model.text.width=32",

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from clipin_jax.errors import ClipinError
 from clipin_jax.types import Array
 
 Initializer = Callable[..., Array]
@@ -237,7 +238,8 @@ class Transformer(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """x: [B, N, D] to [B, N, D]."""
+        """x: [B, N, D] to [B, N, D]; ClipinError for options that make no sense."""
+        self._check_options(x.shape[-1])
         block_class = nn.remat(Block, prevent_cse=False) if self.remat else Block
         block = block_class(
             self.num_heads, self.mlp_ratio, self.activation, self.causal,
@@ -251,6 +253,18 @@ class Transformer(nn.Module):
             unroll=1 if self.scan_layers else self.depth,
         )
         return stack(block, x, None)[0]
+
+    def _check_options(self, width: int) -> None:
+        if self.activation not in ACTIVATIONS:
+            raise ClipinError(
+                f"activation {self.activation!r} of a tower is unknown: use one of "
+                f"{', '.join(ACTIVATIONS)}"
+            )
+        if self.num_heads < 1 or width % self.num_heads:
+            raise ClipinError(
+                f"num_heads = {self.num_heads} of a tower does not divide its width "
+                f"{width}"
+            )
 
 
 class AttentionPool(nn.Module):

@@ -23,11 +23,12 @@ from clipin_jax.optim import Optimizer, make_hyper, make_optimizer
 from clipin_jax.state import TrainState, create_state
 from clipin_jax.types import Hyper
 
-# What may change when a run is resumed: it alters neither the model nor the data.
+# What may change when a run is resumed: it alters neither the model nor the data (whose
+# fingerprint is compared, wherever the folder is now).
 FREE_KEYS = (
     "checkpoint.", "data.max_bad_fraction", "data.prefetch_batches", "data.processes",
-    "data.threads", "evals.", "health_every_steps", "log.", "log_every_steps",
-    "max_nonfinite_steps", "mesh.", "sharding",
+    "data.source.folder", "data.threads", "evals.", "health_every_steps", "log.",
+    "log_every_steps", "max_nonfinite_steps", "mesh.", "sharding",
 )  # fmt: skip
 SHOWN = 5  # differing keys in a message
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")

@@ -5,8 +5,8 @@
 
 Paper: CLIPin, arXiv 2508.06434; recipe: T6Yang/CLIPin, `main.py`, `data.py`,
 `clip/model.py`. The folder is COCO 2014 (`annotations/captions_train2014.json`,
-`train2014/`, and the same for val). 323 steps an epoch, 50 epochs; the loss of chance is
-ln 256 = 5.545 for the contrastive objective and 2 for each CLIPin term.
+`train2014/`, and the same for val). 323 steps an epoch, 50 epochs; the loss of chance
+is ln 256 = 5.545 for the contrastive objective and 2 for each CLIPin term.
 
 What differs from the release, and why:
 

@@ -29,7 +29,7 @@ _RGB = {
     "pink": (235, 120, 170),
     "brown": (125, 75, 40),
 }
-_RADII = (0.09, 0.13, 0.17)  # of the picture's size: small, medium, large
+_RADII = (0.14, 0.18, 0.22)  # of the picture's size: small, medium, large
 _SHIFT = 4  # OpenCV's fractional bits: places are exact to 1/16 pixel
 
 
@@ -43,15 +43,16 @@ def paint(scene: Scene, size: int, rng: np.random.Generator) -> np.ndarray:
     image = _shifted_ground(size, rng) if scene.shifted else _ground(scene, size, rng)
     for thing in scene.things:
         _draw(image, thing, scene.shifted, rng)
-    # Five bits of raw bytes: a fourth of the time of bounded integers.
-    noise = np.frombuffer(rng.bytes(image.size), np.uint8).reshape(image.shape) & 31
-    return cv2.addWeighted(image, 1, noise, 1, -16)
+    # Four bits of raw bytes: a fourth of the time of bounded integers.
+    noise = np.frombuffer(rng.bytes(image.size), np.uint8).reshape(image.shape) & 15
+    return cv2.addWeighted(image, 1, noise, 1, -8)
 
 
 def _ground(scene: Scene, size: int, rng: np.random.Generator) -> np.ndarray:
     texture, tint = divmod(scene.background, 10)
-    base = 70 + 14 * tint + rng.uniform(-18, 18, 3)
-    other = base + math.copysign(35, rng.random() - 0.5) + rng.uniform(-9, 9, 3)
+    # Darker than every colour of a thing, so that its outline has one sign.
+    base = 18 + 5 * tint + rng.uniform(-10, 10, 3)
+    other = base + math.copysign(18, rng.random() - 0.5) + rng.uniform(-5, 5, 3)
     # Two tones and a mask of 0 and 1: a table look-up paints them in one go.
     tones = np.clip([base, other], 0, 255).astype(np.uint8)
     if texture == 0:

@@ -45,7 +45,8 @@ def released_config(meta: dict, **changes) -> ConfigDict:
                 contrastive=dict(weight="learned"),
                 clipin=dict(
                     weight=1.0, inter_weight=1.0, intra_weight="learned",
-                    projection_dim=c["noncontrast"], predictor_hidden_dim=meta["predictor_hidden"],
+                    projection_dim=c["noncontrast"],
+                    predictor_hidden_dim=meta["predictor_hidden"],
                 ),
             ),
             target=dict(decay=meta["momentum"], view="second", symmetric=False),

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from clipin_jax.config import parse_arg, plug_clipin, warmup_cosine
 
 SIZE = 32  # pixels
-EVALUATE_EVERY = 200  # steps
+EVALUATE_EVERY = 175  # steps
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -28,7 +28,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.name = "quickstart_clipin" if options.clipin else "quickstart_clip"
     config.seed = 0
     config.batch_size = 128
-    config.total_steps = 400
+    config.total_steps = 350
     config.log_every_steps = 10
     config.health_every_steps = 50
     config.max_nonfinite_steps = 20  # skipped updates in a row that end the run
@@ -96,11 +96,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
         shuffle=True,
         augment=dict(
             resize_first=0,
-            crop_scale=(0.8, 1.0),
-            crop_ratio=(0.75, 1.3333),
+            crop_scale=(0.9, 1.0),
+            crop_ratio=(1.0, 1.0),
             flip=0.0,  # the captions of scenes say left and right
-            brightness=0.3,
-            contrast=0.3,
+            brightness=0.1,
+            contrast=0.1,
             saturation=0.0,
             hue=0.0,
             jitter_probability=0.8,
@@ -221,7 +221,13 @@ def _for_photographs(config: ConfigDict) -> None:
     config.model.image.image_size = (48, 48)
     config.model.text.context_length = 32
     config.data.augment.update(
-        crop_scale=(0.4, 1.0), flip=0.5, saturation=0.3, grayscale=0.1
+        crop_scale=(0.4, 1.0),
+        crop_ratio=(0.75, 1.3333),
+        flip=0.5,
+        brightness=0.3,
+        contrast=0.3,
+        saturation=0.3,
+        grayscale=0.1,
     )
 
 

@@ -1,6 +1,7 @@
 """The `clipin` command: one line per verb, each calls one library function."""
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -100,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. What a user can mend is one line on stderr and exit code 1."""
+    logging.basicConfig(format="clipin: %(levelname)s: %(message)s")
     try:
         return run(parse(argv))
     except ClipinError as error:

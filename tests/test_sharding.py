@@ -74,6 +74,7 @@ process, port = int(sys.argv[1]), sys.argv[2]
 jax.config.update("jax_num_cpu_devices", 4)
 jax.distributed.initialize(f"127.0.0.1:{port}", 2, process)
 import numpy as np
+from jax._src import distributed
 from clipin_jax import sharding
 from clipin_jax.run import build_run
 from clipin_jax.step import make_train_step
@@ -85,11 +86,20 @@ with jax.set_mesh(run.mesh):
         make_train_step(run.learner, run.optimizer),
         out_shardings=(run.state_sharding, sharding.replicated(run.mesh)),
     )
-    for k in range(2):
-        share = jax.tree.map(
-            lambda x: np.split(x, 2)[process], tiny_batch(run.config, seed=k)
+    batches = [
+        sharding.put(
+            jax.tree.map(
+                lambda x: np.split(x, 2)[process], tiny_batch(run.config, seed=k)
+            ),
+            run.mesh,
         )
-        state, metrics = step(state, sharding.put(share, run.mesh), run.hyper(k))
+        for k in range(2)
+    ]
+    step = step.lower(state, batches[0], run.hyper(0)).compile()
+    # Collectives want to meet within 30 s, and one process may compile for longer.
+    distributed.global_state.client.wait_at_barrier("compiled", 240_000)
+    for k in range(2):
+        state, metrics = step(state, batches[k], run.hyper(k))
         print("loss", float(metrics["loss"]), flush=True)
 """
 
@@ -105,7 +115,12 @@ def test_two_processes_equal_one(alone, repository, unused_port):
         )
         for process in range(2)
     ]
-    outputs = [worker.communicate(timeout=300)[0] for worker in workers]
+    try:
+        outputs = [worker.communicate(timeout=300)[0] for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
     assert [worker.returncode for worker in workers] == [0, 0]
     for output in outputs:
         losses = [

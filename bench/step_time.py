@@ -1,0 +1,251 @@
+"""Step time of CLIP, CLIPin and a CLIP written plainly, side by side in one process.
+
+    python bench/step_time.py                   # ViT-B/16 at 224 px, batch 16 on a CPU
+    python bench/step_time.py --quick           # within a minute on two cores
+    python bench/step_time.py --device gpu --torch
+
+The contenders take turns, so that whatever else the machine does hits all alike; the
+first step of each is not counted, and every figure is a median. The last line is one
+JSON object.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from clipin_jax import sharding
+from clipin_jax.config import load_config
+from clipin_jax.run import build_run
+from clipin_jax.step import make_train_step
+
+# isort: split
+import plain_clip
+from contender import (
+    MIB,
+    Contender,
+    compiled_contender,
+    contender_figures,
+    filled,
+    ratio,
+)
+from flops import peak_tflops, step_flops
+
+# A sixth of the depth, the vocabulary and the heads of a base model: arithmetic and
+# parameters shrink alike and the towers keep their widths, so the ratios mean what they
+# mean at full size. Half the batch doubles the share of the optimizer, against CLIPin.
+QUICK = ("model.image.depth=2", "model.text.depth=2", "model.text.vocab_size=8192")
+QUICK_CLIPIN = (
+    "objectives.clipin.projection_dim=4096",
+    "objectives.clipin.predictor_hidden_dim=512",
+)
+TINY = (
+    "model.image.width=32", "model.image.depth=2", "model.image.num_heads=2",
+    "model.image.image_size=(32,32)", "model.text.width=32", "model.text.depth=2",
+    "model.text.num_heads=2", "model.text.vocab_size=64", "model.text.context_length=8",
+)  # fmt: skip
+TINY_CLIPIN = (
+    "model.pre_projector=16",
+    "objectives.clipin.projection_dim=32",
+    "objectives.clipin.predictor_hidden_dim=16",
+)
+QUICK_SECONDS = 50  # after which --quick starts no further round
+
+
+def ours(config: ConfigDict, batch: Any, device: Any) -> Contender:
+    """The library's step, as the training loop compiles it."""
+    run = build_run(config, [device])
+    with jax.set_mesh(run.mesh):
+        return compiled_contender(
+            make_train_step(run.learner, run.optimizer),
+            filled(run.abstract_state),
+            (sharding.put(batch, run.mesh), run.hyper(0)),
+            step_flops(config),
+        )
+
+
+def plain(config: ConfigDict, batch: Any, device: Any) -> Contender:
+    """CLIP as written by hand in flax, on the first view."""
+    view = jax.device_put((batch["view1"]["image"], batch["view1"]["text"]), device)
+    with jax.default_device(device):
+        state = filled(jax.eval_shape(plain_clip.init(config), view))
+        return compiled_contender(
+            plain_clip.train_step, state, (view,), step_flops(config)
+        )
+
+
+def pytorch(config: ConfigDict, batch: Any, device: Any) -> Contender:
+    """CLIP as written by hand in PyTorch, on the first view."""
+    import torch_clip
+
+    where = "cpu" if device.platform == "cpu" else "cuda"
+    view = batch["view1"]
+    step = torch_clip.TorchStep(config, view["image"], view["text"], where)
+    return Contender(step, step.wait, step_flops(config), step.peak_mib)
+
+
+def random_batch(config: ConfigDict, seed: int = 0) -> dict[str, Any]:
+    """Pixels and token ids; every caption ends with the largest id."""
+    rng = np.random.default_rng(seed)
+    size, length = config.model.image.image_size, config.model.text.context_length
+    vocabulary = config.model.text.vocab_size
+
+    def view() -> dict[str, np.ndarray]:
+        shape = (config.batch_size, *size, 3)
+        text = rng.integers(1, vocabulary - 1, (config.batch_size, length))
+        text[:, -1] = vocabulary - 1
+        image = rng.integers(0, 256, shape, dtype=np.uint8)
+        return {"image": image, "text": text.astype(np.int32)}
+
+    return {"view1": view(), "view2": view()}
+
+
+def make_config(args: argparse.Namespace, clipin: bool) -> ConfigDict:
+    overrides = [
+        f"batch_size={args.batch_size}",
+        f"model.dtype={args.dtype}",
+        f"model.scan_layers={args.scan_layers}",
+        f"model.remat={args.remat}",
+    ]
+    if args.quick:
+        overrides += QUICK + QUICK_CLIPIN * clipin
+    if args.tiny:
+        overrides += TINY + TINY_CLIPIN * clipin
+    option = "clipin," * clipin
+    return load_config(f"clip:{option}data=unused,variant={args.variant}", overrides)
+
+
+def make_contenders(args: argparse.Namespace, device: Any) -> dict[str, Contender]:
+    clip, clipin = make_config(args, False), make_config(args, True)
+    makers = {"clip": (ours, clip), "clipin": (ours, clipin), "plain": (plain, clip)}
+    if args.torch:
+        if importlib.util.find_spec("torch"):
+            makers["torch"] = (pytorch, clip)
+        else:
+            print("--torch is left out: PyTorch is not installed")
+    batch, contenders = random_batch(clip), {}
+    for name, (make, config) in makers.items():
+        start = time.perf_counter()
+        contenders[name] = make(config, batch, device)
+        ready = time.perf_counter()
+        contenders[name].step()  # the first is not counted
+        contenders[name].wait()
+        first = time.perf_counter() - ready
+        print(
+            f"{name}: compiled in {ready - start:.1f} s, first step {first:.2f} s",
+            flush=True,
+        )
+    return contenders
+
+
+def measure(contenders: dict[str, Contender], args: argparse.Namespace) -> None:
+    """Rounds in which every contender has its turn."""
+    for number in range(args.rounds):
+        start = time.perf_counter()
+        for contender in contenders.values():
+            contender.run(args.steps)
+        now = time.perf_counter()
+        times = (f"{name} {c.seconds[-1]:.3f}" for name, c in contenders.items())
+        print(f"round {number + 1}: {', '.join(times)} s", flush=True)
+        if args.quick and now - args.started + (now - start) > QUICK_SECONDS:
+            break
+
+
+def figures(
+    contenders: dict[str, Contender], args: argparse.Namespace, device: Any
+) -> dict[str, Any]:
+    """All that the last line says."""
+    peak = args.peak_tflops
+    if args.dtype == "bfloat16" and not peak:
+        peak = peak_tflops(device.device_kind)
+    base = contenders["clip"]
+    result: dict[str, Any] = {
+        "device": device.device_kind, "dtype": args.dtype, "variant": args.variant,
+        "batch_size": args.batch_size, "rounds": len(base.seconds),
+        "quick": args.quick, "scan_layers": args.scan_layers, "remat": args.remat,
+        "peak_tflops": peak,
+        "clipin_over_clip_floor": round(contenders["clipin"].flops / base.flops, 3),
+    }  # fmt: skip
+    for name, c in contenders.items():
+        if name != "clip":
+            result[f"{name}_over_clip"] = ratio(c.seconds, base.seconds)
+            result[f"{name}_over_clip_cpu"] = ratio(c.cpu_seconds, base.cpu_seconds)
+        numbers = contender_figures(c, args.batch_size, peak)
+        result |= {f"{name}_{key}": value for key, value in numbers.items()}
+    # Of the whole process, in which all contenders hold their states.
+    stats = device.memory_stats() or {}
+    if "peak_bytes_in_use" in stats:
+        result["device_peak_mib"] = round(stats["peak_bytes_in_use"] / MIB, 1)
+    return result
+
+
+def print_table(names: Sequence[str], result: dict[str, Any]) -> None:
+    columns = ("ms", "ms_min", "ms_max", "cpu_ms", "images_per_second", "gflops",
+               "mfu", "peak_mib", "over_clip")  # fmt: skip
+    print(f"{'':8}" + "".join(f"{column:>{len(column) + 4}}" for column in columns))
+    for name in names:
+        cells = [(result.get(f"{name}_{column}"), len(column)) for column in columns]
+        row = "".join(f"{'-' if x is None else x!s:>{n + 4}}" for x, n in cells)
+        print(f"{name:8}{row}")
+    print(f"CLIPin over CLIP by arithmetic alone: {result['clipin_over_clip_floor']}")
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add(
+        "--quick",
+        action="store_true",
+        help="a sixth of depth, vocabulary and heads; ends early",
+    )
+    add("--tiny", action="store_true", help="toy sizes: whether it runs, not how fast")
+    add("--device", choices=("cpu", "gpu"), help="default: what jax finds")
+    add("--dtype", choices=("float32", "bfloat16"), help="default: bfloat16 on a GPU")
+    add("--variant", default="B/16", help="of both towers (default: %(default)s)")
+    add("--batch-size", type=int, help="default: 16, quick 8, on a GPU 256")
+    add("--rounds", type=int, default=5, help="default: %(default)s")
+    add("--steps", type=int, help="in a row and a round (default: 1, on a GPU 10)")
+    add("--scan-layers", action="store_true", help="one compiled block, in a loop")
+    add("--remat", action="store_true", help="recompute activations")
+    add("--torch", action="store_true", help="a plain PyTorch CLIP too")
+    add("--peak-tflops", type=float, help="of the chip, for MFU where it is unknown")
+    args = parser.parse_args(argv)
+    args.started = time.perf_counter()
+    if args.device is None:
+        args.device = "cpu" if jax.default_backend() == "cpu" else "gpu"
+    on_gpu = args.device == "gpu"
+    args.dtype = args.dtype or ("bfloat16" if on_gpu else "float32")
+    args.batch_size = args.batch_size or (256 if on_gpu else 8 if args.quick else 16)
+    args.steps = args.steps or (10 if on_gpu else 1)
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    # PyTorch wants memory of the same GPU.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    args = parse_args(argv)
+    try:
+        device = jax.devices(args.device)[0]
+    except RuntimeError:
+        sys.exit(f"--device {args.device}: jax finds no such device here")
+    print(f"{device.device_kind}: variant {args.variant}, batch {args.batch_size}, "
+          f"{args.dtype}, {os.cpu_count()} cores")  # fmt: skip
+    contenders = make_contenders(args, device)
+    measure(contenders, args)
+    result = figures(contenders, args, device)
+    print_table(list(contenders), result)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

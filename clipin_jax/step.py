@@ -44,28 +44,32 @@ def make_train_step(learner: Any, optimizer: Optimizer) -> TrainStep:
         gradient = jax.value_and_grad(loss_fn, has_aux=True)
         (loss, (metrics, collections)), grads = gradient(state.params)
         grad_norm = optax.tree.norm(grads)
-        updates, opt_state = optimizer(hyper).update(
-            grads, state.opt_state, state.params
-        )
-        params = optax.apply_updates(state.params, updates)
-        target_params = optax.incremental_update(
-            select(params, state.target_params),
-            state.target_params,
-            1 - hyper["target"]["decay"],
-        )
-        updated = TrainState(
-            state.step, state.skipped, jnp.zeros_like(state.skipped_in_a_row), params,
-            collections, opt_state, target_params, target_collections,
-        )  # fmt: skip
-        unchanged = TrainState(
-            state.step, state.skipped + 1, state.skipped_in_a_row + 1, state.params,
-            state.collections, state.opt_state, state.target_params,
-            state.target_collections,
-        )  # fmt: skip
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
-        kept = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old), updated, unchanged
-        )
+
+        def update() -> TrainState:
+            updates, opt_state = optimizer(hyper).update(
+                grads, state.opt_state, state.params
+            )
+            params = optax.apply_updates(state.params, updates)
+            target_params = optax.incremental_update(
+                select(params, state.target_params),
+                state.target_params,
+                1 - hyper["target"]["decay"],
+            )
+            return TrainState(
+                state.step, state.skipped, jnp.zeros_like(state.skipped_in_a_row),
+                params, collections, opt_state, target_params, target_collections,
+            )  # fmt: skip
+
+        def skip() -> TrainState:
+            return dataclasses.replace(
+                state,
+                skipped=state.skipped + 1,
+                skipped_in_a_row=state.skipped_in_a_row + 1,
+            )
+
+        # A condition, not `where` on every leaf: that reads and writes all the state.
+        kept = jax.lax.cond(finite, update, skip)
         metrics = {
             **metrics,
             "grad_norm": grad_norm,

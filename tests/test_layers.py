@@ -2,6 +2,7 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from clipin_jax.errors import ClipinError
 from clipin_jax.models import layers
 from clipin_jax.models.text_transformer import TextTransformer
+from clipin_jax.models.transformer import attend
 from clipin_jax.models.vit import ViT, patchify
 from tests.parity.compare import assert_tree_close, deviation
 from tests.parity.torch_names import load
@@ -32,9 +34,9 @@ def test_attention_is_the_same_in_both_precisions(causal):
     q, k, v = jax.random.normal(jax.random.key(0), (3, 2, 7, 4, 8))
     with jax.enable_x64(True):
         double = [jnp.asarray(np.asarray(x), jnp.float64) for x in (q, k, v)]
-        expected = layers.attend(*double, causal=causal)
+        expected = attend(*double, causal=causal)
         assert expected.dtype == jnp.float64
-    got = layers.attend(q, k, v, causal=causal)
+    got = attend(q, k, v, causal=causal)
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -51,6 +53,25 @@ def test_batch_norm_against_numpy():
     held = norm.apply({**variables, **updated}, x, train=False)
     expected = (x - 0.1 * mean) / np.sqrt(0.9 + 0.1 * var * 6 / 5 + 1e-5)
     np.testing.assert_allclose(held, expected, atol=1e-5)
+
+
+def test_layer_norm_and_its_gradient_equal_flax():
+    with jax.enable_x64(True):
+        x, weights = jax.random.normal(jax.random.key(0), (2, 3, 5, 8), jnp.float64)
+        x = 3 * x + 100  # where E[x^2] - E[x]^2 would have lost digits
+        double = dict(dtype=jnp.float64, param_dtype=jnp.float64)
+        ours = layers.LayerNorm(1e-5, **double)
+        flax = nn.LayerNorm(1e-5, use_fast_variance=False, **double)
+        params = {"scale": jnp.linspace(1, 2, 8), "bias": jnp.linspace(-1, 1, 8)}
+
+        def loss(norm, params, x):
+            return jnp.sum(weights * norm.apply({"params": params}, x))
+
+        def both(norm):
+            return jax.value_and_grad(loss, argnums=(1, 2))(norm, params, x)
+
+        assert_tree_close(both(ours)[1], both(flax)[1], 1e-11)
+        np.testing.assert_allclose(both(ours)[0], both(flax)[0], rtol=1e-12)
 
 
 def test_patches_are_those_of_a_convolution():

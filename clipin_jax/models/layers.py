@@ -1,27 +1,20 @@
-"""The bricks of all towers and heads: linear, attention, blocks, batch norm, pooling.
+"""The bricks of all towers and heads: linear layers and norms.
 
-Parameters have `param_dtype`; products run in `dtype`; norms and softmax in at least
-float32. Initialisers are explicit, since the field's codes differ from flax in them.
+Parameters have `param_dtype`; products run in `dtype`; norms in at least float32.
+Initialisers are explicit, since the field's codes differ from flax in them.
 """
 
+import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from clipin_jax.errors import ClipinError
 from clipin_jax.types import Array
 
 Initializer = Callable[..., Array]
-
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
-    "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
-    "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
-    "relu": jax.nn.relu,
-}
 
 # PyTorch's default of a linear layer: uniform in +-1/sqrt(fan_in).
 fan_in_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -111,201 +104,49 @@ class BatchNorm(nn.Module):
         return y.astype(dtype)
 
 
-class BlockInit(NamedTuple):
-    """Initialisers of the four matrices of a transformer block."""
+class LayerNorm(nn.Module):
+    """Layer normalisation over the last axis, in at least float32.
 
-    qkv: Initializer
-    out: Initializer
-    mlp_in: Initializer
-    mlp_out: Initializer
-
-
-# PyTorch's attention is Xavier on the fused matrix, its linear layers fan-in uniform.
-PYTORCH_INIT = BlockInit(
-    nn.initializers.xavier_uniform(), fan_in_uniform, fan_in_uniform, fan_in_uniform
-)
-
-
-def clip_text_init(width: int, depth: int) -> BlockInit:
-    """CLIP's normal initialisation of text blocks, shrunk with depth on the residual.
-
-    Source: openai/CLIP, `clip/model.py`, `initialize_parameters`.
+    The variance is two-pass, as every reference code computes it; flax's own is
+    E[x^2] - E[x]^2, or leaves the two-pass gradient to be derived, which is slow.
     """
-    normal = nn.initializers.normal
-    residual = width**-0.5 * (2 * depth) ** -0.5
-    return BlockInit(
-        normal(width**-0.5), normal(residual), normal((2 * width) ** -0.5),
-        normal(residual),
-    )  # fmt: skip
 
-
-def attend(query: Array, key: Array, value: Array, *, causal: bool = False) -> Array:
-    """Scaled dot-product attention, softmax in at least float32.
-
-    jax's own takes the softmax in float32 whatever the input, which is too coarse for
-    comparisons in float64: there the same is spelt out.
-
-    Args:
-      query: [B, N, heads, D/heads].
-      key, value: [B, M, heads, D/heads].
-      causal: whether position n sees positions up to n only.
-
-    Returns:
-      [B, N, heads, D/heads].
-    """
-    if query.dtype != jnp.float64:
-        return jax.nn.dot_product_attention(query, key, value, is_causal=causal)
-    logits = jnp.einsum("bnhd,bmhd->bhnm", query, key) * query.shape[-1] ** -0.5
-    if causal:
-        logits = jnp.where(jnp.tri(*logits.shape[2:], dtype=bool), logits, -jnp.inf)
-    return jnp.einsum("bhnm,bmhd->bnhd", jax.nn.softmax(logits), value)
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention with one fused query-key-value projection."""
-
-    num_heads: int
-    causal: bool
-    matrices: BlockInit
+    epsilon: float
     dtype: Any
     param_dtype: Any
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """x: [B, N, D] to [B, N, D]; softmax in at least float32."""
-        batch, length, width = x.shape
-        zeros = nn.initializers.zeros
-        dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype, bias_init=zeros)
-        qkv = Linear(3 * width, kernel_init=self.matrices.qkv, **dtypes, name="qkv")(x)
-        heads = (batch, length, 3, self.num_heads, width // self.num_heads)
-        query, key, value = jnp.moveaxis(qkv.reshape(heads), 2, 0)  # [B, N, heads, D/h]
-        y = attend(query, key, value, causal=self.causal)
-        y = y.reshape(batch, length, width)
-        return Linear(width, kernel_init=self.matrices.out, **dtypes, name="out")(y)
+        """x: [..., D] to [..., D] in `dtype`."""
+        ones, zeros = nn.initializers.ones, nn.initializers.zeros
+        scale = self.param("scale", ones, (x.shape[-1],), self.param_dtype)
+        bias = self.param("bias", zeros, (x.shape[-1],), self.param_dtype)
+        x = normalise(x.astype(at_least_float32(self.dtype)), self.epsilon)
+        return (x * scale + bias).astype(self.dtype)
 
 
-class Block(nn.Module):
-    """Pre-norm transformer block: attention, then a two-layer perceptron."""
-
-    num_heads: int
-    mlp_ratio: float
-    activation: str
-    causal: bool
-    norm_eps: float
-    matrices: BlockInit
-    dtype: Any
-    param_dtype: Any
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """x: [B, N, D] to [B, N, D]."""
-        width = x.shape[-1]
-        dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
-        y = layer_norm(self.norm_eps, name="ln_1", **dtypes)(x)
-        attention = Attention(
-            self.num_heads, self.causal, self.matrices, **dtypes, name="attention"
-        )
-        x = shard_batch(x + attention(y))
-        y = layer_norm(self.norm_eps, name="ln_2", **dtypes)(x)
-        hidden = int(self.mlp_ratio * width)
-        y = Linear(hidden, kernel_init=self.matrices.mlp_in, **dtypes, name="mlp_in")(y)
-        y = ACTIVATIONS[self.activation](y)
-        y = Linear(width, kernel_init=self.matrices.mlp_out, **dtypes, name="mlp_out")(
-            y
-        )
-        return shard_batch(x + y)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def normalise(x: Array, epsilon: float) -> Array:
+    """x: [..., D] float to mean 0 and variance 1 of the last axis."""
+    return _normalise(x, epsilon)[0]
 
 
-class Transformer(nn.Module):
-    """A stack of `depth` blocks whose parameters are stacked on a leading axis.
-
-    The parameters are the same whether the layers are a loop (`scan_layers`: one
-    compiled block, short compilation, right on TPU) or unrolled (faster on CPU), and
-    whether activations are recomputed in the backward pass (`remat`).
-    """
-
-    depth: int
-    num_heads: int
-    mlp_ratio: float
-    activation: str
-    causal: bool
-    norm_eps: float
-    matrices: BlockInit
-    scan_layers: bool
-    remat: bool
-    dtype: Any
-    param_dtype: Any
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """x: [B, N, D] to [B, N, D]; ClipinError for options that make no sense."""
-        self._check_options(x.shape[-1])
-        block_class = nn.remat(Block, prevent_cse=False) if self.remat else Block
-        block = block_class(
-            self.num_heads, self.mlp_ratio, self.activation, self.causal,
-            self.norm_eps, self.matrices, self.dtype, self.param_dtype, name="blocks",
-        )  # fmt: skip
-        stack = nn.scan(
-            lambda block, x, _: (block(x), None),
-            variable_axes={"params": 0},
-            split_rngs={"params": True},
-            length=self.depth,
-            unroll=1 if self.scan_layers else self.depth,
-        )
-        return stack(block, x, None)[0]
-
-    def _check_options(self, width: int) -> None:
-        if self.activation not in ACTIVATIONS:
-            raise ClipinError(
-                f"activation {self.activation!r} of a tower is unknown: use one of "
-                f"{', '.join(ACTIVATIONS)}"
-            )
-        if self.num_heads < 1 or width % self.num_heads:
-            raise ClipinError(
-                f"num_heads = {self.num_heads} of a tower does not divide its width "
-                f"{width}"
-            )
+def _normalise(x: Array, epsilon: float) -> tuple[Array, tuple[Array, Array, Array]]:
+    mean = x.mean(axis=-1, keepdims=True)
+    variance = jnp.square(x - mean).mean(axis=-1, keepdims=True)
+    inverse = jax.lax.rsqrt(variance + epsilon)
+    return (x - mean) * inverse, (x, mean, inverse)
 
 
-class AttentionPool(nn.Module):
-    """Pools tokens by attention from one learned query, then a residual perceptron.
-
-    The head of SigLIP's towers (google-research/big_vision, `models/vit.py`, MAPHead).
-    """
-
-    num_heads: int
-    mlp_ratio: float
-    activation: str
-    norm_eps: float
-    dtype: Any
-    param_dtype: Any
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """x: [B, N, D] to [B, D]."""
-        batch, _, width = x.shape
-        dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
-        xavier = nn.initializers.xavier_uniform()
-        query = self.param("query", xavier, (1, width), self.param_dtype)
-        query = jnp.broadcast_to(query.astype(self.dtype), (batch, 1, width))
-
-        def heads(name: str, y: Array) -> Array:
-            y = Linear(width, kernel_init=xavier, **dtypes, name=name)(y)
-            return y.reshape(batch, -1, self.num_heads, width // self.num_heads)
-
-        pooled = attend(
-            heads("query_in", query), heads("key_in", x), heads("value_in", x)
-        )
-        pooled = Linear(width, **dtypes, name="out")(pooled.reshape(batch, width))
-        y = layer_norm(self.norm_eps, name="ln", **dtypes)(pooled)
-        y = Linear(int(self.mlp_ratio * width), **dtypes, name="mlp_in")(y)
-        y = ACTIVATIONS[self.activation](y)
-        return pooled + Linear(width, **dtypes, name="mlp_out")(y)
+def _normalise_gradient(
+    epsilon: float, saved: tuple[Array, Array, Array], gradient: Array
+) -> tuple[Array]:
+    # The derived one reads the activations several times more often.
+    x, mean, inverse = saved
+    y = (x - mean) * inverse
+    along = (gradient * y).mean(axis=-1, keepdims=True)
+    centred = gradient - gradient.mean(axis=-1, keepdims=True)
+    return (inverse * (centred - y * along),)
 
 
-def layer_norm(epsilon: float, *, name: str, dtype: Any, param_dtype: Any) -> Any:
-    """Layer norm with two-pass variance, as every reference code computes it."""
-    return nn.LayerNorm(
-        epsilon, dtype=dtype, param_dtype=param_dtype, use_fast_variance=False,
-        name=name,
-    )  # fmt: skip
+normalise.defvjp(_normalise, _normalise_gradient)

@@ -6,12 +6,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.models.layers import (
-    Transformer,
-    clip_text_init,
-    layer_norm,
-    shard_batch,
-)
+from clipin_jax.models.layers import LayerNorm, shard_batch
+from clipin_jax.models.transformer import Transformer, clip_text_init
 from clipin_jax.types import Array
 
 
@@ -69,7 +65,7 @@ class TextTransformer(nn.Module):
             self.norm_eps, clip_text_init(self.width, self.depth), self.scan_layers,
             self.remat, **dtypes, name="transformer",
         )(x)  # fmt: skip
-        x = layer_norm(self.norm_eps, name="ln_final", **dtypes)(x)
+        x = LayerNorm(self.norm_eps, name="ln_final", **dtypes)(x)
         end = jnp.argmax(text, axis=-1)
         pooled = jnp.take_along_axis(x, end[:, None, None], axis=1)[:, 0]
         return {"tokens": x, "pooled": pooled}

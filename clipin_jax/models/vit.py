@@ -7,14 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.models.layers import (
-    PYTORCH_INIT,
-    AttentionPool,
-    Linear,
-    Transformer,
-    layer_norm,
-    shard_batch,
-)
+from clipin_jax.models.layers import LayerNorm, Linear, shard_batch
+from clipin_jax.models.transformer import PYTORCH_INIT, AttentionPool, Transformer
 from clipin_jax.types import Array
 
 POOLS = ("cls", "mean", "map")
@@ -29,7 +23,7 @@ class ViT(nn.Module):
         another size get a resized table.
       pool: `cls` (a class token), `mean` (of all tokens) or `map` (attention pooling);
         only `cls` has a class token.
-      activation: a key of `layers.ACTIVATIONS`.
+      activation: a key of `transformer.ACTIVATIONS`.
     """
 
     patch_size: tuple[int, int]
@@ -73,13 +67,13 @@ class ViT(nn.Module):
             x = jnp.concatenate([token, x], axis=1)
         table = self._position_table(position, grid)
         x = shard_batch(x + table.astype(x.dtype))
-        x = layer_norm(self.norm_eps, name="ln_pre", **dtypes)(x)
+        x = LayerNorm(self.norm_eps, name="ln_pre", **dtypes)(x)
         x = Transformer(
             self.depth, self.num_heads, self.mlp_ratio, self.activation, False,
             self.norm_eps, PYTORCH_INIT, self.scan_layers, self.remat, **dtypes,
             name="transformer",
         )(x)  # fmt: skip
-        x = layer_norm(self.norm_eps, name="ln_post", **dtypes)(x)
+        x = LayerNorm(self.norm_eps, name="ln_post", **dtypes)(x)
         return {"tokens": x, "pooled": self._pool(x, dtypes)}
 
     def _position_table(self, init: Any, grid: tuple[int, int]) -> Array:

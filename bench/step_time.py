@@ -39,12 +39,12 @@ from contender import (
 )
 from flops import peak_tflops, step_flops
 
-# A sixth of the depth, the vocabulary and the heads of a base model: arithmetic and
-# parameters shrink alike and the towers keep their widths, so the ratios mean what they
-# mean at full size. Half the batch doubles the share of the optimizer, against CLIPin.
-QUICK = ("model.image.depth=2", "model.text.depth=2", "model.text.vocab_size=8192")
+# A twelfth of the depth, the vocabulary and the heads of a base model: arithmetic and
+# parameters shrink alike, the towers keep their widths and the batch its size, so the
+# ratios mean what they mean at full size.
+QUICK = ("model.image.depth=1", "model.text.depth=1", "model.text.vocab_size=4096")
 QUICK_CLIPIN = (
-    "objectives.clipin.projection_dim=4096",
+    "objectives.clipin.projection_dim=2048",
     "objectives.clipin.predictor_hidden_dim=512",
 )
 TINY = (
@@ -206,13 +206,13 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     add(
         "--quick",
         action="store_true",
-        help="a sixth of depth, vocabulary and heads; ends early",
+        help="a twelfth of depth, vocabulary and heads; ends early",
     )
     add("--tiny", action="store_true", help="toy sizes: whether it runs, not how fast")
     add("--device", choices=("cpu", "gpu"), help="default: what jax finds")
     add("--dtype", choices=("float32", "bfloat16"), help="default: bfloat16 on a GPU")
     add("--variant", default="B/16", help="of both towers (default: %(default)s)")
-    add("--batch-size", type=int, help="default: 16, quick 8, on a GPU 256")
+    add("--batch-size", type=int, help="default: 16, on a GPU 256")
     add("--rounds", type=int, default=5, help="default: %(default)s")
     add("--steps", type=int, help="in a row and a round (default: 1, on a GPU 10)")
     add("--scan-layers", action="store_true", help="one compiled block, in a loop")
@@ -225,7 +225,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         args.device = "cpu" if jax.default_backend() == "cpu" else "gpu"
     on_gpu = args.device == "gpu"
     args.dtype = args.dtype or ("bfloat16" if on_gpu else "float32")
-    args.batch_size = args.batch_size or (256 if on_gpu else 8 if args.quick else 16)
+    args.batch_size = args.batch_size or (256 if on_gpu else 16)
     args.steps = args.steps or (10 if on_gpu else 1)
     return args
 

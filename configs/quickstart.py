@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from clipin_jax.config import parse_arg, plug_clipin, warmup_cosine
 
 SIZE = 32  # pixels
-EVALUATE_EVERY = 175  # steps
+EVALUATE_EVERY = 200  # steps
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -27,8 +27,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = ConfigDict()
     config.name = "quickstart_clipin" if options.clipin else "quickstart_clip"
     config.seed = 0
-    config.batch_size = 128
-    config.total_steps = 350
+    config.batch_size = 64
+    config.total_steps = 600
     config.log_every_steps = 10
     config.health_every_steps = 50
     config.max_nonfinite_steps = 20  # skipped updates in a row that end the run
@@ -69,13 +69,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.target = dict(decay=0.0, view="second", symmetric=False)
     config.optim = dict(
         learning_rate=warmup_cosine(
-            peak=3e-3, warmup_steps=50, total_steps=config.get_ref("total_steps")
+            peak=5e-4, warmup_steps=50, total_steps=config.get_ref("total_steps")
         ),
         weight_decay=0.1,
         b1=0.9,
         b2=0.98,
         eps=1e-6,
-        clip_norm=1.0,  # of the global gradient; 0 for none
+        clip_norm=0.0,  # of the global gradient; 0 for none
         no_decay=(r"bias$", r"scale$", r"embedding$", r"learned_"),
         bounds=(  # after every step; 4.6052 is ln 100
             (r"logit_scale$", 0.0, 4.6052),
@@ -96,7 +96,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         shuffle=True,
         augment=dict(
             resize_first=0,
-            crop_scale=(0.9, 1.0),
+            crop_scale=(0.95, 1.0),
             crop_ratio=(1.0, 1.0),
             flip=0.0,  # the captions of scenes say left and right
             brightness=0.1,
@@ -215,8 +215,9 @@ def _probe(source: Callable[..., dict], labels: str) -> dict:
 
 
 def _for_photographs(config: ConfigDict) -> None:
-    """Larger pictures, more steps and stronger augmentation than scenes want."""
-    config.total_steps = 800
+    """Larger pictures and batches, more steps and stronger augmentation."""
+    config.batch_size = 128
+    config.total_steps = 1300
     config.optim.learning_rate.peak = 1e-3
     config.model.image.image_size = (48, 48)
     config.model.text.context_length = 32

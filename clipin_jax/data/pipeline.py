@@ -11,6 +11,7 @@ resume from.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Generator
 from typing import Any
 
@@ -197,7 +198,13 @@ def _in_workers(
     # Pictures come through shared memory; for small arrays a file each is too much.
     options = grain.experimental.DatasetOptions(min_shm_size=_SHARED_BYTES)
     batches = grain.experimental.WithOptionsIterDataset(batches, options)
-    return batches.mp_prefetch(grain.MultiprocessingOptions(processes, max(1, buffer)))
+    workers = grain.MultiprocessingOptions(processes, max(1, buffer))
+    return batches.mp_prefetch(workers, worker_init_fn=_ignore_interrupt)
+
+
+def _ignore_interrupt(worker: int, workers: int) -> None:
+    # Ctrl-C reaches the workers too; what it means is for the training loop to say.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _own(batch: Batch) -> Batch:

@@ -111,7 +111,7 @@ class Scenes:
         self._labels, self._seed = labels, seed
         self.classes = {None: (), "shape": SHAPES, "color": COLORS}[labels]
         self.fingerprint = fingerprint(
-            "scenes 1", split, length, size, objects, captions, dials, labels, seed
+            "scenes 2", split, length, size, objects, captions, dials, labels, seed
         )
 
     def __len__(self) -> int:

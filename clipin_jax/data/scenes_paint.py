@@ -30,7 +30,7 @@ _RGB = {
     "brown": (125, 75, 40),
 }
 _RADII = (0.14, 0.18, 0.22)  # of the picture's size: small, medium, large
-_WANDER = 0.04  # of the picture's size: how far a thing is from its cell's centre
+_WANDER = 0.02  # of the picture's size: how far a thing is from its cell's centre
 _SHIFT = 4  # OpenCV's fractional bits: places are exact to 1/16 pixel
 
 
@@ -105,10 +105,8 @@ def _draw(
     size = len(image)
     row, column = divmod(thing.cell, 3)
     right, down, scale, angle, light, *tint = rng.uniform(-1, 1, 8).tolist()
-    centre = (
-        0.22 + 0.28 * column + _WANDER * right,
-        0.22 + 0.28 * row + _WANDER * down,
-    )
+    right, down = _WANDER * right, _WANDER * down
+    centre = 0.22 + 0.28 * column + right, 0.22 + 0.28 * row + down
     radius = _RADII[thing.size] * (1 + 0.1 * scale)
     cosine, sine = radius * math.cos(0.2 * angle), radius * math.sin(0.2 * angle)
     turn = np.array([[cosine, sine], [-sine, cosine]])

@@ -7,8 +7,9 @@
 
 The scenes are drawn on demand; a tenth of their captions belongs to another picture or
 says only part of what is there, as on the web. The folder has the COCO captions layout
-(`images/`, `captions_train.json`, `captions_val.json`); with `labels=category` its
-classes are evaluated too. CLIPin's widths are an eighth of the released ones.
+(`images/`, `captions_train.json`, `captions_val.json`); with `labels=category`, or
+`labels=objects` for several an image, its classes are evaluated too. CLIPin's widths
+are an eighth of the released ones.
 """
 
 from collections.abc import Callable
@@ -22,7 +23,7 @@ EVALUATE_EVERY = 200  # steps
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """Options: clipin, data (a folder), labels (`category`), runlocal."""
+    """Options: clipin, data (a folder), labels (`category`, `objects`), runlocal."""
     options = parse_arg(arg, clipin=False, data="", labels="", runlocal=False)
     config = ConfigDict()
     config.name = "quickstart_clipin" if options.clipin else "quickstart_clip"

@@ -121,21 +121,23 @@ class LayerNorm(nn.Module):
         ones, zeros = nn.initializers.ones, nn.initializers.zeros
         scale = self.param("scale", ones, (x.shape[-1],), self.param_dtype)
         bias = self.param("bias", zeros, (x.shape[-1],), self.param_dtype)
-        x = normalise(x.astype(at_least_float32(self.dtype)), self.epsilon)
+        x = normalise(x, self.epsilon)
         return (x * scale + bias).astype(self.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def normalise(x: Array, epsilon: float) -> Array:
-    """x: [..., D] float to mean 0 and variance 1 of the last axis."""
+    """x: [..., D] to mean 0 and variance 1 of the last axis, in at least float32."""
     return _normalise(x, epsilon)[0]
 
 
 def _normalise(x: Array, epsilon: float) -> tuple[Array, tuple[Array, Array, Array]]:
-    mean = x.mean(axis=-1, keepdims=True)
-    variance = jnp.square(x - mean).mean(axis=-1, keepdims=True)
+    wide = x.astype(at_least_float32(x.dtype))
+    mean = wide.mean(axis=-1, keepdims=True)
+    variance = jnp.square(wide - mean).mean(axis=-1, keepdims=True)
     inverse = jax.lax.rsqrt(variance + epsilon)
-    return (x - mean) * inverse, (x, mean, inverse)
+    # Saved as it came: in half precision that is half the memory.
+    return (wide - mean) * inverse, (x, mean, inverse)
 
 
 def _normalise_gradient(
@@ -143,10 +145,10 @@ def _normalise_gradient(
 ) -> tuple[Array]:
     # The derived one reads the activations several times more often.
     x, mean, inverse = saved
-    y = (x - mean) * inverse
+    y = (x.astype(mean.dtype) - mean) * inverse
     along = (gradient * y).mean(axis=-1, keepdims=True)
     centred = gradient - gradient.mean(axis=-1, keepdims=True)
-    return (inverse * (centred - y * along),)
+    return ((inverse * (centred - y * along)).astype(x.dtype),)
 
 
 normalise.defvjp(_normalise, _normalise_gradient)

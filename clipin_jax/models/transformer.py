@@ -94,7 +94,7 @@ class Attention(nn.Module):
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype, bias_init=zeros)
         qkv = Linear(3 * width, kernel_init=self.matrices.qkv, **dtypes, name="qkv")(x)
         heads = (batch, length, self.num_heads, width // self.num_heads)
-        query, key, value = (x.reshape(heads) for x in jnp.split(qkv, 3, axis=-1))
+        query, key, value = (y.reshape(heads) for y in jnp.split(qkv, 3, axis=-1))
         y = attend(query, key, value, causal=self.causal)
         y = y.reshape(batch, length, width)
         return Linear(width, kernel_init=self.matrices.out, **dtypes, name="out")(y)

@@ -1,5 +1,6 @@
 """The transformer of all towers: attention, blocks, their stack, attention pooling."""
 
+import functools
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -133,11 +134,12 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A stack of `depth` blocks whose parameters are stacked on a leading axis.
+    """A stack of `depth` blocks.
 
-    The parameters are the same whether the layers are a loop (`scan_layers`: one
-    compiled block, short compilation, right on TPU) or unrolled (faster on CPU), and
-    whether activations are recomputed in the backward pass (`remat`).
+    `scan_layers` makes it a loop over one compiled block whose parameters are stacked
+    on a leading axis (`blocks`): compilation is short, right on TPU. Without it every
+    layer has parameters of its own (`blocks_0`, ...), which saves their copies and is
+    faster on CPU. `remat` recomputes activations in the backward pass.
     """
 
     depth: int
@@ -156,19 +158,24 @@ class Transformer(nn.Module):
     def __call__(self, x: Array) -> Array:
         """x: [B, N, D] to [B, N, D]; ClipinError for options that make no sense."""
         self._check_options(x.shape[-1])
-        block_class = nn.remat(Block, prevent_cse=False) if self.remat else Block
-        block = block_class(
-            self.num_heads, self.mlp_ratio, self.activation, self.causal,
-            self.norm_eps, self.matrices, self.dtype, self.param_dtype, name="blocks",
+        block_class = Block
+        if self.remat:
+            block_class = nn.remat(Block, prevent_cse=not self.scan_layers)
+        make_block = functools.partial(
+            block_class, self.num_heads, self.mlp_ratio, self.activation, self.causal,
+            self.norm_eps, self.matrices, self.dtype, self.param_dtype,
         )  # fmt: skip
+        if not self.scan_layers:
+            for i in range(self.depth):
+                x = make_block(name=f"blocks_{i}")(x)
+            return x
         stack = nn.scan(
             lambda block, x, _: (block(x), None),
             variable_axes={"params": 0},
             split_rngs={"params": True},
             length=self.depth,
-            unroll=1 if self.scan_layers else self.depth,
         )
-        return stack(block, x, None)[0]
+        return stack(make_block(name="blocks"), x, None)[0]
 
     def _check_options(self, width: int) -> None:
         if self.activation not in ACTIVATIONS:

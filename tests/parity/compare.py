@@ -33,3 +33,17 @@ def assert_tree_close(ours, reference, tolerance, zero=lambda path: None) -> Non
             assert np.max(np.abs(value[noise])) < 1e-13, path
             value[noise] = wanted[noise] = 0
         assert deviation(value, wanted) < tolerance, (path, deviation(value, wanted))
+
+
+def stacked(tree):
+    """The tree of a model with scanned layers: `blocks_0`, ... stacked as `blocks`."""
+    if not isinstance(tree, dict):
+        return tree
+    layers = sorted(
+        (k for k in tree if k.startswith("blocks_")), key=lambda k: int(k[7:])
+    )
+    rest = {k: stacked(v) for k, v in tree.items() if k not in layers}
+    if not layers:
+        return rest
+    stack = jax.tree.map(lambda *p: np.stack(p), *(tree[k] for k in layers))
+    return rest | {"blocks": stack}

@@ -89,6 +89,6 @@ def check(arrays, meta, case):
         third = wanted["towers"][path.split("/")[1]][
             "ln_post" if "image" in path else "ln_final"
         ]["bias"].shape[0]
-        return np.s_[:, third : 2 * third]
+        return np.s_[..., third : 2 * third]
 
     assert_tree_close(grads, wanted, GRADIENT, zero=key_bias)

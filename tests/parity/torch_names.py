@@ -63,10 +63,10 @@ def below(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
     return {k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)}
 
 
-def our_path(name: str) -> tuple[str, int | None]:
-    """Our path of a PyTorch name, and the layer where it is one of a stack."""
+def our_path(name: str) -> str:
+    """Our path of a PyTorch name, layers not scanned."""
     if name in WHOLE:
-        return WHOLE[name], None
+        return WHOLE[name]
     block = re.fullmatch(
         r"(visual|TextEncoder)\.transformer\.resblocks\.(\d+)\.(.+)", name
     )
@@ -74,15 +74,15 @@ def our_path(name: str) -> tuple[str, int | None]:
         tower, layer, rest = block.groups()
         norm = re.fullmatch(r"(ln_[12])\.(weight|bias)", rest)
         rest = f"{norm[1]}/{_norm_leaf(norm[2])}" if norm else BLOCK[rest]
-        return f"{TOWERS[tower]}/transformer/blocks/{rest}", int(layer)
+        return f"{TOWERS[tower]}/transformer/blocks_{layer}/{rest}"
     module, _, leaf = name.rpartition(".")
     norm = re.fullmatch(r"(visual|TextEncoder)\.(ln_\w+)", module)
     if norm:
-        return f"{TOWERS[norm[1]]}/{norm[2]}/{_norm_leaf(leaf)}", None
+        return f"{TOWERS[norm[1]]}/{norm[2]}/{_norm_leaf(leaf)}"
     path = HEADS[module]
     if leaf == "weight":
         leaf = "scale" if path.endswith("norm") else "kernel"
-    return f"{path}/{LEAVES.get(leaf, leaf)}", None
+    return f"{path}/{LEAVES.get(leaf, leaf)}"
 
 
 def _norm_leaf(leaf: str) -> str:
@@ -99,25 +99,16 @@ def our_array(name: str, value: np.ndarray) -> np.ndarray:
 
 def to_tree(arrays: dict[str, np.ndarray]) -> dict:
     """A nested dict in our layout of arrays under PyTorch names."""
-    leaves: dict[str, np.ndarray | dict[int, np.ndarray]] = {}
+    tree: dict = {}
     for name, value in arrays.items():
         if name.endswith("num_batches_tracked"):
             continue
         name = re.sub(r"^(visual|TextEncoder|text_proj_\w+?)_m\b", r"\1", name)
-        path, layer = our_path(name)
-        if layer is None:
-            leaves[path] = our_array(name, value)
-        else:
-            leaves.setdefault(path, {})[layer] = our_array(name, value)
-    tree: dict = {}
-    for path, value in leaves.items():
-        if isinstance(value, dict):
-            value = np.stack([value[layer] for layer in sorted(value)])
-        *folders, leaf = path.split("/")
+        *folders, leaf = our_path(name).split("/")
         node = tree
         for folder in folders:
             node = node.setdefault(folder, {})
-        node[leaf] = value
+        node[leaf] = our_array(name, value)
     return tree
 
 

@@ -147,11 +147,17 @@ def make_contenders(args: argparse.Namespace, device: Any) -> dict[str, Contende
 
 
 def measure(contenders: dict[str, Contender], args: argparse.Namespace) -> None:
-    """Rounds in which every contender has its turn."""
+    """Rounds in which every contender has its turn.
+
+    Every other round goes backwards: what a contender finds in caches and memory
+    depends on who ran before it.
+    """
+    turns = list(contenders.values())
     for number in range(args.rounds):
         start = time.perf_counter()
-        for contender in contenders.values():
+        for contender in turns:
             contender.run(args.steps)
+        turns.reverse()
         now = time.perf_counter()
         times = (f"{name} {c.seconds[-1]:.3f}" for name, c in contenders.items())
         print(f"round {number + 1}: {', '.join(times)} s", flush=True)

@@ -23,23 +23,30 @@ from clipin_jax.overrides import (
     fields,
     is_unset,
 )
+from clipin_jax.presets import (
+    adamw,
+    cosine,
+    joint_space,
+    linear,
+    pair_data,
+    pair_evals,
+    pair_source,
+    run_local,
+    run_settings,
+    run_small,
+    text,
+    vit,
+    warmup_cosine,
+)
+
+__all__ = [
+    "adamw", "apply_overrides", "config_hash", "cosine", "difference", "find_config",
+    "from_json", "joint_space", "linear", "list_configs", "load_config", "pair_data",
+    "pair_evals", "pair_source", "parse_arg", "plug_clipin", "resolve", "run_local",
+    "run_settings", "run_small", "text", "to_json", "vit", "warmup_cosine",
+]  # fmt: skip
 
 PACKAGE = Path(__file__).resolve().parent
-
-_VIT = {  # width, depth, num_heads
-    "Ti": (192, 12, 3),
-    "S": (384, 12, 6),
-    "B": (768, 12, 12),
-    "L": (1024, 24, 16),
-    "H": (1280, 32, 16),
-}
-_TEXT = {
-    "Ti": (192, 12, 3),
-    "S": (384, 12, 6),
-    "B": (512, 12, 8),
-    "L": (768, 12, 12),
-    "H": (1024, 24, 16),
-}
 
 
 def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
@@ -67,53 +74,6 @@ def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
     return options.lock()
 
 
-def vit(variant: str) -> dict[str, Any]:
-    """Sizes of a ViT image tower by name: "B/16" is the base one with 16x16 patches."""
-    size, _, patch = variant.partition("/")
-    if size not in _VIT or not patch.isdecimal() or int(patch) < 1:
-        raise ClipinError(
-            f"unknown ViT variant {variant!r}: write SIZE/PATCH, such as B/16, "
-            f"with a size out of {', '.join(_VIT)}"
-        )
-    width, depth, num_heads = _VIT[size]
-    return dict(
-        patch_size=(int(patch), int(patch)),
-        width=width,
-        depth=depth,
-        num_heads=num_heads,
-        mlp_ratio=4,
-    )
-
-
-def text(variant: str) -> dict[str, int]:
-    """Sizes of a text transformer by name; what follows a slash is not read."""
-    size = variant.partition("/")[0]
-    if size not in _TEXT:
-        raise ClipinError(
-            f"unknown text variant {variant!r}: {did_you_mean(size, _TEXT)}"
-        )
-    width, depth, num_heads = _TEXT[size]
-    return dict(width=width, depth=depth, num_heads=num_heads)
-
-
-def warmup_cosine(
-    peak: float, warmup_steps: Any, total_steps: Any, end: float = 0.0
-) -> dict[str, Any]:
-    """A schedule: linear from 0 to `peak`, then a half cosine down to `end`."""
-    return dict(
-        schedule="warmup_cosine",
-        peak=peak,
-        warmup_steps=warmup_steps,
-        total_steps=total_steps,
-        end=end,
-    )
-
-
-def cosine(start: float, end: float, total_steps: Any) -> dict[str, Any]:
-    """A schedule: a half cosine from `start` to `end` over `total_steps`."""
-    return dict(schedule="cosine", start=start, end=end, total_steps=total_steps)
-
-
 def plug_clipin(
     config: ConfigDict,
     *,
@@ -132,8 +92,18 @@ def plug_clipin(
 
     The default widths and decay are the released ones. Weights and decay are numbers
     or schedules. `terms` may be one of the two. `view` is the one that the target
-    branch sees: "second" or "same"; `symmetric` also takes the views the other way.
+    branch sees: "second" or "same" for all objectives that ask it, "second-separate"
+    for the second in CLIPin alone, so that the host's own momentum branch stays as it
+    is, for one forward pass more. `symmetric` also takes the views the other way.
     """
+    views = {"second": ("second",) * 2, "same": ("same",) * 2}
+    views["second-separate"] = ("same", "second")
+    if view not in views:
+        raise ClipinError(f"view is {view!r}: {did_you_mean(view, views)}")
+    hosts, own = views[view]
+    for objective in config.objectives.values():
+        if "target_view" in objective:
+            objective.target_view = hosts
     config.model.pre_projector = pre_projector
     config.objectives.clipin = dict(
         weight=weight,
@@ -142,8 +112,9 @@ def plug_clipin(
         projection_dim=projection_dim,
         predictor_hidden_dim=predictor_hidden_dim,
         terms=terms,
+        target_view=own,
     )
-    config.target = dict(decay=decay, view=view, symmetric=symmetric)
+    config.target = dict(decay=decay, symmetric=symmetric)
     config.data.views = 2
 
 

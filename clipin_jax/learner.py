@@ -11,24 +11,37 @@ from clipin_jax.errors import ClipinError
 from clipin_jax.models import IMAGE_TOWERS, TEXT_TOWERS
 from clipin_jax.models.two_towers import TwoTowers
 from clipin_jax.objectives import OBJECTIVES
+from clipin_jax.objectives.base import Inputs
 from clipin_jax.types import Array, Batch, Features, Hyper, Metrics, View
 
-TARGET_VIEWS = {"second": "view2", "same": "view1"}
+TARGET_VIEWS = ("second", "same")
+OTHER = {"view1": "view2", "view2": "view1"}
 
 
 class Learner(nn.Module):
     """Towers plus a dict of objectives; one parameter tree, named by role.
 
+    The online branch sees view 1. What the target branch sees is for each objective
+    that asks it to say: `target_view` is `second` or `same`.
+
     Attributes:
       towers: what encodes images and texts.
       objectives: name to objective.
-      directions: pairs of (view of the online branch, view of the target branch); the
-        loss is the mean over them. One pair as released, two when symmetric.
+      symmetric: whether the views also take each other's part, as in BYOL; the loss is
+        the mean over both ways.
+      embedding_from: the objective whose `embed` makes the embeddings of evaluation;
+        empty for the joint space of the towers.
     """
 
     towers: TwoTowers
     objectives: Mapping[str, nn.Module]
-    directions: tuple[tuple[str, str], ...] = (("view1", "view2"),)
+    symmetric: bool = False
+    embedding_from: str = ""
+
+    @property
+    def online_views(self) -> tuple[str, ...]:
+        """The views that the online branch sees, one after the other."""
+        return ("view1", "view2") if self.symmetric else ("view1",)
 
     def __call__(
         self, batch: Batch, targets: Mapping[str, Any], hyper: Hyper, train: bool = True
@@ -39,29 +52,41 @@ class Learner(nn.Module):
           batch: `view1`, and `view2` where the data has two views.
           targets: what `targets` returned under the target's parameters.
           hyper: this step's numbers, see `types.Hyper`.
-          train: whether batch norms use and move batch statistics.
+          train: whether batch norms use and move batch statistics, and dropout drops.
 
         Returns:
           The scalar loss, and a flat dict of metrics.
         """
         sums: dict[str, Array] = {}
-        for online, target in self.directions:
-            metrics = self._direction(
-                _view(batch, online), targets[target], hyper, train
-            )
+        for online in self.online_views:
+            metrics = self._one_way(batch, online, targets[online], hyper, train)
             for name, value in metrics.items():
-                sums[name] = sums.get(name, 0.0) + value / len(self.directions)
+                sums[name] = sums.get(name, 0.0) + value / len(self.online_views)
         return sums["loss"], sums
 
-    def _direction(
-        self, view: View, targets: Mapping[str, Any], hyper: Hyper, train: bool
+    def _one_way(
+        self,
+        batch: Batch,
+        online: str,
+        targets: Mapping[str, Any],
+        hyper: Hyper,
+        train: bool,
     ) -> dict[str, Array]:
-        features = self.towers.embed(self.towers.encode(view))
+        view, other = _view(batch, online), _view(batch, OTHER[online])
+        features = self.towers.embed(self.towers.encode(view, train))
         total, metrics = jnp.zeros(()), {}
         for name, objective in self.objectives.items():
             numbers = hyper["objectives"][name]
             loss, parts = objective(
-                self.towers, view, features, targets.get(name), numbers, train
+                Inputs(
+                    self.towers,
+                    view,
+                    other,
+                    features,
+                    targets.get(name),
+                    numbers,
+                    train,
+                )  # fmt: skip
             )
             weight = objective.scalar("weight", numbers)
             total = total + weight * loss
@@ -75,19 +100,20 @@ class Learner(nn.Module):
         Touches no module, and so averages no parameter, when none asks.
 
         Returns:
-          Per view name, per asking objective, whatever it wants.
+          Per online view, per asking objective, whatever it wants.
         """
         asking = self._objectives_with("targets")
-        targets: dict[str, Any] = {name: {} for _, name in self.directions}
-        if not asking:
-            return targets
-        for name in targets:
-            view = _view(batch, name)
-            features = self.towers.encode(view)
-            targets[name] = {
-                objective_name: objective.targets(self.towers, view, features, train)
-                for objective_name, objective in asking.items()
-            }
+        features: dict[str, Features] = {}  # each view is encoded once
+        targets: dict[str, Any] = {name: {} for name in self.online_views}
+        for online, answers in targets.items():
+            for name, objective in asking.items():
+                seen = online if objective.target_view == "same" else OTHER[online]
+                view = _view(batch, seen)
+                if seen not in features:
+                    features[seen] = self.towers.encode(view, train)
+                answers[name] = objective.targets(
+                    self.towers, view, features[seen], train
+                )
         return targets
 
     def _objectives_with(self, method: str) -> dict[str, Any]:
@@ -101,17 +127,24 @@ class Learner(nn.Module):
 
     def health(self, batch: Batch, targets: Mapping[str, Any]) -> Metrics:
         """The health numbers of every objective that has some."""
-        online, target = self.directions[0]
-        features = self.towers.encode(_view(batch, online))
+        online = self.online_views[0]
+        features = self.towers.encode(_view(batch, online), train=True)
         return {
             f"{name}/{key}": value
             for name, objective in self._objectives_with("health").items()
-            for key, value in objective.health(features, targets[target][name]).items()
+            for key, value in objective.health(features, targets[online][name]).items()
         }
 
     def encode(self, view: View) -> Features:
         """Online features of the modalities in the view, for evaluation."""
-        return self.towers.embed(self.towers.encode(view))
+        features = self.towers.embed(self.towers.encode(view))
+        if not self.embedding_from:
+            return features
+        embeddings = self.objectives[self.embedding_from].embed(features)
+        return {
+            modality: {**f, "embedding": embeddings[modality]}
+            for modality, f in features.items()
+        }
 
     def predictions(self, view: View) -> dict[str, Any]:
         """What objectives with online predictions predict, in evaluation mode."""
@@ -144,6 +177,7 @@ def build(config: ConfigDict) -> Learner:
         text,
         embed_dim=config.model.embed_dim,
         pre_projector=config.model.pre_projector,
+        projection=config.model.projection,
         image_mean=tuple(config.model.image_mean),
         image_std=tuple(config.model.image_std),
         **dtypes,
@@ -152,15 +186,26 @@ def build(config: ConfigDict) -> Learner:
         name: _make_objective(name, spec, dtypes)
         for name, spec in config.objectives.items()
     }
-    if config.target.view not in TARGET_VIEWS:
+    learner = Learner(
+        towers, objectives, config.target.symmetric, config.model.embedding_from
+    )
+    _check(learner)
+    return learner
+
+
+def _check(learner: Learner) -> None:
+    for name, objective in learner.objectives.items():
+        view = getattr(objective, "target_view", TARGET_VIEWS[0])
+        if view not in TARGET_VIEWS:
+            raise ClipinError(
+                f"objectives.{name}.target_view is {view!r}: use one of {TARGET_VIEWS}"
+            )
+    able = [n for n, o in learner.objectives.items() if hasattr(type(o), "embed")]
+    if learner.embedding_from and learner.embedding_from not in able:
         raise ClipinError(
-            f"target.view is {config.target.view!r}: use one of {tuple(TARGET_VIEWS)}"
+            f"model.embedding_from is {learner.embedding_from!r}: use '' for the joint "
+            f"space, or an objective that can embed (here {able or 'none'})"
         )
-    target = TARGET_VIEWS[config.target.view]
-    directions = (("view1", target),)
-    if config.target.symmetric:
-        directions += ((target, "view1"),)
-    return Learner(towers, objectives, directions)
 
 
 def _make_objective(name: str, spec: ConfigDict, dtypes: dict[str, Any]) -> nn.Module:

@@ -43,7 +43,17 @@ def warmup_cosine(
     return cosine(step - warmup_steps, start=peak, end=end, total_steps=remaining)
 
 
-SCHEDULES = {"constant": constant, "cosine": cosine, "warmup_cosine": warmup_cosine}
+def linear(step: int, *, start: float, end: float, total_steps: int) -> float:
+    """A straight line from `start` at step 0 to `end` at `total_steps`, then flat."""
+    return start + (end - start) * min(step / total_steps, 1.0)
+
+
+SCHEDULES = {
+    "constant": constant,
+    "linear": linear,
+    "cosine": cosine,
+    "warmup_cosine": warmup_cosine,
+}
 
 
 def make_schedule(where: str, spec: Any) -> Callable[[int], float]:
@@ -75,8 +85,8 @@ def make_hyper(config: ConfigDict, objectives: Mapping[str, Any]) -> Callable:
     """Step -> the numbers of that step, as `types.Hyper`.
 
     Args:
-      config: `optim.learning_rate`, `optim.weight_decay`, `target.decay` and the
-        scalars of each objective are numbers or schedules.
+      config: `seed`; `optim.learning_rate`, `optim.weight_decay`, `target.decay` and
+        the scalars of each objective are numbers or schedules.
       objectives: name to objective; which of its keys are scalars.
 
     Raises:
@@ -102,6 +112,7 @@ def make_hyper(config: ConfigDict, objectives: Mapping[str, Any]) -> Callable:
             for where, group in schedules.items()
         }
         return {
+            "seed": np.asarray(config.seed, np.uint32),
             "optim": numbers["optim"],
             "target": numbers["target"],
             "objectives": {name: numbers[f"objectives.{name}"] for name in objectives},

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import importlib.metadata
 import json
 import platform
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -76,9 +76,10 @@ def build_run(config: ConfigDict, devices: Sequence[Any] | None = None) -> Run:
     learner = build(config)
     hyper = make_hyper(config, learner.objectives)
     optimizer = make_optimizer(config.optim)
-    init = functools.partial(
-        create_state, learner, optimizer, _example(config), hyper(0), config.seed
-    )
+
+    def init() -> TrainState:
+        return create_state(learner, optimizer, _example(config), hyper(0), config.seed)
+
     with jax.set_mesh(mesh):
         shapes = jax.eval_shape(init)
     placed = sharding.infer_sharding(shapes, config.sharding, mesh)
@@ -102,12 +103,16 @@ def _check_counts(config: ConfigDict) -> None:
 
 
 def _example(config: ConfigDict) -> Any:
-    """A batch of two that gives every parameter its shape."""
+    """A batch of full size, so that what refuses it does so before anything compiles.
+
+    No part of it is computed: the initial state does not depend on it.
+    """
     height, width = config.model.image.image_size
     length = config.data.context_length
     channels = len(config.model.image_mean)
-    image = np.zeros((2, height, width, channels), np.uint8)
-    return {"view1": {"image": image, "text": np.zeros((2, length), np.int32)}}
+    count = config.batch_size
+    image = jnp.zeros((count, height, width, channels), np.uint8)
+    return {"view1": {"image": image, "text": jnp.zeros((count, length), np.int32)}}
 
 
 def open_folder(config: ConfigDict, workdir: Path) -> None:

@@ -12,6 +12,7 @@ from clipin_jax.optim import Optimizer
 from clipin_jax.state import TrainState, select
 from clipin_jax.types import Array, Batch, Hyper, Metrics
 
+BRANCHES = ("online", "target")
 TrainStep = Callable[[TrainState, Batch, Hyper], tuple[TrainState, Metrics]]
 
 
@@ -32,12 +33,14 @@ def make_train_step(learner: Any, optimizer: Optimizer) -> TrainStep:
         targets, target_collections = learner.apply(
             state.target_variables, batch, method="targets",
             mutable=list(state.target_collections),
+            rngs=_rngs(hyper["seed"], state.step, "target"),
         )  # fmt: skip
 
         def loss_fn(params: Any) -> tuple[Array, tuple[Metrics, Any]]:
             (loss, metrics), collections = learner.apply(
                 {"params": params, **state.collections}, batch, targets, hyper,
                 mutable=list(state.collections),
+                rngs=_rngs(hyper["seed"], state.step, "online"),
             )  # fmt: skip
             return loss, (metrics, collections)
 
@@ -82,6 +85,14 @@ def make_train_step(learner: Any, optimizer: Optimizer) -> TrainStep:
     return train_step
 
 
+def _rngs(seed: Array | int, step: Array, branch: str) -> dict[str, Array]:
+    """The streams of a branch in one step; nothing of them is kept between steps."""
+    key = jax.random.fold_in(jax.random.key(seed), step)
+    key = jax.random.fold_in(key, BRANCHES.index(branch))
+    dropout, sample = jax.random.split(key)
+    return {"dropout": dropout, "sample": sample}
+
+
 def make_health_fn(learner: Any) -> Callable[[TrainState, Batch], Metrics]:
     """The health numbers of a batch, see `health`; `(state, batch) -> metrics`."""
 
@@ -89,10 +100,12 @@ def make_health_fn(learner: Any) -> Callable[[TrainState, Batch], Metrics]:
         targets, _ = learner.apply(
             state.target_variables, batch, method="targets",
             mutable=list(state.target_collections),
+            rngs=_rngs(0, state.step, "target"),
         )  # fmt: skip
         metrics, _ = learner.apply(
             state.variables, batch, targets, method="health",
             mutable=list(state.collections),
+            rngs=_rngs(0, state.step, "online"),
         )  # fmt: skip
         return metrics
 

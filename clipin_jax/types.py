@@ -44,6 +44,6 @@ Metrics = Mapping[str, Array]
 Hyper = Mapping[str, Any]
 """The numbers of one step, as arrays so that turning them compiles nothing anew.
 
-`optim`: `learning_rate`, `weight_decay`; `target`: `decay`; `objectives`: name to the
-scalars of that objective (`weight`, ...).
+`seed`: of dropout and draws; `optim`: `learning_rate`, `weight_decay`; `target`:
+`decay`; `objectives`: name to the scalars of that objective (`weight`, ...).
 """

@@ -25,33 +25,37 @@ What differs from the release, and why:
   evaluators drop nothing.
 """
 
+from collections.abc import Callable
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import required_placeholder
 
-from clipin_jax.config import parse_arg, plug_clipin, text, vit, warmup_cosine
+from clipin_jax.config import (
+    adamw,
+    joint_space,
+    pair_data,
+    pair_evals,
+    pair_source,
+    parse_arg,
+    plug_clipin,
+    run_local,
+    run_settings,
+    text,
+    vit,
+    warmup_cosine,
+)
+
+EVALUATE_EVERY = 1615  # steps: 5 epochs
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """Options: data (a folder), as_released, runlocal."""
     options = parse_arg(arg, data="", as_released=False, runlocal=False)
-    config = ConfigDict()
-    config.name = "clipin_coco"
-    config.seed = 0
-    config.batch_size = 256  # global, over all devices
-    config.total_steps = 16_150  # 50 epochs of 323 full batches
-    config.log_every_steps = 20
-    config.health_every_steps = 200
-    config.max_nonfinite_steps = 20  # skipped updates in a row that end the run
-
+    # 50 epochs of 323 full batches
+    config = run_settings("clipin_coco", batch_size=256, total_steps=16_150)
+    config.checkpoint.every_steps = EVALUATE_EVERY
     config.model = dict(
-        embed_dim=512,
-        pre_projector=0,
-        dtype="float32",  # "bfloat16" on TPU and recent GPUs
-        param_dtype="float32",
-        scan_layers=False,
-        remat=True,  # as released
-        image_mean=(0.48145466, 0.4578275, 0.40821073),
-        image_std=(0.26862954, 0.26130258, 0.27577711),
+        **joint_space(embed_dim=512),
         image=dict(
             name="vit",
             **vit("B/16"),
@@ -69,102 +73,53 @@ def get_config(arg: str | None = None) -> ConfigDict:
             norm_eps=1e-5,
         ),
     )
+    config.model.remat = True  # as released
     learned = "learned" if options.as_released else 1.0
     config.objectives = dict(contrastive=dict(weight=learned, init_temperature=0.07))
-    config.optim = dict(
-        learning_rate=warmup_cosine(
-            peak=3e-5, warmup_steps=100, total_steps=config.get_ref("total_steps")
-        ),
+    schedule = warmup_cosine(
+        peak=3e-5, warmup_steps=100, total_steps=config.get_ref("total_steps")
+    )
+    config.optim = adamw(
+        schedule,
         weight_decay=1e-3,
-        b1=0.9,
-        b2=0.98,
-        eps=1e-6,
         clip_norm=0.0,
         # As released: embeddings, the predictors' batch norm gains and learned weights
         # are decayed, layer norms and biases are not.
         no_decay=(r"/ln_\w+/", r"bias$", r"logit_scale$"),
-        bounds=((r"logit_scale$", 0.0, 4.6052), (r"learned_", 0.0, 20.0)),
     )
-    config.mesh = dict(data=-1, fsdp=1)
-    config.sharding = ((r".*", "replicate"),)
-
-    config.data = dict(
-        source=_source(options, "train"),
-        image_size=config.model.image.get_ref("image_size"),
-        context_length=config.model.text.get_ref("context_length"),
+    source = _source(options)
+    config.data = pair_data(
+        config,
+        source,
         tokenizer=dict(name="bpe"),
-        views=1,
-        second_text="same",
-        shuffle=not options.as_released,
-        augment=dict(
-            resize_first=224,  # squashed to a square, then cropped
-            crop_scale=(0.8, 1.0),
-            crop_ratio=(1.0, 1.0),
-            flip=0.5,
-            brightness=0.1,
-            contrast=0.0,
-            saturation=0.0,
-            hue=0.0,
-            jitter_probability=1.0,
-            grayscale=0.0,
-            blur=0.0,
-            blur_sigma=(0.1, 2.0),
-            interpolation="bicubic",
-        ),
-        threads=4,
-        processes=0,
-        prefetch_batches=2,
-        max_bad_fraction=0.01,
+        resize_first=224,  # squashed to a square, then cropped
+        crop_scale=(0.8, 1.0),
+        crop_ratio=(1.0, 1.0),
+        brightness=0.1,
+        contrast=0.0,
+        saturation=0.0,
+        jitter_probability=1.0,
+        grayscale=0.0,
     )
-    config.evals = dict(
-        retrieval=dict(
-            type="retrieval",
-            every_steps=1615,  # 5 epochs
-            source=_source(options, "val"),
-            batch_size=256,
-        )
-    )
-    config.checkpoint = dict(
-        every_steps=1615,
-        keep_last=2,
-        keep_every_steps=0,
-        best_metric="retrieval/text_to_image_R@1",
-        best_mode="max",
-    )
-    config.log = dict(tensorboard=True)
+    config.data.shuffle = not options.as_released
+    config.data.threads = 4
+    config.evals = pair_evals(source, labels="", every_steps=EVALUATE_EVERY)
     plug_clipin(config, intra_weight=learned)  # released widths, decay 0.95
     if options.runlocal:
-        _run_local(config)
+        run_local(config)
+        config.data.augment.resize_first = 32
     return config
 
 
-def _source(options: ConfigDict, split: str) -> dict:
+def _source(options: ConfigDict) -> Callable[..., dict]:
     if options.runlocal:
-        return dict(name="scenes", split=split, length=256, size=32)
-    return dict(
+        return pair_source("", runlocal=True)
+    folder = options.data or required_placeholder(str)
+    return lambda split: dict(
         name="coco",
-        folder=options.data or required_placeholder(str),
+        folder=folder,
         split=split,
         captions="annotations/captions_{split}2014.json",
         images="{split}2014",
         labels=None,
     )
-
-
-def _run_local(config: ConfigDict) -> None:
-    """Two narrow layers and a few steps, to try the config anywhere."""
-    config.batch_size = 32
-    config.total_steps = 20
-    config.log_every_steps = 5
-    config.health_every_steps = 10
-    config.model.embed_dim = 32
-    config.model.pre_projector = 64
-    small = dict(width=64, depth=2, num_heads=2)
-    config.model.image.update(small, image_size=(32, 32), patch_size=(8, 8))
-    config.model.text.update(small, context_length=32)
-    config.objectives.clipin.projection_dim = 128
-    config.objectives.clipin.predictor_hidden_dim = 32
-    config.optim.learning_rate.warmup_steps = 5
-    config.data.augment.update(resize_first=32, flip=0.0)
-    config.checkpoint.every_steps = 10
-    config.evals.retrieval.update(every_steps=10, batch_size=32)

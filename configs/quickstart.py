@@ -16,7 +16,16 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from clipin_jax.config import parse_arg, plug_clipin, warmup_cosine
+from clipin_jax.config import (
+    adamw,
+    joint_space,
+    pair_data,
+    pair_source,
+    parse_arg,
+    plug_clipin,
+    run_settings,
+    warmup_cosine,
+)
 
 SIZE = 32  # pixels
 EVALUATE_EVERY = 200  # steps
@@ -25,24 +34,13 @@ EVALUATE_EVERY = 200  # steps
 def get_config(arg: str | None = None) -> ConfigDict:
     """Options: clipin, data (a folder), labels (`category`, `objects`), runlocal."""
     options = parse_arg(arg, clipin=False, data="", labels="", runlocal=False)
-    config = ConfigDict()
-    config.name = "quickstart_clipin" if options.clipin else "quickstart_clip"
-    config.seed = 0
-    config.batch_size = 64
-    config.total_steps = 600
+    name = "quickstart_clipin" if options.clipin else "quickstart_clip"
+    config = run_settings(name, batch_size=64, total_steps=600)
     config.log_every_steps = 10
     config.health_every_steps = 50
-    config.max_nonfinite_steps = 20  # skipped updates in a row that end the run
-
+    config.checkpoint.every_steps = EVALUATE_EVERY
     config.model = dict(
-        embed_dim=128,
-        pre_projector=0,
-        dtype="float32",
-        param_dtype="float32",
-        scan_layers=False,
-        remat=False,
-        image_mean=(0.48145466, 0.4578275, 0.40821073),
-        image_std=(0.26862954, 0.26130258, 0.27577711),
+        **joint_space(embed_dim=128),
         image=dict(
             name="vit",
             patch_size=(8, 8),
@@ -67,54 +65,26 @@ def get_config(arg: str | None = None) -> ConfigDict:
         ),
     )
     config.objectives = dict(contrastive=dict(weight=1.0, init_temperature=0.07))
-    config.target = dict(decay=0.0, view="second", symmetric=False)
-    config.optim = dict(
-        learning_rate=warmup_cosine(
-            peak=5e-4, warmup_steps=50, total_steps=config.get_ref("total_steps")
-        ),
-        weight_decay=0.1,
-        b1=0.9,
-        b2=0.98,
-        eps=1e-6,
-        clip_norm=0.0,  # of the global gradient; 0 for none
-        no_decay=(r"bias$", r"scale$", r"embedding$", r"learned_"),
-        bounds=(  # after every step; 4.6052 is ln 100
-            (r"logit_scale$", 0.0, 4.6052),
-            (r"learned_", 0.0, 20.0),
-        ),
+    schedule = warmup_cosine(
+        peak=5e-4, warmup_steps=50, total_steps=config.get_ref("total_steps")
     )
-    config.mesh = dict(data=-1, fsdp=1)
-    config.sharding = ((r".*", "replicate"),)
-
-    source = _folder(options) if options.data else _scenes
-    config.data = dict(
-        source=source("train"),
-        image_size=config.model.image.get_ref("image_size"),
-        context_length=config.model.text.get_ref("context_length"),
+    config.optim = adamw(schedule, weight_decay=0.1, clip_norm=0.0)
+    source = pair_source(options.data, runlocal=False) if options.data else _scenes
+    config.data = pair_data(
+        config,
+        source,
         tokenizer=dict(name="bpe"),
-        views=1,
-        second_text="same",
-        shuffle=True,
-        augment=dict(
-            resize_first=0,
-            crop_scale=(0.95, 1.0),
-            crop_ratio=(1.0, 1.0),
-            flip=0.0,  # the captions of scenes say left and right
-            brightness=0.1,
-            contrast=0.1,
-            saturation=0.0,
-            hue=0.0,
-            jitter_probability=0.8,
-            grayscale=0.0,
-            blur=0.0,
-            blur_sigma=(0.1, 1.0),
-            interpolation="bilinear",
-        ),
-        threads=1,
-        processes=0,
-        prefetch_batches=2,
-        max_bad_fraction=0.01,
+        crop_scale=(0.95, 1.0),
+        crop_ratio=(1.0, 1.0),
+        flip=0.0,  # the captions of scenes say left and right
+        brightness=0.1,
+        contrast=0.1,
+        saturation=0.0,
+        grayscale=0.0,
+        blur_sigma=(0.1, 1.0),
+        interpolation="bilinear",
     )
+    config.data.threads = 1
     config.evals = dict(
         retrieval=dict(
             type="retrieval",
@@ -124,14 +94,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
         ),
         **_folder_evals(source, options.labels) if options.data else _scenes_evals(),
     )
-    config.checkpoint = dict(
-        every_steps=EVALUATE_EVERY,
-        keep_last=2,
-        keep_every_steps=0,
-        best_metric="retrieval/text_to_image_R@1",
-        best_mode="max",
-    )
-    config.log = dict(tensorboard=True)
     if options.clipin:
         plug_clipin(
             config,
@@ -156,17 +118,6 @@ def _scenes(split: str, labels: str | None = None) -> dict:
         size=40,
         objects=(1, 1),
         looseness=0.1 if train else 0.0,
-        labels=labels,
-    )
-
-
-def _folder(options: ConfigDict) -> Callable[..., dict]:
-    return lambda split, labels=None: dict(
-        name="coco",
-        folder=options.data,
-        split=split,
-        captions="captions_{split}.json",
-        images="images",
         labels=labels,
     )
 

@@ -49,7 +49,7 @@ def test_the_plain_clip_is_the_same_model(bench):
     expected = jax.eval_shape(model.init, jax.random.key(0), *view)["params"]
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, expected)
     loss, _ = run.learner.apply(
-        state.variables, batch, {"view2": {}}, run.hyper(0), mutable=False
+        state.variables, batch, {"view1": {}}, run.hyper(0), mutable=False
     )
     plain_loss = model.apply({"params": params}, *view)
     np.testing.assert_allclose(plain_loss, loss, rtol=1e-5)
@@ -74,7 +74,6 @@ def plain_params(params):
 def plain_tower(params):
     params = jax.tree.map(lambda x: x, params)  # a copy of the dicts
     [block] = params.pop("transformer").values()
-    block = jax.tree.map(lambda x: x[0], block)
     attention = block["attention"]
     qkv = jax.tree.map(lambda x: jnp.split(x, 3, axis=-1), attention.pop("qkv"))
     for part, name in enumerate(("query", "key", "value")):

@@ -32,7 +32,7 @@ def get_config(arg=None):
     )
     config.model.width = arg.width
     config.objectives = dict(contrastive=dict(weight=1.0))
-    config.target = dict(decay=0.0, view="second", symmetric=False)
+    config.target = dict(decay=0.0, symmetric=False)
     config.optim = dict(
         learning_rate=warmup_cosine(arg.rate, 10, config.get_ref("total_steps")),
         no_decay=("bias",),
@@ -118,8 +118,9 @@ def test_plugging_clipin_changes_its_four_slots_and_nothing_else(small):
         projection_dim=8192,
         predictor_hidden_dim=2048,
         terms=("inter", "intra"),
+        target_view="second",
     )
-    assert plugged.target.to_dict() == dict(decay=0.95, view="second", symmetric=False)
+    assert plugged.target.to_dict() == dict(decay=0.95, symmetric=False)
     assert plugged.data.views == 2
     assert "contrastive" in plugged.objectives
 

@@ -15,7 +15,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 # Rooms from the ground up: a module imports from its own floor or from below.
 FLOORS = [
     ["errors"],
-    ["overrides", "config", "types", "losses", "health", "augment"],
+    ["overrides", "presets", "config", "types", "losses", "health", "augment"],
     ["models"],
     ["objectives"],
     ["learner"],
@@ -34,6 +34,7 @@ KNOWN_BY = {
     "orbax": {"checkpoint"},
     "grain": {"data"},
     "tensorflow_datasets": {"data"},
+    "tokenizers": {"data"},
     "cv2": {"data", "report"},
     "PIL": {"data", "report", "doctor"},
     "tensorboardX": {"metrics"},
@@ -42,6 +43,7 @@ KNOWN_BY = {
 KNOWS = {
     "errors": set(),
     "overrides": {"ml_collections"},
+    "presets": {"ml_collections"},
     "config": {"ml_collections"},
     "types": {"jax", "numpy"},
     "losses": {"jax", "optax"},

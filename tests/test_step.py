@@ -70,7 +70,7 @@ def loss_of(run, batch, state=None):
 def test_target_view_same_ignores_the_second_view():
     batch = tiny_batch(tiny_config())
     other = {"view1": batch["view1"], "view2": tiny_batch(tiny_config(), 9)["view2"]}
-    same = run_of("target.view=same")
+    same = run_of("objectives.clipin.target_view=same")
     assert loss_of(same, batch)["loss"] == loss_of(same, other)["loss"]
     second = run_of()
     assert loss_of(second, batch)["loss"] != loss_of(second, other)["loss"]

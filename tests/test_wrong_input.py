@@ -109,7 +109,7 @@ def test_config_and_options(refused, tmp_path, command, words):
         ("checkpoint.best_mode=most", ["best_mode is 'most'", "'max' or 'min'"]),
         ("data.views=3", ["data.views is 3", "1, 2"]),
         ("data.second_text=other", ["did you mean 'another'"]),
-        ("target.view=first", ["target.view", "'second'"]),
+        ("objectives.clipin.target_view=first", ["target_view", "'second'"]),
         ("model.image.patch_size=(5, 5)", ["image_size", "patch_size"]),
         ("model.image.num_heads=5", ["num_heads"]),
         ("model.image.activation=relu6", ["activation", "relu6"]),

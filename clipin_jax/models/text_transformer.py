@@ -32,7 +32,7 @@ class TextTransformer(nn.Module):
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, text: Array) -> dict[str, Array]:
+    def __call__(self, text: Array, train: bool = False) -> dict[str, Array]:
         """Encodes token ids.
 
         Args:

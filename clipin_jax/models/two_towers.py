@@ -1,15 +1,15 @@
 """Two towers, their pre-projectors, and the joint space of image and text."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from clipin_jax.errors import ClipinError
 from clipin_jax.losses import unit
 from clipin_jax.models.layers import Linear
 from clipin_jax.types import Array, Features, View
-
-MODALITIES = ("image", "text")
 
 
 class TwoTowers(nn.Module):
@@ -17,8 +17,12 @@ class TwoTowers(nn.Module):
 
     Attributes:
       image, text: the towers; each maps its input to `tokens` and `pooled`.
-      embed_dim: width E of the joint space.
-      pre_projector: width P of the linear layer that all heads share; 0 for none.
+      embed_dim: width E of the joint space; 0 for none, where no objective compares
+        there.
+      pre_projector: width P of the linear layer that all heads share; 0 for none. With
+        one, the projections into the joint space are linear layers with bias.
+      projection: per modality how `pooled` gets there without a pre-projector: a key of
+        `PROJECTIONS`.
       image_mean, image_std: per channel, for pixels scaled to [0, 1].
     """
 
@@ -26,6 +30,7 @@ class TwoTowers(nn.Module):
     text: nn.Module
     embed_dim: int
     pre_projector: int
+    projection: Mapping[str, str]
     image_mean: tuple[float, ...]
     image_std: tuple[float, ...]
     dtype: Any = jnp.float32
@@ -36,28 +41,35 @@ class TwoTowers(nn.Module):
         if self.pre_projector:
             self.image_pre_projector = Linear(self.pre_projector, **dtypes)
             self.text_pre_projector = Linear(self.pre_projector, **dtypes)
-        self.image_projection = self._projection(dtypes)
-        self.text_projection = self._projection(dtypes)
+        if self.embed_dim:
+            self.image_projection = self._projection("image", dtypes)
+            self.text_projection = self._projection("text", dtypes)
 
-    def _projection(self, dtypes: dict[str, Any]) -> Linear:
-        if self.pre_projector:  # CLIPin's contrastive head: a plain linear layer
-            return Linear(self.embed_dim, **dtypes)
-        # CLIP's: a matrix drawn with standard deviation 1/sqrt(D), no bias
-        init = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
-        return Linear(self.embed_dim, use_bias=False, kernel_init=init, **dtypes)
+    def _projection(self, modality: str, dtypes: dict[str, Any]) -> Any:
+        kind = "linear" if self.pre_projector else self.projection[modality]
+        if kind not in PROJECTIONS:
+            raise ClipinError(
+                f"model.projection.{modality} is {kind!r}: use one of "
+                f"{', '.join(PROJECTIONS)}"
+            )
+        return PROJECTIONS[kind](self.embed_dim, dtypes)
 
-    def encode(self, view: View) -> Features:
+    def encode(self, view: View, train: bool = False) -> Features:
         """Runs the tower of every modality that the view has.
 
+        Args:
+          view: images, texts or both.
+          train: whether batch norms use and move batch statistics, and dropout drops.
+
         Returns:
-          Per modality `tokens` [B, N, D], `pooled` [B, D] and `shared` [B, P].
+          Per modality what the tower says and `shared` [B, P].
         """
         features = {}
         if "image" in view:
             image = normalize_pixels(view["image"], self.image_mean, self.image_std)
-            features["image"] = self.image(image.astype(self.dtype))
+            features["image"] = self.image(image.astype(self.dtype), train=train)
         if "text" in view:
-            features["text"] = self.text(view["text"])
+            features["text"] = self.text(view["text"], train=train)
         return {
             modality: {**f, "shared": self._pre_project(modality, f["pooled"])}
             for modality, f in features.items()
@@ -69,14 +81,37 @@ class TwoTowers(nn.Module):
         return getattr(self, f"{modality}_pre_projector")(pooled)
 
     def embed(self, features: Features) -> Features:
-        """Adds `embedding`: [B, E] float32 of unit norm, to every modality."""
-        return {
-            modality: {
-                **f,
-                "embedding": unit(getattr(self, f"{modality}_projection")(f["shared"])),
-            }
-            for modality, f in features.items()
-        }
+        """Adds `embedding`: [B, E] float32 of unit norm, to every modality.
+
+        Raises:
+          ClipinError: modalities of different widths are to be compared as they are.
+        """
+        if not self.embed_dim:
+            return features
+        embedded = {}
+        for modality, f in features.items():
+            vector = getattr(self, f"{modality}_projection")(f["shared"])
+            if vector.shape[-1] != self.embed_dim:
+                raise ClipinError(
+                    f"model.projection.{modality} is 'none', but model.{modality} says "
+                    f"{vector.shape[-1]} numbers and model.embed_dim is "
+                    f"{self.embed_dim}: make them equal, or use 'linear'"
+                )
+            embedded[modality] = {**f, "embedding": unit(vector)}
+        return embedded
+
+
+def _matrix(embed_dim: int, dtypes: dict[str, Any]) -> Linear:
+    # CLIP's: drawn with standard deviation 1/sqrt(D), no bias
+    init = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+    return Linear(embed_dim, use_bias=False, kernel_init=init, **dtypes)
+
+
+PROJECTIONS = {
+    "matrix": _matrix,
+    "linear": lambda embed_dim, dtypes: Linear(embed_dim, **dtypes),
+    "none": lambda embed_dim, dtypes: lambda pooled: pooled,
+}
 
 
 def normalize_pixels(

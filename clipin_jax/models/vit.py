@@ -41,7 +41,7 @@ class ViT(nn.Module):
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, image: Array) -> dict[str, Array]:
+    def __call__(self, image: Array, train: bool = False) -> dict[str, Array]:
         """Encodes images.
 
         Args:

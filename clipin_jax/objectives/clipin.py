@@ -18,7 +18,7 @@ from clipin_jax import health
 from clipin_jax.errors import ClipinError
 from clipin_jax.losses import cosine_regression, diagonal_accuracy, unit
 from clipin_jax.models.layers import BatchNorm, Linear
-from clipin_jax.objectives.base import Objective
+from clipin_jax.objectives.base import Inputs, Objective
 from clipin_jax.types import Array, Features, Hyper, Metrics, View
 
 # term -> (online modality, target modality) of its two predictors
@@ -69,12 +69,14 @@ class Clipin(Objective):
       projection_dim: width of the projections u and y.
       predictor_hidden_dim: width inside the predictors.
       terms: `inter` and `intra`, or one of them; only their predictors exist.
+      target_view: which view the target branch sees, see `Learner`.
     """
 
     scalars = ("weight", "inter_weight", "intra_weight")
     projection_dim: int = 8192
     predictor_hidden_dim: int = 2048
     terms: tuple[str, ...] = ("inter", "intra")
+    target_view: str = "second"
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -82,7 +84,7 @@ class Clipin(Objective):
         super().setup()
         if not self.terms or set(self.terms) - set(TERMS):
             raise ClipinError(
-                f"objectives.clipin.terms is {self.terms}: name one or both of "
+                f"objectives.{self.name}.terms is {self.terms}: name one or both of "
                 f"{tuple(TERMS)}"
             )
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
@@ -116,24 +118,23 @@ class Clipin(Objective):
             if name.startswith(f"{modality}_to_")
         }
 
-    def __call__(
-        self,
-        towers: nn.Module,
-        view: View,
-        features: Features,
-        targets: dict[str, Array],
-        hyper: Hyper,
-        train: bool,
-    ) -> tuple[Array, Metrics]:
+    def compare(self, prediction: Array, target: Array, hyper: Hyper) -> Array:
+        """The loss of one predictor; both are [B, projection_dim] of unit norm."""
+        return cosine_regression(prediction, target)
+
+    def __call__(self, inputs: Inputs) -> tuple[Array, Metrics]:
         """Returns the weighted sum of the terms, and each term."""
-        predictions = self.predictions(features, train)
+        predictions = self.predictions(inputs.features, inputs.train)
+        targets = inputs.targets
         loss, metrics = jnp.zeros(()), {}
         for term in self.terms:
             value = sum(
-                cosine_regression(predictions[f"{source}_to_{target}"], targets[target])
+                self.compare(
+                    predictions[f"{source}_to_{target}"], targets[target], inputs.hyper
+                )
                 for source, target in TERMS[term]
             )
-            weight = self.scalar(f"{term}_weight", hyper)
+            weight = self.scalar(f"{term}_weight", inputs.hyper)
             loss = loss + weight * value
             metrics |= {f"{term}_loss": value, f"{term}_weight": weight}
         return loss, metrics

@@ -6,8 +6,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from clipin_jax.losses import diagonal_accuracy, softmax_contrastive
-from clipin_jax.objectives.base import Objective
-from clipin_jax.types import Array, Features, Hyper, Metrics, View
+from clipin_jax.objectives.base import Inputs, Objective
+from clipin_jax.types import Array, Metrics
 
 
 class Contrastive(Objective):
@@ -27,18 +27,10 @@ class Contrastive(Objective):
         start = nn.initializers.constant(-jnp.log(self.init_temperature))
         self.logit_scale = self.param("logit_scale", start, (), self.param_dtype)
 
-    def __call__(
-        self,
-        towers: nn.Module,
-        view: View,
-        features: Features,
-        targets: None,
-        hyper: Hyper,
-        train: bool,
-    ) -> tuple[Array, Metrics]:
+    def __call__(self, inputs: Inputs) -> tuple[Array, Metrics]:
         """Returns the loss and the accuracy of both directions."""
-        image = features["image"]["embedding"]
-        text = features["text"]["embedding"]
+        image = inputs.features["image"]["embedding"]
+        text = inputs.features["text"]["embedding"]
         scale = jnp.exp(self.logit_scale)
         logits = scale * image @ text.T  # [B, B]
         metrics = {

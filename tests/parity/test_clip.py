@@ -20,6 +20,8 @@ def config_of(c: dict, activation: str) -> ConfigDict:
             model=dict(
                 embed_dim=c["embed_dim"],
                 pre_projector=0,
+                projection=dict(image="matrix", text="matrix"),
+                embedding_from="",
                 dtype="float64",
                 param_dtype="float64",
                 scan_layers=False,
@@ -46,7 +48,7 @@ def config_of(c: dict, activation: str) -> ConfigDict:
                 ),
             ),
             objectives=dict(contrastive=dict(weight=1.0)),
-            target=dict(decay=0.0, view="second", symmetric=False),
+            target=dict(decay=0.0, symmetric=False),
         )
     )
 
@@ -76,7 +78,7 @@ def check(arrays, meta, case):
     hyper = {"objectives": {"contrastive": {"weight": 1.0}}}
 
     def loss(params):
-        targets = {"view2": {}}
+        targets = {"view1": {}}
         return learner.apply({"params": params}, {"view1": view}, targets, hyper)[0]
 
     value, grads = jax.jit(jax.value_and_grad(loss))(params)

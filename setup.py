@@ -28,8 +28,10 @@ REQUIRES = [
     "pillow>=11,<13.1",
     "regex>=2024.4,<2027",
     "scipy>=1.14,<1.18",
+    "sentencepiece>=0.2.2,<0.3",
     "tensorboardX>=2.6.2,<2.7",
     "tensorflow-datasets>=4.9.10,<4.10",
+    "tokenizers>=0.21,<0.24",
     "tqdm>=4.66,<4.71",
 ]
 TEST = [

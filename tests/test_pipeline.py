@@ -29,6 +29,8 @@ def config(**changes):
         grayscale=0.1,
         blur=0.2,
         blur_sigma=(0.1, 2.0),
+        rand_augment_ops=0,
+        rand_augment_magnitude=7,
         interpolation="bicubic",
     )
     return ConfigDict(
@@ -40,6 +42,10 @@ def config(**changes):
                 tokenizer=dict(name="bpe"),
                 views=2,
                 second_text="another",
+                caption_cleaning="",
+                caption_words=0,
+                long_captions="cut",
+                mask_probability=0.0,
                 shuffle=True,
                 augment=augment,
                 threads=2,

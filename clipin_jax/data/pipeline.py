@@ -11,27 +11,23 @@ resume from.
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Generator
-from typing import Any
 
 import grain
 import numpy as np
-from absl import flags
 from ml_collections import ConfigDict
 
 from clipin_jax.data import make_source
+from clipin_jax.data.masking import check_masking
 from clipin_jax.data.samples import EvalSampleMaker, SampleMaker, why_bad
 from clipin_jax.data.source import Source, check_choice
-from clipin_jax.data.text import make_tokenizer
+from clipin_jax.data.text import caption_tokenizer
 from clipin_jax.data.views import check_augment, check_interpolation
+from clipin_jax.data.workers import Batch, copied, in_workers, read_options
 from clipin_jax.errors import ClipinError
 
 _TOLERATED = 100  # records seen before the share of bad ones is judged
 _EVAL_THREADS = 2
-_SHARED_BYTES = 1 << 16
-
-Batch = dict[str, Any]
 
 
 class TrainBatches:
@@ -41,6 +37,8 @@ class TrainBatches:
       {"view1": {"image": [b, H, W, 3] uint8, "text": [b, L] int32},
        "view2": the same, when `data.views` is 2,
        "index": [b] int64, where in the source each sample comes from}
+    and in each view, when `data.mask_probability` is not 0, what `mask_tokens` returns:
+      "masked_text": [b, L] int32, "masked_labels": [b, L] int32.
 
     An epoch is as many full global batches as the source holds; the remainder, another
     one in every epoch when `data.shuffle`, is dropped.
@@ -58,11 +56,14 @@ class TrainBatches:
       examples_per_epoch: a multiple of batch_size.
       bad_records: how many records of this share could not be decoded since the
         iterator was made or set back; each was replaced by the next good one.
+      cut_captions: the share of the last batch's captions that lost their end, being
+        longer than `data.context_length`.
 
     Raises:
       ClipinError: values that make no sense, a batch larger than the data or not
         divisible by process_count; while iterating, when more than
-        `data.max_bad_fraction` of at least 100 records could not be decoded.
+        `data.max_bad_fraction` of at least 100 records could not be decoded, or when
+        a caption is too long and `data.long_captions` is "error".
     """
 
     def __init__(
@@ -76,9 +77,8 @@ class TrainBatches:
     ):
         _check(data, seed, batch_size, process_index, process_count)
         self.source = make_source(**data.source)
-        self.tokenizer = make_tokenizer(
-            context_length=data.context_length, **data.tokenizer
-        )
+        self.tokenizer = caption_tokenizer(data)
+        check_masking(data.mask_probability, self.tokenizer)
         self.examples_per_epoch = len(self.source) // batch_size * batch_size
         if not self.examples_per_epoch:
             raise ClipinError(
@@ -93,6 +93,7 @@ class TrainBatches:
         """Begins (again) at a global position."""
         self._position = position
         self.bad_records = self._seen = 0
+        self.cut_captions = 0.0
         self._batches = iter(self._chain(position))
 
     def _chain(self, position: int) -> grain.IterDataset:
@@ -110,8 +111,8 @@ class TrainBatches:
             .slice(slice(position + first, None, step))
             .map(SampleMaker(self.source, self.tokenizer, data, self._seed))
             .batch(self._batch_size // step)
-            .to_iter_dataset(_read_options(data.threads, data.prefetch_batches))
-            .pipe(_in_workers, data.processes, data.prefetch_batches)
+            .to_iter_dataset(read_options(data.threads, data.prefetch_batches))
+            .pipe(in_workers, data.processes, data.prefetch_batches)
         )
 
     def __iter__(self) -> TrainBatches:
@@ -120,6 +121,7 @@ class TrainBatches:
     def __next__(self) -> Batch:
         batch = self._next_batch()
         self._position += self._batch_size
+        self.cut_captions = float(np.mean(batch.pop("cut")))
         self._judge(batch["index"], batch.pop("bad"), batch.pop("bad_index"))
         return batch
 
@@ -127,7 +129,7 @@ class TrainBatches:
         if not self._data.processes:
             return next(self._batches)
         try:
-            return _own(next(self._batches))
+            return copied(next(self._batches))
         except RuntimeError as error:
             raise ClipinError(
                 f"a data worker ended before its time ({error}); memory may be short: "
@@ -181,38 +183,6 @@ class TrainBatches:
 
 def _with_position(position: int, index: int) -> tuple[int, int]:
     return position, index
-
-
-def _read_options(threads: int, buffer: int) -> grain.ReadOptions:
-    return grain.ReadOptions(threads, max(threads, buffer) if threads else 0)
-
-
-def _in_workers(
-    batches: grain.IterDataset, processes: int, buffer: int
-) -> grain.IterDataset:
-    if not processes:
-        return batches
-    # Grain reads absl flags when it starts workers; we have none, so nobody parsed.
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
-    # Pictures come through shared memory; for small arrays a file each is too much.
-    options = grain.experimental.DatasetOptions(min_shm_size=_SHARED_BYTES)
-    batches = grain.experimental.WithOptionsIterDataset(batches, options)
-    workers = grain.MultiprocessingOptions(processes, max(1, buffer))
-    return batches.mp_prefetch(workers, worker_init_fn=_ignore_interrupt)
-
-
-def _ignore_interrupt(worker: int, workers: int) -> None:
-    # Ctrl-C reaches the workers too; what it means is for the training loop to say.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _own(batch: Batch) -> Batch:
-    """Copies out of shared memory, which is freed with the array that lives there."""
-    return {
-        key: _own(value) if isinstance(value, dict) else np.array(value)
-        for key, value in batch.items()
-    }
 
 
 def _check(data, seed, batch_size, process_index, process_count) -> None:
@@ -273,7 +243,7 @@ def eval_batches(
         grain.MapDataset.range(padded)
         .map(EvalSampleMaker(source, image_size, interpolation))
         .batch(part)[process_index::process_count]
-        .to_iter_dataset(_read_options(_EVAL_THREADS, _EVAL_THREADS))
+        .to_iter_dataset(read_options(_EVAL_THREADS, _EVAL_THREADS))
     )
     batches = iter(dataset)
     try:

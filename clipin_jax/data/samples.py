@@ -11,12 +11,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from clipin_jax.data.images import DecodeError, decode
+from clipin_jax.data.masking import mask_tokens
 from clipin_jax.data.source import Source
-from clipin_jax.data.text import BytePairTokenizer
+from clipin_jax.data.tokenizer import Tokenizer
 from clipin_jax.data.views import apply_view, evaluation_view, prepare, sample_view
 from clipin_jax.errors import ClipinError
 
 _ATTEMPTS = 100  # unreadable records in a row after which no next one is tried
+_MASKS = 1  # names the stream of masks, beside that of views and captions
 
 
 class SampleMaker:
@@ -26,36 +28,47 @@ class SampleMaker:
     """
 
     def __init__(
-        self, source: Source, tokenizer: BytePairTokenizer, data: ConfigDict, seed: int
+        self, source: Source, tokenizer: Tokenizer, data: ConfigDict, seed: int
     ):
         self._source, self._tokenizer, self._seed = source, tokenizer, seed
         self._size = tuple(data.image_size)
         self._views, self._second_text = data.views, data.second_text
+        self._masking: dict[str, Any] = {}
+        if data.mask_probability:
+            self._masking = dict(
+                probability=data.mask_probability,
+                mask_id=tokenizer.mask_id,
+                vocab_size=tokenizer.vocab_size,
+                never_masked=tokenizer.never_masked,
+            )
         # A plain dict: looked up a dozen times a sample, and sent to workers.
         self._augment = data.augment.to_dict()
 
     def __call__(self, place: tuple[int, int]) -> dict[str, Any]:
         """A sample as `TrainBatches` documents it, without the batch axis.
 
-        Beside it `bad`, how many records could not be decoded on the way, and
-        `bad_index`, the first of them (-1: none). Where no record could be found,
-        `index` is -1 and the picture black.
+        Beside it `bad`, how many records could not be decoded on the way,
+        `bad_index`, the first of them (-1: none), and `cut`, the share of its captions
+        that were too long. Where no record could be found, `index` is -1 and the
+        picture black.
         """
         position, wanted = place
         index, bad, image, captions = self._first_readable(wanted)
         image = prepare(image, self._augment)
         rng = np.random.default_rng((self._seed, position))
+        masks = np.random.default_rng((self._seed, position, _MASKS))
         chosen = int(rng.integers(len(captions)))
-        sample = {
-            "view1": self._view(rng, image, captions[chosen]),
+        said = [captions[chosen]]
+        sample: dict[str, Any] = {"view1": self._view(rng, masks, image, said[0])}
+        if self._views == 2:
+            said.append(captions[self._second(rng, chosen, len(captions))])
+            sample["view2"] = self._view(rng, masks, image, said[1])
+        return sample | {
             "index": np.int64(index),
             "bad": np.int64(bad),
             "bad_index": np.int64(wanted if bad else -1),
+            "cut": np.mean([self._tokenizer.is_cut(text) for text in said]),
         }
-        if self._views == 2:
-            second = self._second(rng, chosen, len(captions))
-            sample["view2"] = self._view(rng, image, captions[second])
-        return sample
 
     def _first_readable(self, wanted: int) -> tuple[int, int, np.ndarray, tuple]:
         attempts = min(_ATTEMPTS, len(self._source))
@@ -74,15 +87,20 @@ class SampleMaker:
         return (chosen + int(rng.integers(1, count))) % count
 
     def _view(
-        self, rng: np.random.Generator, image: np.ndarray, caption: str
+        self,
+        rng: np.random.Generator,
+        masks: np.random.Generator,
+        image: np.ndarray,
+        caption: str,
     ) -> dict[str, np.ndarray]:
         height, width = image.shape[:2]
         drawn = sample_view(rng, height, width, self._augment)
         how = self._augment["interpolation"]
-        return {
-            "image": apply_view(image, drawn, self._size, how),
-            "text": self._tokenizer([caption])[0],
-        }
+        ids = self._tokenizer([caption])[0]
+        view = {"image": apply_view(image, drawn, self._size, how), "text": ids}
+        if self._masking:
+            view |= mask_tokens(ids, masks, **self._masking)
+        return view
 
 
 class EvalSampleMaker:

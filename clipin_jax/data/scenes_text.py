@@ -8,6 +8,7 @@ the background are said or left out at random.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,6 +61,9 @@ _OPENINGS = (
     "we see ",
     "this shows ",
 )
+_LEFT, _RIGHT, _ABOVE, _BELOW = "to the left of", "to the right of", "above", "below"
+_PLAIN, _TEXTURED = "on a plain background", "on a textured ground"
+_THING = "thing"
 _SYNONYM, _SAY_SIZE, _SAY_PLACE, _SAY_BACKGROUND = 0.3, 0.5, 0.5, 0.2
 
 
@@ -72,7 +76,7 @@ def full_sentence(scene: Scene, rng: np.random.Generator) -> str:
     named += [_placed(thing, rng) for thing in (things[2:] if said else things)]
     text = _pick(_OPENINGS, rng) + _listed(named)
     if rng.random() < _SAY_BACKGROUND:
-        text += " on a plain background" if is_plain(scene) else " on a textured ground"
+        text += f" {_PLAIN if is_plain(scene) else _TEXTURED}"
     return text
 
 
@@ -80,7 +84,7 @@ def partial_sentence(scene: Scene, rng: np.random.Generator) -> str:
     """A sentence that names the colour or the shape of one object only."""
     thing = scene.things[rng.integers(len(scene.things))]
     if rng.random() < 0.5:
-        noun = f"{_article(_named(COLORS[thing.color], rng))} thing"
+        noun = f"{_article(_named(COLORS[thing.color], rng))} {_THING}"
     else:
         noun = _article(_named(SHAPES[thing.shape], rng))
     return _pick(_OPENINGS, rng) + noun
@@ -91,13 +95,22 @@ def stock_sentence(scene: Scene) -> str:
     return f"a picture of a {scene.things[0].shape}"
 
 
+def vocabulary() -> tuple[str, ...]:
+    """Every word that a sentence can have, sorted; hyphens and commas part words."""
+    phrases = ["a", "an", "and", _THING, _LEFT, _RIGHT, _ABOVE, _BELOW]
+    phrases += [_PLAIN, _TEXTURED, *_OPENINGS]
+    for table in (SHAPES.values(), COLORS.values(), _SIZES, _PLACES):
+        phrases += [phrase for row in table for phrase in row]
+    return tuple(sorted({word for p in phrases for word in re.findall("[a-z]+", p)}))
+
+
 def _related(things: list[Thing], rng: np.random.Generator) -> str:
     """Where one object is as seen from another; "" where not said or not clear."""
     (row1, column1), (row2, column2) = (divmod(thing.cell, 3) for thing in things)
     if row1 == row2:
-        relation = "to the left of" if column1 < column2 else "to the right of"
+        relation = _LEFT if column1 < column2 else _RIGHT
     elif column1 == column2:
-        relation = "above" if row1 < row2 else "below"
+        relation = _ABOVE if row1 < row2 else _BELOW
     else:
         return ""
     if rng.random() >= _SAY_PLACE:

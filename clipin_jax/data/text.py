@@ -13,18 +13,21 @@ import gzip
 import html
 import importlib.resources
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import ftfy
-import numpy as np
 import regex
+from ml_collections import ConfigDict
 
+from clipin_jax.data.sentence_piece import SentencePieceTokenizer
 from clipin_jax.data.source import check_choice
+from clipin_jax.data.tokenizer import Tokenizer
+from clipin_jax.data.word_piece import WordPieceTokenizer
 from clipin_jax.errors import ClipinError
 
 _VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
 _MERGES = 49152 - 256 - 2  # what CLIP uses of the file; the rest of it is ignored
 _CACHED_WORDS = 1 << 16
-_CACHED_CAPTIONS = 1 << 14
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
@@ -59,20 +62,18 @@ def clean(text: str) -> str:
     return " ".join(text.split()).lower()
 
 
-class BytePairTokenizer:
-    """CLIP's tokenizer: captions to rows of ids.
-
-    Attributes:
-      vocab_size: V, 49408 with CLIP's vocabulary.
-      start, end: ids of the two marks around a caption; `end` is the largest id.
-      context_length: L, the length of a row.
+class BytePairTokenizer(Tokenizer):
+    """CLIP's tokenizer; V is 49408, and the end mark is the largest id.
 
     Args:
-      context_length: L. A longer caption is cut and its last id is the end mark.
+      context_length: L, the length of a row.
       allow_special: whether the strings `special_tokens` inside a caption become
         the start and end marks, as in the original tokenizer. Off by default: a
         caption is data, and data must not be able to end a sequence.
       special_tokens: how the start and the end mark are written.
+      pad_with_end: whether the end mark is the padding too, instead of 0, so that it
+        always stands in the last place.
+      captions: what else `Tokenizer` takes.
     """
 
     def __init__(
@@ -80,14 +81,15 @@ class BytePairTokenizer:
         context_length: int = 77,
         allow_special: bool = False,
         special_tokens: Sequence[str] = ("<|startoftext|>", "<|endoftext|>"),
+        pad_with_end: bool = False,
+        **captions: Any,
     ):
-        if context_length < 2:
-            raise ClipinError(
-                f"tokenizer: context_length is {context_length}; a row needs at least "
-                "2 places, for the start and the end mark"
-            )
-        self._arguments = (context_length, allow_special, tuple(special_tokens))
-        self.context_length = context_length
+        super().__init__(context_length, **captions)
+        self._arguments |= dict(
+            allow_special=allow_special,
+            special_tokens=tuple(special_tokens),
+            pad_with_end=pad_with_end,
+        )
         merges = _load_merges()
         self._alphabet = byte_alphabet()
         symbols = list(self._alphabet.values())
@@ -100,27 +102,13 @@ class BytePairTokenizer:
         self._special = tuple(special_tokens) if allow_special else ()
         self.vocab_size = len(symbols)
         self.start, self.end = self.vocab_size - 2, self.vocab_size - 1
+        self.pad = self.end if pad_with_end else 0
         marks = "".join(regex.escape(mark) + "|" for mark in self._special)
         self._pattern = regex.compile(marks + _WORDS, regex.IGNORECASE)
         self._word = functools.lru_cache(_CACHED_WORDS)(self._encode_word)
-        self._row = functools.lru_cache(_CACHED_CAPTIONS)(self._encode_row)
-
-    def __reduce__(self):
-        # The caches hold bound methods; a worker process builds its own.
-        return type(self), self._arguments
-
-    def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """Rows of ids with both marks, padded with 0. texts: B -> [B, L] int32."""
-        if isinstance(texts, str):
-            raise TypeError("the tokenizer takes a sequence of captions, not one")
-        rows = np.zeros((len(texts), self.context_length), np.int32)
-        for row, text in zip(rows, texts, strict=True):
-            ids = self._row(text)
-            row[: len(ids)] = ids
-        return rows
 
     def encode(self, text: str) -> list[int]:
-        """The ids of one caption, without marks and not cut."""
+        """The ids of one caption, without marks, not cleaned and not cut."""
         words = self._pattern.findall(clean(text))
         return [number for word in words for number in self._word(word)]
 
@@ -133,10 +121,6 @@ class BytePairTokenizer:
         letters = {symbol: byte for byte, symbol in self._alphabet.items()}
         data = bytearray(letters[letter] for letter in text)
         return data.decode("utf-8", errors="replace").replace("</w>", " ")
-
-    def _encode_row(self, text: str) -> tuple[int, ...]:
-        ids = self.encode(text)[: self.context_length - 2]
-        return (self.start, *ids, self.end)
 
     def _encode_word(self, word: str) -> tuple[int, ...]:
         if word in self._special:
@@ -167,15 +151,28 @@ def _merge(parts: list[str], pair: tuple[str, str]) -> list[str]:
     return merged
 
 
-TOKENIZERS: dict[str, Callable[..., BytePairTokenizer]] = {"bpe": BytePairTokenizer}
+TOKENIZERS: dict[str, Callable[..., Tokenizer]] = {
+    "bpe": BytePairTokenizer,
+    "sentencepiece": SentencePieceTokenizer,
+    "wordpiece": WordPieceTokenizer,
+}
 
 
-def make_tokenizer(
-    name: str = "bpe", context_length: int = 77, **cfg
-) -> BytePairTokenizer:
+def make_tokenizer(name: str = "bpe", context_length: int = 77, **cfg) -> Tokenizer:
     """The tokenizer of that name; raises ClipinError when there is none."""
     check_choice("data.tokenizer.name", name, tuple(TOKENIZERS))
     try:
         return TOKENIZERS[name](context_length=context_length, **cfg)
     except TypeError as error:
         raise ClipinError(f"data.tokenizer: {error}") from error
+
+
+def caption_tokenizer(data: ConfigDict) -> Tokenizer:
+    """The tokenizer of `config.data`, with what it says about captions."""
+    return make_tokenizer(
+        context_length=data.context_length,
+        long_captions=data.long_captions,
+        cleaning=data.caption_cleaning,
+        max_words=data.caption_words,
+        **data.tokenizer,
+    )

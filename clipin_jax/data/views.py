@@ -15,6 +15,9 @@ dict `config.data.augment`; each key is off at 0:
   grayscale         probability of losing all colour
   blur              probability of a Gaussian blur
   blur_sigma        least and greatest standard deviation, in pixels of the view
+  rand_augment_ops  how many operations of RandAugment are drawn; each is done with
+                    probability 0.5, after the crop and before the jitter
+  rand_augment_magnitude  their strength, from 0 to 10
   interpolation     "bicubic", "bilinear" or "nearest"
 
 The recipe of the released CLIPin: resize_first=224, crop_scale=(0.8, 1.0),
@@ -31,6 +34,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from clipin_jax.data import rand_augment
 from clipin_jax.errors import ClipinError
 
 _CROP_ATTEMPTS = 10
@@ -57,7 +61,7 @@ class ViewParameters(NamedTuple):
     top, left, height, width: the part that is kept, in pixels of the given picture.
     flip: whether it is mirrored. brightness, contrast, saturation: factors.
     hue: share of a full turn. grayscale: whether colour is taken away.
-    blur_sigma: in pixels of the view, 0 for none.
+    blur_sigma: in pixels of the view, 0 for none. operations: of RandAugment.
     """
 
     top: int
@@ -71,6 +75,7 @@ class ViewParameters(NamedTuple):
     hue: float = 0.0
     grayscale: bool = False
     blur_sigma: float = 0.0
+    operations: rand_augment.Operations = ()
 
 
 def check_augment(augment: Mapping[str, Any]) -> None:
@@ -87,6 +92,9 @@ def check_augment(augment: Mapping[str, Any]) -> None:
         _demand(0 < low <= high, key, (low, high), "0 < low <= high")
     size = augment["resize_first"]
     _demand(size == int(size) >= 0, "resize_first", size, "a number of pixels or 0")
+    for key, greatest in (("ops", math.inf), ("magnitude", rand_augment.GREATEST)):
+        key = f"rand_augment_{key}"
+        _demand(0 <= augment[key] <= greatest, key, augment[key], f"0 to {greatest}")
     check_interpolation(augment["interpolation"], "data.augment.interpolation")
 
 
@@ -129,6 +137,12 @@ def sample_view(
     strength = float(jitter < augment["jitter_probability"])
     factors = rng.uniform(-strength, strength, 4)
     low, high = augment["blur_sigma"]
+    operations, count = (), augment["rand_augment_ops"]
+    if count:
+        # From a stream of its own, so that all other draws stay what they are.
+        [own] = rng.spawn(1)
+        magnitude = augment["rand_augment_magnitude"]
+        operations = rand_augment.sample(own, count, magnitude)
     return ViewParameters(
         *box,
         flip=bool(flip < augment["flip"]),
@@ -138,6 +152,7 @@ def sample_view(
         hue=float(factors[3] * augment["hue"]),
         grayscale=bool(gray < augment["grayscale"]),
         blur_sigma=float(low + sigma * (high - low)) if blur < augment["blur"] else 0.0,
+        operations=operations,
     )
 
 
@@ -171,6 +186,7 @@ def apply_view(
     view = resize(view, size, interpolation)
     if parameters.flip:
         view = cv2.flip(view, 1)
+    view = rand_augment.apply(view, parameters.operations)
     view = _colour(view, parameters)
     if parameters.blur_sigma:
         view = cv2.GaussianBlur(view, (0, 0), parameters.blur_sigma)
@@ -197,7 +213,7 @@ def _colour(view: np.ndarray, parameters: ViewParameters) -> np.ndarray:
 
     Hue turns the colour plane of YIQ, which is linear, in place of HSV's hexagon.
     """
-    _, _, _, _, _, brightness, contrast, saturation, hue, grayscale, _ = parameters
+    brightness, contrast, saturation, hue, grayscale = parameters[5:10]
     if (brightness, contrast, saturation, hue) == (1, 1, 1, 0) and not grayscale:
         return view
     angle = 2 * math.pi * hue

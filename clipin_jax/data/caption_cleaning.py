@@ -1,0 +1,64 @@
+"""What is taken out of captions before they are tokenized: the rules of two papers.
+
+Both write small letters, make runs of white space one space and keep the first words.
+"delete_punctuation" is the rule of ALBEF (Li et al. 2021, arXiv 2107.07651; reference:
+`dataset/utils.py`), "space_punctuation" that of BLIP (Li et al. 2022, arXiv 2201.12086;
+reference: `data/utils.py`).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from clipin_jax.data.source import check_choice
+from clipin_jax.errors import ClipinError
+
+
+class _Rule(NamedTuple):
+    """deleted: characters that vanish; spaced: that become a space; then words."""
+
+    deleted: str
+    spaced: str
+    words: tuple[tuple[str, str], ...] = ()
+
+    def table(self) -> dict[int, int | None]:
+        return str.maketrans(self.spaced, " " * len(self.spaced), self.deleted)
+
+
+_RULES = {
+    "delete_punctuation": _Rule(",.'!?\"()*#:;~", "-/", (("<person>", "person"),)),
+    "space_punctuation": _Rule("", '.!"()*#:;~'),
+}
+_TABLES = {name: rule.table() for name, rule in _RULES.items()}
+_RUN = re.compile(r"\s{2,}")
+
+
+def check_cleaning(rule: str, max_words: int) -> None:
+    """Raises ClipinError for a rule that does not exist or a negative count."""
+    check_choice("data.caption_cleaning", rule, ("", *_RULES))
+    if max_words < 0:
+        raise ClipinError(
+            f"data.caption_words is {max_words}; it must be how many words of a "
+            "caption are kept, or 0 for all"
+        )
+
+
+def clean_caption(text: str, rule: str = "", max_words: int = 0) -> str:
+    """One caption, cleaned.
+
+    Args:
+      text: the caption as the data has it.
+      rule: "delete_punctuation", "space_punctuation", or "" for none.
+      max_words: how many words are kept; 0 for all.
+    """
+    if rule:
+        text = text.lower().translate(_TABLES[rule])
+        for word, other in _RULES[rule].words:
+            text = text.replace(word, other)
+        # A single tab or line break inside stays, as in the references.
+        text = _RUN.sub(" ", text).rstrip("\n").strip(" ")
+    if not max_words:
+        return text
+    words = text.split(" ") if rule else text.split()
+    return " ".join(words[:max_words]) if len(words) > max_words else text

@@ -1,7 +1,19 @@
 """The towers, by the name that `config.model.image.name` and `.text.name` use."""
 
+from clipin_jax.models.bert import Bert
+from clipin_jax.models.mixture_bert import MixtureBert
+from clipin_jax.models.pooled_vit import PooledViT
+from clipin_jax.models.resnet import ResNet
+from clipin_jax.models.split_bert import SplitBert
+from clipin_jax.models.split_decoder import SplitDecoder
 from clipin_jax.models.text_transformer import TextTransformer
 from clipin_jax.models.vit import ViT
 
-IMAGE_TOWERS = {"vit": ViT}
-TEXT_TOWERS = {"text_transformer": TextTransformer}
+IMAGE_TOWERS = {"pooled_vit": PooledViT, "resnet": ResNet, "vit": ViT}
+TEXT_TOWERS = {
+    "bert": Bert,
+    "mixture_bert": MixtureBert,
+    "split_bert": SplitBert,
+    "split_decoder": SplitDecoder,
+    "text_transformer": TextTransformer,
+}

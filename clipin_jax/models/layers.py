@@ -5,13 +5,15 @@ Initialisers are explicit, since the field's codes differ from flax in them.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from clipin_jax.errors import ClipinError
+from clipin_jax.overrides import did_you_mean
 from clipin_jax.types import Array
 
 Initializer = Callable[..., Array]
@@ -23,6 +25,16 @@ fan_in_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 def at_least_float32(dtype: Any) -> Any:
     """The dtype in which norms and losses are computed for a compute dtype."""
     return jnp.promote_types(dtype, jnp.float32)
+
+
+def check_option(key: str, value: str, known: Iterable[str]) -> None:
+    """Checks the value of a config key.
+
+    Raises:
+      ClipinError: it is none of the known ones.
+    """
+    if value not in known:
+        raise ClipinError(f"{key} is {value!r}: {did_you_mean(value, known)}")
 
 
 def shard_batch(x: Array) -> Array:
@@ -66,7 +78,7 @@ class Linear(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over axis 0 with PyTorch's running statistics.
+    """Batch normalisation over all axes but the last, with PyTorch's statistics.
 
     Statistics are two-pass, in at least float32, over the global batch: under `jit` a
     mean over a sharded axis already is a mean over all devices. The running variance
@@ -76,30 +88,32 @@ class BatchNorm(nn.Module):
     affine: bool
     momentum: float = 0.9
     epsilon: float = 1e-5
+    scale_init: Initializer = nn.initializers.ones
     param_dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
-        """Normalises x: [B, D] with the batch's (train) or running statistics."""
+        """Normalises x: [..., D] with the batch's (train) or running statistics."""
         dtype, width = x.dtype, x.shape[-1]
         stats = self.param_dtype
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (width,), stats)
         running_var = self.variable("batch_stats", "var", jnp.ones, (width,), stats)
         x = x.astype(at_least_float32(dtype))
         if train:
-            mean = x.mean(axis=0)
-            var = jnp.mean(jnp.square(x - mean), axis=0)
+            axes = tuple(range(x.ndim - 1))
+            mean = x.mean(axis=axes)
+            var = jnp.mean(jnp.square(x - mean), axis=axes)
         else:
             mean, var = running_mean.value, running_var.value
         if train and not self.is_initializing():
-            keep, count = self.momentum, x.shape[0]
+            keep, count = self.momentum, x.size // width
             unbiased = var * (count / max(count - 1, 1))
             running_mean.value = keep * running_mean.value + (1 - keep) * mean
             running_var.value = keep * running_var.value + (1 - keep) * unbiased
         y = (x - mean) * jax.lax.rsqrt(var + self.epsilon)
         if self.affine:
-            ones, zeros = nn.initializers.ones, nn.initializers.zeros
-            y = y * self.param("scale", ones, (width,), self.param_dtype)
+            zeros = nn.initializers.zeros
+            y = y * self.param("scale", self.scale_init, (width,), self.param_dtype)
             y = y + self.param("bias", zeros, (width,), self.param_dtype)
         return y.astype(dtype)
 

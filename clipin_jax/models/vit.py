@@ -1,21 +1,35 @@
-"""Vision transformer in OpenAI CLIP's form (openai/CLIP, `clip/model.py`)."""
+"""Vision transformer, by default in OpenAI CLIP's form (openai/CLIP, `clip/model.py`).
 
-from typing import Any
+Without the norm before the blocks it is the plain one of arXiv 2010.11929, which most
+other codes build on (google-research/big_vision, `models/vit.py`).
+"""
+
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.models.layers import LayerNorm, Linear, shard_batch
-from clipin_jax.models.transformer import PYTORCH_INIT, AttentionPool, Transformer
+from clipin_jax.models.layers import LayerNorm, Linear, check_option, shard_batch
+from clipin_jax.models.pooling import AttentionPool
+from clipin_jax.models.transformer import PYTORCH_INIT, XAVIER_INIT, Transformer
 from clipin_jax.types import Array
 
-POOLS = ("cls", "mean", "map")
+INITIALIZERS = {  # of the blocks and of the patch embedding
+    "pytorch": (PYTORCH_INIT, dict()),
+    "xavier": (
+        XAVIER_INIT,
+        dict(
+            kernel_init=nn.initializers.lecun_normal(),
+            bias_init=nn.initializers.zeros,
+        ),
+    ),
+}
 
 
 class ViT(nn.Module):
-    """Patches, positions, pre-norm blocks, final norm, pooling.
+    """Patches, positions, blocks with norms inside, final norm, pooling.
 
     Attributes:
       patch_size: height and width of a patch in pixels.
@@ -23,9 +37,15 @@ class ViT(nn.Module):
         another size get a resized table.
       pool: `cls` (a class token), `mean` (of all tokens) or `map` (attention pooling);
         only `cls` has a class token.
+      patch_bias: whether the patch embedding has a bias.
+      pre_norm: whether a norm stands before the blocks too.
       activation: a key of `transformer.ACTIVATIONS`.
+      initializer: a key of `INITIALIZERS`. `xavier`: Xavier-uniform blocks with
+        perceptron biases N(0, 1e-6), LeCun-normal patches. Positions always begin as
+        N(0, 1/width).
     """
 
+    pools: ClassVar[tuple[str, ...]] = ("cls", "mean", "map")
     patch_size: tuple[int, int]
     image_size: tuple[int, int]
     width: int
@@ -33,8 +53,11 @@ class ViT(nn.Module):
     num_heads: int
     mlp_ratio: float = 4
     pool: str = "cls"
+    patch_bias: bool = False
+    pre_norm: bool = True
     activation: str = "quick_gelu"
     norm_eps: float = 1e-5
+    initializer: str = "pytorch"
     scan_layers: bool = False
     remat: bool = False
     dtype: Any = jnp.float32
@@ -51,45 +74,59 @@ class ViT(nn.Module):
           `tokens`: [B, N, D] after the final norm, class token first; `pooled`: [B, D].
 
         Raises:
-          ClipinError: the image is no multiple of the patch, or an unknown pool.
+          ClipinError: the image is no multiple of the patch, or an unknown pool or
+            initialisation.
         """
-        if self.pool not in POOLS:
-            raise ClipinError(f"model.image.pool is {self.pool!r}: use one of {POOLS}")
+        check_option("model.image.pool", self.pool, self.pools)
+        check_option("model.image.initializer", self.initializer, INITIALIZERS)
+        matrices, patch_init = INITIALIZERS[self.initializer]
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         x = patchify(image, self.patch_size)  # [B, N, patch]
         grid = patch_grid(image.shape[1:3], self.patch_size)
-        x = Linear(self.width, use_bias=False, **dtypes, name="patch_embed")(x)
+        x = Linear(
+            self.width, use_bias=self.patch_bias, **patch_init, **dtypes,
+            name="patch_embed",
+        )(x)  # fmt: skip
         position = nn.initializers.normal(self.width**-0.5)
-        if self.pool == "cls":
+        if self.class_token:
             shape = (self.width,)
             token = self.param("class_embedding", position, shape, self.param_dtype)
             token = jnp.broadcast_to(token.astype(x.dtype), (x.shape[0], 1, self.width))
             x = jnp.concatenate([token, x], axis=1)
         table = self._position_table(position, grid)
         x = shard_batch(x + table.astype(x.dtype))
-        x = LayerNorm(self.norm_eps, name="ln_pre", **dtypes)(x)
+        if self.pre_norm:
+            x = LayerNorm(self.norm_eps, name="ln_pre", **dtypes)(x)
         x = Transformer(
             self.depth, self.num_heads, self.mlp_ratio, self.activation, False,
-            self.norm_eps, PYTORCH_INIT, self.scan_layers, self.remat, **dtypes,
+            self.norm_eps, matrices, self.scan_layers, self.remat, **dtypes,
             name="transformer",
         )(x)  # fmt: skip
-        x = LayerNorm(self.norm_eps, name="ln_post", **dtypes)(x)
-        return {"tokens": x, "pooled": self._pool(x, dtypes)}
+        return self._read(x, dtypes)
+
+    @property
+    def class_token(self) -> bool:
+        """Whether a learned token stands before the patches."""
+        return self.pool == "cls"
 
     def _position_table(self, init: Any, grid: tuple[int, int]) -> Array:
         native = patch_grid(self.image_size, self.patch_size)
-        extra = int(self.pool == "cls")
+        extra = int(self.class_token)
         shape = (extra + native[0] * native[1], self.width)
         table = self.param("position_embedding", init, shape, self.param_dtype)
         return resize_position_embedding(table, native, grid)
 
-    def _pool(self, x: Array, dtypes: dict[str, Any]) -> Array:
+    def _read(self, x: Array, dtypes: dict[str, Any]) -> dict[str, Array]:
+        """What comes out of the blocks, [B, N, D], to `tokens` and `pooled`."""
+        x = LayerNorm(self.norm_eps, name="ln_post", **dtypes)(x)
         if self.pool == "map":
-            return AttentionPool(
+            pooled = AttentionPool(
                 self.num_heads, self.mlp_ratio, self.activation, self.norm_eps,
                 **dtypes, name="pool",
             )(x)  # fmt: skip
-        return x.mean(axis=1) if self.pool == "mean" else x[:, 0]
+        else:
+            pooled = x.mean(axis=1) if self.pool == "mean" else x[:, 0]
+        return {"tokens": x, "pooled": pooled}
 
 
 def patch_grid(size: tuple[int, ...], patch: tuple[int, int]) -> tuple[int, int]:

@@ -1,6 +1,25 @@
 """The objectives, by the name that `config.objectives` uses."""
 
+from clipin_jax.objectives.captioning import Captioning
 from clipin_jax.objectives.clipin import Clipin
+from clipin_jax.objectives.cluster import Cluster
 from clipin_jax.objectives.contrastive import Contrastive
+from clipin_jax.objectives.masked_lm import MaskedLM
+from clipin_jax.objectives.matching import Matching
+from clipin_jax.objectives.momentum_contrastive import MomentumContrastive
+from clipin_jax.objectives.momentum_infonce import MomentumInfoNCE
+from clipin_jax.objectives.sigmoid import Sigmoid
+from clipin_jax.objectives.simclr import Simclr
 
-OBJECTIVES = {"clipin": Clipin, "contrastive": Contrastive}
+OBJECTIVES = {
+    "captioning": Captioning,
+    "clipin": Clipin,
+    "cluster": Cluster,
+    "contrastive": Contrastive,
+    "masked_lm": MaskedLM,
+    "matching": Matching,
+    "momentum_contrastive": MomentumContrastive,
+    "momentum_infonce": MomentumInfoNCE,
+    "sigmoid": Sigmoid,
+    "simclr": Simclr,
+}

@@ -4,7 +4,7 @@ An objective is a module with heads of its own (or none) and a loss:
 
     __call__(inputs: Inputs) -> (loss, metrics)
 
-Four methods are optional, and their presence is the request:
+Five methods are optional, and their presence is the request:
 
 - `targets(towers, view, features, train) -> pytree`: "I need the target network". It
   runs with averaged parameters and outside the gradient. Just the parameters that it
@@ -13,6 +13,8 @@ Four methods are optional, and their presence is the request:
 - `health(features, targets) -> metrics`: numbers that show whether it is well.
 - `embed(features) -> {modality: [B, E]}` of unit norm: the space in which this
   objective compares, for evaluation (`model.embedding_from`).
+- `scores(towers, text, text_tokens, image_tokens) -> [B]`: how well pairs match, for
+  ranking again.
 
 What an objective remembers between steps (batch statistics, a queue) is a variable of
 a flax collection, kept in a submodule that only `__call__` reaches.

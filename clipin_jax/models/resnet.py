@@ -1,0 +1,208 @@
+"""The residual network of CLIP with attention pooling (openai/CLIP, `clip/model.py`).
+
+It differs from ResNet (arXiv 1512.03385) in a stem of three convolutions, in average
+pooling wherever the grid shrinks, and in attention pooling (CLIP, arXiv 2103.00020).
+"""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from clipin_jax.errors import ClipinError
+from clipin_jax.models.layers import (
+    BatchNorm,
+    Initializer,
+    Linear,
+    fan_in_uniform,
+    shard_batch,
+)
+from clipin_jax.models.transformer import attend
+from clipin_jax.models.vit import resize_position_embedding
+from clipin_jax.types import Array
+
+EXPANSION = 4  # a bottleneck says four times what it works with
+STEM_STRIDE = 4
+
+
+class ResNet(nn.Module):
+    """Stem, stages of bottlenecks, attention pooling.
+
+    The vector of the attention pool already has the width of CLIP's joint space: with
+    `output_dim` equal to `model.embed_dim`, `model.projection.image` is `"none"`.
+
+    Attributes:
+      depths: bottlenecks per stage; every stage but the first halves the grid.
+      width: channels behind the stem; doubled by every stage, times four at its end.
+      num_heads: of the attention pool; divides its width, 32 * `width` for four stages.
+      output_dim: width E of `pooled`.
+      image_size: height and width for which the pool's positions are learned; images
+        of another size get a resized table.
+      scan_layers: ignored, as no two blocks of a stage's start are alike.
+      remat: recompute the activations inside every bottleneck in the backward pass.
+    """
+
+    depths: tuple[int, ...]
+    width: int
+    num_heads: int
+    output_dim: int
+    image_size: tuple[int, int]
+    scan_layers: bool = False
+    remat: bool = False
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, image: Array, train: bool = False) -> dict[str, Array]:
+        """Encodes images.
+
+        Args:
+          image: [B, H, W, C] float, normalised; H and W multiples of 32 (four stages).
+          train: whether batch norms use and move batch statistics.
+
+        Returns:
+          `tokens`: [B, N, D], the grid of the last stage, rows first; `pooled`: [B, E].
+
+        Raises:
+          ClipinError: the image does not fit the grid, or the heads the width.
+        """
+        native = self._grid(self.image_size)
+        self._grid(image.shape[1:3])
+        dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        half = self.width // 2
+        x = image
+        for i, (width, stride) in enumerate([(half, 2), (half, 1), (self.width, 1)]):
+            layer = ConvNorm(width, 3, stride, **dtypes, name=f"stem_{i}")
+            x = jax.nn.relu(layer(x, train))
+        x = shard_batch(shrink(x, 2))
+        block = Bottleneck
+        if self.remat:
+            block = nn.remat(Bottleneck, static_argnums=(2,))  # 0 is self, 2 is train
+        for stage, depth in enumerate(self.depths):
+            for i in range(depth):
+                stride = 2 if stage and i == 0 else 1
+                name = f"stage_{stage}_block_{i}"
+                bottleneck = block(self.width * 2**stage, stride, **dtypes, name=name)
+                x = bottleneck(x, train)
+        pool = MeanQueryPool(
+            self.num_heads, self.output_dim, native, **dtypes, name="pool"
+        )
+        tokens = x.reshape(x.shape[0], -1, x.shape[-1])
+        return {"tokens": tokens, "pooled": pool(x)}
+
+    def _grid(self, size: tuple[int, ...]) -> tuple[int, int]:
+        """Rows and columns of the last stage."""
+        cell = STEM_STRIDE * 2 ** (len(self.depths) - 1)
+        if size[0] % cell or size[1] % cell:
+            raise ClipinError(
+                f"an image of {size[0]}x{size[1]} pixels does not fit a grid of "
+                f"{cell}x{cell} cells: choose model.image.image_size as a multiple of "
+                f"{cell}"
+            )
+        return size[0] // cell, size[1] // cell
+
+
+class ConvNorm(nn.Module):
+    """Convolution without bias, padded evenly on all sides, then batch norm."""
+
+    features: int
+    kernel_size: int
+    stride: int = 1
+    scale_init: Initializer = nn.initializers.ones
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """x: [B, H, W, C] to [B, H/stride, W/stride, features]."""
+        # flax's "SAME" would pad an even image on one side only
+        pad = self.kernel_size // 2
+        x = nn.Conv(
+            self.features, (self.kernel_size,) * 2, strides=self.stride,
+            padding=((pad, pad), (pad, pad)), use_bias=False,
+            kernel_init=fan_in_uniform, dtype=self.dtype, param_dtype=self.param_dtype,
+            name="conv",
+        )(x)  # fmt: skip
+        return BatchNorm(
+            affine=True, scale_init=self.scale_init, param_dtype=self.param_dtype,
+            name="norm",
+        )(x, train=train)  # fmt: skip
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convolution around a shortcut; shrinks by average pooling."""
+
+    features: int
+    stride: int
+    dtype: Any
+    param_dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """x: [B, H, W, C] to [B, H/stride, W/stride, 4 * features]."""
+        layer = functools.partial(
+            ConvNorm, dtype=self.dtype, param_dtype=self.param_dtype
+        )
+        wide = EXPANSION * self.features
+        y = jax.nn.relu(layer(self.features, 1, name="reduce")(x, train))
+        y = jax.nn.relu(layer(self.features, 3, name="spatial")(y, train))
+        # A block starts as its shortcut: nothing of its own is added at first.
+        zeros = nn.initializers.zeros
+        expand = layer(wide, 1, scale_init=zeros, name="expand")
+        y = expand(shrink(y, self.stride), train)
+        if self.stride > 1 or x.shape[-1] != wide:
+            x = layer(wide, 1, name="shortcut")(shrink(x, self.stride), train)
+        return shard_batch(jax.nn.relu(x + y))
+
+
+class MeanQueryPool(nn.Module):
+    """Attention pooling whose query is the mean of the tokens.
+
+    The mean is token 0, and all tokens get learned positions. Unlike the pool of the
+    transformers there is no residual and no perceptron behind it.
+
+    Attributes:
+      grid: rows and columns for which positions are learned.
+    """
+
+    num_heads: int
+    output_dim: int
+    grid: tuple[int, int]
+    dtype: Any
+    param_dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """x: [B, H, W, D] to [B, output_dim]; ClipinError if heads do not fit D."""
+        batch, rows, columns, width = x.shape
+        if self.num_heads < 1 or width % self.num_heads:
+            raise ClipinError(
+                f"model.image.num_heads = {self.num_heads} does not divide the width "
+                f"{width} of the last stage"
+            )
+        normal = nn.initializers.normal(width**-0.5)
+        shape = (1 + self.grid[0] * self.grid[1], width)
+        table = self.param("position_embedding", normal, shape, self.param_dtype)
+        table = resize_position_embedding(table, self.grid, (rows, columns))
+        x = x.reshape(batch, rows * columns, width)
+        x = jnp.concatenate([x.mean(axis=1, keepdims=True), x], axis=1)
+        x = x + table.astype(x.dtype)
+        linear = functools.partial(
+            Linear, kernel_init=normal, dtype=self.dtype, param_dtype=self.param_dtype
+        )
+
+        def heads(name: str, y: Array) -> Array:
+            y = linear(width, name=name)(y)
+            return y.reshape(batch, -1, self.num_heads, width // self.num_heads)
+
+        pooled = attend(
+            heads("query_in", x[:, :1]), heads("key_in", x), heads("value_in", x)
+        )
+        return linear(self.output_dim, name="out")(pooled.reshape(batch, width))
+
+
+def shrink(x: Array, stride: int) -> Array:
+    """Average pooling of [B, H, W, C] over windows of `stride` x `stride`."""
+    return x if stride == 1 else nn.avg_pool(x, (stride,) * 2, strides=(stride,) * 2)

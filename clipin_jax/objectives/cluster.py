@@ -1,0 +1,115 @@
+"""Images and texts agree on soft clusters, without negatives (nCLIP, arXiv 2210.09304).
+
+No code of the paper is public: heads, weights and the mean of the batch in the third
+term are our reading of it. With p and q the cluster probabilities of an image and its
+text, over a global batch of B pairs:
+
+    alignment  = mean of [CE(p, q) + CE(q, p)] / 2     pairs choose the same clusters
+    sharpness  = mean of [H(p) + H(q)] / 2             and choose them surely,
+    smoothness = [H(mean p) + H(mean q)] / 2           but not all pairs the same ones
+    loss       = alignment + sharpness_weight * sharpness
+                             - smoothness_weight * smoothness
+
+Gradients flow through both arguments of every cross-entropy.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from clipin_jax.losses import entropy_of_mean, soft_cross_entropy
+from clipin_jax.models.layers import BatchNorm, Linear, at_least_float32
+from clipin_jax.objectives.base import Inputs, Objective
+from clipin_jax.types import Array, Features, Metrics
+
+
+class ClusterHead(nn.Module):
+    """Linear, batch norm, exact GELU, linear to one logit per cluster."""
+
+    hidden: int
+    clusters: int
+    dtype: Any
+    param_dtype: Any
+
+    @nn.compact
+    def __call__(self, shared: Array, train: bool) -> Array:
+        """shared: [B, P] to [B, K] in at least float32."""
+        dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        x = Linear(self.hidden, **dtypes, name="hidden")(shared)
+        x = BatchNorm(affine=True, param_dtype=self.param_dtype, name="norm")(
+            x, train=train
+        )
+        x = jax.nn.gelu(x, approximate=False)
+        logits = Linear(self.clusters, **dtypes, name="out")(x)
+        return logits.astype(at_least_float32(self.dtype))
+
+
+class Cluster(Objective):
+    """Pairs are put into the same of K soft clusters, and all clusters are used.
+
+    The smoothness of a batch cannot exceed the sharpness by more than ln B: many more
+    clusters than pairs in a batch stay unused. To say the same of all pairs costs
+    1 + `sharpness_weight` - `smoothness_weight` times the entropy of what is said: few
+    clusters are favoured while that is positive.
+
+    Attributes:
+      num_clusters: K.
+      hidden_dim: width inside the heads.
+    """
+
+    scalars = ("weight", "sharpness_weight", "smoothness_weight")
+    num_clusters: int = 32768
+    hidden_dim: int = 4096
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        super().setup()
+        sizes = (self.hidden_dim, self.num_clusters, self.dtype, self.param_dtype)
+        self.image_head = ClusterHead(*sizes)
+        self.text_head = ClusterHead(*sizes)
+
+    def logits(self, features: Features, train: bool) -> dict[str, Array]:
+        """Per modality [B, K] in at least float32."""
+        return {
+            modality: getattr(self, f"{modality}_head")(f["shared"], train)
+            for modality, f in features.items()
+        }
+
+    def embed(self, features: Features) -> dict[str, Array]:
+        """Per modality the root of the cluster probabilities: [B, K] of unit norm.
+
+        The cosine of two such vectors is the Bhattacharyya coefficient of the two
+        distributions: 1 if they are equal, 0 if they share no cluster. This choice is
+        ours.
+        """
+        logits = self.logits(features, train=False)
+        return {m: jnp.exp(jax.nn.log_softmax(x) / 2) for m, x in logits.items()}
+
+    def __call__(self, inputs: Inputs) -> tuple[Array, Metrics]:
+        """Returns the loss, its terms, and per modality how many clusters are used.
+
+        `used_clusters` is the exponential of the entropy of the mean probabilities.
+        """
+        logits = self.logits(inputs.features, inputs.train)
+        p = {m: jax.nn.softmax(x) for m, x in logits.items()}
+        alignment = (
+            soft_cross_entropy(logits["text"], p["image"])
+            + soft_cross_entropy(logits["image"], p["text"])
+        ) / 2
+        entropy = {m: soft_cross_entropy(x, p[m]) for m, x in logits.items()}
+        spread = {m: entropy_of_mean(x) for m, x in logits.items()}
+        sharpness = (entropy["image"] + entropy["text"]) / 2
+        smoothness = (spread["image"] + spread["text"]) / 2
+        loss = (
+            alignment
+            + self.scalar("sharpness_weight", inputs.hyper) * sharpness
+            - self.scalar("smoothness_weight", inputs.hyper) * smoothness
+        )
+        metrics = dict(alignment=alignment, sharpness=sharpness, smoothness=smoothness)
+        for m in logits:
+            metrics |= {f"{m}_entropy": entropy[m]}
+            metrics |= {f"{m}_used_clusters": jnp.exp(spread[m])}
+        return loss, metrics

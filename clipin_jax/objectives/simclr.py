@@ -1,0 +1,81 @@
+"""A contrast between two views of the images alone (SLIP, arXiv 2112.12750).
+
+SimCLR (arXiv 2002.05709) with SLIP's head. SLIP draws three views, one for the texts
+and two for this term; here the first view serves both, which saves a pass.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from clipin_jax.errors import ClipinError
+from clipin_jax.losses import nt_xent, unit
+from clipin_jax.models.layers import BatchNorm, Linear
+from clipin_jax.objectives.base import Inputs, Objective
+from clipin_jax.types import Array, Metrics
+
+
+class ViewHead(nn.Module):
+    """Three linear layers, batch norm and ReLU behind the first two."""
+
+    hidden: int
+    features: int
+    dtype: Any
+    param_dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """x: [B, D] to [B, features] in at least float32, of unit norm."""
+        dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        for i in range(2):
+            x = Linear(self.hidden, **dtypes, name=f"hidden_{i}")(x)
+            norm = BatchNorm(
+                affine=True, param_dtype=self.param_dtype, name=f"norm_{i}"
+            )
+            x = jax.nn.relu(norm(x, train=train))
+        return unit(Linear(self.features, **dtypes, name="out")(x))
+
+
+class Simclr(Objective):
+    """Both views of an image find each other among all images of the global batch.
+
+    Both pass the online image tower, with gradient; what is compared starts from its
+    `pooled`, in front of a pre-projector. Needs `data.views = 2`.
+
+    Attributes:
+      hidden_dim: width inside the head.
+      projection_dim: width of the vectors that are compared.
+    """
+
+    scalars = ("weight", "temperature")
+    hidden_dim: int = 4096
+    projection_dim: int = 256
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        super().setup()
+        self.head = ViewHead(
+            self.hidden_dim, self.projection_dim, self.dtype, self.param_dtype
+        )
+
+    def __call__(self, inputs: Inputs) -> tuple[Array, Metrics]:
+        """Returns the loss; each view has batch statistics of its own.
+
+        Raises:
+          ClipinError: there is one view only.
+        """
+        if inputs.other_view["image"] is inputs.view["image"]:
+            raise ClipinError(
+                "objectives.simclr compares two views of each image, but there is one: "
+                "set data.views = 2"
+            )
+        other = {"image": inputs.other_view["image"]}
+        features = inputs.towers.encode(other, inputs.train)
+        first = self.head(inputs.features["image"]["pooled"], inputs.train)
+        second = self.head(features["image"]["pooled"], inputs.train)
+        temperature = self.scalar("temperature", inputs.hyper)
+        metrics = {"view_cosine": jnp.mean(jnp.sum(first * second, axis=-1))}
+        return nt_xent(first, second, temperature), metrics

@@ -1,0 +1,85 @@
+"""Maps the names of the ALBEF and BLIP golden files onto our parameter tree."""
+
+import re
+
+import numpy as np
+
+# In this order, each as often as it is found.
+RULES = (
+    (r"^(\w+?)_m\.", r"\1."),  # momentum copies
+    (r"^temp$", "objectives_momentum_contrastive/temperature/value"),
+    (r"^itm_head\b", "objectives_matching/head"),
+    (r"^vision_proj\b", "towers/image_projection"),
+    (r"^text_proj\b", "towers/text_projection"),
+    # the image tower, in both spellings
+    (r"^(visual_encoder|vision_model)\b", "towers/image"),
+    (r"\bembeddings\.(class|position|patch)_embedding\b", r"\1_embedding"),
+    (r"\bcls_token$", "class_embedding"),
+    (r"\bpos_embed$", "position_embedding"),
+    (r"\b(patch_embed\.proj|patch_embedding)\b", "patch_embed"),
+    (r"towers/image\.(blocks|encoder\.layers)\.(\d+)", r"towers/image/blocks_\2"),
+    (r"/blocks_", "/transformer/blocks_"),
+    (r"\b(norm|layer_norm)([12])\b", r"ln_\2"),
+    (r"\b(attn|self_attn)\.", "attention."),
+    (r"\battention\.(proj|projection)\b", "attention.out"),
+    (r"\bmlp\.fc1\b", "mlp_in"),
+    (r"\bmlp\.fc2\b", "mlp_out"),
+    (r"towers/image\.(norm|post_layernorm)\b", "towers/image/ln_post"),
+    # the text tower
+    (r"^text_decoder\.bert\.(.*\.)attention\b", r"text_encoder.\1decoder_attention"),
+    (r"^text_(encoder|decoder)(\.bert)?\b", "towers/text"),
+    (r"\b(word|position|token_type)_embeddings\.weight", r"\1_embedding/embedding"),
+    (r"\bencoder\.layer\.(\d+)", r"layers/blocks_\1"),
+    (r"\bcrossattention\b", "cross_attention"),
+    (r"layers/blocks_(\d+)\.attention\b", r"layers/blocks_\1/self_attention"),
+    (r"attention\.(self|output)\b", "attention"),
+    (r"attention\.dense\b", "attention/out"),
+    (r"\bintermediate\.dense\b", "mlp_in"),
+    (r"\boutput\.dense\b", "mlp_out"),
+    (r"\boutput\.LayerNorm\b", "ln"),
+    (r"\bLayerNorm\b", "ln"),
+    (r"\bcls\.predictions(\.transform)?\b", "head"),
+    (r"\bln((?:_\w+)?)\.weight$", r"ln\1/scale"),
+    (r"\bweight$", "kernel"),
+    (r"\.", "/"),
+)
+
+
+def our_path(name: str, text_depth: int = 0) -> str:
+    """Our path of a PyTorch name.
+
+    With `text_depth` the layers of the text tower are cut in two there.
+    """
+    for pattern, replacement in RULES:
+        name = re.sub(pattern, replacement, name)
+    layer = re.search(r"towers/text/layers/blocks_(\d+)", name)
+    if not layer or not text_depth:
+        return name
+    index = int(layer[1])
+    half = "text_layers" if index < text_depth else "fusion_layers"
+    return name.replace(layer[0], f"towers/text/{half}/blocks_{index % text_depth}")
+
+
+def our_array(path: str, value: np.ndarray) -> np.ndarray:
+    """Turns a PyTorch array into our layout."""
+    if path.endswith("patch_embed/kernel"):
+        return value.transpose(2, 3, 1, 0).reshape(-1, value.shape[0])
+    if path.endswith("image/class_embedding"):
+        return value[0, 0]
+    if path.endswith("image/position_embedding"):
+        return value[0]
+    return value.T if path.endswith("kernel") else value
+
+
+def to_tree(arrays: dict[str, np.ndarray], text_depth: int = 0) -> dict:
+    """A nested dict in our layout of arrays under PyTorch names."""
+    tree: dict = {}
+    for name, value in arrays.items():
+        path = our_path(name, text_depth)
+        *folders, leaf = path.split("/")
+        node = tree
+        for folder in folders:
+            node = node.setdefault(folder, {})
+        assert leaf not in node, path
+        node[leaf] = our_array(path, value)
+    return tree

@@ -1,0 +1,62 @@
+"""Maps open_clip's names of the ModifiedResNet onto our image tower."""
+
+import re
+
+import numpy as np
+
+from tests.parity.torch_names import open_clip_names, to_tree
+
+LEAVES = {
+    "weight": "scale",
+    "bias": "bias",
+    "running_mean": "mean",
+    "running_var": "var",
+}
+LAYERS = {"1": "reduce", "2": "spatial", "3": "expand"}
+POOL = {"q_proj": "query_in", "k_proj": "key_in", "v_proj": "value_in", "c_proj": "out"}
+
+
+def our_image_path(name: str) -> str:
+    """Our path, below the image tower, of a name without its `visual.`."""
+    *modules, leaf = name.split(".")
+    if modules[0] == "attnpool":
+        if leaf == "positional_embedding":
+            return "pool/position_embedding"
+        return f"pool/{POOL[modules[1]]}/{'kernel' if leaf == 'weight' else 'bias'}"
+    block = ""
+    if modules[0].startswith("layer"):
+        block = f"stage_{int(modules[0][5:]) - 1}_block_{modules[1]}/"
+        modules = modules[2:]
+    if modules[0] == "downsample":
+        layer, kind = "shortcut", ("conv", "norm")[int(modules[1])]
+    else:
+        matched = re.fullmatch(r"(conv|bn)(\d)", modules[0])
+        assert matched, name
+        kind = {"conv": "conv", "bn": "norm"}[matched[1]]
+        layer = LAYERS[matched[2]] if block else f"stem_{int(matched[2]) - 1}"
+    leaf = "kernel" if kind == "conv" else LEAVES[leaf]
+    return f"{block}{layer}/{kind}/{leaf}"
+
+
+def our_image_array(value: np.ndarray, path: str) -> np.ndarray:
+    """A PyTorch array in our layout; images are NHWC here, kernels H, W, in, out."""
+    if value.ndim == 4:
+        return value.transpose(2, 3, 1, 0)
+    return value.T if path.endswith("kernel") else value
+
+
+def resnet_tree(arrays: dict[str, np.ndarray]) -> dict:
+    """A nested dict in our layout of arrays under open_clip's names."""
+    arrays = {k: v for k, v in arrays.items() if "num_batches_tracked" not in k}
+    image = {k[7:]: v for k, v in arrays.items() if k.startswith("visual.")}
+    rest = {k: v for k, v in arrays.items() if not k.startswith("visual.")}
+    tree = to_tree(open_clip_names(rest))
+    for name, value in image.items():
+        path = our_image_path(name)
+        *folders, leaf = ("towers", "image", *path.split("/"))
+        node = tree
+        for folder in folders:
+            node = node.setdefault(folder, {})
+        assert leaf not in node, path
+        node[leaf] = our_image_array(value, path)
+    return tree

@@ -21,6 +21,7 @@ where it was stopped. Exit codes: 0 done, 75 stopped and saved, 1 failed.
 configs:
 """
 EVALUATE = "example: clipin evaluate runs/mine --step 500 --output scores.json"
+CAPTION = "example: clipin caption runs/coca one.jpg two.png --strategy nucleus"
 REPORT = "example: clipin report runs/clip runs/clipin --output comparison.html"
 
 
@@ -59,6 +60,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     evaluate.add_argument(
         "--output", type=output_file, help="default: eval/STEP.json in the run"
     )
+    caption = add("caption", "write captions for pictures with a run's model", CAPTION)
+    caption.add_argument("run", type=Path, help="a run's folder")
+    caption.add_argument("images", type=Path, nargs="+", help="picture files")
+    caption.add_argument("--step", type=int, help="default: the newest checkpoint")
+    caption.add_argument(
+        "--strategy", default="", help="greedy, beam or nucleus; default: the config's"
+    )
+    caption.add_argument("--json", action="store_true", help="print one JSON list")
     report = add("report", "write runs side by side into one HTML file", REPORT)
     report.add_argument("runs", type=Path, nargs="+", help="folders of runs")
     report.add_argument(
@@ -87,6 +96,10 @@ def run(args: argparse.Namespace) -> int:
         from clipin_jax.evaluate import evaluate
 
         evaluate(args.run, step=args.step, output=args.output)
+    if args.verb == "caption":
+        from clipin_jax.caption import print_captions
+
+        print_captions(args.run, args.images, args.step, args.strategy, args.json)
     if args.verb == "report":
         from clipin_jax.report import write_report
 

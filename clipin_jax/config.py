@@ -34,16 +34,16 @@ from clipin_jax.presets import (
     run_local,
     run_settings,
     run_small,
-    text,
-    vit,
     warmup_cosine,
 )
+from clipin_jax.variants import resnet, text, vit
 
 __all__ = [
     "adamw", "apply_overrides", "config_hash", "cosine", "difference", "find_config",
     "from_json", "joint_space", "linear", "list_configs", "load_config", "pair_data",
-    "pair_evals", "pair_source", "parse_arg", "plug_clipin", "resolve", "run_local",
-    "run_settings", "run_small", "text", "to_json", "vit", "warmup_cosine",
+    "pair_evals", "pair_source", "parse_arg", "plug_clipin", "resnet", "resolve",
+    "run_local", "run_settings", "run_small", "text", "to_json", "vit",
+    "warmup_cosine",
 ]  # fmt: skip
 
 PACKAGE = Path(__file__).resolve().parent
@@ -87,6 +87,7 @@ def plug_clipin(
     decay: Any = 0.95,
     view: str = "second",
     symmetric: bool = False,
+    infonce_temperature: Any = None,
 ) -> None:
     """Plug CLIPin into a config: four assignments into slots that exist without it.
 
@@ -95,6 +96,11 @@ def plug_clipin(
     branch sees: "second" or "same" for all objectives that ask it, "second-separate"
     for the second in CLIPin alone, so that the host's own momentum branch stays as it
     is, for one forward pass more. `symmetric` also takes the views the other way.
+
+    Two controls: `infonce_temperature` (0.2, say) keeps heads and target, but lets each
+    prediction find its target among the batch's (objective `momentum_infonce`). And
+    `terms=("inter",), projection_dim=128, predictor_hidden_dim=2048, decay=0.99` is
+    close to the BYOL loss between modalities of arXiv 2305.08675.
     """
     views = {"second": ("second",) * 2, "same": ("same",) * 2}
     views["second-separate"] = ("same", "second")
@@ -105,7 +111,7 @@ def plug_clipin(
         if "target_view" in objective:
             objective.target_view = hosts
     config.model.pre_projector = pre_projector
-    config.objectives.clipin = dict(
+    plug = dict(
         weight=weight,
         inter_weight=inter_weight,
         intra_weight=intra_weight,
@@ -114,6 +120,11 @@ def plug_clipin(
         terms=terms,
         target_view=own,
     )
+    if infonce_temperature is None:
+        config.objectives.clipin = plug
+    else:
+        temperature = dict(temperature=infonce_temperature)
+        config.objectives.momentum_infonce = plug | temperature
     config.target = dict(decay=decay, symmetric=symmetric)
     config.data.views = 2
 

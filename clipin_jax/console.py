@@ -20,6 +20,10 @@ FIGURES = (  # metric name (its last part) -> how it is shown
     ("macro_auc", "{:.3f}"),
     ("macro_auc_cosine", "{:.3f}"),
     ("mean_average_precision", "{:.3f}"),
+    ("bleu_4", "{:.3f}"),
+    ("rouge_l", "{:.3f}"),
+    ("cider_d", "{:.3f}"),
+    ("distinct", "{:.1%}"),
 )
 
 
@@ -31,8 +35,7 @@ def banner(run: Run, workdir: Path, examples_per_epoch: int, step: int) -> str:
     epochs = config.total_steps * config.batch_size / examples_per_epoch
     weights = ", ".join(config.objectives)
     lines = {
-        "model": f"{image.name} {image.depth}x{image.width} at {height}x{width}, "
-        f"{text.name} {text.depth}x{text.width}, "
+        "model": f"{_size(image)} at {height}x{width}, {_size(text)}, "
         f"{run.num_params / 1e6:.1f}M parameters",
         "objectives": weights,
         "devices": f"{run.mesh.size} x {jax.devices()[0].device_kind}, mesh "
@@ -48,6 +51,19 @@ def banner(run: Run, workdir: Path, examples_per_epoch: int, step: int) -> str:
     }
     body = "\n".join(f"  {name:<11}{value}" for name, value in lines.items())
     return f"clipin: {config.name}\n{body}"
+
+
+def _size(tower: Any) -> str:
+    depth = sum(tower.depths) if "depths" in tower else tower.depth
+    return f"{tower.name} {depth}x{tower.width}"
+
+
+def cut_captions(share: float) -> str:
+    """What is said where captions of the first batch were cut."""
+    return (
+        f"clipin: {share:.0%} of the first batch's captions are longer than "
+        "data.context_length and lose their end (data.long_captions)"
+    )
 
 
 def _peak(schedule: Any) -> float:

@@ -51,7 +51,7 @@ def evaluate(
     evaluators = make_evaluators(config, make_encode_fns(run.learner), run.mesh)
     if not evaluators:
         raise ClipinError(f"the config of {workdir} has no evals: nothing to evaluate")
-    state, step = _restore(workdir, step, run.abstract_state)
+    state, step = restore_state(workdir, step, run.abstract_state)
     with jax.set_mesh(run.mesh):
         values = evaluate_state(evaluators, state)
     if jax.process_index() == 0:
@@ -61,9 +61,14 @@ def evaluate(
     return values
 
 
-def _restore(
+def restore_state(
     workdir: Path, step: int | None, abstract_state: TrainState
 ) -> tuple[TrainState, int]:
+    """The state in a run's checkpoint, and its step; the newest good one if None.
+
+    Raises:
+      ClipinError: there is none.
+    """
     checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
     with contextlib.closing(checkpoints):
         if step is not None:

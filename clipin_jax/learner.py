@@ -146,6 +146,25 @@ class Learner(nn.Module):
             for modality, f in features.items()
         }
 
+    @property
+    def matchers(self) -> list[str]:
+        """The objectives that can score pairs one by one."""
+        return list(self._objectives_with("scores"))
+
+    def match(self, text: Array, image_tokens: Array) -> Array:
+        """How well texts and images match, by the first objective that says so.
+
+        Args:
+          text: [B, L] int32.
+          image_tokens: [B, N, D] of the image tower.
+
+        Returns:
+          [B] in at least float32.
+        """
+        tokens = self.towers.encode({"text": text})["text"]["tokens"]
+        objective: Any = self.objectives[self.matchers[0]]
+        return objective.scores(self.towers, text, tokens, image_tokens)
+
     def predictions(self, view: View) -> dict[str, Any]:
         """What objectives with online predictions predict, in evaluation mode."""
         features = self.towers.encode(view)

@@ -10,54 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import required_placeholder
 
-from clipin_jax.errors import ClipinError
-from clipin_jax.overrides import did_you_mean
-
 SourceMaker = Callable[..., dict[str, Any]]
-
-_VIT = {  # width, depth, num_heads
-    "Ti": (192, 12, 3),
-    "S": (384, 12, 6),
-    "B": (768, 12, 12),
-    "L": (1024, 24, 16),
-    "H": (1280, 32, 16),
-}
-_TEXT = {
-    "Ti": (192, 12, 3),
-    "S": (384, 12, 6),
-    "B": (512, 12, 8),
-    "L": (768, 12, 12),
-    "H": (1024, 24, 16),
-}
-
-
-def vit(variant: str) -> dict[str, Any]:
-    """Sizes of a ViT image tower by name: "B/16" is the base one with 16x16 patches."""
-    size, _, patch = variant.partition("/")
-    if size not in _VIT or not patch.isdecimal() or int(patch) < 1:
-        raise ClipinError(
-            f"unknown ViT variant {variant!r}: write SIZE/PATCH, such as B/16, "
-            f"with a size out of {', '.join(_VIT)}"
-        )
-    width, depth, num_heads = _VIT[size]
-    return dict(
-        patch_size=(int(patch), int(patch)),
-        width=width,
-        depth=depth,
-        num_heads=num_heads,
-        mlp_ratio=4,
-    )
-
-
-def text(variant: str) -> dict[str, int]:
-    """Sizes of a text transformer by name; what follows a slash is not read."""
-    size = variant.partition("/")[0]
-    if size not in _TEXT:
-        raise ClipinError(
-            f"unknown text variant {variant!r}: {did_you_mean(size, _TEXT)}"
-        )
-    width, depth, num_heads = _TEXT[size]
-    return dict(width=width, depth=depth, num_heads=num_heads)
 
 
 def warmup_cosine(
@@ -182,6 +135,10 @@ def pair_data(
         tokenizer=dict(tokenizer),
         views=1,
         second_text="same",  # or "another" caption of the image
+        caption_cleaning="",  # or "delete_punctuation", "space_punctuation"
+        caption_words=0,  # how many of a caption are kept; 0: all
+        long_captions="cut",  # those beyond context_length; or "error"
+        mask_probability=0.0,  # of tokens, for objectives that predict them
         shuffle=True,
         augment=dict(
             resize_first=0,
@@ -196,6 +153,8 @@ def pair_data(
             grayscale=0.1,
             blur=0.0,
             blur_sigma=(0.1, 2.0),
+            rand_augment_ops=0,  # 2 in ALBEF and BLIP
+            rand_augment_magnitude=7,  # of 10
             interpolation="bicubic",
         )
         | augment,
@@ -214,6 +173,8 @@ def pair_evals(source: SourceMaker, labels: str, every_steps: int = 1000) -> dic
             every_steps=every_steps,
             source=source("val"),
             batch_size=256,
+            rerank=0,  # candidates of a query that a matching objective ranks again
+            rerank_cosine_weight=0.0,
         )
     )
     if labels:
@@ -252,6 +213,7 @@ def run_local(config: ConfigDict, **sizes: Mapping[str, Any]) -> None:
     config.optim.learning_rate.warmup_steps = 5
     config.data.augment.flip = 0.0  # the captions of scenes say left and right
     config.checkpoint.every_steps = 10
+    config.evals.retrieval.rerank = min(config.evals.retrieval.rerank, 4)
     for evaluation in config.evals.values():
         evaluation.every_steps = min(evaluation.every_steps, 10)
         evaluation.batch_size = 32
@@ -266,12 +228,13 @@ def run_small(config: ConfigDict, **sizes: Mapping[str, Any]) -> None:
     config.batch_size = 128
     config.total_steps = 400
     config.optim.learning_rate.update(peak=1e-3, warmup_steps=50)
-    if "clipin" in config.objectives:
-        config.target.decay = 0.99
+    if config.target.decay:  # few steps, but a small batch's noise
+        config.target.decay = max(config.target.decay, 0.99)
     config.data.augment.update(
         crop_scale=(0.4, 1.0), brightness=0.3, contrast=0.3, saturation=0.3
     )
     config.checkpoint.every_steps = 200
+    config.evals.retrieval.rerank = min(config.evals.retrieval.rerank, 16)
     for evaluation in config.evals.values():
         evaluation.every_steps = min(evaluation.every_steps, 200)
         evaluation.batch_size = 128

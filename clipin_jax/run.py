@@ -111,8 +111,17 @@ def _example(config: ConfigDict) -> Any:
     length = config.data.context_length
     channels = len(config.model.image_mean)
     count = config.batch_size
-    image = jnp.zeros((count, height, width, channels), np.uint8)
-    return {"view1": {"image": image, "text": jnp.zeros((count, length), np.int32)}}
+
+    def view() -> dict[str, Any]:
+        image = jnp.zeros((count, height, width, channels), np.uint8)
+        text = jnp.zeros((count, length), np.int32)
+        if not config.data.mask_probability:
+            return {"image": image, "text": text}
+        masked = {"masked_text": text, "masked_labels": text}
+        return {"image": image, "text": text, **masked}
+
+    views = ("view1", "view2") if config.data.views == 2 else ("view1",)
+    return {name: view() for name in views}
 
 
 def open_folder(config: ConfigDict, workdir: Path) -> None:

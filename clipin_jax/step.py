@@ -1,6 +1,7 @@
 """The pure functions that a run compiles: step, health, encode. `jit` is outside."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from clipin_jax.generate import GenerateFn, make_generate_fn
 from clipin_jax.optim import Optimizer
 from clipin_jax.state import TrainState, select
 from clipin_jax.types import Array, Batch, Hyper, Metrics
@@ -117,10 +119,18 @@ class EncodeFns(NamedTuple):
 
     Both outputs are float32; the embedding has unit norm, `pooled` stands before the
     pre-projector. `image` takes [B, H, W, C] uint8, `text` takes [B, L] int32.
+
+    `captioner(tokenizer, decoding)` makes what writes captions, where the model can:
+    `generate.make_generate_fn`. `image_tokens` gives `tokens` [B, N, D] for `match`,
+    `(variables, tokens, text) -> {"score": [B]}`, which is None for a model that was
+    not taught to match.
     """
 
     image: Callable[[Any, Array], dict[str, Array]]
     text: Callable[[Any, Array], dict[str, Array]]
+    captioner: Callable[..., GenerateFn]
+    image_tokens: Callable[[Any, Array], dict[str, Array]]
+    match: Callable[[Any, Array, Array], dict[str, Array]] | None
 
 
 def make_encode_fns(learner: Any) -> EncodeFns:
@@ -134,4 +144,17 @@ def make_encode_fns(learner: Any) -> EncodeFns:
 
         return encode
 
-    return EncodeFns(image=encoder("image"), text=encoder("text"))
+    def image_tokens(variables: Any, image: Array) -> dict[str, Array]:
+        features = learner.apply(variables, {"image": image}, method="encode")
+        return {"tokens": features["image"]["tokens"].astype(jnp.float32)}
+
+    def match(variables: Any, tokens: Array, text: Array) -> dict[str, Array]:
+        return {"score": learner.apply(variables, text, tokens, method="match")}
+
+    return EncodeFns(
+        encoder("image"),
+        encoder("text"),
+        functools.partial(make_generate_fn, learner),
+        image_tokens,
+        match if learner.matchers else None,
+    )

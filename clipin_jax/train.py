@@ -160,6 +160,8 @@ class Loop:
         if not self._compiled:
             self._compiled = True
             self._throughput.read()  # forget what is not the pace
+            if self._batches.cut_captions:
+                self._progress.say(console.cut_captions(self._batches.cut_captions))
 
     def _next_batch(self) -> tuple[np.ndarray, Any]:
         """Waits for the next batch; its examples, and the rest on the devices."""
@@ -201,6 +203,7 @@ class Loop:
         """Writes a step's metrics; returns the figures that the progress shows."""
         self._check(behind=0)
         numbers = {name: float(value) for name, value in metrics.items()}
+        numbers["cut_captions"] = self._batches.cut_captions
         figures = self._throughput.read()
         values = {f"train/{k}": v for k, v in (numbers | figures).items()}
         self._writer.write(self._step, values)

@@ -136,6 +136,9 @@ def config_of(**evals) -> ConfigDict:
         "image_size": (SIZE, SIZE),
         "context_length": 16,
         "tokenizer": {"name": "bpe"},
+        "caption_cleaning": "",
+        "caption_words": 0,
+        "long_captions": "cut",
         "augment": {"interpolation": "bicubic"},
     }
     return ConfigDict({"data": data, "evals": evals})

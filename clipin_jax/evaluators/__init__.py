@@ -11,8 +11,9 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from clipin_jax.data import make_source
-from clipin_jax.data.text import make_tokenizer
+from clipin_jax.data.text import caption_tokenizer
 from clipin_jax.errors import ClipinError
+from clipin_jax.evaluators.captioning import Captioning
 from clipin_jax.evaluators.encode import Encoder
 from clipin_jax.evaluators.linear_probe import LinearProbe
 from clipin_jax.evaluators.retrieval import Retrieval
@@ -20,6 +21,7 @@ from clipin_jax.evaluators.zero_shot import ZeroShot
 from clipin_jax.overrides import did_you_mean
 
 EVALUATORS = {
+    "captioning": Captioning,
     "linear_probe": LinearProbe,
     "retrieval": Retrieval,
     "zero_shot": ZeroShot,
@@ -34,18 +36,20 @@ def make_evaluators(config: ConfigDict, encode: Any, mesh: Mesh) -> dict[str, An
     Raises ClipinError for a type, an argument or a source that does not exist, with
     the nearest name.
     """
+    encoder = make_encoder(config, encode, mesh)
+    return {name: _make(name, encoder, entry) for name, entry in config.evals.items()}
+
+
+def make_encoder(config: ConfigDict, encode: Any, mesh: Mesh) -> Encoder:
+    """What turns pictures and texts into what the model says of them, as configured."""
     data = config.data
-    tokenizer = make_tokenizer(
-        **data.tokenizer.to_dict(), context_length=data.context_length
-    )
-    encoder = Encoder(
+    return Encoder(
         encode,
         mesh=mesh,
-        tokenizer=tokenizer,
+        tokenizer=caption_tokenizer(data),
         image_size=tuple(data.image_size),
         interpolation=data.augment.interpolation,
     )
-    return {name: _make(name, encoder, entry) for name, entry in config.evals.items()}
 
 
 def _make(name: str, encoder: Encoder, entry: ConfigDict) -> Any:

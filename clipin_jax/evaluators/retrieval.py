@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators import scores
 from clipin_jax.evaluators.encode import Encoder
+from clipin_jax.evaluators.rerank import rerank
 
 SIMILARITIES = {"contrastive": "embedding"}  # name -> which features are compared
 RECALLS = (1, 5, 10)
@@ -36,12 +37,16 @@ class Retrieval:
         batch_size: int = 256,
         max_captions: int = 0,
         similarity: str = "contrastive",
+        rerank: int = 0,
+        rerank_cosine_weight: float = 0.0,
     ) -> None:
         """Reads the captions, so that what is wrong with them shows before training.
 
         max_captions: how many captions an image brings at most, its first ones; 0 is
-        all. Raises ClipinError for a similarity that does not exist, or an image
-        without a caption.
+        all. rerank: how many candidates of each query a matching objective ranks again;
+        0 is none. rerank_cosine_weight: see `rerank.rerank`. Raises ClipinError for a
+        similarity that does not exist, an image without a caption, or a model that
+        cannot match.
         """
         if similarity not in SIMILARITIES:
             raise ClipinError(
@@ -51,6 +56,8 @@ class Retrieval:
         self._encode = encode
         self._batch_size = batch_size
         self._feature = SIMILARITIES[similarity]
+        self._rerank = rerank, rerank_cosine_weight
+        self._match = encode.matcher() if rerank else None
         self._captions, self._owner = read_captions(source, max_captions)
         self.source = source
         self.image_size = encode.image_size
@@ -79,10 +86,30 @@ class Retrieval:
         yield from _recalls(ranks, chances)
         for name, direction in ranks.items():
             yield f"{name}_median_rank", scores.median_rank(direction)
+        if self._match:
+            found = (image, text), (image_ranks, text_ranks)
+            again = self._again(self._match, variables, *found)
+            for name, value in _recalls(dict(zip(ranks, again, strict=True)), chances):
+                if not name.startswith("chance/"):
+                    yield f"reranked/{name}", value
         for name, chance in chances.items():
             # A hair below one half is one half with rounding.
             median = float(np.argmax(chance >= 0.5 - 1e-9) + 1)
             yield f"chance/{name}_median_rank", median
+
+    def _again(
+        self, match: Callable[..., np.ndarray], variables: Any, features: tuple,
+        ranks: tuple,
+    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+        """Both kinds of ranks once the candidates are matched one by one."""
+
+        def score(pairs: np.ndarray) -> np.ndarray:
+            return match(
+                variables, self.source, self._captions, pairs, self._batch_size
+            )
+
+        (image, text), (k, cosine_weight) = features, self._rerank
+        return rerank(image, text, self._owner, ranks, k, score, cosine_weight)
 
 
 def read_captions(source: Any, max_captions: int) -> tuple[list[str], np.ndarray]:

@@ -93,7 +93,8 @@ class Subset:
 
 def _caption(row: np.ndarray, tokenizer: Any) -> str:
     """The text of a row of ids, without its marks and its padding."""
-    inside = row[1 : int(np.argmax(row == tokenizer.end))]
+    begin = int(row[0] == tokenizer.start)  # not every vocabulary has a start mark
+    inside = row[begin : begin + int(np.argmax(row[begin:] == tokenizer.end))]
     return tokenizer.decode(inside).strip()
 
 

@@ -1,0 +1,171 @@
+"""Every framework, with and without CLIPin: trained on the same pairs, timed, compared.
+
+    python bench/frameworks.py --data /path/to/folder --labels category
+    python bench/frameworks.py --data /path/to/folder --only siglip,albef --steps 100
+
+Each config's `small` variant trains for the same number of examples in a process of its
+own; a run that is done is not run again, and one that was stopped goes on. Then the
+steps of a config and of the same config with CLIPin take turns. The table goes to the
+terminal and with --write into a page; the last line is one JSON object.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from clipin_jax import sharding
+from clipin_jax.config import load_config
+from clipin_jax.data.pipeline import TrainBatches
+from clipin_jax.run import build_run
+from clipin_jax.step import make_train_step
+
+# isort: split
+from contender import Contender, compiled_contender, ratio
+
+HOSTS = (
+    "clip", "clip:tower=RN50", "siglip", "nclip", "xclip", "albef", "blip", "coca",
+)  # fmt: skip
+SCORES = {
+    "t2i R@1": "retrieval/text_to_image_R@1",
+    "t2i R@10": "retrieval/text_to_image_R@10",
+    "i2t R@1": "retrieval/image_to_text_R@1",
+    "zero-shot": "zero_shot/accuracy",
+}
+MARKS = "<!-- table -->", "<!-- end of table -->"
+
+
+def spec_of(host: str, options: Sequence[str]) -> str:
+    name, _, own = host.partition(":")
+    return f"{name}:{','.join([*filter(None, [own]), 'small', *options])}"
+
+
+def train(spec: str, overrides: Sequence[str], folder: Path) -> dict[str, float]:
+    """Trains in a process of its own; the last scores."""
+    start = "import sys; from clipin_jax.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", start, "train", spec, *overrides]
+    command += ["--workdir", str(folder)]
+    subprocess.run(command, check=True)
+    last = max((folder / "eval").glob("*.json"), key=lambda path: int(path.stem))
+    return json.loads(last.read_text())["scores"]
+
+
+def contender(config: ConfigDict, device: Any) -> tuple[Contender, int]:
+    """The training step on a real batch, and how many parameters it trains."""
+    run = build_run(config, [device])
+    batches = TrainBatches(config.data, seed=0, batch_size=config.batch_size)
+    batch = next(batches)
+    batches.close()
+    del batch["index"]
+    with jax.set_mesh(run.mesh):
+        inputs = (sharding.put(batch, run.mesh), run.hyper(0))
+        step = make_train_step(run.learner, run.optimizer)
+        lowered = jax.jit(step).lower(run.abstract_state, *inputs)
+        flops = lowered.cost_analysis()["flops"]
+        made = compiled_contender(step, run.init_state(), inputs, flops)
+    return made, run.num_params
+
+
+def time_steps(specs: Sequence[str], overrides: Sequence[str], rounds: int) -> list:
+    """Step time, memory and parameters of some configs that take turns."""
+    device = jax.devices()[0]
+    made = [contender(load_config(spec, overrides), device) for spec in specs]
+    turns = [c for c, _ in made]
+    for c in turns:
+        c.step()  # the first is not counted
+        c.wait()
+    for _ in range(rounds):
+        for c in turns:
+            c.run(2)
+        turns.reverse()
+    base = made[0][0]
+    return [
+        {
+            "ms": round(1000 * min(c.seconds), 1),
+            "over_plain": ratio(c.seconds, base.seconds),
+            "over_plain_cpu": ratio(c.cpu_seconds, base.cpu_seconds),
+            "floor": round(c.flops / base.flops, 3),
+            "peak_mib": round(c.peak_mib() or 0),
+            "million_params": round(params / 1e6, 2),
+        }
+        for c, params in made
+    ]
+
+
+def measure(host: str, args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Scores and costs of a host, plain and with CLIPin."""
+    data = [f"data={args.data}", *([f"labels={args.labels}"] if args.labels else [])]
+    specs = [spec_of(host, data), spec_of(host, [*data, "clipin"])]
+    overrides = [f"total_steps={args.steps}", f"seed={args.seed}"]
+    rows = {}
+    costs = time_steps(specs, overrides, args.rounds)
+    for spec, cost, plug in zip(specs, costs, ("", " + CLIPin"), strict=True):
+        name = f"{host}{plug}"
+        folder = args.workdir / re.sub(r"\W+", "_", name)
+        scores = train(spec, overrides, folder) if args.train else {}
+        named = {short: scores[key] for short, key in SCORES.items() if key in scores}
+        rows[name] = named | cost
+        print(f"{name}: {json.dumps(rows[name])}", flush=True)
+    return rows
+
+
+def table(rows: dict[str, dict[str, Any]]) -> str:
+    """The rows as Markdown."""
+    columns = list(dict.fromkeys(key for row in rows.values() for key in row))
+    lines = [["", *columns], ["---"] * (len(columns) + 1)]
+    for name, row in rows.items():
+        cells = [row.get(column, "") for column in columns]
+        shares = [
+            f"{100 * cell:.1f}%" if column in SCORES else str(cell)
+            for column, cell in zip(columns, cells, strict=True)
+        ]
+        lines.append([name, *shares])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def write_table(page: Path, text: str) -> None:
+    """Replaces the table of a page."""
+    head, _, rest = page.read_text().partition(MARKS[0])
+    tail = rest.partition(MARKS[1])[2]
+    page.write_text(f"{head}{MARKS[0]}\n{text}\n{MARKS[1]}{tail}")
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").partition("\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--data", required=True, help="folder of pairs in the COCO captions layout")
+    add("--labels", default="", help="key of the classes in its JSON files")
+    add("--only", default=",".join(HOSTS), help="hosts, divided by commas")
+    add("--steps", type=int, default=400, help="training steps of every run")
+    add("--seed", type=int, default=0, help="of all runs")
+    add("--rounds", type=int, default=6, help="of the step times")
+    add("--workdir", type=Path, default=Path("runs/frameworks"), help="of all runs")
+    add("--write", type=Path, help="page whose table is replaced")
+    add("--no-train", dest="train", action="store_false", help="costs alone")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    rows: dict[str, dict[str, Any]] = {}
+    for host in args.only.split(","):
+        rows |= measure(host, args)
+    text = table(rows)
+    print(text)
+    if args.write:
+        write_table(args.write, text)
+    print(json.dumps({"steps": args.steps, "seed": args.seed, "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()

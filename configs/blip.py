@@ -1,0 +1,151 @@
+"""BLIP on image-caption pairs: align, match, caption; and CLIPin plugged in.
+
+    clipin train blip:data=/path/to/folder,vocabulary=/path/to/vocab.txt
+    clipin train blip:clipin,data=/path/to/folder,vocabulary=/path/to/vocab.txt
+    clipin train blip:clipin,runlocal                       # two layers, embedded data
+
+Paper: arXiv 2201.12086; recipe: salesforce/BLIP, `configs/pretrain.yaml`. One BERT
+reads captions, matches them with the image and says them; a slowly moving copy of the
+towers gives the keys of the contrastive objective. CLIPin takes its targets from the
+same copy, which moves at BLIP's 0.995. The second view is CLIPin's alone, so that
+BLIP's own objectives see what they see without it.
+
+What differs: towers start from noise (published: an ImageNet ViT-B and BERT-base), the
+batch is 512 (published: 2,400), the rate follows one cosine by step (published: times
+0.9 an epoch, 20 epochs of 14 to 129 million pairs), and the distillation share rises
+over 4,000 steps (published: over two epochs). Negatives are ranked by online embeddings
+at a fixed temperature, where the reference has momentum keys and its learned one.
+Captions are not bootstrapped.
+
+The vocabulary is that of `bert-base-uncased`, one piece a line, to which two marks are
+added; for another set `model.text.vocab_size`. The folder and `labels` are those of
+`clip`. Chance losses: ln of batch and queue, 11.0, for the contrastive objective; 0.64
+for matching; ln 30524 = 10.3 for captions.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import required_placeholder
+
+from clipin_jax.config import (
+    adamw,
+    joint_space,
+    linear,
+    pair_data,
+    pair_evals,
+    pair_source,
+    parse_arg,
+    plug_clipin,
+    run_local,
+    run_settings,
+    vit,
+    warmup_cosine,
+)
+
+MOMENTUM = 0.995
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """Options: clipin, data (a folder), labels, vocabulary (a path), runlocal."""
+    options = parse_arg(
+        arg, clipin=False, data="", labels="", vocabulary="", runlocal=False
+    )
+    name = "blip_clipin" if options.clipin else "blip"
+    config = run_settings(name, batch_size=512, total_steps=20_000)
+    config.target.decay = MOMENTUM
+    config.model = _model()
+    config.objectives = _objectives()
+    schedule = warmup_cosine(
+        3e-4, warmup_steps=3000, total_steps=config.get_ref("total_steps"), end=1e-6
+    )
+    config.optim = adamw(
+        schedule,
+        weight_decay=0.05,
+        b2=0.999,
+        eps=1e-8,
+        clip_norm=0.0,
+        no_decay=(r"learned_",),  # all else decays, biases and temperature too
+        bounds=((r"temperature/", 0.001, 0.5), (r"learned_", 0.0, 20.0)),
+    )
+    source = pair_source(options.data, options.runlocal)
+    config.data = _data(config, options, source)
+    config.evals = pair_evals(source, options.labels)
+    # published: 256 on COCO, 128 on Flickr30k
+    config.evals.retrieval.update(rerank=128, rerank_cosine_weight=1.0)
+    if options.clipin:
+        plug_clipin(config, decay=MOMENTUM, view="second-separate")
+    if options.runlocal:
+        run_local(
+            config,
+            text=dict(vocab_size=256),
+            momentum_contrastive=dict(queue_length=80),
+            matching=dict(group=16),
+        )
+    return config
+
+
+def _model() -> dict:
+    return dict(
+        **joint_space(embed_dim=256, image="linear", text="linear"),
+        image=dict(
+            name="vit",
+            **vit("B/16"),
+            image_size=(224, 224),
+            pool="cls",
+            patch_bias=True,
+            pre_norm=False,
+            activation="gelu",
+            norm_eps=1e-6,
+            initializer="xavier",
+        ),
+        text=dict(
+            name="mixture_bert",
+            width=768,
+            depth=12,
+            num_heads=12,
+            mlp_ratio=4,
+            context_length=30,
+            vocab_size=30524,
+            decode_id=-2,  # from the end of the vocabulary: the marks that are added
+            encode_id=-1,
+            activation="gelu",
+            norm_eps=1e-12,
+            dropout=0.1,  # in the target network too
+        ),
+    )
+
+
+def _objectives() -> dict:
+    return dict(
+        momentum_contrastive=dict(
+            weight=1.0,
+            distillation=linear(0.0, 0.4, total_steps=4000),
+            queue_length=57600,
+            init_temperature=0.07,
+            target_view="same",
+        ),
+        matching=dict(
+            weight=1.0,
+            temperature=0.07,
+            group=64,  # the reference's batch per GPU is 75; 0: the whole batch
+            floor=1e-4,
+        ),
+        captioning=dict(weight=1.0, label_smoothing=0.1),
+    )
+
+
+def _data(config: ConfigDict, options: ConfigDict, source) -> dict:
+    vocabulary = options.vocabulary
+    if not options.runlocal:  # the embedded data has one of its own, named ""
+        vocabulary = vocabulary or required_placeholder(str)
+    marks = ("[DEC]", "[ENC]")
+    data = pair_data(
+        config,
+        source,
+        tokenizer=dict(name="wordpiece", vocabulary=vocabulary, extra_tokens=marks),
+        crop_scale=(0.2, 1.0),
+        jitter_probability=0.0,
+        grayscale=0.0,
+        rand_augment_ops=2,
+        rand_augment_magnitude=5,
+    )
+    return data | dict(caption_cleaning="space_punctuation", caption_words=30)

@@ -1,0 +1,85 @@
+"""nCLIP: images and texts agree on soft clusters; no negatives, no joint space.
+
+    clipin train nclip:data=/path/to/folder                 # nCLIP
+    clipin train nclip:clipin,data=/path/to/folder          # nCLIP with CLIPin
+    clipin train nclip:variant=S/16,runlocal                # two layers, embedded data
+
+Paper: arXiv 2210.09304, whose code is not public: what follows is our reading. The
+weights of the three terms, the use of the batch mean for the smoothness, the Adam of
+CLIP and the similarity of the evaluation (the Bhattacharyya coefficient of the cluster
+probabilities) are ours; towers, data and schedule are those of `clip`, to compare with.
+The paper trains with batches of 4,096; a batch uses not many more clusters than it has
+pairs, so take fewer for a small one: `objectives.cluster.num_clusters=1024`. What to
+watch is `cluster/image_used_clusters`: 1 is a collapse.
+"""
+
+from ml_collections import ConfigDict
+
+from clipin_jax.config import (
+    adamw,
+    joint_space,
+    pair_data,
+    pair_evals,
+    pair_source,
+    parse_arg,
+    plug_clipin,
+    run_local,
+    run_settings,
+    run_small,
+    text,
+    vit,
+    warmup_cosine,
+)
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """Options: clipin, variant, data (a folder), labels, small, runlocal."""
+    options = parse_arg(
+        arg, clipin=False, variant="B/16", data="", labels="", small=False,
+        runlocal=False,
+    )  # fmt: skip
+    name = "nclip_clipin" if options.clipin else "nclip"
+    config = run_settings(name, batch_size=256, total_steps=20_000)
+    config.model = dict(
+        # Nothing compares in a joint space: evaluation asks the clusters.
+        **joint_space(embed_dim=0) | dict(embedding_from="cluster"),
+        image=dict(
+            name="vit",
+            **vit(options.variant),
+            image_size=(224, 224),
+            pool="cls",
+            activation="quick_gelu",
+            norm_eps=1e-5,
+        ),
+        text=dict(
+            name="text_transformer",
+            **text(options.variant),
+            context_length=77,
+            vocab_size=49408,
+            activation="quick_gelu",
+            norm_eps=1e-5,
+        ),
+    )
+    config.objectives = dict(
+        cluster=dict(
+            weight=1.0,
+            sharpness_weight=0.5,
+            smoothness_weight=1.0,
+            num_clusters=32768,
+            hidden_dim=4096,
+        ),
+    )
+    schedule = warmup_cosine(
+        peak=5e-4, warmup_steps=1000, total_steps=config.get_ref("total_steps")
+    )
+    config.optim = adamw(schedule, weight_decay=0.2)
+    source = pair_source(options.data, options.runlocal)
+    config.data = pair_data(config, source, tokenizer=dict(name="bpe"))
+    config.evals = pair_evals(source, options.labels)
+    if options.clipin:
+        plug_clipin(config)
+    if options.small:
+        run_small(config, cluster=dict(num_clusters=512, hidden_dim=256))
+    if options.runlocal:
+        run_local(config, cluster=dict(num_clusters=64, hidden_dim=128))
+    return config

@@ -1,0 +1,82 @@
+"""xCLIP: CLIP and nCLIP on the same towers, a contrast and an agreement on clusters.
+
+    clipin train xclip:data=/path/to/folder                 # xCLIP
+    clipin train xclip:clipin,data=/path/to/folder          # xCLIP with CLIPin
+    clipin train xclip:variant=S/16,runlocal                # two layers, embedded data
+
+Paper: arXiv 2210.09304, whose code is not public: what follows is our reading. The
+cluster term is that of `nclip`, with heads of its own; how the paper weighs the two is
+not known to us, here both weigh 1. Towers, data and schedule are those of `clip`, to
+compare with; evaluation takes place in the joint space of the contrastive term.
+"""
+
+from ml_collections import ConfigDict
+
+from clipin_jax.config import (
+    adamw,
+    joint_space,
+    pair_data,
+    pair_evals,
+    pair_source,
+    parse_arg,
+    plug_clipin,
+    run_local,
+    run_settings,
+    run_small,
+    text,
+    vit,
+    warmup_cosine,
+)
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """Options: clipin, variant, data (a folder), labels, small, runlocal."""
+    options = parse_arg(
+        arg, clipin=False, variant="B/16", data="", labels="", small=False,
+        runlocal=False,
+    )  # fmt: skip
+    name = "xclip_clipin" if options.clipin else "xclip"
+    config = run_settings(name, batch_size=256, total_steps=20_000)
+    config.model = dict(
+        **joint_space(embed_dim=512),
+        image=dict(
+            name="vit",
+            **vit(options.variant),
+            image_size=(224, 224),
+            pool="cls",
+            activation="quick_gelu",
+            norm_eps=1e-5,
+        ),
+        text=dict(
+            name="text_transformer",
+            **text(options.variant),
+            context_length=77,
+            vocab_size=49408,
+            activation="quick_gelu",
+            norm_eps=1e-5,
+        ),
+    )
+    config.objectives = dict(
+        contrastive=dict(weight=1.0, init_temperature=0.07),
+        cluster=dict(
+            weight=1.0,
+            sharpness_weight=0.5,
+            smoothness_weight=1.0,
+            num_clusters=32768,
+            hidden_dim=4096,
+        ),
+    )
+    schedule = warmup_cosine(
+        peak=5e-4, warmup_steps=1000, total_steps=config.get_ref("total_steps")
+    )
+    config.optim = adamw(schedule, weight_decay=0.2)
+    source = pair_source(options.data, options.runlocal)
+    config.data = pair_data(config, source, tokenizer=dict(name="bpe"))
+    config.evals = pair_evals(source, options.labels)
+    if options.clipin:
+        plug_clipin(config)
+    if options.small:
+        run_small(config, cluster=dict(num_clusters=512, hidden_dim=256))
+    if options.runlocal:
+        run_local(config, cluster=dict(num_clusters=64, hidden_dim=128))
+    return config

@@ -1,0 +1,228 @@
+"""The BERT towers: what they see, what they share, and what must not change numbers."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from clipin_jax.errors import ClipinError
+from clipin_jax.models.bert import Bert
+from clipin_jax.models.mixture_bert import MixtureBert
+from clipin_jax.models.split_bert import SplitBert
+from clipin_jax.models.transformer import attend
+from tests.parity.compare import assert_tree_close, stacked
+
+SIZES = dict(width=16, num_heads=2, context_length=8, vocab_size=30, mlp_ratio=2)
+TOWERS = {
+    "bert": Bert(depth=2, **SIZES),
+    "split": SplitBert(depth=2, fusion_depth=2, token_types=2, **SIZES),
+    "mixture": MixtureBert(depth=2, **SIZES),
+}
+
+
+def texts() -> jax.Array:
+    """One row of full length, one padded."""
+    ids = jax.random.randint(jax.random.key(0), (2, 8), 4, 28)
+    return ids.at[:, 0].set(2).at[1, 5:].set(0)
+
+
+def image_tokens(dtype=jnp.float32) -> jax.Array:
+    return jax.random.normal(jax.random.key(1), (2, 5, 12), dtype)
+
+
+def everything(tower, text, image, train=False):
+    """All that a tower can say."""
+    out = tower(text, train)
+    tokens, said = out["tokens"], [out["tokens"]]
+    if hasattr(tower, "fuse"):
+        said.append(tower.fuse(text, tokens, image, train))
+    if hasattr(tower, "predict_masked"):
+        said.append(tower.predict_masked(text, image, train))
+    if hasattr(tower, "decode"):
+        said.append(tower.decode(text, tokens, image, train))
+    return said
+
+
+def init(tower, image=None):
+    image = image_tokens() if image is None else image
+    return tower.init(jax.random.key(2), texts(), image, method=everything)
+
+
+def apply(tower, variables, text, image=None, **more):
+    image = image_tokens() if image is None else image
+    return tower.apply(variables, text, image, method=everything, **more)
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_padding_is_never_looked_at(name):
+    tower = TOWERS[name]
+    variables = init(tower)
+    text = texts()[1:]
+    padded = apply(tower, variables, text, image_tokens()[1:])
+    cut = apply(tower, variables, text[:, :5], image_tokens()[1:])
+    for long, short in zip(padded, cut, strict=True):
+        np.testing.assert_allclose(long[:, :5], short, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_a_text_of_padding_alone_is_finite_and_so_is_its_gradient(name):
+    tower = TOWERS[name]
+    variables = init(tower)
+
+    def loss(variables):
+        said = apply(tower, variables, jnp.zeros((2, 8), jnp.int32))
+        return sum(jnp.sum(jnp.sin(x)) for x in said)
+
+    value, grads = jax.value_and_grad(loss)(variables)
+    assert np.isfinite(value)
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
+
+
+def test_the_decoder_does_not_see_what_comes():
+    tower = TOWERS["mixture"]
+    variables = init(tower)
+    text = texts()
+    other = text.at[:, 4:].set(9)
+    one, two = (apply(tower, variables, x)[2] for x in (text, other))
+    np.testing.assert_allclose(one[:, :4], two[:, :4], rtol=1e-5, atol=1e-5)
+    assert not np.allclose(one[:, 4:], two[:, 4:], atol=1e-3)
+
+
+def test_the_first_id_says_which_role_a_mixture_has():
+    """Whatever stands there; and negative marks count from the vocabulary's end."""
+    tower = TOWERS["mixture"]
+    variables = init(tower)
+    text = texts()
+    other = text.at[:, 0].set(7)
+    _, *said = apply(tower, variables, text)
+    _, *again = apply(tower.copy(encode_id=29, decode_id=28), variables, other)
+    for one, two in zip(said, again, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_a_mixture_shares_all_but_self_attention():
+    layer = init(TOWERS["mixture"])["params"]["layers"]["blocks_0"]
+    assert set(layer) == {
+        "self_attention", "decoder_attention", "cross_attention", "mlp_in", "mlp_out",
+        "ln",
+    }  # fmt: skip
+    text_alone = TOWERS["mixture"].init(jax.random.key(0), texts())["params"]
+    assert set(text_alone["layers"]["blocks_0"]) == {
+        "self_attention", "mlp_in", "mlp_out", "ln",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_scan_and_remat_change_no_number(name):
+    with jax.enable_x64(True):
+        double = dict(dtype=jnp.float64, param_dtype=jnp.float64)
+        tower, image = TOWERS[name].copy(**double), image_tokens(jnp.float64)
+        params = init(tower, image)["params"]
+
+        def loss(params, **choice):
+            said = apply(tower.copy(**choice), {"params": params}, texts(), image)
+            return sum(jnp.sum(jnp.sin(x)) for x in said)
+
+        def gradient(params, **choice):
+            return jax.jit(jax.grad(functools.partial(loss, **choice)))(params)
+
+        expected = gradient(params)
+        close = functools.partial(assert_tree_close, tolerance=1e-10, zero=key_bias)
+        close(gradient(params, remat=True), expected)
+        for remat in (False, True):
+            found = gradient(stacked(params), scan_layers=True, remat=remat)
+            close(found, stacked(expected))
+
+
+def key_bias(path):
+    return ... if path.endswith("key/bias") else None
+
+
+@pytest.mark.parametrize("scan_layers, remat", [(False, False), (True, True)])
+def test_a_scanned_tower_begins_with_every_layer_of_its_own(scan_layers, remat):
+    tower = TOWERS["mixture"].copy(scan_layers=scan_layers, remat=remat, dropout=0.1)
+    layers = init(tower)["params"]["layers"]
+    kernels = (
+        layers["blocks"]["decoder_attention"]["query"]["kernel"]
+        if scan_layers
+        else [
+            layers[f"blocks_{i}"]["decoder_attention"]["query"]["kernel"]
+            for i in (0, 1)
+        ]
+    )
+    assert not np.array_equal(kernels[0], kernels[1])
+
+
+@pytest.mark.parametrize("scan_layers, remat", [(False, False), (True, True)])
+def test_dropout_drops_in_training_alone(scan_layers, remat):
+    tower = TOWERS["split"].copy(scan_layers=scan_layers, remat=remat, dropout=0.1)
+    variables = init(tower)
+    rngs = [{"dropout": jax.random.key(i)} for i in (0, 0, 1)]
+    once, again, other = (
+        apply(tower, variables, texts(), train=True, rngs=r)[-1] for r in rngs
+    )
+    np.testing.assert_array_equal(once, again)
+    assert not np.allclose(once, other)
+    still = apply(tower, variables, texts())[-1]
+    none = apply(tower.copy(dropout=0.0), variables, texts(), train=True)[-1]
+    np.testing.assert_allclose(still, none, rtol=1e-5, atol=1e-5)
+
+
+def test_attention_weights_are_dropped_too():
+    """With its inputs and outputs kept, only the weights are left to be dropped."""
+    q, k, v = jax.random.normal(jax.random.key(0), (3, 2, 7, 4, 8))
+    kept = attend(q, k, v, drop=lambda weights: weights)
+    np.testing.assert_allclose(kept, attend(q, k, v), rtol=1e-5, atol=1e-6)
+    halved = attend(q, k, v, drop=lambda weights: weights / 2)
+    np.testing.assert_allclose(halved, kept / 2, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_masked_attention_is_the_same_in_both_precisions(causal):
+    q, k, v = jax.random.normal(jax.random.key(0), (3, 2, 7, 4, 8))
+    mask = jnp.arange(7) < jnp.array([7, 3])[:, None, None, None]
+    with jax.enable_x64(True):
+        double = [jnp.asarray(np.asarray(x), jnp.float64) for x in (q, k, v)]
+        expected = attend(*double, causal=causal, mask=mask)
+    got = attend(q, k, v, causal=causal, mask=mask)
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+    other = v.at[1, 3:].set(99.0)
+    np.testing.assert_array_equal(got, attend(q, k, other, causal=causal, mask=mask))
+
+
+def test_initialisation_is_berts():
+    tower = SplitBert(width=128, num_heads=2, depth=1, fusion_depth=1, vocab_size=200)
+    params = jax.jit(functools.partial(tower.init, method=everything))(
+        jax.random.key(0), texts(), image_tokens()
+    )["params"]
+    flat = jax.tree_util.tree_leaves_with_path(params)
+    for path, value in flat:
+        leaf = path[-1].key
+        if leaf in ("kernel", "embedding"):
+            assert abs(np.std(value) / 0.02 - 1) < 0.05, path
+        else:
+            assert np.all(value == (leaf == "scale")), path
+
+
+def test_half_precision_keeps_float32_parameters():
+    tower = TOWERS["split"].copy(dtype=jnp.bfloat16)
+    variables = init(tower)
+    assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(variables))
+    half, full = (apply(t, variables, texts())[-1] for t in (tower, TOWERS["split"]))
+    assert half.dtype == jnp.bfloat16
+    np.testing.assert_allclose(half.astype(jnp.float32), full, atol=0.1)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(context_length=7), "texts of 8 tokens do not fit"),
+        (dict(num_heads=3), "num_heads = 3 does not divide"),
+        (dict(activation="gelo"), "model.text.activation is 'gelo'"),
+    ],
+)
+def test_what_does_not_fit_is_said(changes, message):
+    with pytest.raises(ClipinError, match=message):
+        TOWERS["bert"].copy(**changes).init(jax.random.key(0), texts())

@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "ClipinError": "clipin_jax.errors",
     "build": "clipin_jax.learner",
+    "caption_images": "clipin_jax.caption",
     "evaluate": "clipin_jax.evaluate",
     "load_config": "clipin_jax.config",
     "make_encode_fns": "clipin_jax.step",
@@ -23,6 +24,7 @@ _PUBLIC = {
 __all__ = [  # noqa: F822
     "ClipinError",
     "build",
+    "caption_images",
     "evaluate",
     "load_config",
     "make_encode_fns",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from clipin_jax.run import Run
 
@@ -54,7 +55,8 @@ def banner(run: Run, workdir: Path, examples_per_epoch: int, step: int) -> str:
 
 
 def _size(tower: Any) -> str:
-    depth = sum(tower.depths) if "depths" in tower else tower.depth
+    # A residual network has depths, a tower in two halves has two of them.
+    depth = sum(np.sum(tower[key]) for key in tower if "depth" in key)
     return f"{tower.name} {depth}x{tower.width}"
 
 

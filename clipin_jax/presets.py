@@ -228,8 +228,8 @@ def run_small(config: ConfigDict, **sizes: Mapping[str, Any]) -> None:
     config.batch_size = 128
     config.total_steps = 400
     config.optim.learning_rate.update(peak=1e-3, warmup_steps=50)
-    if config.target.decay:  # few steps, but a small batch's noise
-        config.target.decay = max(config.target.decay, 0.99)
+    if config.target.decay:
+        config.target.decay = 0.99  # in few steps an average has to follow soon
     config.data.augment.update(
         crop_scale=(0.4, 1.0), brightness=0.3, contrast=0.3, saturation=0.3
     )

@@ -36,6 +36,7 @@ from clipin_jax.config import (
     plug_clipin,
     run_local,
     run_settings,
+    run_small,
     vit,
     warmup_cosine,
 )
@@ -44,10 +45,14 @@ MOMENTUM = 0.995
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """Options: clipin, data (a folder), labels, vocabulary (a path), runlocal."""
+    """Options: clipin, data (a folder), labels, vocabulary (a path), small, runlocal.
+
+    `small` is for a thousand pictures and two cores.
+    """
     options = parse_arg(
-        arg, clipin=False, data="", labels="", vocabulary="", runlocal=False
-    )
+        arg, clipin=False, data="", labels="", vocabulary="", small=False,
+        runlocal=False,
+    )  # fmt: skip
     name = "albef_clipin" if options.clipin else "albef"
     config = run_settings(name, batch_size=512, total_steps=20_000)
     config.target.decay = MOMENTUM
@@ -71,6 +76,14 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.evals.retrieval.rerank = 128  # published: 256 on COCO, 128 on Flickr30k
     if options.clipin:
         plug_clipin(config, decay=MOMENTUM, view="second-separate")
+    if options.small:
+        ramp = dict(distillation=linear(0.0, 0.4, total_steps=200))
+        run_small(
+            config,
+            text=dict(fusion_depth=3),
+            momentum_contrastive=dict(queue_length=1024, **ramp),
+            masked_lm=ramp,
+        )
     if options.runlocal:
         run_local(
             config,

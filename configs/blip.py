@@ -37,6 +37,7 @@ from clipin_jax.config import (
     plug_clipin,
     run_local,
     run_settings,
+    run_small,
     vit,
     warmup_cosine,
 )
@@ -45,10 +46,14 @@ MOMENTUM = 0.995
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """Options: clipin, data (a folder), labels, vocabulary (a path), runlocal."""
+    """Options: clipin, data (a folder), labels, vocabulary (a path), small, runlocal.
+
+    `small` is for a thousand pictures and two cores.
+    """
     options = parse_arg(
-        arg, clipin=False, data="", labels="", vocabulary="", runlocal=False
-    )
+        arg, clipin=False, data="", labels="", vocabulary="", small=False,
+        runlocal=False,
+    )  # fmt: skip
     name = "blip_clipin" if options.clipin else "blip"
     config = run_settings(name, batch_size=512, total_steps=20_000)
     config.target.decay = MOMENTUM
@@ -73,6 +78,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.evals.retrieval.update(rerank=128, rerank_cosine_weight=1.0)
     if options.clipin:
         plug_clipin(config, decay=MOMENTUM, view="second-separate")
+    if options.small:
+        ramp = dict(distillation=linear(0.0, 0.4, total_steps=200))
+        run_small(
+            config,
+            momentum_contrastive=dict(queue_length=1024, **ramp),
+        )
     if options.runlocal:
         run_local(
             config,

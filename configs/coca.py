@@ -20,7 +20,7 @@ open_clip's: the class token of a caption does not see padding
 
 Batch size and schedule are those of a small run. The folder and `labels` are those of
 `clip`; `small` is for a thousand pictures and two cores. The first loss is about
-ln(batch size) + 2 ln(49408) = 27.2. Captions are scored by greedy decoding;
+ln(batch size) + 2 (ln 49408 + 1/2) = 28.2. Captions are scored by greedy decoding;
 `evals.captioning.decoding.strategy=beam` is better and slower.
 """
 

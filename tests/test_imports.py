@@ -4,7 +4,7 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -134,7 +134,7 @@ def test_no_framework_is_a_special_case():
                 assert not said & names, f"{path}, line {condition.lineno}"
 
 
-def conditions(node: ast.AST) -> list[ast.expr | ast.pattern]:
+def conditions(node: ast.AST) -> Sequence[ast.expr | ast.pattern]:
     """What decides in a statement or expression."""
     if isinstance(node, (ast.If, ast.IfExp, ast.While, ast.Assert)):
         return [node.test]

@@ -8,7 +8,9 @@ from clipin_jax import health
 from clipin_jax.losses import (
     cosine_regression,
     diagonal_accuracy,
+    soft_cross_entropy,
     softmax_contrastive,
+    token_cross_entropy,
     unit,
 )
 
@@ -56,6 +58,39 @@ def test_unit_of_half_precision_is_float32():
     x = unit(jax.random.normal(jax.random.key(0), (4, 8), jnp.bfloat16))
     assert x.dtype == jnp.float32
     np.testing.assert_allclose(jnp.linalg.norm(x, axis=-1), 1, rtol=1e-6)
+
+
+def test_token_cross_entropy_is_the_mean_over_what_counts():
+    logits = np.asarray(jax.random.normal(jax.random.key(0), (2, 3, 7)))
+    labels = np.array([[1, -100, 6], [-100, 0, -100]])
+    mask = labels >= 0
+    scores = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    places = [(0, 0, 1), (0, 2, 6), (1, 1, 0)]
+    plain = np.mean([-scores[place] for place in places])
+    loss = token_cross_entropy(logits, labels, mask)
+    np.testing.assert_allclose(loss, plain, rtol=1e-5)
+    uniform = np.mean([-scores[b, i].mean() for b, i, _ in places])
+    smooth = token_cross_entropy(logits, labels, mask, label_smoothing=0.1)
+    np.testing.assert_allclose(smooth, 0.9 * plain + 0.1 * uniform, rtol=1e-5)
+
+
+def test_soft_cross_entropy_of_hard_labels_is_the_plain_one():
+    logits = jax.random.normal(jax.random.key(0), (4, 3, 7))
+    labels = jax.random.randint(jax.random.key(1), (4, 3), 0, 7)
+    mask = labels > 2
+    soft = soft_cross_entropy(logits, jax.nn.one_hot(labels, 7), mask)
+    plain = token_cross_entropy(logits, labels, mask)
+    np.testing.assert_allclose(soft, plain, rtol=1e-5)
+
+
+def test_nothing_that_counts_is_a_loss_of_zero_with_a_finite_gradient():
+    logits, labels = jnp.ones((2, 3, 7)), jnp.full((2, 3), -100)
+    for loss in (
+        lambda x: token_cross_entropy(x, labels, labels >= 0, 0.1),
+        lambda x: soft_cross_entropy(x, jnp.ones_like(x) / 7, labels >= 0),
+    ):
+        value, grad = jax.value_and_grad(loss)(logits)
+        assert value == 0 and np.all(grad == 0)
 
 
 def test_diagonal_accuracy():

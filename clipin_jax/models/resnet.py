@@ -40,7 +40,7 @@ class ResNet(nn.Module):
       output_dim: width E of `pooled`.
       image_size: height and width for which the pool's positions are learned; images
         of another size get a resized table.
-      scan_layers: ignored, as no two blocks of a stage's start are alike.
+      scan_layers: ignored; blocks differ in width and stride, so none can be stacked.
       remat: recompute the activations inside every bottleneck in the backward pass.
     """
 

@@ -86,7 +86,7 @@ class Objective(nn.Module):
         return hyper[name]
 
 
-def require_method(tower: nn.Module, method: str, objective: str) -> None:
+def require_method(tower: nn.Module, method: str, objective: str | None) -> None:
     """Checks that a tower can do what an objective asks of it.
 
     Raises:

@@ -141,10 +141,9 @@ class Matching(Objective):
         temperature = self.scalar("temperature", inputs.hyper)
         similarity = jax.lax.stop_gradient(text @ image.T) / temperature
         for_text, for_image = jax.random.split(self.make_rng("sample"))
-        options = dict(group=self.group, floor=self.floor)
         return (
-            draw_hard_negatives(for_text, similarity, **options),
-            draw_hard_negatives(for_image, similarity.T, **options),
+            draw_hard_negatives(for_text, similarity, self.group, self.floor),
+            draw_hard_negatives(for_image, similarity.T, self.group, self.floor),
         )
 
     def _check_batch(self, size: int) -> None:

@@ -18,6 +18,10 @@ from tests.parity.momentum_run import (
 from tests.parity.torch_names import below, load
 
 FLOOR = 1e-4
+# What the file of `transformers` does not say, since nothing is trained there.
+UNTRAINED = dict(
+    temp=0.07, alphas=(0, 0), momentum=0.0, queue=0, lr=0.0, weight_decay=0.0
+)
 LOSSES = {
     "momentum_contrastive/loss": "itc",
     "matching/loss": "itm",
@@ -32,12 +36,9 @@ def _float64():
 
 
 def run_of(arrays, meta, **objectives):
-    c = meta["config"]
-    c = {"temp": 0.07, "alphas": (0, 0), "momentum": 0.0, "queue": 0, "lr": 0.0,
-         "weight_decay": 0.0, **c}  # fmt: skip
+    c = UNTRAINED | meta["config"]
     c.setdefault("embed", c.get("embed_dim"))
-    optimizer = meta.get("optimizer", dict(betas=(0.9, 0.999), eps=1e-8))
-    meta = dict(config=c, optimizer=optimizer)
+    meta = {"optimizer": dict(betas=(0.9, 0.999), eps=1e-8), **meta, "config": c}
     text = dict(
         name="mixture_bert", depth=c["t_layers"], decode_id=c["vocab"] - 2,
         encode_id=c["vocab"] - 1,

@@ -120,7 +120,7 @@ def _convert(value: Any, current: Any, kind: type, key: str) -> Any:
         return float(value) if number else value
     if kind is ConfigDict and _names_a_part(value, current):
         return value
-    if kind is ConfigDict and type(value) is not dict:
+    if kind is ConfigDict:
         keys = ", ".join(sorted(current))
         raise ClipinError(f"{key} is a group, set one of its keys: {keys}")
     raise ClipinError(

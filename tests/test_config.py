@@ -195,7 +195,7 @@ def test_a_number_may_become_a_schedule(small):
         ("model.image.image_size=(64,)", ["model.image.image_size", "2 items"]),
         ("model.image.image_size=(64,1.5)", ["model.image.image_size", "1.5"]),
         ("model=3", ["model is a group", "pre_projector"]),
-        ("model={}", ["model can not be {}"]),
+        ("model={}", ["model is a group"]),
         ("total_steps={'schedule': 'cosine'}", ["total_steps", "int"]),
     ],
 )

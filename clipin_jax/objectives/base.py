@@ -79,6 +79,11 @@ class Objective(nn.Module):
         for name in self.learned:
             setattr(self, f"learned_{name}", Scalar())
 
+    @property
+    def config_key(self) -> str:
+        """Where the config has it, for messages; bound, a module has a longer name."""
+        return f"objectives.{(self.name or '').removeprefix('objectives_')}"
+
     def scalar(self, name: str, hyper: Hyper) -> Array:
         """The value of a loss weight in this step, be it given or learned."""
         if name in self.learned:
@@ -86,7 +91,7 @@ class Objective(nn.Module):
         return hyper[name]
 
 
-def require_method(tower: nn.Module, method: str, objective: str | None) -> None:
+def require_method(tower: nn.Module, method: str, objective: Objective) -> None:
     """Checks that a tower can do what an objective asks of it.
 
     Raises:
@@ -94,7 +99,7 @@ def require_method(tower: nn.Module, method: str, objective: str | None) -> None
     """
     if not hasattr(type(tower), method):
         raise ClipinError(
-            f"objectives.{objective} needs a tower that can {method}, which "
+            f"{objective.config_key} needs a tower that can {method}, which "
             f"{type(tower).__name__} cannot: choose another model.{tower.name}.name, "
             "or leave the objective out"
         )

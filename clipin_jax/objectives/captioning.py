@@ -28,7 +28,7 @@ class Captioning(Objective):
     def __call__(self, inputs: Inputs) -> tuple[Array, Metrics]:
         """Returns the loss and the share of next ids that are predicted right."""
         tower, text = inputs.towers.text, inputs.view["text"]
-        require_method(tower, "decode", "captioning")
+        require_method(tower, "decode", self)
         logits = tower.decode(
             text,
             inputs.features["text"]["tokens"],

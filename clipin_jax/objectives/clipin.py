@@ -83,9 +83,9 @@ class Clipin(Objective):
     def setup(self) -> None:
         super().setup()
         if not self.terms or set(self.terms) - set(TERMS):
-            key = str(self.name).replace("_", ".", 1)  # "objectives_clipin"
             raise ClipinError(
-                f"{key}.terms is {self.terms}: name one or both of {tuple(TERMS)}"
+                f"{self.config_key}.terms is {self.terms}: name one or both of "
+                f"{tuple(TERMS)}"
             )
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         self.image_projector = Projector(self.projection_dim, **dtypes)

@@ -65,10 +65,10 @@ class MaskedLM(Objective):
     def _predict(
         self, towers: Any, view: View, features: Features, train: bool
     ) -> Array:
-        require_method(towers.text, "predict_masked", self.name)
+        require_method(towers.text, "predict_masked", self)
         if "masked_text" not in view or "masked_labels" not in view:
             raise ClipinError(
-                f"objectives.{self.name} needs masked texts, which the data does not "
+                f"{self.config_key} needs masked texts, which the data does not "
                 "have: set data.mask_probability, for example to 0.15"
             )
         tokens = features["image"]["tokens"]

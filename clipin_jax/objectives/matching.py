@@ -129,7 +129,7 @@ class Matching(Objective):
         train: bool,
     ) -> Array:  # fmt: skip
         """[B, 2]: no match, match."""
-        require_method(towers.text, "fuse", self.name)
+        require_method(towers.text, "fuse", self)
         fused = towers.text.fuse(text, text_tokens, image_tokens, train)
         logits = self.head(fused[:, 0])
         return logits.astype(at_least_float32(logits.dtype))
@@ -150,7 +150,7 @@ class Matching(Objective):
         group = self.group or size
         if group < 2 or size % group:
             raise ClipinError(
-                f"objectives.{self.name} draws negatives in groups of {group} out of "
+                f"{self.config_key} draws negatives in groups of {group} out of "
                 f"{size} pairs: it needs groups of at least 2 that divide the batch "
-                f"(batch_size, objectives.{self.name}.group)"
+                f"(batch_size, {self.config_key}.group)"
             )

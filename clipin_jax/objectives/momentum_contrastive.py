@@ -69,6 +69,9 @@ class MomentumContrastive(Objective):
         loss = cross-entropy(softmax(online . k / t), a softmax(target . k / t)
                              + (1 - a) one-hot)
 
+    Where the views also take each other's part (`target.symmetric`), the queue of the
+    second way holds the same pairs already, as negatives: better have none there.
+
     Attributes:
       queue_length: keys per modality that are remembered; 0 for none.
       init_temperature: where the learned divisor t starts. Its bounds, [0.001, 0.5] as
@@ -125,7 +128,7 @@ class MomentumContrastive(Objective):
         batch = target[MODALITIES[0]].shape[0]
         if batch > self.queue_length:
             raise ClipinError(
-                f"objectives.{self.name}.queue_length = {self.queue_length} is less "
+                f"{self.config_key}.queue_length = {self.queue_length} is less "
                 f"than a batch of {batch}: make it longer, or 0 for no queue"
             )
         queue = self.queue(target, write=train)

@@ -69,11 +69,12 @@ class GoldenRun:
     """One golden file: its arrays beside our learner, and the steps of both.
 
     Attributes:
+      config: of our learner.
       to_tree: from arrays under PyTorch names to our tree.
     """
 
     def __init__(self, arrays: dict, config: ConfigDict, to_tree: Callable) -> None:
-        self.arrays, self.to_tree = arrays, to_tree
+        self.arrays, self.config, self.to_tree = arrays, config, to_tree
         self.learner = build(config)
         self.hyper = make_hyper(config, self.learner.objectives)
         self.optimizer, self.b1 = make_optimizer(config.optim), config.optim.b1

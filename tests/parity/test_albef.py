@@ -34,6 +34,10 @@ def _float64():
 @pytest.fixture(scope="module")
 def golden(golden_folder):
     arrays, meta = load(golden_folder, "albef_tiny.npz")
+    return run_of(arrays, meta), meta
+
+
+def run_of(arrays, meta):
     c = meta["config"]
     text = dict(
         name="split_bert", depth=c["fusion_layer"],
@@ -47,7 +51,7 @@ def golden(golden_folder):
     )
     config = host_config(meta, text, objectives, NO_DECAY)
     depth = c["fusion_layer"]
-    return GoldenRun(arrays, config, functools.partial(to_tree, text_depth=depth)), meta
+    return GoldenRun(arrays, config, functools.partial(to_tree, text_depth=depth))
 
 
 TYPES = "init/params/text_encoder.bert.embeddings.token_type_embeddings.weight"

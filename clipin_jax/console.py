@@ -46,12 +46,26 @@ def banner(run: Run, workdir: Path, examples_per_epoch: int, step: int) -> str:
         "schedule": f"{config.total_steps:,} steps of {config.batch_size} pairs = "
         f"{epochs:.3g} epochs, "
         f"peak learning rate {_peak(config.optim.learning_rate):g}",
-        "chance": f"a model that knows nothing has a contrastive loss of "
-        f"ln({config.batch_size}) = {math.log(config.batch_size):.3f}",
+        **_chance(run),
         "run": f"{workdir}" + (f", resumed at step {step:,}" if step else ""),
     }
     body = "\n".join(f"  {name:<11}{value}" for name, value in lines.items())
     return f"clipin: {config.name}\n{body}"
+
+
+def _chance(run: Run) -> dict[str, str]:
+    """What the loss is at first where an objective looks for each pair among many."""
+    choices = {
+        name: objective.num_choices(run.config.batch_size)
+        for name, objective in run.learner.objectives.items()
+        if hasattr(type(objective), "num_choices")
+    }
+    losses = [
+        f"a {name} loss of ln({count}) = {math.log(count):.3f}"
+        for name, count in choices.items()
+    ]
+    said = f"a model that knows nothing has {' and '.join(losses)}"
+    return {"chance": said} if losses else {}
 
 
 def _size(tower: Any) -> str:

@@ -64,7 +64,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         cluster=dict(
             weight=1.0,
             sharpness_weight=0.5,
-            smoothness_weight=1.0,
+            smoothness_weight=1.5,  # at 1 few clusters are used
             num_clusters=32768,
             hidden_dim=4096,
         ),

@@ -56,13 +56,12 @@ class SampleMaker:
         index, bad, image, captions = self._first_readable(wanted)
         image = prepare(image, self._augment)
         rng = np.random.default_rng((self._seed, position))
-        masks = np.random.default_rng((self._seed, position, _MASKS))
         chosen = int(rng.integers(len(captions)))
         said = [captions[chosen]]
-        sample: dict[str, Any] = {"view1": self._view(rng, masks, image, said[0])}
+        sample: dict[str, Any] = {"view1": self._view(rng, position, image, said[0])}
         if self._views == 2:
             said.append(captions[self._second(rng, chosen, len(captions))])
-            sample["view2"] = self._view(rng, masks, image, said[1])
+            sample["view2"] = self._view(rng, position, image, said[1])
         return sample | {
             "index": np.int64(index),
             "bad": np.int64(bad),
@@ -89,7 +88,7 @@ class SampleMaker:
     def _view(
         self,
         rng: np.random.Generator,
-        masks: np.random.Generator,
+        position: int,
         image: np.ndarray,
         caption: str,
     ) -> dict[str, np.ndarray]:
@@ -99,6 +98,9 @@ class SampleMaker:
         ids = self._tokenizer([caption])[0]
         view = {"image": apply_view(image, drawn, self._size, how), "text": ids}
         if self._masking:
+            # Drawn anew: a caption that both views have is masked alike, so that what
+            # the target says of one holds for the other.
+            masks = np.random.default_rng((self._seed, position, _MASKS))
             view |= mask_tokens(ids, masks, **self._masking)
         return view
 

@@ -4,7 +4,7 @@ An objective is a module with heads of its own (or none) and a loss:
 
     __call__(inputs: Inputs) -> (loss, metrics)
 
-Five methods are optional, and their presence is the request:
+Six methods are optional, and their presence is the request:
 
 - `targets(towers, view, features, train) -> pytree`: "I need the target network". It
   runs with averaged parameters and outside the gradient. Just the parameters that it
@@ -15,6 +15,7 @@ Five methods are optional, and their presence is the request:
   objective compares, for evaluation (`model.embedding_from`).
 - `scores(towers, text, text_tokens, image_tokens) -> [B]`: how well pairs match, for
   ranking again.
+- `num_choices(batch_size) -> int`: whose logarithm is the loss of chance.
 
 What an objective remembers between steps (batch statistics, a queue) is a variable of
 a flax collection, kept in a submodule that only `__call__` reaches.

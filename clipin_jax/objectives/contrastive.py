@@ -27,6 +27,10 @@ class Contrastive(Objective):
         start = nn.initializers.constant(-jnp.log(self.init_temperature))
         self.logit_scale = self.param("logit_scale", start, (), self.param_dtype)
 
+    def num_choices(self, batch_size: int) -> int:
+        """Among how many a pair is looked for."""
+        return batch_size
+
     def __call__(self, inputs: Inputs) -> tuple[Array, Metrics]:
         """Returns the loss and the accuracy of both directions."""
         image = inputs.features["image"]["embedding"]

@@ -92,6 +92,10 @@ class MomentumContrastive(Objective):
         if self.queue_length:
             self.queue = Queue(self.queue_length, at_least_float32(self.param_dtype))
 
+    def num_choices(self, batch_size: int) -> int:
+        """Among how many a pair is looked for."""
+        return batch_size + self.queue_length
+
     def targets(
         self, towers: Any, view: View, features: Features, train: bool
     ) -> dict[str, Array]:

@@ -29,10 +29,11 @@ def repository() -> Path:
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """Real data sets; tests that want them are skipped where there are none."""
-    folder = os.environ.get("CLIPIN_JAX_DATA")
-    if not folder:
-        pytest.skip("no real data: set CLIPIN_JAX_DATA to its folder")
-    return Path(folder)
+    default = REPOSITORY.parent / "shared" / "data"
+    folder = Path(os.environ.get("CLIPIN_JAX_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"no data at {folder}: set CLIPIN_JAX_DATA to its folder")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -186,7 +186,7 @@ def test_no_run_and_no_place(tmp_path):
 class Words:
     """A tokenizer that knows few words."""
 
-    end = 9
+    start, end = 8, 9
     words = ("", "a", "red", EVIL)
 
     def decode(self, ids):

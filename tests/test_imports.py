@@ -41,7 +41,6 @@ KNOWN_BY = {
     "cv2": {"data", "report"},
     "PIL": {"data", "report", "doctor"},
     "tensorboardX": {"metrics"},
-    "tokenizers": {"data"},
     "sentencepiece": {"data"},
 }
 # All that a room may import from outside the standard library.

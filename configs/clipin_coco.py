@@ -19,8 +19,9 @@ What differs from the release, and why:
 - **Second caption.** The release draws a second caption for the target branch and then
   uses the first twice; so do we (`data.second_text = "same"`; `"another"` is the
   alternative that the paper describes).
-- **Last batch.** The release keeps a last batch of 95 images; we drop the remainder,
-  another one in every epoch. It computes in float16, we in `model.dtype`.
+- **Last batch.** The release ends an epoch with a batch of 95 images; ours are all of
+  one size, and the next epoch begins within the last. It computes in float16, we in
+  `model.dtype`.
 - **Evaluation.** The release drops test images at random and uses bare class names; our
   evaluators drop nothing.
 """

@@ -44,10 +44,13 @@ from clipin_jax.config import (
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """Options: clipin, variant, data (a folder), labels, small, runlocal."""
+    """Options: clipin, variant, data (a folder), labels, vocabulary, small, runlocal.
+
+    `vocabulary` is a file of WordPiece in place of CLIP's tokenizer.
+    """
     options = parse_arg(
-        arg, clipin=False, variant="B/32", data="", labels="", small=False,
-        runlocal=False,
+        arg, clipin=False, variant="B/32", data="", labels="", vocabulary="",
+        small=False, runlocal=False,
     )  # fmt: skip
     name = "coca_clipin" if options.clipin else "coca"
     config = run_settings(name, batch_size=256, total_steps=20_000)
@@ -61,7 +64,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )
     config.optim = adamw(schedule, weight_decay=0.2)
     source = pair_source(options.data, options.runlocal)
-    config.data = pair_data(config, source, tokenizer=dict(name="bpe"))
+    config.data = pair_data(config, source, _tokenizer(options))
     config.evals = pair_evals(source, options.labels)
     config.evals.captioning = dict(
         type="captioning",
@@ -118,6 +121,12 @@ def _model(variant: str) -> dict:
             padding_mask="aligned",
         ),
     )
+
+
+def _tokenizer(options: ConfigDict) -> dict:
+    if options.vocabulary:
+        return dict(name="wordpiece", vocabulary=options.vocabulary)
+    return dict(name="bpe")
 
 
 def _narrow(width: int, num_queries: int) -> dict:

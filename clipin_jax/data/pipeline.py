@@ -1,7 +1,7 @@
 """A source to batches: one chain, read top to bottom.
 
-    index -> shuffle each epoch -> this process's share -> decode, two views, captions
-          -> tokens -> batch -> prefetch
+    order of the epochs -> this process's share -> decode, two views, captions -> tokens
+          -> batch -> prefetch
 
 Everything random about a sample is a function of the seed and of its global position
 (how many examples came before it in the whole run). So the global batches do not depend
@@ -19,8 +19,9 @@ from ml_collections import ConfigDict
 
 from clipin_jax.data import make_source
 from clipin_jax.data.masking import check_masking
+from clipin_jax.data.order import endless_order
 from clipin_jax.data.samples import EvalSampleMaker, SampleMaker, why_bad
-from clipin_jax.data.source import Source, check_choice
+from clipin_jax.data.source import Source, check_choice, parts_of
 from clipin_jax.data.text import caption_tokenizer
 from clipin_jax.data.views import check_augment, check_interpolation
 from clipin_jax.data.workers import Batch, copied, in_workers, read_options
@@ -40,8 +41,8 @@ class TrainBatches:
     and in each view, when `data.mask_probability` is not 0, what `mask_tokens` returns:
       "masked_text": [b, L] int32, "masked_labels": [b, L] int32.
 
-    An epoch is as many full global batches as the source holds; the remainder, another
-    one in every epoch when `data.shuffle`, is dropped.
+    An epoch is every record once, see `order`. Epochs follow one another without a gap:
+    where one ends within a batch, the next one begins there, and nothing is left out.
 
     Args:
       data: `config.data`.
@@ -53,7 +54,7 @@ class TrainBatches:
     Attributes:
       source: where the records come from.
       tokenizer: how captions become ids.
-      examples_per_epoch: a multiple of batch_size.
+      examples_per_epoch: how many records the source has.
       bad_records: how many records of this share could not be decoded since the
         iterator was made or set back; each was replaced by the next good one.
       cut_captions: the share of the last batch's captions that lost their end, being
@@ -79,8 +80,8 @@ class TrainBatches:
         self.source = make_source(**data.source)
         self.tokenizer = caption_tokenizer(data)
         check_masking(data.mask_probability, self.tokenizer)
-        self.examples_per_epoch = len(self.source) // batch_size * batch_size
-        if not self.examples_per_epoch:
+        self.examples_per_epoch = len(self.source)
+        if self.examples_per_epoch < batch_size:
             raise ClipinError(
                 f"batch_size is {batch_size}, but the training data has only "
                 f"{len(self.source)} records; take a smaller batch or more data"
@@ -98,16 +99,11 @@ class TrainBatches:
 
     def _chain(self, position: int) -> grain.IterDataset:
         data, (first, step) = self._data, self._share
-        indices = grain.MapDataset.range(len(self.source))
-        if data.shuffle:
-            # Hashed, because grain adds the epoch to the seed: seed 1 would begin with
-            # the second epoch of seed 0.
-            order = np.random.SeedSequence(self._seed).generate_state(1)[0]
-            indices = indices.shuffle(seed=int(order))
+        order = endless_order(
+            parts_of(self.source), seed=self._seed, shuffle=data.shuffle
+        )
         return (
-            indices[: self.examples_per_epoch]
-            .repeat()
-            .map_with_index(_with_position)
+            order.map_with_index(_with_position)
             .slice(slice(position + first, None, step))
             .map(SampleMaker(self.source, self.tokenizer, data, self._seed))
             .batch(self._batch_size // step)

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from clipin_jax.errors import ClipinError
 
@@ -17,6 +17,16 @@ Annotations = dict[str, Any]
 # The same and the picture:
 #   image: an encoded file as bytes, or pixels [H, W, 3] uint8
 Record = dict[str, Any]
+
+
+class Part(NamedTuple):
+    """Some records of a source that follow one another, with a pace of their own.
+
+    weight: how often they are met, against those of other parts.
+    """
+
+    length: int
+    weight: float = 1.0
 
 
 class Source(Protocol):
@@ -43,6 +53,11 @@ class Source(Protocol):
     def describe(self, index: int) -> str:
         """Where the record comes from, for messages: a file name if there is one."""
         ...
+
+
+def parts_of(source: Source) -> Sequence[Part]:
+    """What a source consists of: itself, unless it is a mixture of others."""
+    return getattr(source, "parts", None) or [Part(len(source))]
 
 
 def fingerprint(*parts: Any) -> str:

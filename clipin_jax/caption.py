@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from clipin_jax.data.images import DecodeError, decode
+from clipin_jax.data.images import BadRecord, decode
 from clipin_jax.errors import ClipinError
 from clipin_jax.evaluate import restore_state
 from clipin_jax.evaluators import make_encoder
@@ -37,7 +37,7 @@ class Files:
     def __getitem__(self, index: int) -> dict[str, Any]:
         try:
             image = decode(self._paths[index].read_bytes())
-        except (DecodeError, OSError) as error:
+        except (BadRecord, OSError) as error:
             raise ClipinError(f"{self._paths[index]} is no picture: {error}") from error
         return self.annotations(index) | {"image": image}
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from clipin_jax.data import make_source
-from clipin_jax.data.images import DecodeError, decode
+from clipin_jax.data.images import decode
+from clipin_jax.data.source import BadRecord
 from clipin_jax.errors import ClipinError
 
 N = 12
@@ -159,7 +160,7 @@ def test_missing_and_damaged_shards(folder):
     for index in range(N):
         try:
             assert source[index]["captions"][0] == f"first {index}"
-        except DecodeError:
+        except BadRecord:
             damaged += 1
     assert 0 < damaged < N
     shard.unlink()

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from clipin_jax.data import views
-from clipin_jax.data.images import DecodeError, decode
+from clipin_jax.data.images import decode
+from clipin_jax.data.source import BadRecord
 from clipin_jax.errors import ClipinError
 
 OFF = dict(
@@ -96,7 +97,7 @@ def test_decode_refuses_what_is_damaged():
     damaged += [np.zeros((4, 4, 3), np.float32), np.zeros((4, 0, 3), np.uint8)]
     damaged += [np.zeros((4, 4, 2), np.uint8), np.zeros(4, np.uint8)]
     for data in damaged:
-        with pytest.raises(DecodeError):
+        with pytest.raises(BadRecord):
             decode(data)
 
 

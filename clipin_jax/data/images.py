@@ -13,14 +13,12 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
+from clipin_jax.data.source import BadRecord
+
 # The pipeline has threads of its own; a second pool underneath only makes them wait.
 cv2.setNumThreads(1)
 
 _JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
-
-
-class DecodeError(ValueError):
-    """A picture that cannot be read; the text says why."""
 
 
 def decode(data: bytes | np.ndarray) -> np.ndarray:
@@ -35,12 +33,12 @@ def decode(data: bytes | np.ndarray) -> np.ndarray:
       to 8, of an animation the first frame.
 
     Raises:
-      DecodeError: the data is empty, damaged, cut off or not a picture.
+      BadRecord: the data is empty, damaged, cut off or not a picture.
     """
     if isinstance(data, np.ndarray):
         return _from_array(data)
     if not data:
-        raise DecodeError("the file is empty")
+        raise BadRecord("the file is empty")
     if data[:3] == _JPEG_START and data.rstrip(b"\0\r\n")[-2:] == _JPEG_END:
         image = _decode_jpeg(data)
         if image is not None:
@@ -64,7 +62,7 @@ def _decode_any(data: bytes) -> np.ndarray:
     # struct.error, IndexError ...); to us they are one.
     except Exception as error:
         reason = str(error).replace(" <_io.BytesIO", "").split(" object at")[0]
-        raise DecodeError(f"{type(error).__name__}: {reason}") from error
+        raise BadRecord(f"{type(error).__name__}: {reason}") from error
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
@@ -80,9 +78,9 @@ def _from_array(image: np.ndarray) -> np.ndarray:
         image = (image >> 8).astype(np.uint8)
     channels = image.shape[2] if image.ndim == 3 else 1
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or 0 in image.shape:
-        raise DecodeError(f"no picture: array of {image.dtype} {list(image.shape)}")
+        raise BadRecord(f"no picture: array of {image.dtype} {list(image.shape)}")
     if channels not in (1, 3, 4):
-        raise DecodeError(f"{channels} channels; a picture has 1, 3 or 4")
+        raise BadRecord(f"{channels} channels; a picture has 1, 3 or 4")
     if channels == 1:
         return cv2.cvtColor(image.reshape(image.shape[:2]), cv2.COLOR_GRAY2RGB)
     if channels == 4:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from clipin_jax.data.images import DecodeError, decode
+from clipin_jax.data.images import decode
 from clipin_jax.data.masking import mask_tokens
-from clipin_jax.data.source import Source
+from clipin_jax.data.source import BadRecord, Source
 from clipin_jax.data.tokenizer import Tokenizer
 from clipin_jax.data.views import apply_view, evaluation_view, prepare, sample_view
 from clipin_jax.errors import ClipinError
@@ -76,7 +76,7 @@ class SampleMaker:
             try:
                 record = self._source[index]
                 return index, bad, decode(record["image"]), record["captions"]
-            except (DecodeError, OSError):
+            except (BadRecord, OSError):
                 continue
         return -1, attempts, np.zeros((*self._size, 3), np.uint8), ("",)
 
@@ -118,7 +118,7 @@ class EvalSampleMaker:
             return {"image": blank, "mask": False, "index": np.int64(0)}
         try:
             image = decode(self._source[index]["image"])
-        except (DecodeError, OSError) as error:
+        except (BadRecord, OSError) as error:
             raise ClipinError(
                 f"record {index}, {self._source.describe(index)}, cannot be decoded: "
                 f"{error}. Evaluation leaves no sample out: mend or remove the file"
@@ -131,6 +131,6 @@ def why_bad(source: Source, index: int) -> str:
     """Reads a record that could not be decoded once more, to name file and reason."""
     try:
         decode(source[index]["image"])
-    except (DecodeError, OSError) as error:
+    except (BadRecord, OSError) as error:
         return f"record {index}, {source.describe(index)}: {error}"
     return f"record {index}, {source.describe(index)}: it is readable by now"

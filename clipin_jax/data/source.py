@@ -11,12 +11,18 @@ from typing import Any, NamedTuple, Protocol
 from clipin_jax.errors import ClipinError
 
 # What is said about one picture:
-#   captions: tuple of at least one str
+#   captions: tuple of at least one str, none of them empty
+#   kinds: only where captions are of several kinds, what kind each is: tuple of as many
+#     str, as "human" or "synthetic"
 #   label: class index, or a list of them; only where there are classes
 Annotations = dict[str, Any]
 # The same and the picture:
 #   image: an encoded file as bytes, or pixels [H, W, 3] uint8
 Record = dict[str, Any]
+
+
+class BadRecord(ValueError):
+    """A record that cannot be used; the text says why, in a few words."""
 
 
 class Part(NamedTuple):
@@ -43,7 +49,7 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Record:
-        """The record. Raises DecodeError or OSError when it cannot be read."""
+        """The record. Raises BadRecord or OSError where it is of no use."""
         ...
 
     def annotations(self, index: int) -> Annotations:

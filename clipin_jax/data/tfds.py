@@ -12,8 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from clipin_jax.data.images import DecodeError
-from clipin_jax.data.source import Annotations, Record, check_choice, fingerprint
+from clipin_jax.data.source import (
+    Annotations,
+    BadRecord,
+    Record,
+    check_choice,
+    fingerprint,
+)
 from clipin_jax.errors import ClipinError
 
 
@@ -87,13 +92,13 @@ class Tfds:
             return self._examples[index]
         # Whatever the readers of a damaged file say, the record cannot be read.
         except Exception as error:
-            raise DecodeError(f"damaged record: {error}") from error
+            raise BadRecord(f"damaged record: {error}") from error
 
     def _annotations(self, example: dict[str, Any]) -> Annotations:
         texts = np.ravel(np.asarray(_at(example, self._captions), object))
         captions = tuple(_text(text) for text in texts)
         if not captions:
-            raise DecodeError(f"no caption in feature {self._captions!r}")
+            raise BadRecord(f"no caption in feature {self._captions!r}")
         if self._label is None:
             return {"captions": captions}
         label = np.asarray(_at(example, self._label))

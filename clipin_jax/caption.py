@@ -8,7 +8,8 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from clipin_jax.data.images import BadRecord, decode
+from clipin_jax.data.images import decode
+from clipin_jax.data.source import BadRecord
 from clipin_jax.errors import ClipinError
 from clipin_jax.evaluate import restore_state
 from clipin_jax.evaluators import make_encoder

@@ -23,6 +23,16 @@ configs:
 EVALUATE = "example: clipin evaluate runs/mine --step 500 --output scores.json"
 CAPTION = "example: clipin caption runs/coca one.jpg two.png --strategy nucleus"
 REPORT = "example: clipin report runs/clip runs/clipin --output comparison.html"
+FORMATS = ("array_record", "webdataset")
+DATA = """
+examples:
+  clipin data check clip:data=/path/to/folder --output check.html
+  clipin data bench clip:data=/path/to/folder --step-ms 180
+  clipin data convert clip:data=/path/to/folder shards --to webdataset
+
+Each takes KEY=VALUE too, as train does. Exit codes: 0 well or done, 75 stopped and to
+be started again, 1 failed, or data that training would stop at.
+"""
 
 
 def output_file(name: str) -> Path:
@@ -30,6 +40,42 @@ def output_file(name: str) -> Path:
     if Path(name).is_dir() or not Path(name).absolute().parent.is_dir():
         raise argparse.ArgumentTypeError(f"{name} is no file in a folder that exists")
     return Path(name)
+
+
+def counts(text: str) -> tuple[int, ...]:
+    """Numbers with commas between, as "0,1,2"."""
+    return tuple(int(part) for part in text.split(","))
+
+
+def add_data(data: argparse.ArgumentParser) -> None:
+    """The verbs of `clipin data`."""
+    verbs = data.add_subparsers(dest="action", required=True, metavar="VERB")
+
+    def add(verb: str, purpose: str) -> argparse.ArgumentParser:
+        parser = verbs.add_parser(verb, help=purpose, description=purpose)
+        parser.add_argument("config", help="NAME[:OPTIONS], a .py file, or a run")
+        return parser
+
+    check = add("check", "look at the training data: is it what it should be?")
+    check.add_argument(
+        "--records", type=int, default=10_000, help="how many; default: 10000, 0: all"
+    )
+    check.add_argument(
+        "--output", type=output_file, help="write an HTML page with more"
+    )
+    check.add_argument("--json", type=output_file, help="write the figures as JSON")
+    bench = add("bench", "time the input: is it fast enough for the device?")
+    bench.add_argument("--step-ms", type=float, help="what a training step takes")
+    bench.add_argument("--seconds", type=float, default=3, help="each; default: 3")
+    bench.add_argument("--workers", type=counts, help="processes to try, as 0,1,2")
+    bench.add_argument("--json", action="store_true", help="the last line is JSON")
+    convert = add("convert", "write the training data anew, as sharded files")
+    convert.add_argument("out", help="a folder")
+    convert.add_argument("--to", choices=FORMATS, default=FORMATS[0])
+    convert.add_argument("--records-per-file", type=int, default=10_000, metavar="N")
+    convert.add_argument("--overwrite", action="store_true", help="begin anew")
+    for parser in (check, bench, convert):
+        parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -73,12 +119,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     report.add_argument(
         "--output", type=output_file, help="default: report.html in the first"
     )
+    add_data(add("data", "check, time or convert the training data", DATA))
     add("doctor", "check versions, devices and what they can do", "")
 
     args, rest = top.parse_known_args(argv)
     # argparse leaves over what stands after an option, and --config.KEY=VALUE.
     args.rest = [x for x in rest if x[:1] != "-" or x.startswith("--config.")]
-    if args.rest != rest or (rest and args.verb != "train"):
+    if args.rest != rest or (rest and "overrides" not in args):
         top.error(f"unrecognized arguments: {' '.join(rest)}")
     return args
 
@@ -105,11 +152,29 @@ def run(args: argparse.Namespace) -> int:
 
         output = args.output or args.runs[0] / "report.html"
         print(f"report: {write_report(args.runs, output)}")
+    if args.verb == "data":
+        return run_data(args)
     if args.verb == "doctor":
         from clipin_jax.doctor import examine
 
         return examine()
     return 0
+
+
+def run_data(args: argparse.Namespace) -> int:
+    """Call one of the tools for data. Returns the exit code."""
+    config = load_config(args.config, args.overrides + args.rest)
+    if args.action == "check":
+        from clipin_jax.datatools.check import check
+
+        return check(config, args.records, args.output, args.json)
+    if args.action == "bench":
+        from clipin_jax.datatools.bench import bench
+
+        return bench(config, args.step_ms, args.seconds, args.workers, args.json)
+    from clipin_jax.datatools.convert import convert
+
+    return convert(config, args.out, args.to, args.records_per_file, args.overwrite)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -120,3 +185,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ClipinError as error:
         print(f"clipin: error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("clipin: stopped", file=sys.stderr)
+        return 130

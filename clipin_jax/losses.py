@@ -28,35 +28,70 @@ def unit(x: Array) -> Array:
     return x / jnp.sqrt(jnp.maximum(square, 1e-24))
 
 
-def softmax_contrastive(logits: Array) -> Array:
+def without(logits: Array, mask: Array | None) -> Array:
+    """Leaves answers out: no softmax gives them a share, no sigmoid believes them.
+
+    Args:
+      logits: [...] float.
+      mask: [...] bool, the answers that do not exist; None for none.
+
+    Returns:
+      [...], a large negative number where the mask is true. It is finite, so that a
+      target of zero times its logarithm is zero, and half of the largest, so that what
+      a softmax subtracts leaves it so.
+    """
+    if mask is None:
+        return logits
+    return jnp.where(mask, jnp.finfo(logits.dtype).min / 2, logits)
+
+
+def softmax_contrastive(logits: Array, positives: Array | None = None) -> Array:
     """Symmetric InfoNCE, the mean of both directions (CLIP, arXiv 2103.00020, fig. 3).
+
+    Where a row has several right answers, each should get the same probability (the
+    targets of UniCL, arXiv 2204.03610, eq. 2 and 3).
 
     Args:
       logits: [B, B] float; row i holds image i against every text, pairs on the
         diagonal.
+      positives: [B, B] bool, the right answers, the diagonal among them; None for the
+        diagonal alone.
 
     Returns:
       Scalar; ln B for a model that knows nothing.
     """
-    labels = jnp.arange(logits.shape[0])
-    image_to_text = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    text_to_image = optax.softmax_cross_entropy_with_integer_labels(logits.T, labels)
+    if positives is None:
+        return (_find_diagonal(logits) + _find_diagonal(logits.T)) / 2
+    # Not against a distribution: that were one more float for every pair.
+    image_to_text, text_to_image = (
+        jax.nn.logsumexp(logits, axis) - jnp.mean(logits, axis, where=positives)
+        for axis in (1, 0)
+    )
     return (image_to_text.mean() + text_to_image.mean()) / 2
 
 
-def sigmoid_contrastive(logits: Array) -> Array:
+def _find_diagonal(logits: Array) -> Array:
+    """Cross-entropy of the diagonal among each row, the mean over rows."""
+    labels = jnp.arange(logits.shape[0])
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
+def sigmoid_contrastive(logits: Array, positives: Array | None = None) -> Array:
     """Every pair judged on its own: does it belong together (arXiv 2303.15343, eq. 1)?
 
     Args:
       logits: [B, B] float; row i holds image i against every text, pairs on the
         diagonal.
+      positives: [B, B] bool, what belongs together, the diagonal among it; None for
+        the diagonal alone.
 
     Returns:
       Scalar, the sum over all pairs divided by B (not by B squared); B ln 2 for logits
       of zero.
     """
     size = logits.shape[0]
-    signs = 2 * jnp.eye(size, dtype=logits.dtype) - 1  # 1 on the diagonal, else -1
+    right = jnp.eye(size, dtype=bool) if positives is None else positives
+    signs = 2 * right.astype(logits.dtype) - 1  # 1 where right, else -1
     return jnp.sum(jax.nn.softplus(-signs * logits)) / size
 
 
@@ -74,9 +109,7 @@ def info_nce(queries: Array, keys: Array, temperature: Array | float) -> Array:
     Returns:
       Scalar; ln B for a model that knows nothing.
     """
-    logits = queries @ keys.T / temperature
-    labels = jnp.arange(logits.shape[0])
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    return _find_diagonal(queries @ keys.T / temperature)
 
 
 def nt_xent(first: Array, second: Array, temperature: Array | float) -> Array:

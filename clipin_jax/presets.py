@@ -138,8 +138,11 @@ def pair_data(
         caption_cleaning="",  # or "delete_punctuation", "space_punctuation"
         caption_words=0,  # how many of a caption are kept; 0: all
         long_captions="cut",  # those beyond context_length; or "error"
+        caption_weights=(),  # pairs of a kind of caption and a weight; (): all alike
         mask_probability=0.0,  # of tokens, for objectives that predict them
         shuffle=True,
+        shuffle_block=0,  # neighbours that are read together; 0: any order
+        augment_on="host",  # or "device", with augment.resize_first
         augment=dict(
             resize_first=0,
             crop_scale=(0.5, 1.0),
@@ -161,7 +164,9 @@ def pair_data(
         threads=2,
         processes=0,
         prefetch_batches=2,
+        max_pixels=80_000_000,  # of a file; larger ones count as bad
         max_bad_fraction=0.01,
+        allow_change=False,  # True: resume although the data has changed
     )
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import importlib.metadata
 import json
 import platform
@@ -16,6 +17,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from clipin_jax import sharding
+from clipin_jax.augment import make_views
 from clipin_jax.config import difference, from_json, to_json
 from clipin_jax.errors import ClipinError
 from clipin_jax.learner import build
@@ -26,9 +28,11 @@ from clipin_jax.types import Hyper
 # What may change when a run is resumed: it alters neither the model nor the data (whose
 # fingerprint is compared, wherever the folder is now).
 FREE_KEYS = (
-    "checkpoint.", "data.max_bad_fraction", "data.prefetch_batches", "data.processes",
-    "data.source.folder", "data.threads", "evals.", "health_every_steps", "log.",
-    "log_every_steps", "max_nonfinite_steps", "mesh.", "sharding",
+    "checkpoint.", "data.allow_change", "data.max_bad_fraction",
+    "data.prefetch_batches", "data.processes", "data.source.files",
+    "data.source.folder", "data.source.index", "data.threads", "evals.",
+    "health_every_steps", "log.", "log_every_steps", "max_nonfinite_steps", "mesh.",
+    "sharding",
 )  # fmt: skip
 SHOWN = 5  # differing keys in a message
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -41,6 +45,7 @@ class Run:
     Attributes:
       abstract_state: the train state as shapes with shardings.
       init_state: makes the state of step 0, placed on the mesh.
+      views: makes the views of a batch where the data leaves that to the device.
       hyper: step -> the numbers of that step.
     """
 
@@ -51,6 +56,7 @@ class Run:
     hyper: Callable[[int], Hyper]
     abstract_state: TrainState
     init_state: Callable[[], TrainState]
+    views: Callable[[Any], Any]
 
     @property
     def state_sharding(self) -> TrainState:
@@ -90,8 +96,16 @@ def build_run(config: ConfigDict, devices: Sequence[Any] | None = None) -> Run:
     )
     return Run(
         config, mesh, learner, optimizer, hyper, abstract,
-        jax.jit(init, out_shardings=placed),
+        jax.jit(init, out_shardings=placed), _view_maker(config),
     )  # fmt: skip
+
+
+def _view_maker(config: ConfigDict) -> Callable[[Any], Any]:
+    return functools.partial(
+        make_views,
+        size=tuple(config.model.image.image_size),
+        interpolation=config.data.augment.interpolation,
+    )
 
 
 def _check_counts(config: ConfigDict) -> None:
@@ -115,10 +129,11 @@ def _example(config: ConfigDict) -> Any:
     def view() -> dict[str, Any]:
         image = jnp.zeros((count, height, width, channels), np.uint8)
         text = jnp.zeros((count, length), np.int32)
+        ids = jnp.zeros(count, np.int32)
+        seen = {"image": image, "text": text, "image_id": ids, "text_id": ids}
         if not config.data.mask_probability:
-            return {"image": image, "text": text}
-        masked = {"masked_text": text, "masked_labels": text}
-        return {"image": image, "text": text, **masked}
+            return seen
+        return seen | {"masked_text": text, "masked_labels": text}
 
     views = ("view1", "view2") if config.data.views == 2 else ("view1",)
     return {name: view() for name in views}

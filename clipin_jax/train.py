@@ -24,7 +24,7 @@ from clipin_jax.evaluate import evaluate_state, write_results
 from clipin_jax.evaluators import make_evaluators
 from clipin_jax.health import collapse_warning
 from clipin_jax.metrics import MetricWriter, Progress, Throughput
-from clipin_jax.report.examples import save_pairs, save_retrievals
+from clipin_jax.report.examples import PAIRS, save_pairs, save_retrievals
 from clipin_jax.retention import Retention
 from clipin_jax.run import Run, build_run, is_finished, open_folder, write_file
 from clipin_jax.state import TrainState
@@ -60,6 +60,7 @@ def train(config: ConfigDict, workdir: str | Path) -> int:
             batch_size=config.batch_size,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
+            bad_records=workdir / _own("bad_records.jsonl"),
         )
         stack.callback(batches.close)
         _check_vocabulary(config.model.text.vocab_size, batches.tokenizer.vocab_size)
@@ -75,6 +76,12 @@ def train(config: ConfigDict, workdir: str | Path) -> int:
         stack.enter_context(jax.set_mesh(run.mesh))
         loop = Loop(run, workdir, batches, evaluators, checkpoints, writer)
         return loop.run(interrupt)
+
+
+def _own(name: str) -> str:
+    """The name of a file that every process writes."""
+    process = jax.process_index()
+    return f"process_{process}_{name}" if process else name
 
 
 def _check_vocabulary(model: int, tokenizer: int) -> None:
@@ -105,9 +112,13 @@ class Loop:
         self._batches, self._evaluators = batches, evaluators
         self._checkpoints, self._writer = checkpoints, writer
         step = make_train_step(run.learner, run.optimizer)
-        outputs = run.state_sharding, sharding.replicated(run.mesh)
-        self._train_step = jax.jit(step, donate_argnums=0, out_shardings=outputs)
-        self._health = jax.jit(make_health_fn(run.learner))
+        health, views = make_health_fn(run.learner), run.views
+        self._train_step = jax.jit(
+            lambda state, batch, hyper: step(state, views(batch), hyper),
+            donate_argnums=0,
+            out_shardings=(run.state_sharding, sharding.replicated(run.mesh)),
+        )
+        self._health = jax.jit(lambda state, batch: health(state, views(batch)))
         self._state, self._step = self._start()
         self._behind: tuple[np.ndarray, dict[str, jax.Array]] | None = None
         self._skipped: list[np.ndarray] = []  # examples of the steps skipped in a row
@@ -168,7 +179,8 @@ class Loop:
         began = time.perf_counter()
         batch = next(self._batches)
         if self._step == 0 and jax.process_index() == 0:
-            save_pairs(self._workdir, batch, self._batches.tokenizer)
+            some = jax.tree.map(lambda rows: rows[:PAIRS], batch)
+            save_pairs(self._workdir, self._run.views(some), self._batches.tokenizer)
         index = batch.pop("index")
         placed = sharding.put(batch, self._run.mesh)
         self._throughput.step(time.perf_counter() - began)
@@ -204,6 +216,7 @@ class Loop:
         self._check(behind=0)
         numbers = {name: float(value) for name, value in metrics.items()}
         numbers["cut_captions"] = self._batches.cut_captions
+        numbers["bad_records"] = self._batches.bad_records
         figures = self._throughput.read()
         values = {f"train/{k}": v for k, v in (numbers | figures).items()}
         self._writer.write(self._step, values)

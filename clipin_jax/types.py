@@ -25,6 +25,7 @@ View = Mapping[str, Array]
 
 `image`: [B, H, W, C] uint8 pixels, or floats that are already normalised.
 `text`: [B, L] int32 token ids. Either may be absent where one is enough.
+`image_id`, `text_id`: [B] int32, not negative, equal for equal pictures and captions.
 With `data.mask_probability` also `masked_text`: [B, L] int32, some ids replaced, and
 `masked_labels`: [B, L] int32, what stood there, -100 elsewhere.
 """

@@ -133,12 +133,14 @@ def _objectives() -> dict:
             queue_length=65536,
             init_temperature=0.07,
             target_view="same",
+            duplicates="ignore",
         ),
         matching=dict(
             weight=1.0,
             temperature=0.07,
             group=64,  # the reference's batch per GPU; 0: the whole batch
             floor=0.0,
+            duplicates="ignore",
         ),
         masked_lm=dict(
             weight=1.0,

@@ -133,12 +133,14 @@ def _objectives() -> dict:
             queue_length=57600,
             init_temperature=0.07,
             target_view="same",
+            duplicates="ignore",
         ),
         matching=dict(
             weight=1.0,
             temperature=0.07,
             group=64,  # the reference's batch per GPU is 75; 0: the whole batch
             floor=1e-4,
+            duplicates="ignore",
         ),
         captioning=dict(weight=1.0, label_smoothing=0.1),
     )

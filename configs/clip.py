@@ -64,7 +64,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
             norm_eps=1e-5,
         ),
     )
-    config.objectives = dict(contrastive=dict(weight=1.0, init_temperature=0.07))
+    config.objectives = dict(
+        contrastive=dict(weight=1.0, init_temperature=0.07, duplicates="ignore")
+    )
     schedule = warmup_cosine(
         peak=5e-4, warmup_steps=1000, total_steps=config.get_ref("total_steps")
     )

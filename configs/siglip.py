@@ -51,7 +51,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.model = _model(options.variant, vocab_size=49408)
     config.model.embed_dim = config.model.image.get_ref("width")
     config.objectives = dict(
-        sigmoid=dict(weight=1.0, init_temperature=0.1, init_bias=-10.0)
+        sigmoid=dict(
+            weight=1.0, init_temperature=0.1, init_bias=-10.0, duplicates="ignore"
+        )
     )
     config.optim = adamw(
         warmup_cosine(

@@ -57,7 +57,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         ),
     )
     config.objectives = dict(
-        contrastive=dict(weight=1.0, init_temperature=0.07),
+        contrastive=dict(weight=1.0, init_temperature=0.07, duplicates="ignore"),
         cluster=dict(
             weight=1.0,
             sharpness_weight=0.5,

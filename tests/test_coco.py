@@ -4,6 +4,7 @@ import json
 import logging
 
 import cv2
+import fsspec
 import numpy as np
 import pytest
 
@@ -59,6 +60,9 @@ def test_records(folder, caplog):
     assert decode(source[1]["image"]).shape == (6, 8, 3)
     assert source.annotations(1) == {"captions": ("nothing",)}
     assert source.describe(1).endswith("images/sub/b.png")
+    for index in (-1, 2):
+        with pytest.raises(IndexError):
+            source[index]
 
 
 def test_categories(folder):
@@ -80,6 +84,29 @@ def test_objects_of_all_splits_share_classes(folder, content):
     assert val[0]["label"] == [0, 3]
 
 
+def test_captions_may_be_of_kinds(folder, content):
+    assert "kinds" not in open_coco(folder)[0]
+    content["annotations"][2]["kind"] = "synthetic"
+    write(folder, content)
+    source = open_coco(folder)
+    assert source[0]["captions"] == ("a dog and a cat", "two pets")
+    assert source.annotations(0)["kinds"] == ("", "synthetic")
+    assert source[1]["kinds"] == ("",)
+
+
+def test_a_folder_in_a_store(folder):
+    url = f"memory://{folder.name}"
+    store, path = fsspec.url_to_fs(url)
+    store.put(f"{folder}/", path, recursive=True)
+    local, remote = (open_coco(where, labels="objects") for where in (folder, url))
+    assert [remote[0], remote[1]] == [local[0], local[1]]
+    assert remote.describe(1) == f"{url}/images/sub/b.png"
+    assert remote.fingerprint == local.fingerprint and remote.classes == local.classes
+    store.rm(f"{path}/images/sub/b.png")
+    with pytest.raises(ClipinError, match=r"1 of 2 image files .*sub/b\.png"):
+        open_coco(url)
+
+
 def test_images_without_labels_are_left_out(folder, content, caplog):
     del content["images"][0]["category_id"]
     write(folder, content)
@@ -90,6 +117,13 @@ def test_images_without_labels_are_left_out(folder, content, caplog):
     write(folder, content)
     with pytest.raises(ClipinError, match="no image has what is asked for"):
         open_coco(folder, labels="category")
+
+
+def test_objects_that_are_no_names(folder, content):
+    content["images"][0]["objects"] = "dog"
+    write(folder, content)
+    with pytest.raises(ClipinError, match="'objects' of image a.jpg is no list"):
+        open_coco(folder, labels="objects")
 
 
 def test_official_layout(folder, content):

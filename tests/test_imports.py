@@ -25,7 +25,7 @@ FLOORS = [
     ["data", "evaluators", "explain", "interop", "metrics"]
     + ["manifest", "retention", "checkpoint"],
     ["run", "console", "report"],
-    ["evaluate", "train"],
+    ["evaluate", "train", "datatools"],
     ["caption"],
     ["cli", "doctor", "plan", "sweep", "__init__"],
 ]
@@ -39,9 +39,10 @@ KNOWN_BY = {
     "tensorflow_datasets": {"data"},
     "tokenizers": {"data"},
     "cv2": {"data", "report"},
-    "PIL": {"data", "report", "doctor"},
+    "PIL": {"data", "datatools", "report", "doctor"},
     "tensorboardX": {"metrics"},
     "sentencepiece": {"data"},
+    "array_record": {"data", "datatools"},
 }
 # All that a room may import from outside the standard library.
 KNOWS = {
@@ -104,6 +105,13 @@ def test_data_is_numpy_alone():
     for path in (PACKAGE / "data").rglob("*.py"):
         assert "jax" not in foreign(path), path
         assert own(path) <= {"data", "config", "errors", "overrides"}, path
+
+
+def test_tools_for_data_need_no_model():
+    rooms = {"config", "data", "datatools", "errors", "report"}
+    for path in (PACKAGE / "datatools").rglob("*.py"):
+        assert not foreign(path) & {"jax", "grain", "cv2"}, path
+        assert own(path) <= rooms, path
 
 
 def test_objectives_know_layers_but_no_tower():

@@ -45,13 +45,18 @@ def config(**changes):
                 caption_cleaning="",
                 caption_words=0,
                 long_captions="cut",
+                caption_weights=(),
                 mask_probability=0.0,
                 shuffle=True,
+                shuffle_block=0,
+                augment_on="host",
                 augment=augment,
                 threads=2,
                 processes=0,
                 prefetch_batches=2,
+                max_pixels=80_000_000,
                 max_bad_fraction=0.01,
+                allow_change=False,
             ),
             **changes,
         )
@@ -140,6 +145,11 @@ def test_epochs_are_permutations_that_follow_one_another():
     assert epochs[0] != epochs[1]
     other_seed, _ = batches_of(4, seed=4)
     assert other_seed[0]["index"].tolist() != epochs[1][:BATCH]
+
+
+def test_batches_of_one():
+    [batch, _], _ = batches_of(2, batch_size=1)
+    assert batch["view1"]["image"].shape == (1, 16, 24, 3)
 
 
 def test_unshuffled_records_look_different_in_each_epoch():

@@ -59,7 +59,7 @@ def test_too_many_bad_pictures_stop_the_run(pictures):
     batches = TrainBatches(plain_config(pictures), seed=0, batch_size=20)
     # Two of 40 are more than 1 %, but 100 records must have been seen.
     taken = 0
-    with pytest.raises(ClipinError, match=r"of 10\d records .*record 7, .*07\.png: "):
+    with pytest.raises(ClipinError, match=r"of 10\d records .*record 17, .*17\.png: "):
         while taken < 20:
             next(batches)
             taken += 1
@@ -77,14 +77,49 @@ def test_few_bad_pictures_are_tolerated(pictures):
     batches.close()
 
 
-@pytest.mark.parametrize("processes", [0, 1])
-def test_nothing_but_bad_pictures_stops_at_once(pictures, processes):
+def test_nothing_but_bad_pictures_stops_at_once(pictures):
     spoil(pictures, *range(40))
+    data = plain_config(pictures, max_bad_fraction=1.0)
+    with pytest.raises(ClipinError, match="first 40 .*40 times: UnidentifiedImageErr"):
+        TrainBatches(data, seed=0, batch_size=20)
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+def test_a_hundred_bad_pictures_in_a_row_stop_the_run(pictures, processes):
     data = plain_config(pictures, max_bad_fraction=1.0, processes=processes)
     batches = TrainBatches(data, seed=0, batch_size=20)
-    with pytest.raises(ClipinError, match="record 0, .*00.png: UnidentifiedImageError"):
+    spoil(pictures, *range(40))
+    with pytest.raises(ClipinError, match="record .*png: UnidentifiedImageError"):
         next(batches)
     batches.close()
+
+
+def bad_records_of(pictures, path, count=2):
+    data = plain_config(pictures, max_bad_fraction=0.5)
+    batches = TrainBatches(data, seed=0, batch_size=20, bad_records=path)
+    for _ in range(count):
+        next(batches)
+    batches.close()
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_bad_records_are_listed_once_with_their_reason(pictures, tmp_path):
+    spoil(pictures, 3, 4)
+    (pictures / "images" / "07.png").write_bytes(b"")
+    path = tmp_path / "bad_records.jsonl"
+    entries = bad_records_of(pictures, path, count=4)
+    assert [entry["index"] for entry in entries] == [3, 4, 7]
+    assert entries[0]["where"].endswith("03.png")
+    assert "UnidentifiedImageError" in entries[0]["reason"]
+    assert entries[2]["reason"] == "the file is empty"
+    # The next start of the run goes on with the list, whatever a crash left of it.
+    path.write_text(path.read_text() + '{"index": 9, "wh')
+    spoil(pictures, 11)
+    entries = bad_records_of(pictures, path)
+    assert [entry["index"] for entry in entries] == [3, 4, 7, 11]
+    path.write_text("what is this\n")
+    with pytest.raises(ClipinError, match="damaged at 'what is this'"):
+        bad_records_of(pictures, path)
 
 
 def test_a_picture_that_vanishes_counts_as_bad(pictures):

@@ -4,15 +4,35 @@ from __future__ import annotations
 
 import inspect
 
+from clipin_jax.data.array_record import ArrayRecord
 from clipin_jax.data.coco import Coco
+from clipin_jax.data.hf_datasets import HfDatasets
+from clipin_jax.data.image_folder import ImageFolder
+from clipin_jax.data.json_list import JsonList
+from clipin_jax.data.karpathy import Karpathy
+from clipin_jax.data.mixture import Mixture
+from clipin_jax.data.muge import Muge
+from clipin_jax.data.parquet import Parquet
 from clipin_jax.data.scenes import Scenes
 from clipin_jax.data.source import Source, check_choice
+from clipin_jax.data.table import Table
 from clipin_jax.data.tfds import Tfds
+from clipin_jax.data.webdataset import WebDataset
 from clipin_jax.errors import ClipinError
 
 SOURCES = {
     "scenes": Scenes,  # rendered on demand, nothing to download
+    "mixture": Mixture,  # several of the others, by weight
     "coco": Coco,  # COCO captions JSON and a folder of images
+    "karpathy": Karpathy,  # the same images in Karpathy's splits
+    "json_list": JsonList,  # lists of images and captions, as ALBEF and BLIP take
+    "muge": Muge,  # a table of base64 and texts, as Chinese-CLIP takes
+    "image_folder": ImageFolder,  # a folder per class, captions from templates
+    "webdataset": WebDataset,  # tars of pictures and texts
+    "array_record": ArrayRecord,  # what `clipin data convert` makes
+    "hf_datasets": HfDatasets,  # what `datasets` saved to a folder
+    "parquet": Parquet,  # pictures and texts in Parquet files
+    "table": Table,  # CSV, TSV or JSON lines that name pictures
     "tfds": Tfds,  # a prepared tensorflow-datasets folder
 }
 

@@ -11,7 +11,7 @@ import glob
 import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 from clipin_jax.errors import ClipinError
@@ -66,8 +66,9 @@ def size(path: str) -> int:
     """Bytes of a file. Raises OSError."""
     if not is_remote(path):
         return os.path.getsize(path)
-    store, name = _store(path)
-    return int(store.size(name))
+    with _as_os_error(path):
+        store, name = _store(path)
+        return int(store.size(name))
 
 
 def read(path: str) -> bytes:
@@ -75,8 +76,9 @@ def read(path: str) -> bytes:
     if not is_remote(path):
         with open(path, "rb") as file:
             return file.read()
-    store, name = _store(path)
-    return store.cat_file(name)
+    with _as_os_error(path):
+        store, name = _store(path)
+        return store.cat_file(name)
 
 
 def read_range(path: str, start: int, length: int) -> bytes:
@@ -87,8 +89,9 @@ def read_range(path: str, start: int, length: int) -> bytes:
     if not is_remote(path):
         file = _open(path)  # held until the read is over
         return os.pread(file.number, length, start)
-    store, name = _store(path)
-    return store.cat_file(name, start=start, end=start + length)
+    with _as_os_error(path):
+        store, name = _store(path)
+        return store.cat_file(name, start=start, end=start + length)
 
 
 class _Open:
@@ -144,7 +147,18 @@ def _store(url: str) -> tuple[Any, str]:
 
 
 @contextlib.contextmanager
-def _explained(url: str) -> Iterator[None]:
+def _as_os_error(url: str) -> Generator[None]:
+    """Each store has errors of its own; whoever reads from one knows OSError."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(f"{url}: {type(error).__name__}: {error}") from error
+
+
+@contextlib.contextmanager
+def _explained(url: str) -> Generator[None]:
     try:
         yield
     except ImportError as error:

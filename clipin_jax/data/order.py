@@ -13,6 +13,7 @@ import numpy as np
 from clipin_jax.data.source import Part
 
 _WINDOW_BLOCKS = 8  # blocks whose records are mixed with each other
+_EXAMPLES = 1 << 60  # no run ends there, and grain can still count it
 _ROUNDS = 4  # of the permuting hash, as grain itself takes
 
 
@@ -34,7 +35,7 @@ def endless_order(
         Neighbours stay within eight blocks of each other.
 
     Returns:
-      A dataset of indices without end.
+      A dataset of indices, 2 ** 60 of them: without end, for all purposes.
     """
     # Hashed, because grain adds the epoch to the seed: seed 1 would begin with the
     # second epoch of seed 0.
@@ -44,7 +45,7 @@ def endless_order(
         stream = grain.MapDataset.range(first, first + part.length)
         if shuffle and not block:
             stream = stream.shuffle(seed=own)
-        stream = stream.repeat()
+        stream = stream.repeat(_EXAMPLES // part.length)
         if shuffle and block:
             order = _BlockOrder(first, part.length, block, own)
             stream = stream.map_with_index(order)

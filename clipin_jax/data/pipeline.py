@@ -12,18 +12,25 @@ resume from.
 from __future__ import annotations
 
 from collections.abc import Generator
+from pathlib import Path
 
 import grain
 import numpy as np
 from ml_collections import ConfigDict
 
 from clipin_jax.data import make_source
+from clipin_jax.data.bad_records import BadRecordLog
+from clipin_jax.data.captions import check_weights
 from clipin_jax.data.masking import check_masking
 from clipin_jax.data.order import endless_order
-from clipin_jax.data.samples import EvalSampleMaker, SampleMaker, why_bad
+from clipin_jax.data.samples import EvalSampleMaker, SampleMaker
 from clipin_jax.data.source import Source, check_choice, parts_of
 from clipin_jax.data.text import caption_tokenizer
-from clipin_jax.data.views import check_augment, check_interpolation
+from clipin_jax.data.views import (
+    check_augment,
+    check_interpolation,
+    check_on_device,
+)
 from clipin_jax.data.workers import Batch, copied, in_workers, read_options
 from clipin_jax.errors import ClipinError
 
@@ -35,11 +42,17 @@ class TrainBatches:
     """One process's share of the global training batches, without end.
 
     Iterating gives host arrays, b = batch_size / process_count:
-      {"view1": {"image": [b, H, W, 3] uint8, "text": [b, L] int32},
+      {"view1": {"image": [b, H, W, 3] uint8, "text": [b, L] int32,
+                 "image_id": [b] int32, "text_id": [b] int32},
        "view2": the same, when `data.views` is 2,
        "index": [b] int64, where in the source each sample comes from}
-    and in each view, when `data.mask_probability` is not 0, what `mask_tokens` returns:
+    Ids are hashes, not negative: equal for equal files and for equal captions.
+
+    In each view, when `data.mask_probability` is not 0, what `mask_tokens` returns:
       "masked_text": [b, L] int32, "masked_labels": [b, L] int32.
+    When `data.augment_on` is "device", no view has "image"; `augment.make_views` makes
+    it from "drawn": [b, 11] float32 in each view and from
+      "canvas": [b, S, S, 3] uint8, with S `data.augment.resize_first`.
 
     An epoch is every record once, see `order`. Epochs follow one another without a gap:
     where one ends within a batch, the next one begins there, and nothing is left out.
@@ -50,21 +63,24 @@ class TrainBatches:
       batch_size: of the global batch.
       process_index: which share of each global batch to make.
       process_count: how many shares there are.
+      bad_records: a file of JSON lines to which each unusable record is added, once;
+        None for no file.
 
     Attributes:
       source: where the records come from.
       tokenizer: how captions become ids.
       examples_per_epoch: how many records the source has.
-      bad_records: how many records of this share could not be decoded since the
-        iterator was made or set back; each was replaced by the next good one.
+      bad_records: how many records of this share were of no use since the iterator was
+        made or set back; each was replaced by the next good one.
       cut_captions: the share of the last batch's captions that lost their end, being
         longer than `data.context_length`.
 
     Raises:
       ClipinError: values that make no sense, a batch larger than the data or not
-        divisible by process_count; while iterating, when more than
-        `data.max_bad_fraction` of at least 100 records could not be decoded, or when
-        a caption is too long and `data.long_captions` is "error".
+        divisible by process_count, not one pair among the first thousand records;
+        while iterating, when more than `data.max_bad_fraction` of at least 100 records
+        were of no use, or when a caption is too long and `data.long_captions` is
+        "error".
     """
 
     def __init__(
@@ -75,8 +91,10 @@ class TrainBatches:
         batch_size: int,
         process_index: int = 0,
         process_count: int = 1,
+        bad_records: Path | None = None,
     ):
-        _check(data, seed, batch_size, process_index, process_count)
+        _check(data, seed)
+        _check_share(batch_size, process_index, process_count)
         self.source = make_source(**data.source)
         self.tokenizer = caption_tokenizer(data)
         check_masking(data.mask_probability, self.tokenizer)
@@ -88,6 +106,15 @@ class TrainBatches:
             )
         self._data, self._seed, self._batch_size = data, seed, batch_size
         self._share = process_index, process_count
+        self._samples = SampleMaker(self.source, self.tokenizer, data, seed)
+        self._order = endless_order(
+            parts_of(self.source),
+            seed=seed,
+            shuffle=data.shuffle,
+            block=data.shuffle_block,
+        )
+        self._samples.check_some(self._order[n] for n in range(self.examples_per_epoch))
+        self._log = BadRecordLog(bad_records)
         self._start(0)
 
     def _start(self, position: int) -> None:
@@ -99,13 +126,10 @@ class TrainBatches:
 
     def _chain(self, position: int) -> grain.IterDataset:
         data, (first, step) = self._data, self._share
-        order = endless_order(
-            parts_of(self.source), seed=self._seed, shuffle=data.shuffle
-        )
         return (
-            order.map_with_index(_with_position)
+            self._order.map_with_index(_with_position)
             .slice(slice(position + first, None, step))
-            .map(SampleMaker(self.source, self.tokenizer, data, self._seed))
+            .map(self._samples)
             .batch(self._batch_size // step)
             .to_iter_dataset(read_options(data.threads, data.prefetch_batches))
             .pipe(in_workers, data.processes, data.prefetch_batches)
@@ -133,19 +157,29 @@ class TrainBatches:
             ) from error
 
     def _judge(self, index, bad, bad_index) -> None:
-        """Counts records that could not be decoded; raises when they are too many."""
+        """Counts records that were of no use; raises when they are too many."""
         found = index >= 0
         self._seen += int(np.sum(bad) + np.sum(found))
         self.bad_records += int(np.sum(bad))
+        if not np.any(bad):
+            return
+        for wanted, count in zip(bad_index[bad > 0], bad[bad > 0], strict=True):
+            for each in range(int(wanted), int(wanted + count)):
+                self._note(each % len(self.source))
         many = self.bad_records > self._data.max_bad_fraction * self._seen
-        if np.any(bad) and (many and self._seen >= _TOLERATED or not np.all(found)):
-            example = int(bad_index[np.argmax(bad_index >= 0)])
+        if many and self._seen >= _TOLERATED or not np.all(found):
+            example = self._log.entry
             raise ClipinError(
-                f"{self.bad_records} of {self._seen} records could not be decoded, "
-                f"more than data.max_bad_fraction {self._data.max_bad_fraction} "
-                f"allows. One of them: {why_bad(self.source, example)}. Mend or remove "
-                "such files, or raise the limit"
+                f"{self.bad_records} of {self._seen} records are of no use, more than "
+                f"data.max_bad_fraction {self._data.max_bad_fraction} allows. One of "
+                f"them: record {example['index']}, {example['where']}: "
+                f"{example['reason']}. Mend or remove such records, or raise the limit"
             )
+
+    def _note(self, index: int) -> None:
+        if index not in self._log:
+            reason = self._samples.why_bad(index) or "it is readable by now"
+            self._log.add(index, self.source.describe(index), reason)
 
     def get_state(self) -> dict[str, int | str]:
         """Where the run is: JSON-able, the same in every process."""
@@ -160,14 +194,17 @@ class TrainBatches:
         """Goes to where `get_state` was called: what follows is bit-equal.
 
         Raises:
-          ClipinError: the state is of other data, another seed or batch size.
+          ClipinError: the state is of other data (unless `data.allow_change`), another
+            seed or batch size.
         """
+        free = {"position"} | ({"fingerprint"} if self._data.allow_change else set())
         for key, value in self.get_state().items():
-            if key != "position" and state[key] != value:
+            if key not in free and state[key] != value:
                 raise ClipinError(
                     f"the saved data position belongs to another {key}: "
                     f"{state[key]!r}, now {value!r}; resume with the data and the "
-                    "config of the run, or start a new one"
+                    "config of the run, start a new one, or go on with changed data "
+                    "by data.allow_change=True"
                 )
         self.close()
         self._start(int(state["position"]))
@@ -181,16 +218,21 @@ def _with_position(position: int, index: int) -> tuple[int, int]:
     return position, index
 
 
-def _check(data, seed, batch_size, process_index, process_count) -> None:
+def _check(data: ConfigDict, seed: int) -> None:
     check_augment(data.augment)
+    check_weights(data.caption_weights)
     check_choice("data.views", data.views, (1, 2))
     check_choice("data.second_text", data.second_text, ("same", "another"))
-    for key in ("threads", "processes", "prefetch_batches"):
+    check_choice("data.augment_on", data.augment_on, ("host", "device"))
+    for key in ("threads", "processes", "prefetch_batches", "shuffle_block"):
         if data[key] < 0:
             raise ClipinError(f"data.{key} is {data[key]}; it must not be negative")
+    if data.max_pixels < 1:
+        raise ClipinError(f"data.max_pixels is {data.max_pixels}; it must be positive")
     if seed < 0:
         raise ClipinError(f"seed is {seed}; it must not be negative")
-    _check_share(batch_size, process_index, process_count)
+    if data.augment_on == "device":
+        check_on_device(data.augment)
 
 
 def _check_share(batch_size: int, process_index: int, process_count: int) -> None:

@@ -11,53 +11,65 @@ import jax
 import jax.numpy as jnp
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.losses import diagonal_accuracy, soft_cross_entropy, unit
+from clipin_jax.losses import diagonal_accuracy, soft_cross_entropy, unit, without
 from clipin_jax.models.layers import at_least_float32
 from clipin_jax.objectives.base import Inputs, Objective, Scalar
+from clipin_jax.objectives.duplicates import (
+    NOBODY,
+    check_choice,
+    duplicate_metrics,
+    find_duplicates,
+    read_ids,
+    resolve,
+)
 from clipin_jax.types import Array, Features, Metrics, View
 
 MODALITIES = ("image", "text")
 
 
 class Queue(nn.Module):
-    """The keys of the last `length` pairs, in no order; random directions at first.
+    """What is known of the last `length` pairs, in no order.
 
-    Rows are written in turn, from the pointer on and around the end.
+    Rows are written in turn, from the pointer on and around the end. At first keys are
+    random directions, and ids those of nobody.
     """
 
     length: int
     dtype: Any
 
     @nn.compact
-    def __call__(self, keys: dict[str, Array], write: bool) -> dict[str, Array]:
-        """Returns the keys of before, and writes the new ones over the oldest.
+    def __call__(self, pairs: dict[str, Array], write: bool) -> dict[str, Array]:
+        """Returns what was known before, and writes the new pairs over the oldest.
 
         Args:
-          keys: per modality [B, E].
+          pairs: per modality keys [B, E], and ids [B] int32, if any, by their name.
           write: whether to remember them.
 
         Returns:
-          Per modality [length, E].
+          The same of the queue, `length` rows each.
         """
-        rows = {m: self._rows(m, k.shape[-1]) for m, k in keys.items()}
+        rows = {name: self._rows(name, new) for name, new in pairs.items()}
         pointer = self.variable("queue", "pointer", lambda: jnp.zeros((), jnp.int32))
-        before = {m: r.value for m, r in rows.items()}
+        before = {name: row.value for name, row in rows.items()}
         if not write or self.is_initializing():
             return before
-        count = keys[MODALITIES[0]].shape[0]
+        count = pairs[MODALITIES[0]].shape[0]
         places = (pointer.value + jnp.arange(count)) % self.length
-        for modality, row in rows.items():
-            new = jax.lax.stop_gradient(keys[modality]).astype(self.dtype)
+        for name, row in rows.items():
+            new = jax.lax.stop_gradient(pairs[name]).astype(row.value.dtype)
             row.value = row.value.at[places].set(new, unique_indices=True)
         pointer.value = (pointer.value + count) % self.length
         return before
 
-    def _rows(self, modality: str, width: int) -> nn.Variable:
+    def _rows(self, name: str, new: Array) -> nn.Variable:
+        shape = (self.length, *new.shape[1:])
+
         def start() -> Array:
-            shape = (self.length, width)
+            if jnp.issubdtype(new.dtype, jnp.integer):
+                return jnp.full(shape, NOBODY, new.dtype)
             return unit(jax.random.normal(self.make_rng("params"), shape, self.dtype))
 
-        return self.variable("queue", modality, start)
+        return self.variable("queue", name, start)
 
 
 class MomentumContrastive(Objective):
@@ -70,24 +82,31 @@ class MomentumContrastive(Objective):
                              + (1 - a) one-hot)
 
     Where the views also take each other's part (`target.symmetric`), the queue of the
-    second way holds the same pairs already, as negatives: better have none there.
+    second way holds the same pairs already, as negatives: better have none there, or
+    mask duplicates.
 
     Attributes:
       queue_length: keys per modality that are remembered; 0 for none.
       init_temperature: where the learned divisor t starts. Its bounds, [0.001, 0.5] as
         published, belong to the optimizer: `optim.bounds`.
       target_view: which view the target branch sees, see `Learner`.
+      duplicates: what pairs with the same picture or caption, be they in the batch or
+        in the queue, are to each other: `ignore`, wrong answers like all others;
+        `mask`, no answers, for the target neither; `multi_positive`, right ones, which
+        share what is one-hot else. Accuracies leave them out, but for `ignore`.
     """
 
     scalars = ("weight", "distillation")
     queue_length: int = 65536
     init_temperature: float = 0.07
     target_view: str = "same"
+    duplicates: str = "ignore"
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
     def setup(self) -> None:
         super().setup()
+        check_choice(self, self.duplicates)
         self.temperature = Scalar(self.init_temperature, self.param_dtype)
         if self.queue_length:
             self.queue = Queue(self.queue_length, at_least_float32(self.param_dtype))
@@ -107,33 +126,47 @@ class MomentumContrastive(Objective):
         """Returns the loss and the accuracy of both directions.
 
         Raises:
-          ClipinError: the queue is shorter than the batch.
+          ClipinError: the queue is shorter than the batch, or the data does not say
+            what is a duplicate.
         """
         target = jax.lax.stop_gradient(inputs.targets)
-        keys = self._keys(target, inputs.train)
+        ids = read_ids(self, self.duplicates, inputs.view)
+        known = self._known(target | ids, inputs.train)
+        same = find_duplicates(ids, known)
         share = self.scalar("distillation", inputs.hyper)
         temperature = self.temperature()
+        fixed = jax.lax.stop_gradient(temperature)
         loss, metrics = jnp.zeros(()), {"temperature": temperature}
         for asks, answers in (MODALITIES, MODALITIES[::-1]):
-            online = inputs.features[asks]["embedding"]
-            logits = online @ keys[answers].T / temperature  # [B, B + queue]
-            fixed = jax.lax.stop_gradient(temperature)
-            soft = jax.nn.softmax(target[asks] @ keys[answers].T / fixed)
-            hard = jnp.eye(*logits.shape, dtype=logits.dtype)
-            labels = share * soft + (1 - share) * hard
-            loss = loss + soft_cross_entropy(logits, labels) / 2
-            metrics[f"{asks}_to_{answers}_accuracy"] = diagonal_accuracy(logits)
-        return loss, metrics
+            online, keys = inputs.features[asks]["embedding"], known[answers]
+            logits = online @ keys.T / temperature  # [B, B + queue]
+            judged, positives = resolve(self.duplicates, logits, same)
+            seen, _ = resolve(self.duplicates, target[asks] @ keys.T / fixed, same)
+            hard = _uniform(positives, logits)
+            labels = share * jax.nn.softmax(seen) + (1 - share) * hard
+            loss = loss + soft_cross_entropy(judged, labels) / 2
+            accuracy = diagonal_accuracy(without(logits, same))
+            metrics[f"{asks}_to_{answers}_accuracy"] = accuracy
+        return loss, metrics | duplicate_metrics(same)
 
-    def _keys(self, target: dict[str, Array], train: bool) -> dict[str, Array]:
-        """Per modality [B + queue, E]; this batch enters the queue after that."""
+    def _known(self, pairs: dict[str, Array], train: bool) -> dict[str, Array]:
+        """These pairs, then those of the queue, which these enter after that."""
         if not self.queue_length:
-            return target
-        batch = target[MODALITIES[0]].shape[0]
+            return pairs
+        batch = pairs[MODALITIES[0]].shape[0]
         if batch > self.queue_length:
             raise ClipinError(
                 f"{self.config_key}.queue_length = {self.queue_length} is less "
                 f"than a batch of {batch}: make it longer, or 0 for no queue"
             )
-        queue = self.queue(target, write=train)
-        return {m: jnp.concatenate([target[m], queue[m]]) for m in MODALITIES}
+        queue = self.queue(pairs, write=train)
+        return {
+            name: jnp.concatenate([new, queue[name]]) for name, new in pairs.items()
+        }
+
+
+def _uniform(positives: Array | None, logits: Array) -> Array:
+    """[B, N], each row shared among its right answers: one-hot where they are None."""
+    if positives is None:
+        return jnp.eye(*logits.shape, dtype=logits.dtype)
+    return positives / jnp.sum(positives, axis=1, keepdims=True, dtype=logits.dtype)

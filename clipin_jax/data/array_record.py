@@ -1,0 +1,237 @@
+"""ArrayRecord files of `tf.train.Example`, as `clipin data convert` writes them.
+
+Any record can be read at any time, from a local disk as fast as a file of its own.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from clipin_jax.data import files as storage
+from clipin_jax.data.columns import (
+    Columns,
+    demand_columns,
+    expand_all,
+    folder_of,
+    one_line,
+)
+from clipin_jax.data.example_proto import encode_example, parse_example
+from clipin_jax.data.json_file import read_json
+from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
+from clipin_jax.errors import ClipinError
+
+__all__ = ["ArrayRecord", "encode_example"]
+
+MANIFEST = "manifest.json"
+
+_OPEN_FILES = 256  # that stay open between two reads
+_LOOKED_AT = 20  # records among which one must have a feature
+_THREADS = 16
+_SAMPLE = 1 << 16  # bytes at both ends of a file that tell it from another
+_GROUP = re.compile(r"group_size:(\d+)")
+_log = logging.getLogger(__name__)
+
+
+class ArrayRecord:
+    """One record per example, file by file.
+
+    Args:
+      files: a pattern (see `files.expand`), or several. They are local, or at `gs://`,
+        where the library itself reads them.
+      image: the feature with the encoded picture.
+      captions: the feature with one caption or more; or several features, which are
+        then the kinds of the captions.
+      kinds: None, or the feature with the kind of each caption.
+      label: None, or the feature with the index of the class, its name, or several.
+      classes: names of the classes in label order; (): those in `manifest.json` beside
+        the files, if there is one.
+
+    Damaged records keep their place and are bad records.
+
+    Raises:
+      ClipinError: a file is missing, no ArrayRecord file or cut off, there are no
+        records, or the manifest is malformed.
+    """
+
+    def __init__(
+        self,
+        files: str | Sequence[str],
+        image: str = "image",
+        captions: str | Sequence[str] = "captions",
+        kinds: str | None = None,
+        label: str | None = None,
+        classes: Sequence[str] = (),
+    ):
+        self._paths = expand_all("array_record", files)
+        if label and not classes:
+            classes = _classes_beside(self._paths[0])
+        self._columns = Columns("array_record", image, captions, label, classes)
+        if kinds and len(self._columns.captions) > 1:
+            raise ClipinError(
+                "array_record.kinds needs a single feature in array_record.captions"
+            )
+        self._kinds, self.classes = kinds, self._columns.classes
+        self._texts = (*self._columns.texts, *filter(None, [kinds]))
+        with ThreadPoolExecutor(_THREADS) as pool:
+            counts = list(pool.map(_count, self._paths))
+            samples = list(pool.map(_sample, self._paths))
+        self._ends = np.cumsum(counts)
+        if not len(self):
+            raise ClipinError(f"{self._paths[0]}: no records; set source.files")
+        self._check_features()
+        _warn_of_groups(self._paths[0])
+        self.fingerprint = fingerprint(
+            "array_record 1",
+            [os.path.basename(path) for path in self._paths],
+            (counts, samples),
+            (image, self._columns.captions, kinds, label, self.classes),
+        )
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, index: int) -> Record:
+        """The record; image: the file's bytes."""
+        image = self._columns.image
+        features = self._features(index, (image, *self._texts))
+        annotations = self._annotations(features)
+        pictures = features.get(image)
+        if not isinstance(pictures, list) or [type(p) for p in pictures] != [bytes]:
+            raise BadRecord(f"no single picture in feature {image!r}")
+        return {"image": pictures[0], **annotations}
+
+    def annotations(self, index: int) -> Annotations:
+        """Captions, kinds and label; the picture is read, but thrown away."""
+        return self._annotations(self._features(index, self._texts))
+
+    def describe(self, index: int) -> str:
+        """Number and file of a record; the first one in a file is record 0."""
+        path, row = self._place(index)
+        return f"record {row} of {path}"
+
+    def _place(self, index: int) -> tuple[str, int]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)}")
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        before = int(self._ends[number - 1]) if number else 0
+        return self._paths[number], index - before
+
+    def _features(self, index: int, names: Sequence[str] | None) -> dict[str, Any]:
+        path, row = self._place(index)
+        try:
+            [data] = _reader(path).read([row])
+        # The library has no exceptions of its own.
+        except (RuntimeError, ValueError) as error:
+            raise BadRecord(f"damaged record: {one_line(error)}") from error
+        return parse_example(data, names)
+
+    def _annotations(self, features: dict[str, Any]) -> Annotations:
+        there = [name for name in self._texts if name in features]
+        values = {name: _decoded(name, features[name]) for name in there}
+        label = values.get(self._columns.label or "")
+        if isinstance(label, list) and len(label) == 1 and isinstance(label[0], str):
+            values[str(self._columns.label)] = label[0]
+        annotations = self._columns.annotations(values)
+        if self._kinds:
+            texts = values[self._columns.captions[0]]
+            kinds = values.get(self._kinds)
+            if not isinstance(kinds, list) or len(kinds) != len(texts):
+                raise BadRecord(f"{self._kinds}: not a kind for each caption")
+            pairs = zip(texts, kinds, strict=True)
+            annotations["kinds"] = tuple(kind for text, kind in pairs if text.strip())
+        return annotations
+
+    def _check_features(self) -> None:
+        """Raises ClipinError where none of the first records has what is read."""
+        there, reason = {}, ""
+        for index in range(min(len(self), _LOOKED_AT)):
+            try:
+                there |= self._features(index, None)
+            except BadRecord as error:
+                reason = reason or str(error)
+        if not there and reason:
+            raise ClipinError(
+                f"{self._paths[0]}: the first records are no tf.train.Example: {reason}"
+            )
+        wanted = (self._columns.image, *self._texts)
+        demand_columns(wanted, sorted(there), self._paths[0])
+
+
+def _decoded(name: str, value: Any) -> Any:
+    """The same, bytes as text. Raises BadRecord."""
+    if not isinstance(value, list):
+        return value
+    try:
+        return [item.decode() if isinstance(item, bytes) else item for item in value]
+    except UnicodeDecodeError as error:
+        raise BadRecord(f"{name}: not UTF-8") from error
+
+
+@functools.lru_cache(_OPEN_FILES)
+def _reader(path: str) -> Any:
+    """A reader, which any thread may use."""
+    # Not at the top: the import of the package stays fast.
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    options = "readahead_buffer_size:0,max_parallelism:0"
+    return ArrayRecordReader(path, options, file_reader_buffer_size=_SAMPLE)
+
+
+def _count(path: str) -> int:
+    """How many records a file has. Raises ClipinError unless it is such a file."""
+    if storage.is_remote(path) and not path.startswith("gs://"):
+        raise ClipinError(
+            f"{path}: ArrayRecord files are read from a local disk, or from gs://; "
+            "copy them"
+        )
+    reader = _reader(path)
+    if not reader.ok():
+        raise ClipinError(
+            f"{path} is no ArrayRecord file, is cut off, or cannot be read; write it "
+            "again, or leave it out of source.files"
+        )
+    return reader.num_records()
+
+
+def _sample(path: str) -> str:
+    """A digest of both ends of a file: the last part says where each record is."""
+    try:
+        size = storage.size(path)
+        ends = [storage.read_range(path, 0, _SAMPLE)]
+        ends.append(storage.read_range(path, max(0, size - _SAMPLE), _SAMPLE))
+    except OSError as error:
+        raise ClipinError(
+            f"{path} cannot be read ({error.strerror or error}); set source.files"
+        ) from error
+    return fingerprint(size, *ends)
+
+
+def _warn_of_groups(path: str) -> None:
+    found = _GROUP.search(_reader(path).writer_options_string() or "")
+    if found and found[1] != "1":
+        _log.warning(
+            "%s was written with group_size:%s, so that each read unpacks as many "
+            "records; group_size:1 is faster",
+            path,
+            found[1],
+        )
+
+
+def _classes_beside(path: str) -> tuple[str, ...]:
+    """The classes that the manifest beside a file has, () if there is none."""
+    manifest = storage.join(folder_of(path), MANIFEST)
+    if not storage.exists(manifest):
+        return ()
+    _, content = read_json(manifest, "source.classes")
+    classes = content.get("classes", [])
+    if not isinstance(classes, list) or not all(isinstance(n, str) for n in classes):
+        raise ClipinError(f"{manifest}: its 'classes' is no list of names; mend it")
+    return tuple(classes)

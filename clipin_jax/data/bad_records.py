@@ -1,0 +1,63 @@
+"""The list of records that were of no use in a run, and why."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from clipin_jax.errors import ClipinError
+
+
+class BadRecordLog:
+    """Each bad record once, as a line of JSON: `index`, `where`, `reason`.
+
+    Args:
+      path: a file that is continued, or begun with the first record; None for no file.
+
+    Attributes:
+      entry: the last record that was added or asked for.
+
+    Raises:
+      ClipinError: the file is damaged or cannot be written.
+    """
+
+    def __init__(self, path: Path | None):
+        self._path = path
+        self._entries: dict[int, dict[str, Any]] = {}
+        self.entry: dict[str, Any] = {}
+        if path is not None and path.is_file():
+            self._entries = _read(path)
+
+    def __contains__(self, index: int) -> bool:
+        self.entry = self._entries.get(index, self.entry)
+        return index in self._entries
+
+    def add(self, index: int, where: str, reason: str) -> None:
+        """Adds a record that is not in the list yet."""
+        self.entry = {"index": index, "where": where, "reason": reason}
+        self._entries[index] = self.entry
+        if self._path is None:
+            return
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(self.entry, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise ClipinError(f"cannot write {self._path}: {error.strerror}") from error
+
+
+def _read(path: Path) -> dict[int, dict[str, Any]]:
+    """The entries of a file; a last line that a crash cut off does not count."""
+    entries = {}
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    for line in lines[:-1]:
+        try:
+            entry = json.loads(line)
+            entries[int(entry["index"])] = entry
+        except (ValueError, KeyError, TypeError) as error:
+            raise ClipinError(
+                f"{path} is damaged at {line[:60]!r}: remove the file"
+            ) from error
+    if lines[-1]:
+        path.write_text("\n".join([*lines[:-1], ""]), encoding="utf-8")
+    return entries

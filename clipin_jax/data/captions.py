@@ -1,0 +1,85 @@
+"""Which of a picture's captions are read, by the kind they are of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from clipin_jax.data.source import Annotations, BadRecord
+from clipin_jax.errors import ClipinError
+
+
+def check_weights(weights: Sequence[Any]) -> None:
+    """Raises ClipinError where `data.caption_weights` makes no sense."""
+    pairs = [tuple(pair) for pair in weights]
+    sound = all(
+        len(pair) == 2
+        and isinstance(pair[0], str)
+        and isinstance(pair[1], int | float)
+        and pair[1] >= 0
+        for pair in pairs
+    )
+    if not sound or (pairs and not sum(pair[1] for pair in pairs) > 0):
+        raise ClipinError(
+            f"data.caption_weights is {weights}; it must be pairs of a kind of caption "
+            "and a weight, as (('human', 0.7), ('synthetic', 0.3)), or () for all alike"
+        )
+    if len({pair[0] for pair in pairs}) < len(pairs):
+        raise ClipinError(f"data.caption_weights is {weights}: a kind occurs twice")
+
+
+class CaptionChoice:
+    """Draws captions of a record.
+
+    Args:
+      weights: pairs of a kind and how often its captions are read, against those of
+        the other kinds that a record has; captions of no weight are never read. Empty:
+        all captions of a record are alike.
+    """
+
+    def __init__(self, weights: Sequence[tuple[str, float]]):
+        self._weights = dict(weights)
+
+    def shares(self, record: Annotations) -> np.ndarray | None:
+        """How likely each caption is, None for all alike.
+
+        Raises:
+          BadRecord: the record has no caption that may be read.
+        """
+        if not record["captions"]:
+            raise BadRecord("no caption")
+        if not self._weights:
+            return None
+        kinds = record.get("kinds", ())
+        if len(kinds) != len(record["captions"]):
+            raise BadRecord("its captions are of no kind, see data.caption_weights")
+        shares = np.array([self._weights.get(k, 0) / kinds.count(k) for k in kinds])
+        if not shares.sum():
+            raise BadRecord(f"only captions of kind {', '.join(sorted(set(kinds)))}")
+        return shares / shares.sum()
+
+    def draw(
+        self, rng: np.random.Generator, count: int, shares: np.ndarray | None
+    ) -> int:
+        """One of `count` captions."""
+        if shares is None:
+            return int(rng.integers(count))
+        return _weighted(rng, shares)
+
+    def draw_another(
+        self, rng: np.random.Generator, chosen: int, count: int, shares: Any
+    ) -> int:
+        """One of the captions besides the chosen one, which it is if there is none."""
+        if shares is None:
+            return (
+                (chosen + int(rng.integers(1, count))) % count if count > 1 else chosen
+            )
+        others = np.where(np.arange(count) == chosen, 0, shares)
+        return _weighted(rng, others) if others.any() else chosen
+
+
+def _weighted(rng: np.random.Generator, shares: np.ndarray) -> int:
+    bounds = np.cumsum(shares)
+    return int(np.searchsorted(bounds, rng.random() * bounds[-1], side="right"))

@@ -1,0 +1,152 @@
+"""Images in a table of base64, texts beside it: the layout of Chinese-CLIP's data.
+
+    FOLDER/train_imgs.tsv      one image a line: its id, a tab, the file in base64
+    FOLDER/train_texts.jsonl   {"text_id": 8, "text": "...", "image_ids": [12, 15]}
+
+MUGE and the others that are published so. Yang et al. 2022, "Chinese CLIP: contrastive
+vision-language pretraining in Chinese".
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import logging
+from array import array
+from collections import defaultdict
+
+import numpy as np
+
+from clipin_jax.data import files
+from clipin_jax.data.json_file import captions_of, check_row, parse_json, some
+from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
+from clipin_jax.errors import ClipinError
+
+_BLOCK = 1 << 24  # bytes of the table that are looked at in one go
+_LONGEST_ID = 256  # bytes of a line in which its tab must come
+_NEWLINE = ord("\n")
+_FROM_URLSAFE = bytes.maketrans(b"-_", b"+/")
+_log = logging.getLogger(__name__)
+
+
+class Muge:
+    """One record per image, with all texts that name it, in the order of the table.
+
+    The table may be larger than memory: it is gone through once, to find its lines,
+    and an image is read when it is asked for. Both alphabets of base64 are understood.
+
+    Args:
+      folder: where the data lies.
+      split: of which the two files are: SPLIT_imgs.tsv and SPLIT_texts.jsonl.
+
+    Images that no text names are left out, and how many is logged as a warning.
+
+    Raises:
+      ClipinError: a file is missing, empty or malformed, an id comes twice, texts name
+        images that are not in the table, or no text names any.
+    """
+
+    classes = ()
+
+    def __init__(self, folder: str, split: str = "train"):
+        self._table = files.join(folder, f"{split}_imgs.tsv")
+        listed = files.join(folder, f"{split}_texts.jsonl")
+        for path in (self._table, listed):
+            if not files.exists(path):
+                raise ClipinError(f"no file {path}; set source.folder and source.split")
+        names, starts, ends = _index(self._table)
+        line_of = _lines_of(names, self._table)
+        content = files.read(listed)
+        texts = _texts(content, listed)
+        unknown = [name for name in texts if name not in line_of]
+        if unknown:
+            raise ClipinError(
+                f"{listed}: texts of {len(unknown)} images that are not in "
+                f"{self._table} (image_ids {some(unknown)}); remove them or add the "
+                "images"
+            )
+        silent = len(names) - len(texts)
+        if silent:
+            _log.warning("%s: left out %d images without texts", self._table, silent)
+        rows = sorted((line_of[name], tuple(said)) for name, said in texts.items())
+        self._captions = [said for _, said in rows]
+        self._lines = np.array([line for line, _ in rows])
+        self._starts, self._ends = starts[self._lines], ends[self._lines]
+        places = starts.tobytes() + ends.tobytes()
+        self.fingerprint = fingerprint("muge 1", names, places, content)
+
+    def __len__(self) -> int:
+        return len(self._captions)
+
+    def __getitem__(self, index: int) -> Record:
+        """The record; image: the file's bytes."""
+        annotations = self.annotations(index)
+        start, end = int(self._starts[index]), int(self._ends[index])
+        text = files.read_range(self._table, start, end - start)
+        if len(text) < end - start:
+            raise BadRecord("truncated")
+        try:
+            plain = text.strip().translate(_FROM_URLSAFE)
+            image = base64.b64decode(plain, validate=True)
+        except binascii.Error as error:
+            raise BadRecord(f"no valid base64: {error}") from error
+        return {"image": image, **annotations}
+
+    def annotations(self, index: int) -> Annotations:
+        """The captions of a record, without reading its image."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)}")
+        return {"captions": self._captions[index]}
+
+    def describe(self, index: int) -> str:
+        """The line of the table with the image."""
+        return f"line {self._lines[index] + 1} of {self._table}"
+
+
+def _index(path: str) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Of each line: its id, where its base64 begins, where it ends."""
+    names, starts, ends, size = [], array("q"), array("q"), files.size(path)
+    for at in range(0, size, _BLOCK):
+        data = files.read_range(path, at, _BLOCK + _LONGEST_ID)
+        breaks = np.flatnonzero(np.frombuffer(data[:_BLOCK], np.uint8) == _NEWLINE)
+        ends.extend((at + breaks).tolist())
+        begins = (breaks + 1).tolist() if at else [0, *(breaks + 1).tolist()]
+        for begin in begins:
+            if at + begin == size:
+                continue
+            name, tab, _ = data[begin : begin + _LONGEST_ID].partition(b"\t")
+            if not tab or _NEWLINE in name:
+                raise ClipinError(f"{path}: line {len(names) + 1} has no id and tab")
+            names.append(name.decode(errors="replace").strip())
+            starts.append(at + begin + len(name) + 1)
+    if not names:
+        raise ClipinError(f"{path} is empty")
+    if len(ends) < len(names):  # the last line ends with the file
+        ends.append(size)
+    return names, np.asarray(starts, np.int64), np.asarray(ends, np.int64)
+
+
+def _lines_of(names: list[str], path: str) -> dict[str, int]:
+    """The line of each id, from 0."""
+    line_of = {name: line for line, name in enumerate(names)}
+    if len(line_of) < len(names):
+        twice = [name for line, name in enumerate(names) if line_of[name] != line]
+        raise ClipinError(f"{path}: {len(twice)} lines repeat an id ({some(twice)})")
+    return line_of
+
+
+def _texts(content: bytes, path: str) -> dict[str, list[str]]:
+    """The texts of each image that any names."""
+    texts = defaultdict(list)
+    for number, line in enumerate(content.split(b"\n"), 1):
+        if not line.strip():
+            continue
+        where = f"{path}: line {number}"
+        row = parse_json(line, where)
+        check_row(row, {"text": str, "image_ids": list}, where)
+        for text in captions_of([row["text"]]):
+            for name in row["image_ids"]:
+                texts[str(name)].append(text)
+    if not texts:
+        raise ClipinError(f"{path}: no text names an image")
+    return texts

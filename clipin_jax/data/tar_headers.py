@@ -1,0 +1,276 @@
+"""The headers of a tar: what files it has and where each of them lies.
+
+512 bytes stand before each file; nothing else says what a tar holds. Understood are
+the formats of today (ustar, pax, GNU) and their forerunner. Damage is passed over.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from clipin_jax.data import files
+
+_BLOCK = 512
+# Name, size, checksum, type, magic, first part of the name.
+_HEADER = struct.Struct("100s24x12s12x8s1s100x6s82x155s")
+_MAGIC, _MAGIC_AT = b"ustar", 257
+_MODULUS = 65521  # of Adler-32
+_ABOUT_NEXT = {b"x", b"X", b"g", b"L", b"K"}  # headers that are about the next one
+_LONGEST_ABOUT = 1 << 20  # bytes in such a header; what is longer is passed over
+_SPARSE = b"S"
+_NO_FILES = {b"5", b"D", b"V"}  # folders, and the name of an archive
+_NO_CONTENT = {b"1", b"2", b"3", b"4", b"5", b"6"}  # whatever size they claim
+_CHUNK = 1 << 14  # bytes read at once
+_REMOTE_CHUNK = 1 << 22  # where each read is a request
+
+
+class Fault(enum.IntEnum):
+    """What makes a file in a tar, or a sample, of no use."""
+
+    NONE = 0
+    ABSENT = 1
+    LINK = 2
+    SPECIAL = 3
+    CUT = 4
+    UNENDED = 5
+    DAMAGED = 6
+    NO_TAR = 7
+    TWICE = 8
+    DOUBLE = 9
+
+    @property
+    def reason(self) -> str:
+        """The same in words."""
+        return _REASONS[self]
+
+
+_REASONS = {
+    Fault.NONE: "",
+    Fault.ABSENT: "missing",
+    Fault.LINK: "a link, not a file",
+    Fault.SPECIAL: "a device or a sparse file, not a plain one",
+    Fault.CUT: "truncated: the tar ends here",
+    Fault.UNENDED: "the tar lacks the blocks that should end it",
+    Fault.DAMAGED: "damaged: no header of a tar where one should be",
+    Fault.NO_TAR: "not a tar",
+    Fault.TWICE: "the key occurs twice in this tar",
+    Fault.DOUBLE: "two of its files have the same extension",
+}
+_FAULTS = {b"0": Fault.NONE, b"\0": Fault.NONE, b"7": Fault.NONE}
+_FAULTS |= {b"1": Fault.LINK, b"2": Fault.LINK}
+
+
+class Member(NamedTuple):
+    """A file in a tar; with a fault and no name, what stands where one should be.
+
+    start: where its header is, or the first of several.
+    data: where its content begins.
+    """
+
+    name: bytes
+    start: int
+    data: int
+    size: int
+    fault: Fault
+
+
+class Window:
+    """A file, seen through one chunk at a time. Raises OSError.
+
+    Args:
+      path: of the file, or its URL.
+      chunk: bytes read at once; 0: what suits one who goes through all of the file.
+    """
+
+    def __init__(self, path: str, chunk: int = 0):
+        self.path = path
+        # Opened anew: the file may have been replaced since others opened it.
+        self._file = None if files.is_remote(path) else open(path, "rb", buffering=0)
+        self._chunk = chunk or (_CHUNK if self._file else _REMOTE_CHUNK)
+        self._first, self._data = 0, b""
+        if self._file:
+            state = os.fstat(self._file.fileno())
+            self.size, self._changed = state.st_size, state.st_mtime_ns
+        else:
+            self.size, self._changed = files.size(path), 0
+
+    def __enter__(self) -> Window:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._file:
+            self._file.close()
+
+    def stamp(self) -> tuple[int, int]:
+        """Numbers that change when the file does."""
+        if self._file:
+            return self.size, self._changed
+        # Stores agree on no time of change, but the first header of a tar has one.
+        return self.size, zlib.crc32(self._fetch(0, _BLOCK))
+
+    def read(self, at: int, length: int = _BLOCK) -> bytes:
+        """A part of the file; shorter where the file ends."""
+        inside = at - self._first
+        if not 0 <= inside <= len(self._data) - length:
+            self._data = self._fetch(at, max(length, self._chunk))
+            self._first, inside = at, 0
+        return self._data[inside : inside + length]
+
+    def _fetch(self, at: int, length: int) -> bytes:
+        length = max(min(length, self.size - at), 0)
+        if self._file:
+            return os.pread(self._file.fileno(), length, at)
+        return files.read_range(self.path, at, length) if length else b""
+
+    def behind_zeros(self, at: int) -> int:
+        """Where the blocks of zeros that begin there end."""
+        while len(data := self.read(at, self._chunk)) >= _BLOCK:
+            rest = len(data.lstrip(b"\0"))
+            at += (len(data) - rest) // _BLOCK * _BLOCK
+            if rest:
+                break
+        return at
+
+    def next_header(self, at: int) -> int:
+        """Where the next header is, from there on; the size if there is none."""
+        while len(data := self.read(at, self._chunk)) >= _BLOCK:
+            found = data.find(_MAGIC, _MAGIC_AT)
+            while found >= 0:
+                start = found - _MAGIC_AT
+                if _header(data[start : start + _BLOCK]):
+                    return at + start
+                found = data.find(_MAGIC, found + 1)
+            at += len(data) - _BLOCK + 1
+        return self.size
+
+
+def walk(window: Window, at: int = 0) -> Iterator[Member]:
+    """The files of a tar in their order, and what is wrong with it.
+
+    Blocks of zeros should end a tar, but are passed over: tars that were put together
+    with `cat` have some in the middle. What is no header, up to the next one that is,
+    makes one member that is DAMAGED. The last one may say that the tar is UNENDED.
+    """
+    ended = False
+    while at + _BLOCK <= window.size:
+        found = _member(window, at)
+        if found:
+            member, at = found
+            ended = member is not None and member.fault is Fault.CUT
+            if member:
+                yield member
+            continue
+        behind = window.behind_zeros(at)
+        ended = behind > at
+        if not ended:
+            yield Member(b"", at, at, 0, Fault.DAMAGED)
+            behind = window.next_header(at + 1)
+        at = behind
+    if not ended:
+        yield Member(b"", at, at, 0, Fault.UNENDED)
+
+
+def _member(window: Window, start: int) -> tuple[Member | None, int] | None:
+    """What is there, None for a folder, and where the next header should be.
+
+    None if there is no header.
+    """
+    at, about = start, {}
+    while header := _header(window.read(at)):
+        name, size, kind = header
+        data = at + _BLOCK
+        if kind not in _ABOUT_NEXT:
+            break
+        if size <= _LONGEST_ABOUT:
+            about |= _about_next(kind, window.read(data, size))
+        at = data + _padded(size)
+        if at + _BLOCK > window.size:
+            return Member(b"", start, at, 0, Fault.CUT), window.size
+    else:
+        return None
+    fault = _FAULTS.get(kind, Fault.SPECIAL)
+    if about:
+        name, size, fault = _corrected(about, name, size, fault)
+    if kind == _SPARSE:
+        data = _behind_map(window, at)
+    elif kind in _NO_CONTENT:
+        size = 0
+    if data + size > window.size:
+        return Member(name, start, data, 0, Fault.CUT), window.size
+    behind = data + _padded(size)
+    if kind in _NO_FILES:
+        return None, behind
+    return Member(name, start, data, size, fault), behind
+
+
+def _header(block: bytes) -> tuple[bytes, int, bytes] | None:
+    """Name, size and type; None if this is no header."""
+    if len(block) < _BLOCK:
+        return None
+    name, size, checksum, kind, magic, folder = _HEADER.unpack_from(block)
+    said, length = _number(checksum), _number(size)
+    # The low half of Adler-32 is the sum of all bytes plus one, and much faster. The
+    # checksum is that sum, with eight spaces in place of itself.
+    total = (zlib.adler32(block) & 0xFFFF) - 1 - sum(checksum) + 8 * 32
+    if said < 0 or length < 0 or (said - total) % _MODULUS:
+        return None
+    name = name.partition(b"\0")[0]
+    if magic == b"ustar\0" and folder[0]:
+        name = folder.partition(b"\0")[0] + b"/" + name
+    return name, length, kind
+
+
+def _number(field: bytes) -> int:
+    """An octal number, or a large one in binary; -1 for neither."""
+    if field[0] == 0x80:
+        return int.from_bytes(field[1:], "big")
+    try:
+        return int(field.rstrip(b"\0 ") or b"0", 8)
+    except ValueError:
+        return -1
+
+
+def _padded(size: int) -> int:
+    return -(-size // _BLOCK) * _BLOCK
+
+
+def _about_next(kind: bytes, data: bytes) -> dict[bytes, bytes]:
+    """What a header says about the next one, by the keys of pax."""
+    if kind == b"L":
+        return {b"path": data}
+    said = {}
+    while kind in (b"x", b"X"):
+        # "LENGTH KEY=VALUE\n", one behind the other
+        length, _, rest = data.partition(b" ")
+        if not length.isdigit() or len(length) > 9 or int(length) <= len(length) + 1:
+            break
+        entry, data = rest[: int(length) - len(length) - 1], data[int(length) :]
+        key, _, value = entry.removesuffix(b"\n").partition(b"=")
+        said[key] = value
+    return said
+
+
+def _corrected(
+    about: dict[bytes, bytes], name: bytes, size: int, fault: Fault
+) -> tuple[bytes, int, Fault]:
+    """Name, size and fault, by what was said about them before."""
+    name = about.get(b"GNU.sparse.name", about.get(b"path", name)).partition(b"\0")[0]
+    length = about.get(b"size", b"")
+    if length.isdigit() and len(length) < 20:
+        size = int(length)
+    if any(key.startswith(b"GNU.sparse") for key in about):
+        fault = Fault.SPECIAL
+    return name, size, fault
+
+
+def _behind_map(window: Window, at: int) -> int:
+    """Where the content of a sparse file begins: more blocks may tell of its holes."""
+    more, at = window.read(at)[482], at + _BLOCK
+    while more and at + _BLOCK <= window.size:
+        more, at = window.read(at)[504], at + _BLOCK
+    return at

@@ -1,0 +1,126 @@
+"""Karpathy's splits: files in the layout of COCO's and of Flickr's, good and bad."""
+
+import json
+import pickle
+
+import fsspec
+import pytest
+
+from clipin_jax.data import files, make_source
+from clipin_jax.errors import ClipinError
+
+
+def entry(name, split, *sentences, **more):
+    said = [{"raw": text, "tokens": text.split()} for text in sentences]
+    return {"filename": name, "split": split, "sentences": said, **more}
+
+
+@pytest.fixture
+def content():
+    """Five images, one of them in another folder, one without a sentence."""
+    images = [
+        entry("a.jpg", "train", " a dog ", "two pets", " ", filepath="train2014"),
+        entry("b.jpg", "val", "a cow", filepath="val2014"),
+        entry("c.jpg", "restval", "a zebra", filepath="val2014"),
+        entry("d.jpg", "train", "a cat", filepath="train2014"),
+        entry("e.jpg", "train", filepath="train2014"),
+    ]
+    return {"images": images, "dataset": "coco"}
+
+
+@pytest.fixture(params=["local", "remote"])
+def folder(request, tmp_path, content):
+    where = str(tmp_path) if request.param == "local" else f"memory://{tmp_path.name}"
+    for image in content["images"]:
+        path = files.join(where, f"{image['filepath']}/{image['filename']}")
+        with fsspec.open(path, "wb", auto_mkdir=True) as file:
+            file.write(image["filename"].encode())
+    write(where, content)
+    return where
+
+
+def write(folder, content, name="dataset_coco.json"):
+    with fsspec.open(files.join(str(folder), name), "wt") as file:
+        file.write(json.dumps(content))
+
+
+def open_karpathy(folder, **cfg):
+    return make_source(name="karpathy", folder=str(folder), **cfg)
+
+
+def captions_of(source):
+    return [source.annotations(index)["captions"] for index in range(len(source))]
+
+
+def test_images_of_a_split_have_all_their_sentences(folder, caplog):
+    source = open_karpathy(folder)
+    assert captions_of(source) == [("a dog", "two pets"), ("a cat",)]
+    assert source[0] == {"image": b"a.jpg", "captions": ("a dog", "two pets")}
+    assert source.describe(1) == files.join(folder, "train2014/d.jpg")
+    assert "left out 1 images without sentences" in caplog.text
+    assert source.classes == ()
+    for index in (-1, 2):
+        with pytest.raises(IndexError):
+            source[index]
+
+
+def test_splits_are_joined_in_the_order_of_the_file(folder):
+    source = open_karpathy(folder, split="train+restval")
+    assert captions_of(source) == [("a dog", "two pets"), ("a zebra",), ("a cat",)]
+    assert captions_of(open_karpathy(folder, split="val")) == [("a cow",)]
+
+
+def test_entries_without_a_folder_of_their_own(tmp_path):
+    (tmp_path / "flickr").mkdir()
+    (tmp_path / "flickr" / "x.jpg").write_bytes(b"x")
+    write(tmp_path, {"images": [entry("x.jpg", "test", "a man")]}, "flickr.json")
+    source = open_karpathy(tmp_path, file="flickr.json", split="test", images="flickr")
+    assert source[0] == {"image": b"x", "captions": ("a man",)}
+
+
+def test_fingerprint_follows_file_and_split(folder, content):
+    before = open_karpathy(folder, split="train+val")
+    assert open_karpathy(folder, split="val+train").fingerprint == before.fingerprint
+    assert open_karpathy(folder).fingerprint != before.fingerprint
+    content["images"][0]["sentences"][0]["raw"] = "a wolf"
+    write(folder, content)
+    assert open_karpathy(folder, split="train+val").fingerprint != before.fingerprint
+
+
+def test_a_source_travels_to_a_worker(folder):
+    source = open_karpathy(folder)
+    assert pickle.loads(pickle.dumps(source))[0] == source[0]
+
+
+def test_what_is_missing_is_named(folder, content):
+    with pytest.raises(ClipinError, match="did you mean 'restval'"):
+        open_karpathy(folder, split="train+resval")
+    with pytest.raises(ClipinError, match="none.json cannot be read .*source.file"):
+        open_karpathy(folder, file="none.json")
+    with pytest.raises(ClipinError, match=r"2 of 2 image files .*train2014/a.jpg"):
+        open_karpathy(folder, images="train2014")
+    with pytest.raises(ClipinError, match="nowhere does not exist"):
+        open_karpathy(folder, images="nowhere")
+    content["images"] = [content["images"][-1]]
+    write(folder, content)
+    with pytest.raises(ClipinError, match="no image has a sentence"):
+        open_karpathy(folder)
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        ([], "no JSON object"),
+        ({}, "no list 'images'"),
+        ({"images": []}, "'images' is empty"),
+        ({"images": [{"filename": "a", "split": "x"}]}, r"\[0\] has no .*'sentences'"),
+        (
+            {"images": [{"filename": "a", "split": "train", "sentences": [{}]}]},
+            r"images\[0\].sentences\[0\] has no valid 'raw'",
+        ),
+    ],
+)
+def test_malformed_files(tmp_path, data, message):
+    write(tmp_path, data)
+    with pytest.raises(ClipinError, match=message):
+        open_karpathy(tmp_path)

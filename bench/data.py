@@ -3,15 +3,15 @@
     python bench/data.py                # a few minutes
     python bench/data.py --quick        # within a minute on two cores
 
-Two views of 224 pixels of each JPEG, with the recipe of the released CLIPin: squash to
-224 x 224, two random crops of 0.8 to 1 of the area, mirrored half of the time, and the
-brightness jittered by 0.1. The contenders take turns, one worker each:
+Two views of 224 pixels of each JPEG, with the recipe of the released CLIPin: bring it
+to 224 pixels, crop 0.8 to 1 of the area, mirror it half of the time, and jitter the
+brightness by 0.1. The contenders take turns, one worker each:
 
   host        `SampleMaker`, all of it: decode, squash, views, captions, token ids
   device      the same with `data.augment_on = "device"`: no views, one canvas
-  pillow      decode, squash, the two views, normalise, with Pillow and numpy, all
-              bicubic: what torchvision does for the release. No captions
-  open_clip   the same for one view of open_clip: crop of 0.9 to 1, no more. No captions
+  pillow      what torchvision does for the release, with Pillow and numpy: decode, and
+              for each view resize, crop, mirror, jitter, normalise, all bicubic
+  open_clip   the same for one view of open_clip: a crop of 0.9 to 1 of the area
   floor       the scaled decode alone, as ours makes it: nothing of ours can be faster
 
 The photographs are made up: random fields from coarse to fine, shapes with edges, and

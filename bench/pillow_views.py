@@ -16,16 +16,21 @@ STD = np.array((0.26862954, 0.26130258, 0.27577711), np.float32)[:, None, None]
 
 
 class ReleasedViews:
-    """Two views of the released CLIPin: squash, crop, mirror, brightness, normalise."""
+    """Two views of the released CLIPin: resize, crop, mirror, brightness, normalise.
+
+    As its loader does it, one decoded picture goes through all of that twice
+    (reference: `data.py`, `CocoCaptions`).
+    """
 
     def __init__(self, files: Sequence[bytes], seed: int = 0):
         self._files, self._random = files, random.Random(seed)
 
     def __call__(self, number: int) -> list[np.ndarray]:
-        squashed = decode(self._files[number]).resize((SIDE, SIDE), BICUBIC)
-        return [self._view(squashed) for _ in range(2)]
+        image = decode(self._files[number])
+        return [self._view(image) for _ in range(2)]
 
     def _view(self, image: Image.Image) -> np.ndarray:
+        image = image.resize(shortest_side(image.size), BICUBIC)
         box = draw_box(self._random, image.size, (0.8, 1.0), (1.0, 1.0))
         flip = self._random.random() < 0.5
         brightness = self._random.uniform(0.9, 1.1)
@@ -54,6 +59,12 @@ def released_view(file: bytes, drawn: Any) -> np.ndarray:
         drawn.top + drawn.height,
     )
     return np.asarray(look(squashed, box, drawn.flip, drawn.brightness))
+
+
+def shortest_side(size: tuple[int, int]) -> tuple[int, int]:
+    """The size of a picture whose shortest side is brought to 224 pixels."""
+    least = min(size)
+    return SIDE * size[0] // least, SIDE * size[1] // least
 
 
 def decode(file: bytes) -> Image.Image:

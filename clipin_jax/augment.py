@@ -10,6 +10,7 @@ columns of each picture, made from a count of pixels and the box; so is the blur
 batch axis stays as it is split over the devices.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,14 +33,14 @@ _QUARTER = (
     (-0.32811313, 0.03546699, 0.29264614),
     (1.24954590, -1.04633920, -0.20320670),
 )
-_MILD = 1.5  # as on the host: the factor from which shrinking averages areas
+_MILD = 1.5  # as on the host: the factor to which one bilinear point shrinks enough
 _CUBIC = -0.75  # OpenCV's; Pillow's is -0.5
 # For 8-bit pixels, OpenCV's weights are multiples of 1 / 2048, a Gaussian's of 1 / 256.
 _FIXED = 2048
 _BLUR_FIXED = 256
 # Products of float32. With factors rounded to bfloat16, as on a TPU by default, views
-# differ by up to 3 levels of 255, a quarter of a level on average (224 px, bicubic). What
-# that would save is about one percent of the arithmetic of ViT-B/16's CLIP on a TPU.
+# differ by up to 3 levels of 255, on average by a quarter (224 px, bicubic). What that
+# would save is about one percent of the arithmetic of ViT-B/16's CLIP on a TPU.
 _PRECISION = jax.lax.Precision.HIGHEST
 
 
@@ -55,8 +56,8 @@ def make_views(
         returned as it is: its views are made.
       size: (height, width) of the views.
       interpolation: "bicubic", "bilinear" or "nearest", for views larger than the box
-        on either side; otherwise, as on the host, areas are averaged or, up to a factor
-        of 1.5, the scaling is bilinear.
+        on either side; otherwise, as on the host, a new pixel is the mean of as many
+        bilinear points as it takes to leave nothing out.
 
     Returns:
       The batch without `canvas`, each view with `image`: [B, *size, 3] uint8 in place
@@ -82,15 +83,11 @@ def _view(
 ) -> Array:
     """[B, S, 3, S] uint8 and [B, 11] -> [B, *size, 3] uint8."""
     top, left, height, width, flip, *colour, sigma = drawn.T
-    fits = (height >= size[0]) & (width >= size[1])
-    mild = (height < _MILD * size[0]) & (width < _MILD * size[1])
+    shrinks = (height >= size[0]) & (width >= size[1])
 
-    def scaling(start: Array, length: Array, old: int, new: int, mirror: Any) -> Array:
-        box = start, length, old, new, mirror
-        shrunk = jnp.where(
-            _each(mild), _point_weights(*box, "bilinear"), _area_weights(*box)
-        )
-        return jnp.where(_each(fits), shrunk, _point_weights(*box, interpolation))
+    def scaling(*box: Any) -> Array:
+        one = _point_weights(*box, interpolation)
+        return jnp.where(_each(shrinks), _mean_weights(*box), one)
 
     rows = scaling(top, height, planes.shape[1], size[0], jnp.zeros_like(flip))
     columns = scaling(left, width, planes.shape[3], size[1], flip)
@@ -123,32 +120,41 @@ def _places(new: int, mirror: Array) -> Array:
     return jnp.where(mirror[:, None] > 0, new - 1 - place, place)[..., None]
 
 
-def _area_weights(start, length, old: int, new: int, mirror) -> Array:
-    """[B, new, old]: the share of each old pixel in the span of a new one."""
-    place, length = _places(new, mirror), _each(length)
-    # Multiplied before it is divided: whole where the span ends with a pixel.
-    first, last = place * length / new, (place + 1) * length / new
-    pixel = jnp.arange(old, dtype=jnp.float32) - _each(start)
-    shared = jnp.minimum(last, pixel + 1) - jnp.maximum(first, pixel)
-    return jnp.maximum(shared, 0) * new / length
+def _mean_weights(start, length, old: int, new: int, mirror) -> Array:
+    """[B, new, old]: what each old pixel says of the points within a new one."""
+    place, points = _places(new, mirror), jnp.ceil(_each(length) / (_MILD * new))
+    weights = jnp.zeros((length.shape[0], new, old))
+    for number in range(math.ceil(old / (_MILD * new))):
+        at = (place * points + number + 0.5) / (points * new)
+        point = _weights(start, length, old, at, "bilinear")
+        weights += jnp.where(number < points, point, 0)
+    return weights / points
 
 
 def _point_weights(
     start, length, old: int, new: int, mirror, interpolation: str
 ) -> Array:
     """[B, new, old]: what each old pixel says of the point at a new one's centre."""
-    place, length = _places(new, mirror), _each(length)
+    # OpenCV's nearest looks at the corner; the half pixel of the old picture keeps a
+    # division that is not quite exact on the right side.
+    inside = 0.5 / _each(length) if interpolation == "nearest" else 0.5
+    at = (_places(new, mirror) + inside) / new
+    return _weights(start, length, old, at, interpolation)
+
+
+def _weights(start, length, old: int, at: Array, interpolation: str) -> Array:
+    """[B, new, old]: what each old pixel says of the points `at` shares of the box."""
+    length = _each(length)
     if interpolation == "nearest":
-        # The half keeps a division that is not quite exact on the right side.
-        at, taps = jnp.floor((place * length + 0.5) / new), {0: 1.0}
+        corner, taps = jnp.floor(at * length), {0: 1.0}
     else:
-        x = (place + 0.5) * length / new - 0.5
-        at = jnp.floor(x)
-        taps = (_linear if interpolation == "bilinear" else _cubic)(x - at)
+        x = at * length - 0.5
+        corner = jnp.floor(x)
+        taps = (_linear if interpolation == "bilinear" else _cubic)(x - corner)
     pixel = jnp.arange(old, dtype=jnp.float32) - _each(start)
-    weights = jnp.zeros(pixel.shape[:1] + (new, old))
+    weights = jnp.zeros(pixel.shape[:1] + (at.shape[1], old))
     for step, weight in taps.items():  # pixels beyond the border repeat it
-        found = pixel == jnp.clip(at + step, 0, length - 1)
+        found = pixel == jnp.clip(corner + step, 0, length - 1)
         weights += jnp.where(found, weight, 0)
     return weights
 

@@ -29,6 +29,7 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 MAX_PIXELS = 80_000_000  # of a file: more is taken for a bomb
 
 _JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+_EXIF_SEGMENT, _PICTURE_FOLLOWS = 0xE1, 0xDA
 _ORIENTATION = 0x0112  # the EXIF tag that says how a camera was held
 _UPRIGHT = (None, 0, 1)
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that swap height and width
@@ -136,7 +137,13 @@ def _read_jpeg_header(data: bytes) -> tuple[int, int] | None:
 
 
 def _orientation(data: bytes) -> int | None:
-    if b"Exif\0" not in data[:65536]:
+    """The EXIF tag of a JPEG; its segments before the picture are few and short."""
+    place = 2
+    while data[place : place + 1] == b"\xff" and data[place + 1] != _PICTURE_FOLLOWS:
+        if data[place + 1] == _EXIF_SEGMENT and data[place + 4 : place + 8] == b"Exif":
+            break
+        place += 2 + int.from_bytes(data[place + 2 : place + 4])
+    else:
         return None
     try:
         with Image.open(io.BytesIO(data)) as image:

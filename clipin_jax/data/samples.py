@@ -123,7 +123,7 @@ class SampleMaker:
             text = self._read(position, said[number])
             sample[f"view{number + 1}"] = view | text | {"image_id": image_id}
         cut = [self._tokenizer.is_cut(text) for text in said]
-        return sample | {"cut": np.mean(cut)}
+        return sample | {"cut": np.float64(sum(cut) / len(cut))}
 
     def _draw(self, rng: np.random.Generator, picture: Picture) -> views.ViewParameters:
         side = self._augment["resize_first"]

@@ -48,7 +48,7 @@ _PILLOW = {
     "bilinear": Image.Resampling.BILINEAR,
     "nearest": Image.Resampling.NEAREST,
 }
-_MILD = 1.5  # the factor of shrinking up to which bilinear leaves nothing out
+_MILD = 1.5  # the factor of shrinking up to which bilinear points leave nothing out
 _LUMA = np.array([0.299, 0.587, 0.114])
 _TO_YIQ = np.array(
     [_LUMA, [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]]
@@ -237,19 +237,21 @@ def apply_view(
 def resize(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
     """Scales for training: [H, W, 3] uint8 -> [*size, 3] uint8.
 
-    Much shrinking averages areas, whatever the interpolation: OpenCV's bicubic skips
-    pixels there, and Pillow's, which does not, takes twice the time of averaging (160
-    to 64 pixels: 228 against 111 microseconds) for a mean difference of 0.2 of 255
-    levels. Up to a factor of 1.5 bilinear skips none, at a seventh of the time.
+    Shrinking, whatever the interpolation: OpenCV's looks at one point of the old
+    picture for each pixel of the new one, and skips what lies between, so as many
+    points are taken as leave nothing out, and averaged. Exact areas take three times as
+    long (640 x 427 to 224 x 224: 1.2 against 0.35 ms) and are no nearer to Pillow's.
     """
     height, width = image.shape[:2]
     if (height, width) == tuple(size):
         return image
-    how = _CV2[interpolation]
-    if size[0] <= height and size[1] <= width:
-        mild = height < _MILD * size[0] and width < _MILD * size[1]
-        how = cv2.INTER_LINEAR if mild else cv2.INTER_AREA
-    return cv2.resize(image, (size[1], size[0]), interpolation=how)
+    if size[0] > height or size[1] > width:
+        return cv2.resize(image, size[::-1], interpolation=_CV2[interpolation])
+    points = math.ceil(width / (_MILD * size[1])), math.ceil(height / (_MILD * size[0]))
+    finer = points[0] * size[1], points[1] * size[0]
+    if finer != (width, height):
+        image = cv2.resize(image, finer, interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
 
 
 def _colour(view: np.ndarray, parameters: ViewParameters) -> np.ndarray:

@@ -16,14 +16,23 @@ from clipin_jax.types import Array, Batch, Hyper, Metrics
 
 BRANCHES = ("online", "target")
 TrainStep = Callable[[TrainState, Batch, Hyper], tuple[TrainState, Metrics]]
+ViewMaker = Callable[[Any], Batch]
 
 
-def make_train_step(learner: Any, optimizer: Optimizer) -> TrainStep:
+def as_they_came(batch: Batch) -> Batch:
+    """The `ViewMaker` of batches whose views the host has made."""
+    return batch
+
+
+def make_train_step(
+    learner: Any, optimizer: Optimizer, views: ViewMaker = as_they_came
+) -> TrainStep:
     """One update of everything, as a pure function.
 
     The target speaks outside the gradient, the online branch answers, the optimizer
     moves the parameters, and last the target moves towards them. An update whose loss
-    or gradient is not finite leaves all but the counters as it was.
+    or gradient is not finite leaves all but the counters as it was. `views` makes the
+    views of what the host sends.
 
     Returns:
       `(state, batch, hyper) -> (state, metrics)`.
@@ -32,6 +41,7 @@ def make_train_step(learner: Any, optimizer: Optimizer) -> TrainStep:
     def train_step(
         state: TrainState, batch: Batch, hyper: Hyper
     ) -> tuple[TrainState, Metrics]:
+        batch = views(batch)
         targets, target_collections = learner.apply(
             state.target_variables, batch, method="targets",
             mutable=list(state.target_collections),
@@ -95,10 +105,13 @@ def _rngs(seed: Array | int, step: Array, branch: str) -> dict[str, Array]:
     return {"dropout": dropout, "sample": sample}
 
 
-def make_health_fn(learner: Any) -> Callable[[TrainState, Batch], Metrics]:
+def make_health_fn(
+    learner: Any, views: ViewMaker = as_they_came
+) -> Callable[[TrainState, Batch], Metrics]:
     """The health numbers of a batch, see `health`; `(state, batch) -> metrics`."""
 
     def health(state: TrainState, batch: Batch) -> Metrics:
+        batch = views(batch)
         targets, _ = learner.apply(
             state.target_variables, batch, method="targets",
             mutable=list(state.target_collections),

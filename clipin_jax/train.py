@@ -111,14 +111,10 @@ class Loop:
         self._run, self._config, self._workdir = run, run.config, workdir
         self._batches, self._evaluators = batches, evaluators
         self._checkpoints, self._writer = checkpoints, writer
-        step = make_train_step(run.learner, run.optimizer)
-        health, views = make_health_fn(run.learner), run.views
-        self._train_step = jax.jit(
-            lambda state, batch, hyper: step(state, views(batch), hyper),
-            donate_argnums=0,
-            out_shardings=(run.state_sharding, sharding.replicated(run.mesh)),
-        )
-        self._health = jax.jit(lambda state, batch: health(state, views(batch)))
+        step = make_train_step(run.learner, run.optimizer, run.views)
+        outputs = run.state_sharding, sharding.replicated(run.mesh)
+        self._train_step = jax.jit(step, donate_argnums=0, out_shardings=outputs)
+        self._health = jax.jit(make_health_fn(run.learner, run.views))
         self._state, self._step = self._start()
         self._behind: tuple[np.ndarray, dict[str, jax.Array]] | None = None
         self._skipped: list[np.ndarray] = []  # examples of the steps skipped in a row

@@ -39,6 +39,21 @@ def straight(config, tmp_path_factory) -> Path:
     return folder
 
 
+def test_views_of_the_device_train_as_those_of_the_host(straight, tmp_path):
+    device = "data.augment_on=device", "data.augment.resize_first=32"
+    config, folder = runs.tiny_run(*device), tmp_path / "run"
+    with runs.signal_at(3, signal.SIGTERM):
+        assert train.train(config, folder) == REQUEUE
+    assert train.train(config, folder) == DONE
+    losses = [
+        [row["train/loss"] for row in runs.curves(run) if "train/loss" in row]
+        for run in (straight, folder)
+    ]
+    # Pixels differ by a level here and there.
+    np.testing.assert_allclose(*losses, rtol=2e-3)
+    assert (folder / "examples" / "pair0_view2.png").is_file()
+
+
 def test_what_a_run_leaves(straight, config):
     rows = runs.curves(straight)
     steps = [row["step"] for row in rows if "train/loss" in row]

@@ -85,12 +85,13 @@ def _view(
     top, left, height, width, flip, *colour, sigma = drawn.T
     shrinks = (height >= size[0]) & (width >= size[1])
 
-    def scaling(box: Any) -> Array:
+    def scaling(start: Array, length: Array, old: int, new: int, mirror: Any) -> Array:
+        box = start, length, old, new, mirror
         one = _point_weights(*box, interpolation)
         return jnp.where(_each(shrinks), _mean_weights(*box), one)
 
-    rows = scaling((top, height, planes.shape[1], size[0], jnp.zeros_like(flip)))
-    columns = scaling((left, width, planes.shape[3], size[1], flip))
+    rows = scaling(top, height, planes.shape[1], size[0], jnp.zeros_like(flip))
+    columns = scaling(left, width, planes.shape[3], size[1], flip)
     view = _to_pixels(_products(planes.astype(jnp.float32), rows, columns))
     view = _colour(view, *colour)
     # Half of the work, which most recipes do not ask for.

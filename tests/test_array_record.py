@@ -12,9 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from clipin_jax.data import make_source
-from clipin_jax.data.array_record import encode_example
-from clipin_jax.data.example_proto import parse_example
 from clipin_jax.data.source import BadRecord
+from clipin_jax.data.sources.array_record import encode_example
+from clipin_jax.data.sources.example_proto import parse_example
 from clipin_jax.errors import ClipinError
 
 int64 = st.integers(-(1 << 63), (1 << 63) - 1)

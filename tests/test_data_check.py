@@ -108,7 +108,7 @@ def test_a_fault_in_a_source_is_a_finding_and_no_traceback(tmp_path, monkeypatch
             raise KeyError("caption")
         return read(self, index)
 
-    monkeypatch.setattr("clipin_jax.data.coco.Coco.__getitem__", fail)
+    monkeypatch.setattr("clipin_jax.data.sources.coco.Coco.__getitem__", fail)
     code, found, _ = look(pair_config(folder), tmp_path)
     assert code == 1
     assert found["bad"]["first"][0]["reason"] == "KeyError: 'caption'"

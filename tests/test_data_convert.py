@@ -10,8 +10,8 @@ import pytest
 
 from clipin_jax import cli
 from clipin_jax.data import make_source
-from clipin_jax.data.coco import Coco
 from clipin_jax.data.images import decode
+from clipin_jax.data.sources.coco import Coco
 from clipin_jax.datatools import convert as tool
 from clipin_jax.datatools.shards import Shards
 from clipin_jax.datatools.writers import FORMATS, TarWriter

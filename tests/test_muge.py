@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipin_jax.data import files, make_source, muge
+from clipin_jax.data import files, make_source
 from clipin_jax.data.source import BadRecord
+from clipin_jax.data.sources import muge
 from clipin_jax.errors import ClipinError
 
 IMAGES = {12: b"\xfb\xff\xfe first", 7: b"second", 30: b"third"}

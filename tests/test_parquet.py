@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from clipin_jax.data import files, make_source, parquet
-from clipin_jax.data.group_cache import GroupCache
+from clipin_jax.data import files, make_source
 from clipin_jax.data.source import BadRecord
+from clipin_jax.data.sources import parquet
+from clipin_jax.data.sources.group_cache import GroupCache
 from clipin_jax.errors import ClipinError
 
 N = 20

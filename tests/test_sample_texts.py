@@ -2,8 +2,8 @@
 
 import pytest
 
-from clipin_jax.data.sample_texts import SampleTexts, text_parts
 from clipin_jax.data.source import BadRecord
+from clipin_jax.data.sources.sample_texts import SampleTexts, text_parts
 from clipin_jax.errors import ClipinError
 
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from clipin_jax.data import make_source
-from clipin_jax.data.scenes import COLORS, SHAPES, Scenes, content_id
-from clipin_jax.data.scenes_text import COLORS as COLOR_WORDS
-from clipin_jax.data.scenes_text import SHAPES as SHAPE_WORDS
-from clipin_jax.data.scenes_text import stock_sentence
+from clipin_jax.data.sources.scenes import COLORS, SHAPES, Scenes, content_id
+from clipin_jax.data.sources.scenes_text import COLORS as COLOR_WORDS
+from clipin_jax.data.sources.scenes_text import SHAPES as SHAPE_WORDS
+from clipin_jax.data.sources.scenes_text import stock_sentence
 from clipin_jax.errors import ClipinError
 
 N = 600

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from clipin_jax.data import files, make_source, rows
-from clipin_jax.data.row_ends import row_ends
+from clipin_jax.data import files, make_source
 from clipin_jax.data.source import BadRecord
+from clipin_jax.data.sources import rows
+from clipin_jax.data.sources.row_ends import row_ends
 from clipin_jax.errors import ClipinError
 
 TSV = "filepath\ttitle\na.jpg\t a dog \nb.jpg\ta cat, two\n"

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipin_jax.data import files, tar_index
-from clipin_jax.data.tar_headers import Fault, Window, walk
-from clipin_jax.data.tar_index import read_index, read_key, split_name
+from clipin_jax.data import files
+from clipin_jax.data.sources import tar_index
+from clipin_jax.data.sources.tar_headers import Fault, Window, walk
+from clipin_jax.data.sources.tar_index import read_index, read_key, split_name
 from clipin_jax.errors import ClipinError
 
 FORMATS = [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]

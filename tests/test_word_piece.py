@@ -5,7 +5,8 @@ import pickle
 import numpy as np
 import pytest
 
-from clipin_jax.data import make_source, scenes_text
+from clipin_jax.data import make_source
+from clipin_jax.data.sources import scenes_text
 from clipin_jax.data.text import make_tokenizer
 from clipin_jax.errors import ClipinError
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import regex
 
-from clipin_jax.data import scenes_text
+from clipin_jax.data.sources import scenes_text
 from clipin_jax.data.tokenizer import Tokenizer
 from clipin_jax.errors import ClipinError
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from clipin_jax.data import files
 from clipin_jax.data.source import fingerprint
-from clipin_jax.data.tar_headers import Fault, Window, walk
+from clipin_jax.data.sources.tar_headers import Fault, Window, walk
 from clipin_jax.errors import ClipinError
 
 SUFFIX = ".index.npz"  # of the file that is kept, behind the name of the tar

@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 
 from clipin_jax.data import files as storage
-from clipin_jax.data.columns import (
+from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
+from clipin_jax.data.sources.columns import (
     Columns,
     expand_all,
     folder_of,
     picture_path,
     read_picture,
 )
-from clipin_jax.data.rows import DelimitedRows, JsonRows, Rows
-from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
+from clipin_jax.data.sources.rows import DelimitedRows, JsonRows, Rows
 from clipin_jax.errors import ClipinError
 
 _DELIMITED, _JSON = (".csv", ".tsv", ".txt"), (".jsonl", ".ndjson")

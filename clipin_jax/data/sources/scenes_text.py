@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clipin_jax.data.scenes_paint import is_plain
+from clipin_jax.data.sources.scenes_paint import is_plain
 
 if TYPE_CHECKING:
-    from clipin_jax.data.scenes import Scene, Thing
+    from clipin_jax.data.sources.scenes import Scene, Thing
 
 # The first word of each row is the name of the class.
 SHAPES = {

@@ -31,7 +31,7 @@ class Mixture:
 
     def __init__(self, sources: Mapping[str, Mapping[str, Any]]):
         # Not at the top: the table of all sources has this one in it.
-        from clipin_jax.data import make_source
+        from clipin_jax.data.sources import make_source
 
         if not sources:
             raise ClipinError("source 'mixture': its dict `sources` is empty")

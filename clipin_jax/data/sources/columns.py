@@ -12,8 +12,8 @@ from difflib import get_close_matches
 from typing import Any
 
 from clipin_jax.data import files as storage
-from clipin_jax.data.json_file import captions_of, some
 from clipin_jax.data.source import Annotations, BadRecord
+from clipin_jax.data.sources.json_file import captions_of, some
 from clipin_jax.errors import ClipinError
 
 _MOST_CLASSES = 1 << 20  # a label above is no index of a class

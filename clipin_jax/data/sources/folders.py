@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from clipin_jax.data import files
-from clipin_jax.data.json_file import some
+from clipin_jax.data.sources.json_file import some
 from clipin_jax.errors import ClipinError
 
 

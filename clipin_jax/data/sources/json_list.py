@@ -13,7 +13,9 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
-from clipin_jax.data.columns import (
+from clipin_jax.data.files import exists
+from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
+from clipin_jax.data.sources.columns import (
     Columns,
     demand_columns,
     expand_all,
@@ -21,9 +23,7 @@ from clipin_jax.data.columns import (
     picture_path,
     read_picture,
 )
-from clipin_jax.data.files import exists
-from clipin_jax.data.json_file import read_json
-from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
+from clipin_jax.data.sources.json_file import read_json
 from clipin_jax.errors import ClipinError
 
 _LOOKED_FOR = 100  # images of which at least one must exist

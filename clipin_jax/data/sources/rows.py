@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from clipin_jax.data import files
-from clipin_jax.data.columns import demand_columns
-from clipin_jax.data.row_ends import NEWLINE, row_ends
 from clipin_jax.data.source import BadRecord
+from clipin_jax.data.sources.columns import demand_columns
+from clipin_jax.data.sources.row_ends import NEWLINE, row_ends
 from clipin_jax.errors import ClipinError
 
 _SEPARATORS = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars"}

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 if TYPE_CHECKING:
-    from clipin_jax.data.scenes import Scene, Thing
+    from clipin_jax.data.sources.scenes import Scene, Thing
 
 BACKGROUNDS = 40  # number = 10 * texture + tint; a multiple of 10
 _PLAIN = 10  # numbers below have no texture

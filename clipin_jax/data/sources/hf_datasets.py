@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from clipin_jax.data import files
-from clipin_jax.data.columns import Columns, demand_columns, one_line, read_picture
-from clipin_jax.data.json_file import read_json
 from clipin_jax.data.source import (
     Annotations,
     BadRecord,
@@ -18,6 +16,13 @@ from clipin_jax.data.source import (
     check_choice,
     fingerprint,
 )
+from clipin_jax.data.sources.columns import (
+    Columns,
+    demand_columns,
+    one_line,
+    read_picture,
+)
+from clipin_jax.data.sources.json_file import read_json
 from clipin_jax.errors import ClipinError
 
 

@@ -19,9 +19,9 @@ What differs from the release, and why:
 - **Second caption.** The release draws a second caption for the target branch and then
   uses the first twice; so do we (`data.second_text = "same"`; `"another"` is the
   alternative that the paper describes).
-- **Crops.** The release brings the shortest side to 224 pixels and looks for a square of
-  at least 0.8 of the area. A picture wider than 5:4 has none, and then it always takes
-  the centre. We squash pictures to a square first, so that crops differ.
+- **Crops.** The release brings the shortest side to 224 pixels and looks for a square
+  of at least 0.8 of the area. A picture wider than 5:4 has none, and then it takes
+  the centre, always. We squash pictures to a square first, so that crops differ.
 - **Last batch.** The release ends an epoch with a batch of 95 images; ours are all of
   one size, and the next epoch begins within the last. It computes in float16, we in
   `model.dtype`.

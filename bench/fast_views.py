@@ -1,0 +1,103 @@
+"""Do models learn as well from fast views as from Pillow's?
+
+    python bench/fast_views.py --data FOLDER --labels category
+
+Trains the quickstart's CLIP on real pairs, twice for each seed: as it is, with scaled
+decoding and averaged points, and with every picture decoded whole and every view
+scaled by Pillow's antialiased bicubic. All else is the same: order, crops, captions.
+The last line is one JSON object: losses along the way, and the last scores.
+"""
+
+import argparse
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from PIL import Image
+
+from clipin_jax.config import load_config
+from clipin_jax.data import views
+from clipin_jax.data.images import Picture, decode
+from clipin_jax.metrics import read_metrics
+from clipin_jax.train import train
+
+VIEWS = ("fast", "pillow")
+SCORES = (
+    "retrieval/text_to_image_R@1", "retrieval/text_to_image_R@10",
+    "zero_shot/accuracy", "linear_probe/accuracy",
+)  # fmt: skip
+
+
+def resize(image: np.ndarray, size: tuple[int, int], _: str) -> np.ndarray:
+    """`views.resize` by Pillow."""
+    how = Image.Resampling.BICUBIC
+    return np.asarray(Image.fromarray(image).resize(size[::-1], how))
+
+
+@contextlib.contextmanager
+def made_by(name: str) -> Iterator[None]:
+    """Views within are fast or Pillow's; for the threads of this process alone."""
+    if name == "fast":
+        yield
+        return
+    whole = mock.patch.object(
+        Picture, "pixels", lambda self, share=1: decode(self.data)
+    )
+    with whole, mock.patch.object(views, "resize", resize):
+        yield
+
+
+def run(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
+    """Trains once, or goes on with it; losses every 20 steps and the last scores."""
+    labels = f",labels={args.labels}" if args.labels else ""
+    overrides = [f"seed={seed}", f"total_steps={args.steps}", "data.processes=0"]
+    config = load_config(f"quickstart:data={args.data}{labels}", overrides)
+    folder = args.workdir / f"{name}_{seed}"
+    with made_by(name):
+        train(config, folder)
+    rows = read_metrics(folder)
+    losses = [round(row["train/loss"], 4) for row in rows if "train/loss" in row]
+    scores = json.loads((folder / "eval" / f"{args.steps}.json").read_text())["scores"]
+    return {"losses": losses} | {key: scores[key] for key in SCORES if key in scores}
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").partition("\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--data", required=True, help="folder of pairs in the COCO captions layout")
+    add("--labels", default="", help="key of the classes in its JSON files")
+    add("--steps", type=int, default=400, help="of every run")
+    add("--seeds", type=int, default=2, help="how many, from 0")
+    add("--workdir", type=Path, default=Path("runs/fast_views"), help="of all runs")
+    args = parser.parse_args(argv)
+    if args.seeds < 2:
+        parser.error("--seeds: two at least, for a distance to compare with")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    found: dict[str, Any] = {}
+    for seed in range(args.seeds):
+        for name in VIEWS:
+            found[f"{name} {seed}"] = run(name, seed, args)
+            print(f"{name}, seed {seed}: {json.dumps(found[f'{name} {seed}'])}")
+    apart = [
+        np.subtract(*(found[f"{name} {seed}"]["losses"] for name in VIEWS))
+        for seed in range(args.seeds)
+    ]
+    seeds = np.subtract(found["fast 0"]["losses"], found["fast 1"]["losses"])
+    print(f"losses of fast and Pillow's views: {np.abs(apart).mean():.4f} apart")
+    print(f"losses of two seeds: {np.abs(seeds).mean():.4f} apart")
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -35,7 +35,7 @@ SCORES = (
 def resize(image: np.ndarray, size: tuple[int, int], _: str) -> np.ndarray:
     """`views.resize` by Pillow."""
     how = Image.Resampling.BICUBIC
-    return np.asarray(Image.fromarray(image).resize(size[::-1], how))
+    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), how))
 
 
 @contextlib.contextmanager

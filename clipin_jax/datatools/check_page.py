@@ -15,9 +15,9 @@ from clipin_jax.datatools.findings import Advice
 from clipin_jax.datatools.histogram import histogram
 from clipin_jax.datatools.samples import Sample
 from clipin_jax.datatools.scan import Scan
+from clipin_jax.report.document import document
 from clipin_jax.report.gallery import SMALL
 from clipin_jax.report.markup import Markup, tag
-from clipin_jax.report.style import STYLE
 
 SIDE, TOKENS = "shorter side, pixels", "tokens a caption"
 
@@ -59,27 +59,8 @@ def write_page(
         "Classes": _classes(found["classes"]),
         "Samples": _samples(samples, config),
     }
-    shown = {name: part for name, part in sections.items() if part is not None}
-    links = (tag("a", name, href=f"#{_anchor(name)}") for name in shown)
     title = f"The training data of {config.name}"
-    body = tag(
-        "body",
-        tag("header", tag("h1", title), tag("nav", *links)),
-        _advice(advice),
-        *(
-            tag("section", tag("h2", name), part, id=_anchor(name))
-            for name, part in shown.items()
-        ),
-    )
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("title", f"{title} – clipin_jax"),
-        tag("style", Markup(STYLE + OWN_STYLE)),
-    )
-    return "<!doctype html>\n" + tag("html", head, body, lang="en") + "\n"
+    return document(title, sections, lead=_advice(advice), style=OWN_STYLE)
 
 
 def _advice(advice: list[Advice]) -> Markup:
@@ -202,7 +183,3 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> Markup:
 
 def _note(text: str) -> Markup:
     return tag("p", text, class_="note")
-
-
-def _anchor(name: str) -> str:
-    return name.lower().replace(" ", "-")

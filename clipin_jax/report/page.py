@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from clipin_jax.report.charts import COLOURS, Line, line_chart
+from clipin_jax.report.document import document
 from clipin_jax.report.gallery import pairs_section, retrievals_section
 from clipin_jax.report.markup import Markup, tag
 from clipin_jax.report.run import Run
-from clipin_jax.report.style import STYLE
 from clipin_jax.report.tables import (
     NO_CONTEST,
     config_table,
@@ -29,34 +29,16 @@ def page(runs: list[Run]) -> str:
     """The whole document."""
     names = dict.fromkeys(str(run.config.get("name", run.label)) for run in runs)
     title = " and ".join(names) if len(names) < 4 else f"{len(runs)} runs"
-    sections = [
-        ("Runs", runs_table(runs)),
-        ("Scores", _scores(runs)),
-        ("Curves", _curves(runs)),
-        ("Training pairs", _pairs(runs)),
-        ("Retrievals", _retrievals(runs)),
-        ("Config", _configs(runs)),
-        ("Environment", environment_table(runs)),
-    ]
-    sections = [(name, content) for name, content in sections if content is not None]
-    links = (tag("a", name, href=f"#{_anchor(name)}") for name, _ in sections)
-    body = tag(
-        "body",
-        tag("header", tag("h1", title), tag("nav", *links)),
-        *(
-            tag("section", tag("h2", name), content, id=_anchor(name))
-            for name, content in sections
-        ),
-    )
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("title", f"{title} – clipin_jax"),
-        tag("style", Markup(STYLE)),
-    )
-    return "<!doctype html>\n" + tag("html", head, body, lang="en") + "\n"
+    sections = {
+        "Runs": runs_table(runs),
+        "Scores": _scores(runs),
+        "Curves": _curves(runs),
+        "Training pairs": _pairs(runs),
+        "Retrievals": _retrievals(runs),
+        "Config": _configs(runs),
+        "Environment": environment_table(runs),
+    }
+    return document(title, sections)
 
 
 def _scores(runs: list[Run]) -> Markup:
@@ -194,7 +176,3 @@ def _per_run(runs: list[Run], part: Callable[[Run], Markup | None]) -> Markup | 
 
 def _note(text: str) -> Markup:
     return tag("p", text, class_="note")
-
-
-def _anchor(name: str) -> str:
-    return name.lower().replace(" ", "-")

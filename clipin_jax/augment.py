@@ -10,7 +10,6 @@ columns of each picture, made from a count of pixels and the box; so is the blur
 batch axis stays as it is split over the devices.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,7 +32,7 @@ _QUARTER = (
     (-0.32811313, 0.03546699, 0.29264614),
     (1.24954590, -1.04633920, -0.20320670),
 )
-_MILD = 1.5  # as on the host: the factor to which one bilinear point shrinks enough
+_MILD = 1.5  # as on the host: the factor from which shrinking averages areas
 _CUBIC = -0.75  # OpenCV's; Pillow's is -0.5
 # For 8-bit pixels, OpenCV's weights are multiples of 1 / 2048, a Gaussian's of 1 / 256.
 _FIXED = 2048
@@ -56,8 +55,8 @@ def make_views(
         returned as it is: its views are made.
       size: (height, width) of the views.
       interpolation: "bicubic", "bilinear" or "nearest", for views larger than the box
-        on either side; otherwise, as on the host, a new pixel is the mean of as many
-        bilinear points as it takes to leave nothing out.
+        on either side; otherwise, as on the host, areas are averaged or, up to a factor
+        of 1.5, the scaling is bilinear.
 
     Returns:
       The batch without `canvas`, each view with `image`: [B, *size, 3] uint8 in place
@@ -83,12 +82,14 @@ def _view(
 ) -> Array:
     """[B, S, 3, S] uint8 and [B, 11] -> [B, *size, 3] uint8."""
     top, left, height, width, flip, *colour, sigma = drawn.T
-    shrinks = (height >= size[0]) & (width >= size[1])
+    fits = (height >= size[0]) & (width >= size[1])
+    mild = (height < _MILD * size[0]) & (width < _MILD * size[1])
 
     def scaling(start: Array, length: Array, old: int, new: int, mirror: Any) -> Array:
         box = start, length, old, new, mirror
-        one = _point_weights(*box, interpolation)
-        return jnp.where(_each(shrinks), _mean_weights(*box), one)
+        point = _point_weights(*box, "bilinear")
+        shrunk = jnp.where(_each(mild), point, _area_weights(*box))
+        return jnp.where(_each(fits), shrunk, _point_weights(*box, interpolation))
 
     rows = scaling(top, height, planes.shape[1], size[0], jnp.zeros_like(flip))
     columns = scaling(left, width, planes.shape[3], size[1], flip)
@@ -121,15 +122,14 @@ def _places(new: int, mirror: Array) -> Array:
     return jnp.where(mirror[:, None] > 0, new - 1 - place, place)[..., None]
 
 
-def _mean_weights(start, length, old: int, new: int, mirror) -> Array:
-    """[B, new, old]: what each old pixel says of the points within a new one."""
-    place, points = _places(new, mirror), jnp.ceil(_each(length) / (_MILD * new))
-    weights = jnp.zeros((length.shape[0], new, old))
-    for number in range(math.ceil(old / (_MILD * new))):
-        at = (place * points + number + 0.5) / (points * new)
-        point = _weights(start, length, old, at, "bilinear")
-        weights += jnp.where(number < points, point, 0)
-    return weights / points
+def _area_weights(start, length, old: int, new: int, mirror) -> Array:
+    """[B, new, old]: the share of each old pixel in the span of a new one."""
+    place, length = _places(new, mirror), _each(length)
+    # Multiplied before it is divided: whole where the span ends with a pixel.
+    first, last = place * length / new, (place + 1) * length / new
+    pixel = jnp.arange(old, dtype=jnp.float32) - _each(start)
+    shared = jnp.minimum(last, pixel + 1) - jnp.maximum(first, pixel)
+    return jnp.maximum(shared, 0) * new / length
 
 
 def _point_weights(

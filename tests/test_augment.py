@@ -65,20 +65,12 @@ def test_the_columns_are_those_of_the_host():
     assert views.ViewParameters._fields == (*DRAWN, "operations")
 
 
-# Larger, both at once, smaller by one point a pixel or by several, and not square.
+# Larger, smaller (a little: bilinear; much: by area), both at once, and not square.
+@pytest.mark.parametrize("size", [(64, 64), (48, 40), (24, 24), (80, 100)])
 @pytest.mark.parametrize(
-    ("interpolation", "size", "mean"),
-    [
-        ("bicubic", (64, 64), 0.06),
-        ("bicubic", (80, 100), 0.06),
-        ("bilinear", (64, 64), 0.15),
-        ("bilinear", (80, 100), 0.15),
-        ("bicubic", (48, 40), 0.07),
-        ("bicubic", (24, 24), 0.17),
-        ("bilinear", (20, 40), 0.22),
-    ],
+    ("interpolation", "mean"), [("bicubic", 0.06), ("bilinear", 0.15)]
 )
-def test_scaling_is_that_of_the_host(interpolation, size, mean):
+def test_scaling_is_that_of_the_host(size, interpolation, mean):
     """OpenCV's bilinear cuts off sums where we round: an eighth of a level."""
     found = differences(64, size, CROPS, interpolation)
     assert found.max() <= 1 and found.mean() < mean
@@ -112,8 +104,8 @@ def test_each_operation_is_that_of_the_host(key, greatest, mean):
 def test_all_operations_together(size):
     """A level of difference after scaling grows with contrast and saturation."""
     found = differences(64, size, EVERYTHING, count=64)
-    assert found.max() <= 4 and (found > 2).mean() < 2e-4
-    assert found.mean() < 0.12 and found.mean(axis=(1, 2, 3)).max() < 0.45
+    assert found.max() <= 4 and (found > 2).mean() < 1e-4
+    assert found.mean() < 0.12 and found.mean(axis=(1, 2, 3)).max() < 0.3
 
 
 def test_the_recipe_of_the_release():

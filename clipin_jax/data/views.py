@@ -133,7 +133,7 @@ def prepare(image: np.ndarray, augment: Mapping[str, Any]) -> np.ndarray:
     """
     size = augment["resize_first"]
     if size:
-        return resize(image, (size, size), augment["interpolation"])
+        return resize(_finer(image, size), (size, size), augment["interpolation"])
     return image
 
 
@@ -237,21 +237,29 @@ def apply_view(
 def resize(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
     """Scales for training: [H, W, 3] uint8 -> [*size, 3] uint8.
 
-    Shrinking, whatever the interpolation: OpenCV's looks at one point of the old
-    picture for each pixel of the new one, and skips what lies between, so as many
-    points are taken as leave nothing out, and averaged. Exact areas take three times as
-    long (640 x 427 to 224 x 224: 1.2 against 0.35 ms) and are no nearer to Pillow's.
+    Much shrinking averages areas, whatever the interpolation: OpenCV's bicubic skips
+    pixels there. Up to a factor of 1.5 bilinear skips none, at a seventh of the time.
     """
     height, width = image.shape[:2]
     if (height, width) == tuple(size):
         return image
-    if size[0] > height or size[1] > width:
-        return cv2.resize(image, size[::-1], interpolation=_CV2[interpolation])
-    points = math.ceil(width / (_MILD * size[1])), math.ceil(height / (_MILD * size[0]))
-    finer = points[0] * size[1], points[1] * size[0]
-    if finer != (width, height):
-        image = cv2.resize(image, finer, interpolation=cv2.INTER_LINEAR)
-    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
+    how = _CV2[interpolation]
+    if size[0] <= height and size[1] <= width:
+        mild = height < _MILD * size[0] and width < _MILD * size[1]
+        how = cv2.INTER_LINEAR if mild else cv2.INTER_AREA
+    return cv2.resize(image, size[::-1], interpolation=how)
+
+
+def _finer(image: np.ndarray, side: int) -> np.ndarray:
+    """Bilinear points, as many for each pixel of a square as leave nothing out.
+
+    Their mean takes a third of the time of exact areas (640 x 427 to 224 x 224: 0.35
+    against 1.2 ms) and is no further from what Pillow makes.
+    """
+    points = [math.ceil(old / (_MILD * side)) * side for old in image.shape[:2]]
+    if min(image.shape[:2]) < side or tuple(points) == image.shape[:2]:
+        return image
+    return cv2.resize(image, points[::-1], interpolation=cv2.INTER_LINEAR)
 
 
 def _colour(view: np.ndarray, parameters: ViewParameters) -> np.ndarray:

@@ -45,7 +45,9 @@ def without(logits: Array, mask: Array | None) -> Array:
     return jnp.where(mask, jnp.finfo(logits.dtype).min / 2, logits)
 
 
-def softmax_contrastive(logits: Array, positives: Array | None = None) -> Array:
+def softmax_contrastive(
+    logits: Array, positives: Array | None = None, label_smoothing: float = 0.0
+) -> Array:
     """Symmetric InfoNCE, the mean of both directions (CLIP, arXiv 2103.00020, fig. 3).
 
     Where a row has several right answers, each should get the same probability (the
@@ -56,16 +58,26 @@ def softmax_contrastive(logits: Array, positives: Array | None = None) -> Array:
         diagonal.
       positives: [B, B] bool, the right answers, the diagonal among them; None for the
         diagonal alone.
+      label_smoothing: share of the right answer that goes to all answers alike.
 
     Returns:
       Scalar; ln B for a model that knows nothing.
     """
-    if positives is None:
+    if positives is None and not label_smoothing:
         return (_find_diagonal(logits) + _find_diagonal(logits.T)) / 2
+    right = jnp.eye(len(logits), dtype=bool) if positives is None else positives
+
+    def answer(axis: int) -> Array:
+        found = jnp.mean(logits, axis, where=right)
+        if not label_smoothing:
+            return found
+        given = logits > jnp.finfo(logits.dtype).min / 4  # those not left out
+        spread = jnp.mean(logits, axis, where=given)
+        return (1 - label_smoothing) * found + label_smoothing * spread
+
     # Not against a distribution: that were one more float for every pair.
     image_to_text, text_to_image = (
-        jax.nn.logsumexp(logits, axis) - jnp.mean(logits, axis, where=positives)
-        for axis in (1, 0)
+        jax.nn.logsumexp(logits, axis) - answer(axis) for axis in (1, 0)
     )
     return (image_to_text.mean() + text_to_image.mean()) / 2
 

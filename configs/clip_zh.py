@@ -65,7 +65,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
         ),
     )
     config.objectives = dict(
-        contrastive=dict(weight=1.0, init_temperature=0.07, duplicates="ignore")
+        contrastive=dict(
+            weight=1.0,
+            init_temperature=0.07,
+            duplicates="ignore",
+            label_smoothing=0.0,
+        )
     )
     schedule = warmup_cosine(
         peak=5e-4, warmup_steps=1000, total_steps=config.get_ref("total_steps")

@@ -80,7 +80,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.model.remat = True  # as released
     learned = "learned" if options.as_released else 1.0
     config.objectives = dict(
-        contrastive=dict(weight=learned, init_temperature=0.07, duplicates="ignore")
+        contrastive=dict(
+            weight=learned,
+            init_temperature=0.07,
+            duplicates="ignore",
+            label_smoothing=0.0,
+        )
     )
     schedule = warmup_cosine(
         peak=3e-5, warmup_steps=100, total_steps=config.get_ref("total_steps")

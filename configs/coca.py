@@ -56,7 +56,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = run_settings(name, batch_size=256, total_steps=20_000)
     config.model = _model(options.variant)
     config.objectives = dict(
-        contrastive=dict(weight=1.0, init_temperature=0.07, duplicates="ignore"),
+        contrastive=dict(
+            weight=1.0,
+            init_temperature=0.07,
+            duplicates="ignore",
+            label_smoothing=0.0,
+        ),
         captioning=dict(weight=2.0, label_smoothing=0.0),
     )
     schedule = warmup_cosine(

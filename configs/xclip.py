@@ -57,7 +57,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
         ),
     )
     config.objectives = dict(
-        contrastive=dict(weight=1.0, init_temperature=0.07, duplicates="ignore"),
+        contrastive=dict(
+            weight=1.0,
+            init_temperature=0.07,
+            duplicates="ignore",
+            label_smoothing=0.0,
+        ),
         cluster=dict(
             weight=1.0,
             sharpness_weight=0.5,

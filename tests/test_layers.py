@@ -156,12 +156,19 @@ def test_position_resize_equals_open_clip(golden_folder):
 
 def test_padding_behind_the_end_token_is_not_seen():
     tower = TextTransformer(**TEXT)
-    ids = texts()
+    ids = texts().at[:, 6:].set(0)
     variables = tower.init(jax.random.key(0), ids)
-    other = ids.at[:, 6:].set(7)
-    np.testing.assert_array_equal(
-        tower.apply(variables, ids)["pooled"], tower.apply(variables, other)["pooled"]
-    )
+    short, long = (tower.apply(variables, x)["pooled"] for x in (ids[:, :6], ids))
+    np.testing.assert_allclose(short, long, rtol=1e-5, atol=1e-6)
+
+
+def test_the_end_token_is_found_whatever_its_id():
+    """In a WordPiece vocabulary it is not the largest one, as in CLIP's."""
+    tower = TextTransformer(**TEXT)
+    rows = np.array([[2, 9, 5, 3, 0, 0], [2, 5, 3, 0, 0, 0]], np.int32)
+    out, _ = tower.init_with_output(jax.random.key(0), rows)
+    expected = out["tokens"][jnp.arange(2), jnp.array([3, 2])]
+    np.testing.assert_array_equal(out["pooled"], expected)
 
 
 def test_text_that_is_too_long():

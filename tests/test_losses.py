@@ -12,6 +12,7 @@ from clipin_jax.losses import (
     softmax_contrastive,
     token_cross_entropy,
     unit,
+    without,
 )
 
 
@@ -27,6 +28,24 @@ def test_softmax_contrastive_against_a_loop():
         column = -logits[i, i] + np.log(sum(np.exp(logits[j, i]) for j in range(5)))
         total += (row + column) / 2 / 5
     np.testing.assert_allclose(softmax_contrastive(logits), total, rtol=1e-5)
+
+
+def test_label_smoothing_spreads_a_share_over_all_answers_that_are_left():
+    logits = np.asarray(jax.random.normal(jax.random.key(0), (5, 5))) * 3
+    pairs = np.eye(5, dtype=bool)
+    out = np.zeros((5, 5), bool)
+    out[0, 1] = out[1, 0] = True
+    total = 0.0
+    for table in (logits, logits.T):
+        for i in range(5):
+            given = [j for j in range(5) if not out[i, j]]
+            log_sum = np.log(sum(np.exp(table[i, j]) for j in given))
+            share = {j: 0.2 / len(given) + 0.8 * (i == j) for j in given}
+            total += sum(s * (log_sum - table[i, j]) for j, s in share.items()) / 10
+    masked = without(logits, out)
+    np.testing.assert_allclose(softmax_contrastive(masked, None, 0.2), total, rtol=1e-5)
+    plain = softmax_contrastive(logits)
+    np.testing.assert_allclose(softmax_contrastive(logits, pairs), plain, rtol=1e-6)
 
 
 def test_softmax_contrastive_of_a_model_that_knows_nothing():

@@ -15,6 +15,7 @@ from clipin_jax.models.transformer import XAVIER_INIT, Transformer, clip_text_in
 from clipin_jax.types import Array
 
 POOLS = ("end", "last")
+PADDING = 0
 INITIALIZERS = {  # (width, depth) to that of the blocks, and the spread of both tables
     "normal": lambda width, depth: (clip_text_init(width, depth), 0.02, 0.01),
     "xavier": lambda width, depth: (XAVIER_INIT, width**-0.5, width**-0.5),
@@ -29,8 +30,8 @@ class TextTransformer(nn.Module):
 
     Attributes:
       causal: whether a position sees only those up to itself.
-      pool: `end` (the first place of the row's largest id) or `last` (the last place:
-        pad with the end token, so that it always stands there).
+      pool: `end` (the last place that is no padding, where the end token stands) or
+        `last` (the last place: pad with the end token, so that it always stands there).
       activation: a key of `transformer.ACTIVATIONS`.
       initializer: `normal` (CLIP's, shrunk with depth) or `xavier` (Xavier-uniform
         blocks with perceptron biases N(0, 1e-6), both tables N(0, 1/width)).
@@ -98,5 +99,6 @@ class TextTransformer(nn.Module):
     def _pool(self, x: Array, text: Array) -> Array:
         if self.pool == "last":
             return x[:, -1]
-        end = jnp.argmax(text, axis=-1)
+        # Not the largest id, as in CLIP: that is the end token of its vocabulary only.
+        end = text.shape[1] - 1 - jnp.argmax(text[:, ::-1] != PADDING, axis=-1)
         return jnp.take_along_axis(x, end[:, None, None], axis=1)[:, 0]

@@ -8,6 +8,7 @@ from clipin_jax.objectives.masked_lm import MaskedLM
 from clipin_jax.objectives.matching import Matching
 from clipin_jax.objectives.momentum_contrastive import MomentumContrastive
 from clipin_jax.objectives.momentum_infonce import MomentumInfoNCE
+from clipin_jax.objectives.siamese import Siamese
 from clipin_jax.objectives.sigmoid import Sigmoid
 from clipin_jax.objectives.simclr import Simclr
 
@@ -20,6 +21,7 @@ OBJECTIVES = {
     "matching": Matching,
     "momentum_contrastive": MomentumContrastive,
     "momentum_infonce": MomentumInfoNCE,
+    "siamese": Siamese,
     "sigmoid": Sigmoid,
     "simclr": Simclr,
 }

@@ -62,21 +62,20 @@ class Predictor(nn.Module):
         return unit(Linear(projection.shape[-1], **dtypes, name="out")(jax.nn.relu(x)))
 
 
-class Clipin(Objective):
-    """The non-contrastive plug-in for any two-tower host.
+class Predicting(Objective):
+    """Projectors and predictors; what they have to predict is a subclass's `answers`.
 
     Attributes:
       projection_dim: width of the projections u and y.
-      predictor_hidden_dim: width inside the predictors.
+      predictor_hidden_dim: width inside the predictors; 0 for none: the projections
+        themselves predict.
       terms: `inter` and `intra`, or one of them; only their predictors exist.
-      target_view: which view the target branch sees, see `Learner`.
     """
 
     scalars = ("weight", "inter_weight", "intra_weight")
     projection_dim: int = 8192
     predictor_hidden_dim: int = 2048
     terms: tuple[str, ...] = ("inter", "intra")
-    target_view: str = "second"
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -91,10 +90,15 @@ class Clipin(Objective):
         self.image_projector = Projector(self.projection_dim, **dtypes)
         self.text_projector = Projector(self.projection_dim, **dtypes)
         self.predictors = {
-            f"{source}_to_{target}": Predictor(self.predictor_hidden_dim, **dtypes)
+            f"{source}_to_{target}": self._predictor(dtypes)
             for term in self.terms
             for source, target in TERMS[term]
         }
+
+    def _predictor(self, dtypes: dict[str, Any]) -> Any:
+        if not self.predictor_hidden_dim:
+            return lambda projection, train: unit(projection)
+        return Predictor(self.predictor_hidden_dim, **dtypes)
 
     def project(self, features: Features, train: bool) -> dict[str, Array]:
         """Per modality u: [B, projection_dim], not normalised."""
@@ -102,12 +106,6 @@ class Clipin(Objective):
             modality: getattr(self, f"{modality}_projector")(f["shared"], train)
             for modality, f in features.items()
         }
-
-    def targets(
-        self, towers: nn.Module, view: View, features: Features, train: bool
-    ) -> dict[str, Array]:
-        """Per modality y: [B, projection_dim] float32 of unit norm."""
-        return {m: unit(u) for m, u in self.project(features, train).items()}
 
     def predictions(self, features: Features, train: bool = False) -> dict[str, Array]:
         """`image_to_text` and so on: [B, projection_dim] float32 of unit norm."""
@@ -125,7 +123,7 @@ class Clipin(Objective):
     def __call__(self, inputs: Inputs) -> tuple[Array, Metrics]:
         """Returns the weighted sum of the terms, and each term."""
         predictions = self.predictions(inputs.features, inputs.train)
-        targets = inputs.targets
+        targets = self.answers(inputs)
         loss, metrics = jnp.zeros(()), {}
         for term in self.terms:
             value = sum(
@@ -138,6 +136,30 @@ class Clipin(Objective):
             loss = loss + weight * value
             metrics |= {f"{term}_loss": value, f"{term}_weight": weight}
         return loss, metrics
+
+    def answers(self, inputs: Inputs) -> dict[str, Array]:
+        """What is to be predicted, per modality: [B, projection_dim], of unit norm."""
+        raise NotImplementedError
+
+
+class Clipin(Predicting):
+    """The non-contrastive plug-in for any two-tower host: it predicts the target.
+
+    Attributes:
+      target_view: which view the target branch sees, see `Learner`.
+    """
+
+    target_view: str = "second"
+
+    def targets(
+        self, towers: nn.Module, view: View, features: Features, train: bool
+    ) -> dict[str, Array]:
+        """Per modality y: [B, projection_dim] float32 of unit norm."""
+        return {m: unit(u) for m, u in self.project(features, train).items()}
+
+    def answers(self, inputs: Inputs) -> dict[str, Array]:
+        """What `targets` said under the target's parameters."""
+        return inputs.targets
 
     def health(self, features: Features, targets: dict[str, Array]) -> Metrics:
         """Collapse alarms of every projection, prediction and target; see `health`."""

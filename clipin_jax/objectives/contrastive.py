@@ -26,10 +26,12 @@ class Contrastive(Objective):
       duplicates: what pairs with the same picture or caption are to each other:
         `ignore`, wrong answers like all others; `mask`, no answers; `multi_positive`,
         right ones. Accuracies leave them out, but for `ignore`.
+      label_smoothing: share of the right answer that goes to all answers alike.
     """
 
     init_temperature: float = 0.07
     duplicates: str = "ignore"
+    label_smoothing: float = 0.0
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -61,5 +63,5 @@ class Contrastive(Objective):
             "text_to_image_accuracy": diagonal_accuracy(ranked.T),
             **duplicate_metrics(same),
         }
-        loss = softmax_contrastive(*resolve(self.duplicates, logits, same))
-        return loss, metrics
+        answers = resolve(self.duplicates, logits, same)
+        return softmax_contrastive(*answers, self.label_smoothing), metrics

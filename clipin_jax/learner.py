@@ -5,6 +5,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+from flax.core import FrozenDict
 from ml_collections import ConfigDict
 
 from clipin_jax.errors import ClipinError
@@ -173,6 +174,14 @@ class Learner(nn.Module):
             for name, objective in self._objectives_with("predictions").items()
         }
 
+    def projections(self, view: View, name: str) -> Any:
+        """What one objective asks of the target network, in evaluation mode.
+
+        The view may lack a modality that the objective does not need for the others.
+        """
+        objective: Any = self.objectives[name]
+        return objective.targets(self.towers, view, self.towers.encode(view), False)
+
 
 def _view(batch: Batch, name: str) -> View:
     return batch.get(name, batch["view1"])
@@ -196,7 +205,7 @@ def build(config: ConfigDict) -> Learner:
         text,
         embed_dim=config.model.embed_dim,
         pre_projector=config.model.pre_projector,
-        projection=config.model.projection,
+        projection=FrozenDict(config.model.projection.to_dict()),
         image_mean=tuple(config.model.image_mean),
         image_std=tuple(config.model.image_std),
         **dtypes,
@@ -205,8 +214,12 @@ def build(config: ConfigDict) -> Learner:
         name: _make_objective(name, spec, dtypes)
         for name, spec in config.objectives.items()
     }
+    # Frozen, so that equal learners have equal hashes and share what is compiled.
     learner = Learner(
-        towers, objectives, config.target.symmetric, config.model.embedding_from
+        towers,
+        FrozenDict(objectives),
+        config.target.symmetric,
+        config.model.embedding_from,
     )
     _check(learner)
     return learner

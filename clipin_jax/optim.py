@@ -5,9 +5,10 @@ sweep over learning rates or loss weights compiles the step once, and the step h
 schedule.
 """
 
+import dataclasses
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -126,40 +127,58 @@ def path_name(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def make_optimizer(config: ConfigDict) -> Optimizer:
+@dataclasses.dataclass(frozen=True)
+class AdamW:
     """AdamW with clipping, a decay mask and bounds, for the numbers of a step.
 
-    Args:
-      config: `b1`, `b2`, `eps`, `clip_norm` (0 for off), `no_decay` (regular
-        expressions of parameter paths) and `bounds` ((expression, low, high), ...).
+    Called, it is an optax chain whose state does not depend on those numbers.
 
-    Returns:
-      A function from `hyper` to the optax chain; its state does not depend on `hyper`.
+    Attributes:
+      clip_norm: of the global gradient; 0 for off.
+      no_decay: regular expressions of the paths of parameters without weight decay.
+      bounds: (expression, low, high) of the parameters that stay within.
     """
-    no_decay = [re.compile(pattern) for pattern in config.no_decay]
-    bounds = [(re.compile(path), low, high) for path, low, high in config.bounds]
 
-    def decayed(params: Any) -> Any:
-        return jax.tree_util.tree_map_with_path(
-            lambda path, _: not any(p.search(path_name(path)) for p in no_decay), params
-        )
+    b1: float
+    b2: float
+    eps: float
+    clip_norm: float
+    no_decay: tuple[re.Pattern, ...]
+    bounds: tuple[tuple[re.Pattern, float, float], ...]
 
-    def optimizer(hyper: Hyper) -> optax.GradientTransformation:
+    def __call__(self, hyper: Hyper) -> optax.GradientTransformation:
+        """hyper: this step's learning rate and weight decay."""
         numbers = hyper["optim"]
-        clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else None
+        clip = optax.clip_by_global_norm(self.clip_norm) if self.clip_norm else None
         return optax.chain(
             clip or optax.identity(),
-            optax.scale_by_adam(config.b1, config.b2, config.eps),
-            optax.add_decayed_weights(numbers["weight_decay"], decayed),
+            optax.scale_by_adam(self.b1, self.b2, self.eps),
+            optax.add_decayed_weights(numbers["weight_decay"], self._decayed),
             optax.scale_by_learning_rate(numbers["learning_rate"]),
-            keep_within(bounds),
+            keep_within(self.bounds),
         )
 
-    return optimizer
+    def _decayed(self, params: Any) -> Any:
+        return jax.tree_util.tree_map_with_path(
+            lambda path, _: not any(p.search(path_name(path)) for p in self.no_decay),
+            params,
+        )
+
+
+def make_optimizer(config: ConfigDict) -> Optimizer:
+    """The optimizer that `config.optim` describes; see `AdamW` for its keys."""
+    return AdamW(
+        config.b1,
+        config.b2,
+        config.eps,
+        config.clip_norm,
+        tuple(re.compile(pattern) for pattern in config.no_decay),
+        tuple((re.compile(path), low, high) for path, low, high in config.bounds),
+    )
 
 
 def keep_within(
-    bounds: list[tuple[re.Pattern, float, float]],
+    bounds: Sequence[tuple[re.Pattern, float, float]],
 ) -> optax.GradientTransformation:
     """Shortens updates so that the named parameters stay in [low, high].
 

@@ -8,7 +8,7 @@ import json
 import platform
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,7 @@ FREE_KEYS = (
     "health_every_steps", "log.", "log_every_steps", "max_nonfinite_steps", "mesh.",
     "sharding",
 )  # fmt: skip
+_PROGRAMS = 32  # of equal parts that a process keeps, see `step`
 SHOWN = 5  # differing keys in a message
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -70,6 +71,29 @@ class Run:
         return sum(int(np.prod(leaf.shape)) for leaf in leaves)
 
 
+class Example(NamedTuple):
+    """The shapes of a batch, full-size so that what refuses it does so at the start."""
+
+    count: int
+    size: tuple[int, int]
+    channels: int
+    length: int
+    views: tuple[str, ...]
+    masked: bool
+
+    def batch(self) -> dict[str, dict[str, Any]]:
+        """Zeros; no part is computed, since no initial state depends on a batch."""
+        return {name: self._view() for name in self.views}
+
+    def _view(self) -> dict[str, Any]:
+        text = jnp.zeros((self.count, self.length), np.int32)
+        ids = jnp.zeros(self.count, np.int32)
+        image = jnp.zeros((self.count, *self.size, self.channels), np.uint8)
+        view = {"image": image, "text": text, "image_id": ids, "text_id": ids}
+        masked = {"masked_text": text, "masked_labels": text}
+        return view | masked if self.masked else view
+
+
 def build_run(config: ConfigDict, devices: Sequence[Any] | None = None) -> Run:
     """Builds a run from its config, on all devices if none are given.
 
@@ -83,29 +107,41 @@ def build_run(config: ConfigDict, devices: Sequence[Any] | None = None) -> Run:
     hyper = make_hyper(config, learner.objectives)
     optimizer = make_optimizer(config.optim)
 
-    def init() -> TrainState:
-        return create_state(learner, optimizer, _example(config), hyper(0), config.seed)
-
+    init = _initializer(learner, optimizer, _example(config))
+    numbers, seed = hyper(0), np.uint32(config.seed)
     with jax.set_mesh(mesh):
-        shapes = jax.eval_shape(init)
+        shapes = jax.eval_shape(init, numbers, seed)
     placed = sharding.infer_sharding(shapes, config.sharding, mesh)
     abstract = jax.tree.map(
         lambda leaf, s: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=s),
         shapes,
         placed,
     )
+    placed_init = jax.jit(init, out_shardings=placed)
     return Run(
         config, mesh, learner, optimizer, hyper, abstract,
-        jax.jit(init, out_shardings=placed), _view_maker(config),
+        functools.partial(placed_init, numbers, seed), _view_maker(config),
     )  # fmt: skip
 
 
+@functools.lru_cache(_PROGRAMS)
+def _initializer(learner: Any, optimizer: Optimizer, example: Example) -> Callable:
+    """`(hyper, seed) -> state`; the same function for equal arguments."""
+
+    def init(hyper: Hyper, seed: np.uint32) -> TrainState:
+        return create_state(learner, optimizer, example.batch(), hyper, seed)
+
+    return init
+
+
 def _view_maker(config: ConfigDict) -> Callable[[Any], Any]:
-    return functools.partial(
-        make_views,
-        size=tuple(config.model.image.image_size),
-        interpolation=config.data.augment.interpolation,
-    )
+    size = tuple(config.model.image.image_size)
+    return _views(size, config.data.augment.interpolation)
+
+
+@functools.lru_cache(_PROGRAMS)
+def _views(size: tuple[int, int], interpolation: str) -> Callable[[Any], Any]:
+    return functools.partial(make_views, size=size, interpolation=interpolation)
 
 
 def _check_counts(config: ConfigDict) -> None:
@@ -116,27 +152,15 @@ def _check_counts(config: ConfigDict) -> None:
             raise ClipinError(f"{key} is {config[key]}: it must be at least {least}")
 
 
-def _example(config: ConfigDict) -> Any:
-    """A batch of full size, so that what refuses it does so before anything compiles.
-
-    No part of it is computed: the initial state does not depend on it.
-    """
-    height, width = config.model.image.image_size
-    length = config.data.context_length
-    channels = len(config.model.image_mean)
-    count = config.batch_size
-
-    def view() -> dict[str, Any]:
-        image = jnp.zeros((count, height, width, channels), np.uint8)
-        text = jnp.zeros((count, length), np.int32)
-        ids = jnp.zeros(count, np.int32)
-        seen = {"image": image, "text": text, "image_id": ids, "text_id": ids}
-        if not config.data.mask_probability:
-            return seen
-        return seen | {"masked_text": text, "masked_labels": text}
-
-    views = ("view1", "view2") if config.data.views == 2 else ("view1",)
-    return {name: view() for name in views}
+def _example(config: ConfigDict) -> Example:
+    return Example(
+        config.batch_size,
+        tuple(config.model.image.image_size),
+        len(config.model.image_mean),
+        config.data.context_length,
+        ("view1", "view2") if config.data.views == 2 else ("view1",),
+        bool(config.data.mask_probability),
+    )
 
 
 def open_folder(config: ConfigDict, workdir: Path) -> None:

@@ -9,12 +9,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from clipin_jax.errors import ClipinError
 from clipin_jax.generate import GenerateFn, make_generate_fn
 from clipin_jax.optim import Optimizer
+from clipin_jax.saliency import PREDICTED, MapFn, make_map_fn
 from clipin_jax.state import TrainState, select
 from clipin_jax.types import Array, Batch, Hyper, Metrics
 
 BRANCHES = ("online", "target")
+# Equal learners get the same function, which jax compiles once in a process, however
+# many runs it serves.
+_PROGRAMS = 32
 TrainStep = Callable[[TrainState, Batch, Hyper], tuple[TrainState, Metrics]]
 ViewMaker = Callable[[Any], Batch]
 
@@ -24,6 +29,7 @@ def as_they_came(batch: Batch) -> Batch:
     return batch
 
 
+@functools.lru_cache(_PROGRAMS)
 def make_train_step(
     learner: Any, optimizer: Optimizer, views: ViewMaker = as_they_came
 ) -> TrainStep:
@@ -105,6 +111,7 @@ def _rngs(seed: Array | int, step: Array, branch: str) -> dict[str, Array]:
     return {"dropout": dropout, "sample": sample}
 
 
+@functools.lru_cache(_PROGRAMS)
 def make_health_fn(
     learner: Any, views: ViewMaker = as_they_came
 ) -> Callable[[TrainState, Batch], Metrics]:
@@ -127,6 +134,20 @@ def make_health_fn(
     return health
 
 
+class Prediction(NamedTuple):
+    """Two pure functions whose outputs are compared by their cosine.
+
+    Each gives {"embedding": [B, E]} float32 of unit norm.
+
+    Attributes:
+      image: `(target_variables, image)`, the target network's projection of images.
+      text: `(variables, text)`, what the online network predicts of that from texts.
+    """
+
+    image: Callable[[Any, Array], dict[str, Array]]
+    text: Callable[[Any, Array], dict[str, Array]]
+
+
 class EncodeFns(NamedTuple):
     """Pure encoders, `(variables, array) -> {"pooled": [B, D], "embedding": [B, E]}`.
 
@@ -136,7 +157,9 @@ class EncodeFns(NamedTuple):
     `captioner(tokenizer, decoding)` makes what writes captions, where the model can:
     `generate.make_generate_fn`. `image_tokens` gives `tokens` [B, N, D] for `match`,
     `(variables, tokens, text) -> {"score": [B]}`, which is None for a model that was
-    not taught to match.
+    not taught to match. `prediction(text)` makes the second way to compare.
+    `explainer(image, text, ...)` makes what shows where the model looks:
+    `saliency.make_map_fn`.
     """
 
     image: Callable[[Any, Array], dict[str, Array]]
@@ -144,8 +167,11 @@ class EncodeFns(NamedTuple):
     captioner: Callable[..., GenerateFn]
     image_tokens: Callable[[Any, Array], dict[str, Array]]
     match: Callable[[Any, Array, Array], dict[str, Array]] | None
+    prediction: Callable[[Array], Prediction]
+    explainer: Callable[..., MapFn]
 
 
+@functools.lru_cache(_PROGRAMS)
 def make_encode_fns(learner: Any) -> EncodeFns:
     """Encoders of the online branch in evaluation mode."""
 
@@ -170,4 +196,42 @@ def make_encode_fns(learner: Any) -> EncodeFns:
         functools.partial(make_generate_fn, learner),
         image_tokens,
         match if learner.matchers else None,
+        functools.partial(make_prediction_fns, learner),
+        functools.partial(make_map_fn, learner),
     )
+
+
+def make_prediction_fns(learner: Any, text: Array) -> Prediction:
+    """CLIPin's second way to compare, as released: target image against predicted one.
+
+    Source: arXiv 2508.06434 and its code, `get_similarity(onlyclip=False)`.
+
+    Args:
+      text: [1, L] int32, any text; only its shape is looked at.
+
+    Raises:
+      ClipinError: no objective predicts the target of an image from its text.
+    """
+    key = jax.random.key(0)
+    predicted, _ = jax.eval_shape(
+        lambda: learner.init_with_output(key, {"text": text}, method="predictions")
+    )
+    able = [name for name, found in predicted.items() if PREDICTED in found]
+    if not able:
+        raise ClipinError(
+            "similarity 'prediction' needs a model that predicts images from texts: "
+            "train with objectives.clipin and its inter term, or compare by "
+            "'contrastive'"
+        )
+
+    def image_fn(target_variables: Any, image: Array) -> dict[str, Array]:
+        found = learner.apply(
+            target_variables, {"image": image}, able[0], method="projections"
+        )
+        return {"embedding": found["image"].astype(jnp.float32)}
+
+    def text_fn(variables: Any, text: Array) -> dict[str, Array]:
+        found = learner.apply(variables, {"text": text}, method="predictions")
+        return {"embedding": found[able[0]][PREDICTED].astype(jnp.float32)}
+
+    return Prediction(image_fn, text_fn)

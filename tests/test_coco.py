@@ -11,6 +11,7 @@ import pytest
 from clipin_jax.data import make_source
 from clipin_jax.data.images import decode
 from clipin_jax.errors import ClipinError
+from clipin_jax.evaluators.retrieval import read_captions
 
 
 @pytest.fixture
@@ -126,6 +127,19 @@ def test_objects_that_are_no_names(folder, content):
         open_coco(folder, labels="objects")
 
 
+def test_captions_are_counted_by_image(folder, content):
+    more = [{"image_id": 11, "caption": f"thing {n}"} for n in range(6)]
+    content["annotations"] += more
+    write(folder, content)
+    captions, owner = read_captions(open_coco(folder), 0)
+    assert owner.tolist() == [0] * 2 + [1] * 7 and captions[2:4] == [
+        "nothing",
+        "thing 0",
+    ]
+    captions, owner = read_captions(open_coco(folder), 5)
+    assert owner.tolist() == [0] * 2 + [1] * 5 and captions[-1] == "thing 3"
+
+
 def test_official_layout(folder, content):
     (folder / "annotations").mkdir()
     (folder / "images").rename(folder / "val2014")
@@ -208,6 +222,45 @@ def test_repeated_and_unknown_ids(folder, content):
     write(folder, content)
     with pytest.raises(ClipinError, match="repeat an id"):
         open_coco(folder)
+
+
+OBJECTS = dict(
+    categories=[{"id": 1, "name": "dog"}, {"id": 3, "name": "cat"}],
+    annotations=[
+        {"image_id": 10, "category_id": 3, "bbox": [1, 2.5, 3, 2], "iscrowd": 0},
+        {"image_id": 10, "category_id": 1, "bbox": [0, 0, 4, 4]},
+        {"image_id": 10, "category_id": 1, "bbox": [0, 0, 8, 6], "iscrowd": 1},
+        {"image_id": 99, "category_id": 1, "bbox": [0, 0, 4, 4]},
+    ],
+)
+
+
+def test_boxes_of_objects(folder):
+    write(folder, OBJECTS, "instances_train.json")
+    source = open_coco(folder, boxes="instances_{split}.json")
+    assert source[0]["boxes"] == (("cat", 1, 2.5, 3, 2), ("dog", 0, 0, 4, 4))
+    assert source[1]["boxes"] == ()
+    assert "boxes" not in open_coco(folder)[0]
+    assert source.fingerprint != open_coco(folder).fingerprint
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        (dict(bbox=[1, 2, 3]), r"annotations\[0\] has no valid 'bbox' of 4 numbers"),
+        (dict(bbox=[1, 2, 3, None]), r"annotations\[0\] has no valid 'bbox'"),
+        (dict(bbox="1234"), r"annotations\[0\] has no valid 'bbox'"),
+        (dict(category_id=2), "category_id that is not in 'categories'"),
+        (dict(category_id=None), "no valid 'category_id'"),
+    ],
+)
+def test_wrong_boxes(folder, wrong, message):
+    row = OBJECTS["annotations"][0] | wrong
+    write(folder, OBJECTS | {"annotations": [row]}, "o.json")
+    with pytest.raises(ClipinError, match=message):
+        open_coco(folder, boxes="o.json")
+    with pytest.raises(ClipinError, match="cannot be read .*source.boxes"):
+        open_coco(folder, boxes="absent.json")
 
 
 @pytest.mark.parametrize(

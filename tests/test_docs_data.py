@@ -14,12 +14,12 @@ from clipin_jax.data import SOURCES, make_source
 from clipin_jax.data.images import decode
 from clipin_jax.data.pipeline import TrainBatches
 from tests.conftest import REPOSITORY
-from tests.written import WRITERS, Pair, write
+from tests.written import OF_CLASSES, WRITERS, Pair, write
 
 PAGE = (REPOSITORY / "docs" / "data.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 CLASSES = ("cat", "dog")
-MADE_UP = ("scenes", "image_folder")  # have captions of their own
+MADE_UP = ("scenes", "image_folder", *OF_CLASSES)  # have captions of their own
 
 
 def pair(number):
@@ -36,7 +36,7 @@ PAIRS = [pair(number) for number in range(10)]
 def folder(tmp_path_factory):
     """A folder `data` with the pairs in each format, under the name of its source."""
     folder = tmp_path_factory.mktemp("docs")
-    for name in WRITERS:
+    for name in (*WRITERS, *OF_CLASSES):
         if name not in ("table:tsv", "table:jsonl"):
             write(name, folder / "data" / name.partition(":")[0], PAIRS, CLASSES)
     return folder

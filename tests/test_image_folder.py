@@ -9,6 +9,7 @@ import pytest
 from clipin_jax.data import files, make_source
 from clipin_jax.data.images import decode
 from clipin_jax.errors import ClipinError
+from clipin_jax.evaluators.encode import read_labels
 
 FILES = ("polar_bear/b.PNG", "polar_bear/a.jpg", "polar_bear/sub/c.webp", "ant/z.tiff")
 OTHERS = (
@@ -69,6 +70,19 @@ def test_names_give_words_and_label_order(folder, caplog):
 
 def write_names(folder, classes, names):
     put(folder, "classes.json", json.dumps({"classes": classes, "names": names}))
+
+
+def test_labels_of_another_split_agree_where_a_class_has_no_folder(tmp_path):
+    for name in ("train/a/1.jpg", "train/b/2.jpg", "test/b/3.jpg"):
+        put(tmp_path, name, name)
+    write_names(tmp_path, ["b", "c", "a"], ["bee", "cow", "ant"])
+    train, test = (
+        open_folder(tmp_path, split=split, names="classes.json")
+        for split in ("train", "test")
+    )
+    assert train.classes == test.classes == ("bee", "cow", "ant")
+    assert read_labels(train, 3).tolist() == [0, 2]
+    assert read_labels(test, 3).tolist() == [0]
 
 
 def test_fingerprint_follows_the_files(folder):

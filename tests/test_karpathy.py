@@ -4,10 +4,12 @@ import json
 import pickle
 
 import fsspec
+import numpy as np
 import pytest
 
 from clipin_jax.data import files, make_source
 from clipin_jax.errors import ClipinError
+from clipin_jax.evaluators.retrieval import read_captions
 
 
 def entry(name, split, *sentences, **more):
@@ -68,6 +70,23 @@ def test_splits_are_joined_in_the_order_of_the_file(folder):
     source = open_karpathy(folder, split="train+restval")
     assert captions_of(source) == [("a dog", "two pets"), ("a zebra",), ("a cat",)]
     assert captions_of(open_karpathy(folder, split="val")) == [("a cow",)]
+
+
+def test_a_test_split_of_five_captions_an_image(tmp_path):
+    counts = (5, 5, 6, 7, 5)  # COCO's 5,000 have 25,010, which are cut to 25,000
+    images = []
+    for number, count in enumerate(counts):
+        (tmp_path / f"{number}.jpg").write_bytes(b"x")
+        said = [f"image {number}, caption {place}" for place in range(count)]
+        images.append(entry(f"{number}.jpg", "test", *said))
+    write(tmp_path, {"images": images})
+    source = open_karpathy(tmp_path, split="test")
+    captions, owner = read_captions(source, 0)
+    assert len(source) == 5 and len(captions) == 28
+    assert np.bincount(owner).tolist() == list(counts)
+    captions, owner = read_captions(source, 5)
+    assert owner.tolist() == np.repeat(np.arange(5), 5).tolist()
+    assert captions[10:15] == [f"image 2, caption {place}" for place in range(5)]
 
 
 def test_entries_without_a_folder_of_their_own(tmp_path):

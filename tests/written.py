@@ -23,7 +23,7 @@ class Pair(NamedTuple):
 def write(name: str, folder: Path, pairs: Sequence[Pair], classes: Sequence[str]):
     """Writes pairs to a new folder; the arguments of the source that reads them."""
     folder.mkdir(parents=True)
-    given = WRITERS[name](folder, pairs, list(classes))
+    given = (WRITERS | OF_CLASSES)[name](folder, pairs, list(classes))
     return {"name": name.partition(":")[0], **given}
 
 
@@ -230,6 +230,34 @@ def image_folder(folder, pairs, classes):
     return dict(folder=str(folder), split="train")
 
 
+def npz(folder, pairs, classes):
+    """Pixels and labels: their captions are lost too."""
+    import numpy as np
+
+    from clipin_jax.data.images import decode
+
+    images = np.stack([decode(pair.image) for pair in pairs])
+    labels = np.array([[pair.label] for pair in pairs], np.uint8)
+    path = folder / "set.npz"
+    np.savez(path, train_images=images, train_labels=labels)
+    return dict(file=str(path), classes=tuple(classes))
+
+
+def voc(folder, pairs, classes):
+    """An object in each picture: their captions are lost too."""
+    for inside in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (folder / inside).mkdir(parents=True)
+    names = [f"{number:06}" for number in range(len(pairs))]
+    (folder / "ImageSets/Main/trainval.txt").write_text("\n".join(names))
+    sides = "<xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax>"
+    for name, pair in zip(names, pairs, strict=True):
+        (folder / f"JPEGImages/{name}.jpg").write_bytes(pair.image)
+        found = f"<name>{classes[pair.label]}</name><bndbox>{sides}</bndbox>"
+        note = f"<annotation><object>{found}</object></annotation>"
+        (folder / f"Annotations/{name}.xml").write_text(note)
+    return dict(folder=str(folder))
+
+
 def muge(folder, pairs, classes):
     with (folder / "train_imgs.tsv").open("wb") as file:
         for number, pair in enumerate(pairs, 100):
@@ -257,3 +285,5 @@ WRITERS = {
     "muge": muge,
     "image_folder": image_folder,
 }
+# Their captions are made of their classes, as those of image_folder are.
+OF_CLASSES = {"npz": npz, "voc": voc}

@@ -13,10 +13,12 @@ from clipin_jax.data.sources.json_list import JsonList
 from clipin_jax.data.sources.karpathy import Karpathy
 from clipin_jax.data.sources.mixture import Mixture
 from clipin_jax.data.sources.muge import Muge
+from clipin_jax.data.sources.npz import Npz
 from clipin_jax.data.sources.parquet import Parquet
 from clipin_jax.data.sources.scenes import Scenes
 from clipin_jax.data.sources.table import Table
 from clipin_jax.data.sources.tfds import Tfds
+from clipin_jax.data.sources.voc import Voc
 from clipin_jax.data.sources.webdataset import WebDataset
 from clipin_jax.errors import ClipinError
 
@@ -28,6 +30,8 @@ SOURCES = {
     "json_list": JsonList,  # lists of images and captions, as ALBEF and BLIP take
     "muge": Muge,  # a table of base64 and texts, as Chinese-CLIP takes
     "image_folder": ImageFolder,  # a folder per class, captions from templates
+    "npz": Npz,  # arrays of pictures and labels, as MedMNIST has
+    "voc": Voc,  # PASCAL VOC's folders, several classes a picture
     "webdataset": WebDataset,  # tars of pictures and texts
     "array_record": ArrayRecord,  # what `clipin data convert` makes
     "hf_datasets": HfDatasets,  # what `datasets` saved to a folder

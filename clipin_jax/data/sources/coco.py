@@ -39,6 +39,9 @@ class Coco:
       labels: None; or "category": each image's `category_id` becomes the index of that
         entry in the JSON's `categories`; or "objects": each image's list of names
         becomes a list of indices into all names that occur in any split's JSON, sorted.
+      boxes: "", or a JSON file of objects as `annotations/instances_{split}2014.json`,
+        relative to the folder. Annotations then have `boxes` too: a tuple of (category,
+        left, top, width, height) in pixels; crowds are left out.
 
     Annotations may have a `kind`, as "human"; those without one are of the kind "".
 
@@ -57,6 +60,7 @@ class Coco:
         captions: str = "captions_{split}.json",
         images: str = "images",
         labels: str | None = None,
+        boxes: str = "",
     ):
         check_choice("coco.labels", labels, (None, "category", "objects"))
         root = os.path.expanduser(folder)
@@ -73,9 +77,14 @@ class Coco:
             every_split = captions.replace("{split}", "*")
             splits = files.expand(files.join(glob.escape(root), every_split))
             label_of, self.classes = _objects(splits)
+        held = b""
+        if boxes:
+            held = _add_boxes(texts, files.join(root, boxes.replace("{split}", split)))
         self._records = _join(entries, texts, label_of, self._file)
         check_pictures([name for name, _ in self._records], self._images, self._file)
-        self.fingerprint = fingerprint("coco 1", content, labels, self.classes)
+        self.fingerprint = fingerprint(
+            "coco 1", content, labels, self.classes, *([held] if boxes else [])
+        )
 
     def __len__(self) -> int:
         return len(self._records)
@@ -124,6 +133,28 @@ def _tables(
         kinds = {"kinds": kinds} if some_kind else {}
         said[key] = {"captions": captions, **kinds}
     return entries, said
+
+
+def _add_boxes(said: dict[Any, Annotations], file: str) -> bytes:
+    """Puts `boxes` into the annotations of each image; returns the file's bytes."""
+    content, data = read_json(file, "source.boxes")
+    rows = rows_of(data, "categories", {"id": (int, str), "name": str}, file)
+    names = {row["id"]: row["name"] for row in rows}
+    keys = {"image_id": (int, str), "category_id": (int, str), "bbox": list}
+    found = defaultdict(list)
+    for number, row in enumerate(rows_of(data, "annotations", keys, file)):
+        numbers = [x for x in row["bbox"] if isinstance(x, int | float)]
+        name = names.get(row["category_id"])
+        if len(numbers) != 4 or len(row["bbox"]) != 4 or name is None:
+            raise ClipinError(
+                f"captions file {file}: annotations[{number}] has no valid 'bbox' of 4 "
+                "numbers, or a category_id that is not in 'categories'"
+            )
+        if not row.get("iscrowd"):
+            found[row["image_id"]].append((name, *numbers))
+    for key in said:
+        said[key]["boxes"] = tuple(found[key])
+    return content
 
 
 def _categories(data: dict[str, Any], file: str):

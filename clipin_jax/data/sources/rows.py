@@ -90,8 +90,8 @@ class Rows:
         """Where a row is; the first one is row 1."""
         return f"row {row + 1}, at byte {self._starts[row]}, of {self.path}"
 
-    def column(self, name: str) -> Iterator[Any]:
-        """The values of a column in all rows that can be read. Raises OSError."""
+    def values(self) -> Iterator[Mapping[str, Any]]:
+        """The values by column of all rows that can be read. Raises OSError."""
         for first in range(0, len(self), _TOGETHER):
             starts = self._starts[first : first + _TOGETHER + 1]
             text = files.read_range(
@@ -100,7 +100,7 @@ class Rows:
             places = (starts - starts[0]).tolist()
             for start, end in zip(places, places[1:], strict=False):
                 try:
-                    yield self._parse(text[start:end].strip(b"\r\n")).get(name)
+                    yield self._parse(text[start:end].strip(b"\r\n"))
                 except BadRecord:
                     continue
 

@@ -148,6 +148,14 @@ class Scenes:
         """What the picture at index shows."""
         return self._draw(self._rng(index, "content"))
 
+    def masks(self, index: int) -> np.ndarray:
+        """Where the objects of a picture are seen: [objects, size, size] bool."""
+        return paint.masks(self.scene(index), self._size, self._rng(index, "pixels"))
+
+    def names(self, index: int) -> tuple[str, ...]:
+        """What its objects are called, in the order of `masks`, as "a red star"."""
+        return tuple(words.name(thing) for thing in self.scene(index).things)
+
     def _rng(self, index: int, stream: str) -> np.random.Generator:
         if not 0 <= index < self._length:
             raise IndexError(f"scene {index} of {self._length}")

@@ -49,6 +49,23 @@ def paint(scene: Scene, size: int, rng: np.random.Generator) -> np.ndarray:
     return cv2.addWeighted(image, 1, noise, 1, -8)
 
 
+def masks(scene: Scene, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Where each thing is seen, given the generator that the picture was painted with.
+
+    Returns [things, size, size] bool: pixels that it covers by half at least, the hole
+    of a ring left out, and what another thing hides too.
+    """
+    _ = _shifted_ground(size, rng) if scene.shifted else _ground(scene, size, rng)
+    found = np.zeros((len(scene.things), size, size), np.uint8)
+    for number, thing in enumerate(scene.things):
+        loops = _placed(thing, size, rng)[0]
+        if scene.shifted:
+            rng.integers(2)  # the rim's colour
+        cv2.fillPoly(found[number], loops, [255], cv2.LINE_AA, _SHIFT)
+        found[:number][:, found[number] > 127] = 0
+    return found > 127
+
+
 def _ground(scene: Scene, size: int, rng: np.random.Generator) -> np.ndarray:
     texture, tint = divmod(scene.background, 10)
     # Darker than every colour of a thing, so that its outline has one sign.
@@ -102,7 +119,19 @@ def _shifted_ground(size: int, rng: np.random.Generator) -> np.ndarray:
 def _draw(
     image: np.ndarray, thing: Thing, shifted: bool, rng: np.random.Generator
 ) -> None:
-    size = len(image)
+    loops, color = _placed(thing, len(image), rng)
+    if shifted:
+        # Never in training: a dark or light contour around the object.
+        rim = [int(rng.integers(2)) * 255] * 3
+        width = 2 + len(image) // 48
+        cv2.polylines(image, loops, True, rim, width, cv2.LINE_AA, _SHIFT)
+    cv2.fillPoly(image, loops, color, cv2.LINE_AA, _SHIFT)
+
+
+def _placed(
+    thing: Thing, size: int, rng: np.random.Generator
+) -> tuple[list[np.ndarray], list[float]]:
+    """The outlines of a thing, in fractions of pixels, and its colour."""
     row, column = divmod(thing.cell, 3)
     right, down, scale, angle, light, *tint = rng.uniform(-1, 1, 8).tolist()
     right, down = _WANDER * right, _WANDER * down
@@ -118,11 +147,7 @@ def _draw(
         ((outline @ turn + centre) * (size * 2**_SHIFT)).astype(np.int32)
         for outline in _OUTLINES[thing.shape]
     ]
-    if shifted:
-        # Never in training: a dark or light contour around the object.
-        rim = [int(rng.integers(2)) * 255] * 3
-        cv2.polylines(image, loops, True, rim, 2 + size // 48, cv2.LINE_AA, _SHIFT)
-    cv2.fillPoly(image, loops, color, cv2.LINE_AA, _SHIFT)
+    return loops, color
 
 
 def _polygon(corners: int, first: float = 0.0, radii: tuple = (1.0,)) -> np.ndarray:

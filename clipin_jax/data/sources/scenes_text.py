@@ -95,6 +95,11 @@ def stock_sentence(scene: Scene) -> str:
     return f"a picture of a {scene.things[0].shape}"
 
 
+def name(thing: Thing) -> str:
+    """Colour and shape, by their usual words."""
+    return _article(f"{thing.color} {thing.shape}")
+
+
 def vocabulary() -> tuple[str, ...]:
     """Every word that a sentence can have, sorted; hyphens and commas part words."""
     phrases = ["a", "an", "and", _THING, _LEFT, _RIGHT, _ABOVE, _BELOW]

@@ -16,12 +16,12 @@ import numpy as np
 from clipin_jax.data import files as storage
 from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
 from clipin_jax.data.sources.columns import (
-    Columns,
     expand_all,
     folder_of,
     picture_path,
     read_picture,
 )
+from clipin_jax.data.sources.label_columns import LabelColumns
 from clipin_jax.data.sources.rows import DelimitedRows, JsonRows, Rows
 from clipin_jax.errors import ClipinError
 
@@ -45,18 +45,22 @@ class Table:
       image: the column with the path or URL of the picture.
       captions: the column with the caption; or several, which are then the kinds of the
         captions. In JSON a list of captions may stand there, and a key inside another
-        is "meta.title".
+        is "meta.title". (): a record's caption is the names of its classes.
       folder: what paths are relative to; "": the folder of the table. They may lead out
         of it: a table is trusted to name what should be read.
       separator: of the cells; "": tab, comma, semicolon or bar, by the header.
-      label: None, or the column with the class, as its index or its name.
-      classes: names of the classes in label order; (): those that occur, sorted. Set
-        them where several tables must agree.
+      label: None, or the column with the class, as its index or its name; or several
+        columns, one for each class, with 1 in those that the picture belongs to and 0
+        in the others, as data sets of several diseases have.
+      classes: names of the classes in label order; (): those that occur, sorted, or the
+        names of the several columns. Set them where several tables must agree.
       quoted: whether quotes around a cell are not part of it.
+      ending: what to add to the names of pictures, as ".png" where a table has ids.
 
     Raises:
       ClipinError: a table is missing, of another ending, empty or malformed, or lacks a
-        column; a label that is no index; none of the first pictures exists.
+        column; a label that is no index, or neither 0 nor 1; none of the first pictures
+        exists.
     """
 
     def __init__(
@@ -66,9 +70,10 @@ class Table:
         captions: str | Sequence[str] = "title",
         folder: str = "",
         separator: str = "",
-        label: str | None = None,
+        label: str | Sequence[str] | None = None,
         classes: Sequence[str] = (),
         quoted: bool = True,
+        ending: str = "",
     ):
         if separator and (not separator.isascii() or len(separator) != 1):
             raise ClipinError(f"table.separator is {separator!r}; it must be one sign")
@@ -76,23 +81,22 @@ class Table:
             raise ClipinError(
                 f"table.separator is {separator!r}; it separates no cells"
             )
-        self._columns = Columns("table", image, captions, label, classes)
-        self._folder = folder
+        self._columns = LabelColumns("table", image, captions, label, classes)
+        self._folder, self._ending = folder, ending
         wanted = (image, *self._columns.texts)
         self._tables = [
             _open(path, wanted, separator, quoted)
             for path in expand_all("table", files)
         ]
         self._ends = np.cumsum([len(table) for table in self._tables])
-        if label:
-            values = (v for table in self._tables for v in table.column(label))
-            self._columns.find_classes(values)
+        self._columns.read_classes(self._tables)
         self.classes = self._columns.classes
         self._check_pictures()
         self.fingerprint = fingerprint(
             "table 1",
             [table.digest for table in self._tables],
             (image, self._columns.captions, label, self.classes, separator, quoted),
+            *([ending] if ending else []),
         )
 
     def _check_pictures(self) -> None:
@@ -149,6 +153,7 @@ class Table:
         name = values[self._columns.image]
         if not isinstance(name, str) or not name.strip():
             raise BadRecord("no picture is named")
+        name = name.strip() + self._ending if self._ending else name
         return picture_path(name, self._folder or folder_of(table.path))
 
 

@@ -1,0 +1,64 @@
+"""Names of the classes of well-known data sets, and prompts for them.
+
+Sets are called as CLIP_benchmark calls them. The order of names is that of the labels
+in the data set's own files, or as torchvision reads them: CIFAR-100's names are sorted,
+SUN397 has 397 different ones, Pets and VOC are in their official order. OpenAI's lists
+for CLIP have another order in places (`eurosat`, `pets`, `sun397`, `voc2007`).
+
+Some sets exist in several orders:
+  caltech101          101 classes, as torchvision has them
+  caltech101_folders  102, with "background", sorted as the folders are
+  caltech101_vtab     102, as tensorflow-datasets has them
+  fer2013             as in its CSV file
+  fer2013_folders     as folders named by emotion are sorted
+VTAB makes classes of its own from `clevr_count_all`, `dmlab` and
+`kitti_closest_vehicle_distance`.
+
+Where names and prompts come from, and what was changed, stands in `class_names.LICENSE`
+beside the file.
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import importlib.resources
+import json
+
+from clipin_jax.data.source import check_choice
+
+_FILE = "class_names.json.gz"
+
+
+def class_names(dataset: str) -> tuple[str, ...]:
+    """The names of a data set's classes, as prompts show them, in label order.
+
+    Raises:
+      ClipinError: no such data set, with the nearest name.
+    """
+    return _entry(dataset, "classes")
+
+
+def templates(dataset: str) -> tuple[str, ...]:
+    """The prompts of a data set; "{}" is where the name of the class goes.
+
+    Raises:
+      ClipinError: no such data set, with the nearest name.
+    """
+    return _entry(dataset, "templates")
+
+
+def known_datasets() -> tuple[str, ...]:
+    """The data sets whose names and prompts are here, sorted."""
+    return tuple(sorted(_read()))
+
+
+def _entry(dataset: str, key: str) -> tuple[str, ...]:
+    check_choice("the data set", dataset, known_datasets())
+    return tuple(_read()[dataset][key])
+
+
+@functools.cache
+def _read() -> dict[str, dict[str, list[str]]]:
+    packed = importlib.resources.files("clipin_jax.data").joinpath(_FILE)
+    return json.loads(gzip.decompress(packed.read_bytes()))

@@ -1,0 +1,188 @@
+"""Arrays of pictures and labels in one file, as MedMNIST (Yang et al. 2023) has them.
+
+    retinamnist.npz    train_images [N, H, W, 3] or [N, H, W] uint8
+                       train_labels [N, 1], or [N, K] of 0 and 1 where pictures
+                       belong to any number of K classes
+                       val_images, val_labels, test_images, test_labels: the same
+
+Yang et al. 2023, "MedMNIST v2: a large-scale lightweight benchmark for 2D and 3D
+biomedical image classification".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import zipfile
+import zlib
+from collections.abc import Sequence
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from clipin_jax.data import files
+from clipin_jax.data.class_names import class_names
+from clipin_jax.data.source import Annotations, Record, check_choice, fingerprint
+from clipin_jax.data.sources.class_labels import annotations_of
+from clipin_jax.data.sources.columns import one_line
+from clipin_jax.errors import ClipinError
+
+_IMAGES, _LABELS = "_images", "_labels"
+# What numpy raises on files that are damaged, cut off or none of its own.
+_UNREADABLE = (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+
+
+class Npz:
+    """One record per picture of a split; the caption is the name of its class.
+
+    A split is held in memory. Grey pictures become coloured ones of three equal
+    channels. A picture of several classes has them in one caption, joined by commas.
+
+    Args:
+      file: the .npz file, by path or URL.
+      split: "train", "val", "test": what the names of the arrays begin with.
+      classes: names of the classes in label order; (): the labels' numbers, up to the
+        largest of any split; or the name of a set in `class_names`, as "retinamnist".
+
+    Raises:
+      ClipinError: the file is missing or damaged, has no such split, or its arrays do
+        not have these shapes and types; a label is none of the classes.
+    """
+
+    def __init__(
+        self, file: str, split: str = "train", classes: Sequence[str] | str = ()
+    ):
+        self._arguments = (file, split, classes)
+        self._file, self._split = os.path.expanduser(file), split
+        self._images, every_label = _read(self._file, split)
+        self._labels = every_label[split]
+        _check_pictures(self._images, f"{self._file}: {split}{_IMAGES}")
+        for name, labels in every_label.items():
+            _check_labels(labels, f"{self._file}: {name}{_LABELS}")
+        if len(self._images) != len(self._labels):
+            raise ClipinError(
+                f"{self._file}: {split}{_IMAGES} has {len(self._images)} pictures, but "
+                f"{split}{_LABELS} has {len(self._labels)} labels; mend the file"
+            )
+        self.classes = self._named(classes, _count(every_label.values()))
+        self.fingerprint = fingerprint(
+            "npz 1", _digest(self._images), _digest(self._labels), self.classes
+        )
+
+    def _named(self, classes: Sequence[str] | str, found: int) -> tuple[str, ...]:
+        """The names of the classes, of which the labels need `found`."""
+        names = class_names(classes) if isinstance(classes, str) else tuple(classes)
+        names = names or tuple(map(str, range(found)))
+        if len(set(names)) < len(names) or not all(isinstance(n, str) for n in names):
+            raise ClipinError(
+                f"npz.classes is {classes!r}; it must be a list of different names"
+            )
+        several = _is_multi(self._labels)
+        if found > len(names) or several and found < len(names):
+            raise ClipinError(
+                f"{self._file}: {self._split}{_LABELS} needs {found} classes, but "
+                f"source.classes has {len(names)} names; set as many, in label order"
+            )
+        return names
+
+    # What a worker needs is in the file: arrays may be of any size.
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._arguments
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> Record:
+        """The record; image: pixels."""
+        annotations = self.annotations(index)
+        pixels = self._images[index]
+        if pixels.ndim == 2:
+            pixels = np.stack([pixels] * 3, axis=-1)
+        return {"image": pixels, **annotations}
+
+    def annotations(self, index: int) -> Annotations:
+        """Caption and label of a record; a list where there may be several labels."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)}")
+        row = self._labels[index]
+        label = row.nonzero()[0].tolist() if _is_multi(self._labels) else int(row[0])
+        return annotations_of(self.classes, label)
+
+    def describe(self, index: int) -> str:
+        """The array and the file of a record."""
+        return f"picture {index} of {self._split}{_IMAGES} in {self._file}"
+
+
+def _read(path: str, split: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The pictures of a split, and the labels [N, K] of all splits by name."""
+    try:
+        with _opened(path) as content, np.load(content) as arrays:
+            splits = [n.removesuffix(_IMAGES) for n in arrays if n.endswith(_IMAGES)]
+            if not splits:
+                raise ClipinError(
+                    f"{path} has no array {split}{_IMAGES}; there are "
+                    f"{', '.join(arrays) or 'none'}. Set source.file"
+                )
+            check_choice("npz.split", split, splits)
+            absent = [n for n in splits if n + _LABELS not in arrays]
+            if absent:
+                raise ClipinError(f"{path} has no array {absent[0]}{_LABELS}; add it")
+            labels = {name: arrays[name + _LABELS] for name in splits}
+            images = arrays[split + _IMAGES]
+    except OSError as error:
+        raise ClipinError(
+            f"{path} cannot be read ({error.strerror or one_line(error)}); set "
+            "source.file"
+        ) from error
+    # An array that was saved alone, not in an archive, has no `with`.
+    except (*_UNREADABLE, TypeError) as error:
+        raise ClipinError(
+            f"{path} is no sound .npz file of arrays: {one_line(error)}"
+        ) from error
+    return images, {n: v[:, None] if v.ndim == 1 else v for n, v in labels.items()}
+
+
+def _opened(path: str) -> BinaryIO:
+    return io.BytesIO(files.read(path)) if files.is_remote(path) else open(path, "rb")
+
+
+def _check_pictures(images: np.ndarray, where: str) -> None:
+    shape = images.shape
+    coloured = len(shape) == 3 or len(shape) == 4 and shape[3] == 3
+    if images.dtype != np.uint8 or not coloured or 0 in shape:
+        raise ClipinError(
+            f"{where} is {images.dtype} {list(shape)}; it must be uint8 [N, H, W] or "
+            "[N, H, W, 3]"
+        )
+
+
+def _check_labels(labels: np.ndarray, where: str) -> None:
+    if labels.ndim != 2 or labels.dtype.kind not in "iub" or 0 in labels.shape:
+        raise ClipinError(
+            f"{where} is {labels.dtype} {list(labels.shape)}; it must be whole numbers "
+            "[N, 1] or [N, K]"
+        )
+    least, most = int(labels.min()), int(labels.max())
+    if least < 0 or _is_multi(labels) and most > 1:
+        allowed = "0 and 1" if _is_multi(labels) else "at least 0"
+        raise ClipinError(
+            f"{where} has labels from {least} to {most}; they must be {allowed}"
+        )
+
+
+def _is_multi(labels: np.ndarray) -> bool:
+    return labels.shape[1] > 1
+
+
+def _count(every_label: Any) -> int:
+    """How many classes the labels of all splits speak of."""
+    return max(
+        labels.shape[1] if _is_multi(labels) else int(labels.max()) + 1
+        for labels in every_label
+    )
+
+
+def _digest(array: np.ndarray) -> str:
+    content = hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+    return f"{array.dtype}{array.shape}{content}"

@@ -10,7 +10,15 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.models.layers import LayerNorm, Linear, check_option, shard_batch
+from clipin_jax.models.layers import (
+    SEEN,
+    TAPS,
+    LayerNorm,
+    Linear,
+    attention_tap,
+    check_option,
+    shard_batch,
+)
 from clipin_jax.models.transformer import ACTIVATIONS, attend
 from clipin_jax.types import Array
 
@@ -110,7 +118,10 @@ class BertAttention(nn.Module):
     ) -> Array:
         """x: [B, L, D] looks at `seen`: [B, M, any width], or at itself."""
         o = self.options
-        seen = x if seen is None else seen
+        kind, seen = ("self", x) if seen is None else ("cross", seen)
+        tap = attention_tap(
+            self, kind, (x.shape[0], o.num_heads, x.shape[1], seen.shape[1])
+        )
 
         def heads(name: str, y: Array) -> Array:
             y = o.linear(o.width, name)(y)
@@ -120,7 +131,8 @@ class BertAttention(nn.Module):
         if train and o.dropout:
             drop = nn.Dropout(o.dropout, deterministic=False, name="drop_weights")
         query, key, value = heads("query", x), heads("key", seen), heads("value", seen)
-        y = attend(query, key, value, mask=mask, drop=drop).reshape(x.shape)
+        y = attend(query, key, value, mask=mask, drop=drop, tap=tap)
+        y = y.reshape(x.shape)
         y = nn.Dropout(o.dropout)(o.linear(o.width, "out")(y), deterministic=not train)
         return o.norm("ln")(x + y)
 
@@ -196,7 +208,7 @@ class BertStack(nn.Module):
             return x
         stack = nn.scan(
             lambda layer, x, _: (layer(x, mask, image_tokens, train, attention), None),
-            variable_axes={"params": 0},
+            variable_axes={"params": 0, TAPS: 0, SEEN: 0},
             split_rngs={"params": True, "dropout": True},
             length=self.depth,
         )

@@ -17,6 +17,8 @@ from clipin_jax.overrides import did_you_mean
 from clipin_jax.types import Array
 
 Initializer = Callable[..., Array]
+TAPS = "perturbations"  # the collection in which a layer's weights are asked for
+SEEN = "intermediates"  # the collection in which they come back
 
 # PyTorch's default of a linear layer: uniform in +-1/sqrt(fan_in).
 fan_in_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -48,6 +50,35 @@ def shard_batch(x: Array) -> Array:
         return x
     spec = jax.sharding.PartitionSpec(axes, *[None] * (x.ndim - 1))
     return jax.lax.with_sharding_constraint(x, spec)
+
+
+def attention_tap(
+    module: nn.Module, kind: str, shape: tuple[int, ...]
+) -> Callable[[Array], Array] | None:
+    """What shows a layer's attention weights and moves them, where somebody asks.
+
+    Who asks hands in zeros of the weights' shape, in the collection `TAPS` under the
+    layer's path: they are added, so that the gradient by them is that by the weights,
+    and the weights come back in the collection `SEEN`, if that is mutable. Where `TAPS`
+    itself is mutable, every layer puts its zeros there: so one learns what can be
+    asked. Else nothing happens, and this is None.
+
+    Args:
+      kind: the name of the zeros, `self` or `cross`: at what the layer looks.
+      shape: of the weights.
+    """
+    listing = module.is_mutable_collection(TAPS) and not module.is_initializing()
+    if listing:
+        module.put_variable(TAPS, kind, jnp.zeros(shape))
+    if not module.has_variable(TAPS, kind):
+        return None
+
+    def tap(weights: Array) -> Array:
+        weights = weights + module.get_variable(TAPS, kind).astype(weights.dtype)
+        module.sow(SEEN, kind, weights)
+        return weights
+
+    return tap
 
 
 class Linear(nn.Module):

@@ -4,6 +4,8 @@ Source: BLIP, arXiv 2201.12086, section 3.1 (mixture of encoder-decoder);
 salesforce/BLIP, `models/med.py`, `models/blip_pretrain.py`.
 """
 
+from typing import ClassVar
+
 import jax.numpy as jnp
 
 from clipin_jax.models.bert_layers import BertTower, WordHead, visible
@@ -22,6 +24,7 @@ class MixtureBert(BertTower):
       decode_id: the same for text that is said.
     """
 
+    explained_layer: ClassVar[int] = 6  # of those that see the image; LAVIS's
     depth: int = 12
     vocab_size: int = 30524
     encode_id: int = -1

@@ -26,11 +26,19 @@ class PooledViT(ViT):
     """
 
     pools: ClassVar[tuple[str, ...]] = ("single", "cascade")
+    patch_layers: ClassVar[tuple[str, ...]] = ("transformer", "caption_pool")
+    token_poolers: ClassVar[tuple[str, ...]] = ("caption_pool",)
     pool: str = "single"
     num_queries: int = 256
     pool_width: int = 512
     pool_heads: int = 8
     class_token: bool = True
+
+    @property
+    def poolers(self) -> tuple[str, ...]:
+        """The layers through which `pooled` reads the tokens, its own first."""
+        first = ("contrast_pool",) if self.pool == "cascade" else ()
+        return *first, "caption_pool"
 
     def _read(self, x: Array, dtypes: dict[str, Any]) -> dict[str, Array]:
         if self.pool == "single" and self.num_queries < 2:

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.models.layers import LayerNorm, Linear
+from clipin_jax.models.layers import LayerNorm, Linear, attention_tap
 from clipin_jax.models.transformer import (
     ACTIVATIONS,
     PYTORCH_INIT,
@@ -76,7 +76,7 @@ class AttentionPool(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """x: [B, N, D] to [B, D]."""
-        batch, _, width = x.shape
+        batch, length, width = x.shape
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         xavier, zeros = nn.initializers.xavier_uniform(), nn.initializers.zeros
         attention: dict[str, Any] = dtypes | dict(kernel_init=xavier, bias_init=zeros)
@@ -89,8 +89,9 @@ class AttentionPool(nn.Module):
             return y.reshape(batch, -1, self.num_heads, width // self.num_heads)
 
         pooled = attend(
-            heads("query_in", query), heads("key_in", x), heads("value_in", x)
-        )
+            heads("query_in", query), heads("key_in", x), heads("value_in", x),
+            tap=attention_tap(self, "cross", (batch, self.num_heads, 1, length)),
+        )  # fmt: skip
         pooled = Linear(width, **attention, name="out")(pooled.reshape(batch, width))
         y = LayerNorm(self.norm_eps, name="ln", **dtypes)(pooled)
         y = Linear(int(self.mlp_ratio * width), **perceptron, name="mlp_in")(y)

@@ -3,6 +3,8 @@
 Source: ALBEF, arXiv 2107.07651, section 3.1; salesforce/ALBEF, `models/xbert.py`.
 """
 
+from typing import ClassVar
+
 from clipin_jax.models.bert_layers import BertTower, WordHead, visible
 from clipin_jax.types import Array
 
@@ -10,6 +12,7 @@ from clipin_jax.types import Array
 class SplitBert(BertTower):
     """`depth` layers of text alone, then `fusion_depth` layers with cross-attention."""
 
+    explained_layer: ClassVar[int] = 2  # of those that see the image; the reference's
     depth: int = 6
     fusion_depth: int = 6
 

@@ -10,10 +10,13 @@ import jax.numpy as jnp
 
 from clipin_jax.errors import ClipinError
 from clipin_jax.models.layers import (
+    SEEN,
+    TAPS,
     Initializer,
     LayerNorm,
     Linear,
     at_least_float32,
+    attention_tap,
     fan_in_uniform,
     shard_batch,
 )
@@ -72,6 +75,7 @@ def attend(
     causal: bool = False,
     mask: Array | None = None,
     drop: Callable[[Array], Array] | None = None,
+    tap: Callable[[Array], Array] | None = None,
 ) -> Array:
     """Scaled dot-product attention, softmax in at least float32.
 
@@ -85,12 +89,13 @@ def attend(
       mask: bool that broadcasts to [B, heads, N, M], true where query n sees key m. A
         query that sees nothing gets finite numbers.
       drop: dropout of the attention weights [B, heads, N, M].
+      tap: what is done to them before, see `layers.attention_tap`.
 
     Returns:
       [B, N, heads, D/heads].
     """
     query = query * query.shape[-1] ** -0.5  # cheaper than to scale the logits
-    if query.dtype != jnp.float64 and drop is None:
+    if query.dtype != jnp.float64 and drop is None and tap is None:
         return jax.nn.dot_product_attention(
             query, key, value, mask=mask, scale=1.0, is_causal=causal
         )
@@ -102,6 +107,8 @@ def attend(
     if mask is not None:
         logits = jnp.where(mask, logits, hidden)
     weights = jax.nn.softmax(logits)
+    if tap is not None:
+        weights = tap(weights)
     if drop is not None:
         weights = drop(weights)
     return jnp.einsum("bhnm,bmhd->bnhd", weights.astype(value.dtype), value)
@@ -125,7 +132,8 @@ class Attention(nn.Module):
         qkv = Linear(3 * width, kernel_init=self.matrices.qkv, **dtypes, name="qkv")(x)
         heads = (batch, length, self.num_heads, width // self.num_heads)
         query, key, value = (y.reshape(heads) for y in jnp.split(qkv, 3, axis=-1))
-        y = attend(query, key, value, causal=self.causal, mask=mask)
+        tap = attention_tap(self, "self", (batch, self.num_heads, length, length))
+        y = attend(query, key, value, causal=self.causal, mask=mask, tap=tap)
         y = y.reshape(batch, length, width)
         return Linear(width, kernel_init=self.matrices.out, **dtypes, name="out")(y)
 
@@ -150,9 +158,11 @@ class CrossAttention(nn.Module):
             y = y.reshape(*y.shape[:2], self.num_heads, width // self.num_heads)
             return jnp.broadcast_to(y, (batch, *y.shape[1:]))
 
+        shape = (batch, self.num_heads, length, context.shape[1])
         y = attend(
-            heads("query_in", x), heads("key_in", context), heads("value_in", context)
-        ).reshape(batch, length, width)
+            heads("query_in", x), heads("key_in", context), heads("value_in", context),
+            tap=attention_tap(self, "cross", shape),
+        ).reshape(batch, length, width)  # fmt: skip
         return Linear(width, kernel_init=self.matrices.out, **dtypes, name="out")(y)
 
 
@@ -256,7 +266,7 @@ class Transformer(nn.Module):
             return x
         stack = nn.scan(
             lambda block, x, _: (block(x, *also), None),
-            variable_axes={"params": 0},
+            variable_axes={"params": 0, TAPS: 0, SEEN: 0},
             split_rngs={"params": True},
             length=self.depth,
         )

@@ -46,6 +46,9 @@ class ViT(nn.Module):
     """
 
     pools: ClassVar[tuple[str, ...]] = ("cls", "mean", "map")
+    # For explanations: what looks at patches, and what the tokens are read by.
+    patch_layers: ClassVar[tuple[str, ...]] = ("transformer", "pool")
+    token_poolers: ClassVar[tuple[str, ...]] = ()
     patch_size: tuple[int, int]
     image_size: tuple[int, int]
     width: int
@@ -108,6 +111,20 @@ class ViT(nn.Module):
     def class_token(self) -> bool:
         """Whether a learned token stands before the patches."""
         return self.pool == "cls"
+
+    @property
+    def poolers(self) -> tuple[str, ...]:
+        """The layers through which `pooled` reads the tokens, its own first."""
+        return ("pool",) if self.pool == "map" else ()
+
+    @property
+    def summary_row(self) -> int | None:
+        """Which token of a block stands for the image; None where all do together."""
+        return 0 if self.pool == "cls" else None
+
+    def grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of patches, the last tokens of every block."""
+        return patch_grid(size, self.patch_size)
 
     def _position_table(self, init: Any, grid: tuple[int, int]) -> Array:
         native = patch_grid(self.image_size, self.patch_size)

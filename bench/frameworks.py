@@ -30,7 +30,7 @@ from clipin_jax.run import build_run
 from clipin_jax.step import make_train_step
 
 # isort: split
-from contender import Contender, compiled_contender, ratio
+from clipin_jax.study.contender import Contender, compiled_contender, ratio
 
 HOSTS = (
     "clip", "clip:tower=RN50", "siglip", "nclip", "xclip", "albef", "blip", "coca",

@@ -29,7 +29,9 @@ from clipin_jax.step import make_train_step
 
 # isort: split
 import plain_clip
-from contender import (
+from flops import peak_tflops, step_flops
+
+from clipin_jax.study.contender import (
     MIB,
     Contender,
     compiled_contender,
@@ -37,7 +39,6 @@ from contender import (
     filled,
     ratio,
 )
-from flops import peak_tflops, step_flops
 
 # A twelfth of the depth, the vocabulary and the heads of a base model: arithmetic and
 # parameters shrink alike, the towers keep their widths and the batch its size, so the

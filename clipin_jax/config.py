@@ -9,7 +9,7 @@ import hashlib
 import importlib.util
 import json
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from clipin_jax.errors import ClipinError
 from clipin_jax.overrides import (
+    apply_changes,
     apply_overrides,
     coerce,
     did_you_mean,
@@ -36,14 +37,15 @@ from clipin_jax.presets import (
     run_small,
     warmup_cosine,
 )
+from clipin_jax.study_presets import FAMILY, SCENE_METRICS, on_scenes
 from clipin_jax.variants import resnet, text, vit
 
 __all__ = [
-    "adamw", "apply_overrides", "config_hash", "cosine", "difference", "find_config",
-    "from_json", "joint_space", "linear", "list_configs", "load_config", "pair_data",
+    "FAMILY", "SCENE_METRICS", "adamw", "apply_changes", "apply_overrides",
+    "config_hash", "cosine", "difference", "find_config", "from_json", "joint_space",
+    "linear", "list_configs", "list_studies", "load_config", "on_scenes", "pair_data",
     "pair_evals", "pair_source", "parse_arg", "plug_clipin", "resnet", "resolve",
-    "run_local", "run_settings", "run_small", "text", "to_json", "vit",
-    "warmup_cosine",
+    "run_local", "run_settings", "run_small", "text", "to_json", "vit", "warmup_cosine",
 ]  # fmt: skip
 
 PACKAGE = Path(__file__).resolve().parent
@@ -131,10 +133,12 @@ def plug_clipin(
 
 def list_configs() -> dict[str, str]:
     """Each config that is found by name, with the first line of its docstring."""
-    return {
-        path.stem: _docstring(path).partition("\n")[0]
-        for path in sorted(_config_folder().glob("*.py"))
-    }
+    return first_lines(config_folder())
+
+
+def list_studies() -> dict[str, str]:
+    """Each study that is found by name, with the first line of its docstring."""
+    return first_lines(config_folder() / "studies")
 
 
 def find_config(name: str) -> Path:
@@ -144,7 +148,7 @@ def find_config(name: str) -> Path:
         return path
     if (path / "config.json").is_file():
         return path / "config.json"
-    named = _config_folder() / f"{name}.py"
+    named = config_folder() / f"{name}.py"
     if named.is_file():
         return named
     raise ClipinError(
@@ -153,11 +157,16 @@ def find_config(name: str) -> Path:
     )
 
 
-def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
+def load_config(
+    spec: str,
+    overrides: Sequence[str] = (),
+    changes: Mapping[str, Any] | None = None,
+) -> ConfigDict:
     """A locked config from "NAME", "NAME:OPTIONS", a path, or a run folder.
 
-    `overrides` are "dotted.key=value" strings, see `apply_overrides`. Raises
-    ClipinError for what is wrong with the name, options, file or overrides.
+    `overrides` are "dotted.key=value" strings, see `apply_overrides`; `changes` are
+    dotted keys and values, see `apply_changes`, and come first. Raises ClipinError for
+    what is wrong with the name, options, file, changes or overrides.
     """
     name, _, arg = spec.partition(":")
     path = find_config(name)
@@ -165,7 +174,7 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
         config = _read_json(path, arg)
     else:
         config = _run_config_file(path, arg)
-    config = apply_overrides(config, overrides)
+    config = apply_overrides(apply_changes(config, changes or {}), overrides)
     unset = [key for key, _, _, field in fields(config) if is_unset(field)]
     if unset:
         raise ClipinError(f"config {spec} needs a value for {unset[0]}: {unset[0]}=...")
@@ -216,7 +225,7 @@ def _docstring(path: Path) -> str:
         return "(not valid Python)"
 
 
-def _config_folder() -> Path:
+def config_folder() -> Path:
     """The clone's configs where the package stands in a clone, else the installed."""
     clone = PACKAGE.parent
     if (clone / "setup.py").is_file() and (clone / "configs").is_dir():
@@ -224,13 +233,32 @@ def _config_folder() -> Path:
     return PACKAGE / "configs"
 
 
+def first_lines(folder: Path) -> dict[str, str]:
+    """The Python files of a folder, each with the first line of its docstring."""
+    return {
+        path.stem: _docstring(path).partition("\n")[0]
+        for path in sorted(folder.glob("*.py"))
+    }
+
+
 def _run_config_file(path: Path, arg: str) -> ConfigDict:
+    config = call_file(path, "get_config", arg)
+    if not isinstance(config, ConfigDict):
+        raise ClipinError(f"config {path}: get_config(arg) must return a ConfigDict")
+    return config
+
+
+def call_file(path: Path, function: str, *arguments: Any) -> Any:
+    """What a function of a Python file returns.
+
+    Raises ClipinError for whatever is wrong in there, with the line.
+    """
     spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
     assert spec is not None and spec.loader is not None  # the suffix is .py
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        config = module.get_config(arg)
+        return getattr(module, function)(*arguments)
     except ClipinError as error:
         raise ClipinError(f"config {path.stem}: {error}") from None
     except Exception as error:  # whatever a user's file may raise
@@ -238,9 +266,6 @@ def _run_config_file(path: Path, arg: str) -> ConfigDict:
         raise ClipinError(
             f"config {path}, line {line}: {type(error).__name__}: {error}"
         ) from error
-    if not isinstance(config, ConfigDict):
-        raise ClipinError(f"config {path}: get_config(arg) must return a ConfigDict")
-    return config
 
 
 def _failing_line(error: Exception, path: Path) -> int | None:

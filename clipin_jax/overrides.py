@@ -3,7 +3,7 @@
 import ast
 import copy
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
@@ -43,6 +43,23 @@ def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
             raise ClipinError(f"no config key {key!r}: {_nearest_key(key, known)}")
         parent, name, field = known[key]
         value = coerce(source.strip(), *_value_and_type(field), key)
+        with parent.ignore_type():
+            parent[name] = value
+    return config
+
+
+def apply_changes(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
+    """A changed copy of `config`, from dotted keys and values of any type.
+
+    A group takes a dict, which replaces the whole of it. Raises ClipinError if a key
+    does not exist, with the nearest one.
+    """
+    config = copy.deepcopy(config)
+    for key, value in changes.items():
+        known = {place[0]: place[1:] for place in fields(config)}
+        if key not in known:
+            raise ClipinError(f"no config key {key!r}: {_nearest_key(key, known)}")
+        parent, name, _ = known[key]
         with parent.ignore_type():
             parent[name] = value
     return config

@@ -6,10 +6,12 @@ from ml_collections import ConfigDict
 
 from clipin_jax import config as configs
 from clipin_jax.config import (
+    apply_changes,
     apply_overrides,
     load_config,
     parse_arg,
     plug_clipin,
+    to_json,
 )
 from clipin_jax.errors import ClipinError
 
@@ -159,6 +161,17 @@ def test_overrides_are_typed_and_leave_the_original_alone(small):
     assert changed.data.cache == "/tmp/a=b"
     assert changed.data.source.to_dict() == dict(name="coco", images="elsewhere")
     assert config == load_config(small)
+
+
+def test_changes_replace_whole_groups_and_leave_the_original_alone(small):
+    config = load_config(small)
+    groups = {"objectives": {"a": dict(weight=2.0)}, "model.width": 7}
+    changed = apply_changes(config, groups)
+    assert changed.objectives.to_dict() == {"a": {"weight": 2.0}}
+    assert changed.model.width == 7 and config.model.width == 8
+    assert to_json(load_config(small, changes=groups)) == to_json(changed)
+    with pytest.raises(ClipinError, match="did you mean 'model.width'"):
+        apply_changes(config, {"model.widht": 7})
 
 
 def test_a_weight_may_be_learned_and_given_again(small):

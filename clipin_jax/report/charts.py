@@ -20,12 +20,18 @@ MOST_TIPS = 40  # points that say their value
 
 
 class Line(NamedTuple):
-    """One run's values of a metric: steps and values are [n], steps ascending."""
+    """One run's values of a metric: steps and values are [n], steps ascending.
+
+    band: the lowest and the highest value at each step, [n] each, drawn as an area.
+    style: a class of the page's style sheet, for what colour alone does not tell.
+    """
 
     label: str
     colour: int
     steps: np.ndarray
     values: np.ndarray
+    band: tuple[np.ndarray, np.ndarray] | None = None
+    style: str = ""
 
 
 class Frame(NamedTuple):
@@ -61,8 +67,9 @@ def line_chart(title: str, lines: list[Line], chance: float | None = None) -> Ma
     )
     picture = tag(
         "svg",
-        _axes(frame),
-        _level(frame, chance) if chance is not None else None,
+        value_axis(frame),
+        _step_axis(frame),
+        level_line(frame, chance) if chance is not None else None,
         *(_draw(line, frame) for line in lines),
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
         role="img",
@@ -130,39 +137,52 @@ def _frame(lines: list[Line], chance: float | None) -> Frame:
         else line.values
         for line in lines
     ]
+    shown += [edge for line in lines if line.band for edge in line.band]
     levels = np.concatenate([*shown, [] if chance is None else [chance]])
-    low, high = float(levels.min()), float(levels.max())
+    return Frame((0.0, max(last, 1.0)), value_range(levels))
+
+
+def value_range(values: np.ndarray) -> tuple[float, float]:
+    """What an axis shows so that values, [n], lie inside it with some air."""
+    low, high = float(values.min()), float(values.max())
     # Differences at the level of rounding are a flat line.
     flat = high - low <= 1e-9 * max(abs(high), abs(low))
     pad = max(abs(high) * 0.1, 1e-6) if flat else 0.06 * (high - low)
-    return Frame((0.0, max(last, 1.0)), (low - pad, high + pad))
+    return low - pad, high + pad
 
 
-def _axes(frame: Frame) -> Markup:
+def value_axis(frame: Frame) -> Markup:
+    """Lines across the picture with their values beside them."""
     marks = []
     levels = ticks(*frame.y, count=4)
     for value, label in zip(levels, tick_labels(levels), strict=True):
         ((_, y),) = frame.place(np.zeros(1), np.array([value]))
-        marks.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=_px(y), y2=_px(y)))
-        marks.append(tag("text", label, x=LEFT - 6, y=_px(y + 3.5), class_="y"))
+        marks.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=px(y), y2=px(y)))
+        marks.append(tag("text", label, x=LEFT - 6, y=px(y + 3.5), class_="y"))
+    return tag("g", *marks, class_="axes")
+
+
+def _step_axis(frame: Frame) -> Markup:
+    marks = []
     for step in ticks(*frame.x, count=4):
         ((x, _),) = frame.place(np.array([step]), np.zeros(1))
         label = format_number(step)
         anchor = "end" if x > WIDTH - 24 else "middle"
-        marks.append(tag("text", label, x=_px(x), y=HEIGHT - 6, text_anchor=anchor))
+        marks.append(tag("text", label, x=px(x), y=HEIGHT - 6, text_anchor=anchor))
     return tag("g", *marks, class_="axes")
 
 
-def _level(frame: Frame, value: float) -> Markup:
+def level_line(frame: Frame, value: float) -> Markup:
+    """The level of chance."""
     ((_, y),) = frame.place(np.zeros(1), np.array([value]))
-    line = tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=_px(y), y2=_px(y))
-    label = tag("text", "chance", x=WIDTH - RIGHT, y=_px(y - 3), text_anchor="end")
+    line = tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=px(y), y2=px(y))
+    label = tag("text", "chance", x=WIDTH - RIGHT, y=px(y - 3), text_anchor="end")
     tip = tag("title", f"chance: {format_number(value)}")
     return tag("g", tip, line, label, class_="level")
 
 
 def _draw(line: Line, frame: Frame) -> Markup:
-    parts = []
+    parts = [] if line.band is None else [_area(line.steps, *line.band, frame)]
     if len(line.values) > LONG:
         parts.append(_path(line.steps, line.values, frame, "raw"))
         parts.append(_path(line.steps, smooth(line.values), frame, "line"))
@@ -177,9 +197,15 @@ def _draw(line: Line, frame: Frame) -> Markup:
         value = format_number(float(line.values[i]))
         tip = tag("title", f"{line.label}, step {int(line.steps[i])}: {value}")
         if few:
-            parts.append(tag("circle", cx=_px(x), cy=_px(y), r=2.2, class_="dot"))
-        parts.append(tag("circle", tip, cx=_px(x), cy=_px(y), r=7, class_="tip"))
-    return tag("g", *parts, class_=f"c{line.colour}")
+            parts.append(tag("circle", cx=px(x), cy=px(y), r=2.2, class_="dot"))
+        parts.append(tag("circle", tip, cx=px(x), cy=px(y), r=7, class_="tip"))
+    return tag("g", *parts, class_=f"c{line.colour} {line.style}".rstrip())
+
+
+def _area(steps: np.ndarray, low: np.ndarray, high: np.ndarray, frame: Frame) -> Markup:
+    edge = [*frame.place(steps, low), *frame.place(steps, high)[::-1]]
+    points = (f"{px(x)} {px(y)}" for x, y in edge)
+    return tag("path", d="M" + "L".join(points) + "Z", class_="area")
 
 
 def _path(steps: np.ndarray, values: np.ndarray, frame: Frame, kind: str) -> Markup:
@@ -188,9 +214,10 @@ def _path(steps: np.ndarray, values: np.ndarray, frame: Frame, kind: str) -> Mar
     width = np.diff(edges)
     steps = np.add.reduceat(steps, edges[:-1]) / width
     values = np.add.reduceat(values, edges[:-1]) / width
-    points = (f"{_px(x)} {_px(y)}" for x, y in frame.place(steps, values))
+    points = (f"{px(x)} {px(y)}" for x, y in frame.place(steps, values))
     return tag("path", d="M" + "L".join(points), class_=kind)
 
 
-def _px(value: float) -> str:
+def px(value: float) -> str:
+    """A picture coordinate."""
     return f"{value:.1f}".removesuffix(".0")

@@ -85,6 +85,7 @@ svg text { fill: var(--soft); font-size: 11px }
 .level line { stroke: var(--soft); stroke-dasharray: 3 3 }
 path { fill: none; stroke: var(--run); stroke-width: 1.5; stroke-linejoin: round }
 .raw { stroke-width: 1; opacity: .28 }
+.area { fill: var(--run); stroke: none; opacity: .12 }
 .dot { fill: var(--run) }
 .tip { fill: var(--run); opacity: 0 }
 .tip:hover { opacity: .45 }

@@ -36,7 +36,7 @@ def runs_table(runs: list[Run]) -> Markup:
                 _duration(run.seconds),
             ]
         )
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def scores_table(runs: list[Run]) -> Markup | None:
@@ -72,7 +72,7 @@ def environment_table(runs: list[Run]) -> Markup | None:
 def config_table(run: Run) -> Markup:
     """All of a run's config."""
     rows = [[tag("code", k), _value(v)] for k, v in flatten(run.config).items()]
-    return _table(("key", "value"), rows, class_="config")
+    return table(("key", "value"), rows, class_="config")
 
 
 def _score_row(key: str, scores: list[dict[str, float]]) -> Markup:
@@ -135,7 +135,7 @@ def _compare(
         if not only_different or len(set(values)) > 1:
             rows.append([tag("code", key), *values])
     head = ("key", *(name_of(run, i) for i, run in enumerate(runs)))
-    return _table(head, rows, class_="config") if rows else None
+    return table(head, rows, class_="config") if rows else None
 
 
 def _value(value: Any) -> str:
@@ -168,8 +168,9 @@ def _head(cells: Iterable[Any]) -> Markup:
     return tag("thead", tag("tr", *(tag("th", cell, scope="col") for cell in cells)))
 
 
-def _table(
+def table(
     head: Iterable[Any], rows: Iterable[Iterable[Any]], class_: str | None = None
 ) -> Markup:
+    """Rows under a head, which scroll sideways where they are too wide."""
     body = tag("tbody", *(tag("tr", *(tag("td", c) for c in row)) for row in rows))
     return tag("div", tag("table", _head(head), body, class_=class_), class_="scroll")

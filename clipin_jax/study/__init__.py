@@ -1,0 +1,1 @@
+"""Studies: a grid of configs with several seeds, run, compared, written as a page."""

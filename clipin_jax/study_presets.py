@@ -1,0 +1,110 @@
+"""What the studies share: a pretraining run of about a minute, and how it is scored.
+
+Config files see this module through `clipin_jax.config`.
+"""
+
+from typing import Any
+
+# What the scores of `on_scenes` are called, the one that decides first.
+SCENE_METRICS = {
+    "retrieval/mean_recall": "mean recall",
+    "retrieval/text_to_image_R@1": "text to image R@1",
+    "retrieval/image_to_text_R@1": "image to text R@1",
+    "shape/accuracy": "zero-shot shape",
+    "color/accuracy": "zero-shot colour",
+    "linear_probe/accuracy": "linear probe, shape",
+}
+FAMILY = {  # the objectives that studies compare, at the size of `on_scenes`
+    "CLIP": dict(config="clip:small"),
+    "nCLIP": dict(config="nclip:small", note="clusters in place of contrast"),
+    "xCLIP": dict(config="xclip:small", note="contrast and clusters"),
+    "CLIPin": dict(config="clip:small,clipin", note="CLIP with the plug-in"),
+}
+_TEMPLATES = {
+    "shape": ("a {}", "a picture of a {}", "there is a {}"),
+    "color": ("a {} object", "a picture of a {} shape", "there is a {} thing"),
+}
+
+
+def on_scenes(
+    *,
+    total_steps: int = 400,
+    batch_size: int = 64,
+    pixels: int = 32,
+    looseness: float = 0.0,
+    redundancy: float = 0.0,
+    scoring: str = "val",
+) -> dict[str, Any]:
+    """Changes that put the `small` variant of any host on the embedded scenes.
+
+    The dials are those of the training captions; what is scored is always clean.
+    `scoring` is the split of the scored scenes: choose on "val", confirm on "test".
+    """
+    every = max(total_steps // 4, 1)
+    return {
+        "batch_size": batch_size,
+        "total_steps": total_steps,
+        "log_every_steps": max(total_steps // 20, 1),
+        "health_every_steps": every,
+        "log.tensorboard": False,
+        "checkpoint.every_steps": every,
+        "checkpoint.keep_last": 1,
+        "optim.learning_rate.warmup_steps": max(total_steps // 10, 1),
+        "optim.learning_rate.peak": 2e-3,
+        "model.image.image_size": (pixels, pixels),
+        **{
+            f"model.{tower}.{key}": value
+            for tower in ("image", "text")
+            for key, value in dict(width=64, depth=2, num_heads=2).items()
+        },
+        "model.text.context_length": 16,
+        "model.text.vocab_size": 256,
+        "data.tokenizer": dict(name="wordpiece", vocabulary="", extra_tokens=()),
+        "data.source": _scenes(
+            "train", length=50_000, looseness=looseness, redundancy=redundancy
+        ),
+        "data.threads": 1,
+        "data.augment.crop_scale": (0.95, 1.0),
+        "data.augment.crop_ratio": (1.0, 1.0),
+        "data.augment.flip": 0.0,  # the captions say left and right
+        "data.augment.brightness": 0.1,
+        "data.augment.contrast": 0.1,
+        "data.augment.saturation": 0.0,
+        "data.augment.grayscale": 0.0,
+        "data.augment.interpolation": "bilinear",
+        "evals": _evals(scoring, every),
+    }
+
+
+def _scenes(split: str, length: int, **more: Any) -> dict[str, Any]:
+    return dict(
+        name="scenes", split=split, length=length, size=40, objects=(1, 1), **more
+    )
+
+
+def _evals(split: str, every_steps: int) -> dict[str, Any]:
+    evals: dict[str, Any] = dict(
+        retrieval=dict(
+            type="retrieval",
+            every_steps=every_steps,
+            source=_scenes(split, length=512, captions=1),
+            batch_size=256,
+            rerank=0,
+        )
+    )
+    for label, templates in _TEMPLATES.items():
+        evals[label] = dict(
+            type="zero_shot",
+            every_steps=0,
+            source=_scenes(split, length=1024, labels=label),
+            batch_size=256,
+            templates=templates,
+        )
+    evals["linear_probe"] = dict(
+        type="linear_probe",
+        every_steps=0,
+        source=_scenes(split, length=1024, labels="shape"),
+        train_source=_scenes("train", length=1024, labels="shape"),
+        batch_size=256,
+    )
+    return evals

@@ -1,0 +1,43 @@
+"""CLIPin in every framework: does it help each of them, and at what cost?
+
+    clipin study hosts --jobs 2
+    clipin study hosts:seeds=2,steps=100           # a quick look
+
+Two captions of ten are loose.
+"""
+
+from typing import Any
+
+from clipin_jax.config import SCENE_METRICS, on_scenes, parse_arg
+
+FUSION = {"model.text.fusion_depth": 2}
+HOSTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "CLIP": ("clip", {}),
+    "SigLIP": ("siglip", {}),
+    "nCLIP": ("nclip", {}),
+    "xCLIP": ("xclip", {}),
+    "ALBEF": ("albef", FUSION),
+    "BLIP": ("blip", {}),
+    "CoCa": ("coca", {"model.image.pool_width": 64}),
+}
+
+
+def get_study(arg: str | None = None) -> dict:
+    """Options: seeds (how many), steps, looseness."""
+    options = parse_arg(arg, seeds=5, steps=400, looseness=0.2)
+    methods, pairs = {}, []
+    for host, (config, changes) in HOSTS.items():
+        plugged = f"{host} + CLIPin"
+        methods[host] = dict(config=f"{config}:small", changes=changes)
+        methods[plugged] = dict(config=f"{config}:small,clipin", changes=changes)
+        pairs.append((plugged, host))
+    return dict(
+        title="CLIPin in every framework",
+        question="Does CLIPin help each framework that it plugs into, and what does "
+        "it cost there?",
+        methods=methods,
+        pairs=pairs,
+        metrics=SCENE_METRICS,
+        seeds=range(options.seeds),
+        changes=on_scenes(total_steps=options.steps, looseness=options.looseness),
+    )

@@ -84,7 +84,7 @@ setup(
     package_dir={installed_inside(name): name for name in FOLDERS},
     package_data={
         "clipin_jax.data": ["*.gz", "*.LICENSE"],
-        **{installed_inside(name): ["*"] for name in FOLDERS},
+        **{installed_inside(name): ["*", "*/*.py"] for name in FOLDERS},
     },
     install_requires=REQUIRES,
     extras_require=EXTRAS,

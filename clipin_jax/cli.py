@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from clipin_jax.config import find_config, list_configs, load_config
+from clipin_jax.config import find_config, list_configs, list_studies, load_config
 from clipin_jax.errors import ClipinError
 
 TRAIN = """
@@ -20,9 +20,34 @@ where it was stopped. Exit codes: 0 done, 75 stopped and saved, 1 failed.
 
 configs:
 """
-EVALUATE = "example: clipin evaluate runs/mine --step 500 --output scores.json"
+EVALUATE = """
+examples:
+  clipin evaluate runs/mine                       # what its config says
+  clipin evaluate runs/mine --step 500 --json scores.json
+  clipin evaluate runs/mine --suite core --data /path/to/data
+  clipin evaluate runs/mine --suite full --data /path/to/data --only cifar10,retrieval
+
+A suite is core (minutes), paper (CLIPin's protocols), full (hours), or a .py file of
+one's own. It takes the data sets that it finds and says what it leaves out.
+"""
 CAPTION = "example: clipin caption runs/coca one.jpg two.png --strategy nucleus"
+EXPLAIN = """
+examples:
+  clipin explain runs/clip runs/clipin --image a.png b.png --text "a red star"
+  clipin explain runs/albef --image a.png --text "a red star" --words --method matching
+"""
 REPORT = "example: clipin report runs/clip runs/clipin --output comparison.html"
+STUDY = """
+examples:
+  clipin study looseness --jobs 2
+  clipin study my_study.py:seeds=3 --workdir runs/studies/mine
+
+A study is a grid of configs and seeds; `clipin_jax/study/grid.py` says how a file of
+one is written. The same command goes on where it was stopped. Exit codes: 0 done, 75
+stopped and saved, 1 when runs failed.
+
+studies:
+"""
 FORMATS = ("array_record", "webdataset")
 DATA = """
 examples:
@@ -45,6 +70,11 @@ def output_file(name: str) -> Path:
 def counts(text: str) -> tuple[int, ...]:
     """Numbers with commas between, as "0,1,2"."""
     return tuple(int(part) for part in text.split(","))
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Words with commas between, as "cifar10,retrieval"."""
+    return tuple(filter(None, (part.strip() for part in text.split(","))))
 
 
 def add_data(data: argparse.ArgumentParser) -> None:
@@ -104,7 +134,15 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     evaluate.add_argument("run", type=Path, help="a run's folder")
     evaluate.add_argument("--step", type=int, help="default: the newest checkpoint")
     evaluate.add_argument(
-        "--output", type=output_file, help="default: eval/STEP.json in the run"
+        "--output",
+        "--json",
+        type=output_file,
+        help="default: eval/STEP.json in the run, or eval/STEP-SUITE.json",
+    )
+    evaluate.add_argument("--suite", help="core, paper, full, or a .py file")
+    evaluate.add_argument("--data", default="", help="a suite's folder of data sets")
+    evaluate.add_argument(
+        "--only", type=names, default=(), help="data sets and protocols of a suite"
     )
     caption = add("caption", "write captions for pictures with a run's model", CAPTION)
     caption.add_argument("run", type=Path, help="a run's folder")
@@ -114,11 +152,35 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--strategy", default="", help="greedy, beam or nucleus; default: the config's"
     )
     caption.add_argument("--json", action="store_true", help="print one JSON list")
+    explain = add("explain", "show where models look in pictures for texts", EXPLAIN)
+    explain.add_argument("runs", type=Path, nargs="+", help="folders of runs")
+    explain.add_argument(
+        "--image", type=Path, nargs="+", required=True, help="picture files"
+    )
+    explain.add_argument("--text", nargs="+", required=True, help="what to look for")
+    explain.add_argument(
+        "--method", default="contrastive",
+        help="contrastive (default), prediction, matching, captioning or pooling",
+    )  # fmt: skip
+    explain.add_argument("--layer", type=int, help="default: the method's own choice")
+    explain.add_argument("--words", action="store_true", help="each word of it too")
+    explain.add_argument("--step", type=int, help="default: the newest checkpoint")
+    explain.add_argument(
+        "--output", type=output_file, default=Path("explanation.png"),
+        help="a PNG file; default: explanation.png",
+    )  # fmt: skip
     report = add("report", "write runs side by side into one HTML file", REPORT)
     report.add_argument("runs", type=Path, nargs="+", help="folders of runs")
     report.add_argument(
         "--output", type=output_file, help="default: report.html in the first"
     )
+    listed = "\n".join(f"  {name:<14}{doc}" for name, doc in list_studies().items())
+    study = add(
+        "study", "run a grid of configs and write what it shows", STUDY + listed
+    )
+    study.add_argument("study", help="NAME[:OPTIONS] or a .py file")
+    study.add_argument("--workdir", type=Path, help="default: runs/studies/NAME")
+    study.add_argument("--jobs", type=int, default=1, help="runs at a time; default: 1")
     add_data(add("data", "check, time or convert the training data", DATA))
     add("doctor", "check versions, devices and what they can do", "")
 
@@ -140,24 +202,50 @@ def run(args: argparse.Namespace) -> int:
         folder = path.parent if path.name == "config.json" else f"runs/{config.name}"
         return train(config, args.workdir or Path(folder))
     if args.verb == "evaluate":
-        from clipin_jax.evaluate import evaluate
-
-        evaluate(args.run, step=args.step, output=args.output)
+        return run_evaluation(args)
     if args.verb == "caption":
         from clipin_jax.caption import print_captions
 
         print_captions(args.run, args.images, args.step, args.strategy, args.json)
+    if args.verb == "explain":
+        from clipin_jax.explain import write_explanations
+
+        path = write_explanations(
+            args.runs, args.image, args.text, args.output, method=args.method,
+            layer=args.layer, words=args.words, step=args.step,
+        )  # fmt: skip
+        print(f"clipin: written to {path}")
     if args.verb == "report":
         from clipin_jax.report import write_report
 
         output = args.output or args.runs[0] / "report.html"
         print(f"report: {write_report(args.runs, output)}")
+    if args.verb == "study":
+        from clipin_jax.study.runner import run_study
+
+        return run_study(args.study, args.workdir, args.jobs)
     if args.verb == "data":
         return run_data(args)
     if args.verb == "doctor":
         from clipin_jax.doctor import examine
 
         return examine()
+    return 0
+
+
+def run_evaluation(args: argparse.Namespace) -> int:
+    """Score by the run's own config, or by a suite. Returns the exit code."""
+    chosen = dict(step=args.step, output=args.output)
+    if args.suite:
+        from clipin_jax.suites import evaluate_suite
+
+        evaluate_suite(args.run, args.suite, data=args.data, only=args.only, **chosen)
+    elif args.data or args.only:
+        raise ClipinError("--data and --only belong to a suite: add --suite core")
+    else:
+        from clipin_jax.evaluate import evaluate
+
+        evaluate(args.run, **chosen)
     return 0
 
 

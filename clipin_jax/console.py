@@ -1,7 +1,8 @@
 """What a run says in the terminal: a banner at the start, scores with chance beside."""
 
 import math
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,15 @@ FIGURES = (  # metric name (its last part) -> how it is shown
     ("macro_auc", "{:.3f}"),
     ("macro_auc_cosine", "{:.3f}"),
     ("mean_average_precision", "{:.3f}"),
+    ("mean_average_precision_cosine", "{:.3f}"),
+    ("spearman", "{:.3f}"),
+    ("pearson", "{:.3f}"),
+    ("text_score", "{:.1%}"),
+    ("image_score", "{:.1%}"),
+    ("group_score", "{:.1%}"),
+    ("energy", "{:.1%}"),
+    ("pointing_game", "{:.1%}"),
+    ("named_object", "{:.1%}"),
     ("bleu_4", "{:.3f}"),
     ("rouge_l", "{:.3f}"),
     ("cider_d", "{:.3f}"),
@@ -105,3 +115,60 @@ def scores(values: Mapping[str, float]) -> str:
         row = f"  {key:<40} {style.format(value):>7}  {beside}"
         rows.append(row.rstrip())
     return "\n".join(rows)
+
+
+# What a table shows of an evaluation, of the many figures that its JSON has.
+HEADLINES = (
+    "image_to_text_R@1", "text_to_image_R@1", "mean_recall", "accuracy", "macro_auc",
+    "mean_average_precision", "spearman", "pearson", "text_score", "image_score",
+    "group_score", "energy", "pointing_game", "cider_d",
+)  # fmt: skip
+WIDTHS = (18, 23, 22, 6, 7)  # 80 columns with the spaces between
+
+
+def table(values: Mapping[str, float]) -> str:
+    """The chief figures of many evaluations in percent, chance beside, 80 columns wide.
+
+    Args:
+      values: `DATASET:PROTOCOL/METRIC` to number, with chance as for `scores`.
+    """
+    rows: list[Sequence[str]] = [("data", "evaluation", "figure", "%", "chance")]
+    rows.append(["-" * width for width in WIDTHS])
+    shown = ["", ""]
+    for key in values:
+        name, _, metric = key.partition("/")
+        dataset, _, protocol = name.partition(":")
+        # Of few shots, "5_shot/accuracy" is enough.
+        if metric.startswith("chance/") or not (
+            metric in HEADLINES or metric.endswith("_shot/accuracy")
+        ):
+            continue
+        chance = values.get(f"{name}/chance/{metric}")
+        again = dataset == shown[0]
+        names = ("" if again else dataset, "" if name == shown[1] else protocol)
+        numbers = ("" if x is None else f"{100 * x:.1f}" for x in (values[key], chance))
+        rows.append((*names, metric, *numbers))
+        shown = [dataset, name]
+    return "\n".join(_row(cells) for cells in rows)
+
+
+def _row(cells: Sequence[str]) -> str:
+    """Three cells of words and two of numbers; words that are too long lose a part."""
+    words = [
+        f"{cell if len(cell) <= width else cell[: width - 2] + '..':<{width}}"
+        for cell, width in zip(cells[:3], WIDTHS[:3], strict=True)
+    ]
+    numbers = [f"{c:>{w}}" for c, w in zip(cells[3:], WIDTHS[3:], strict=True)]
+    return " ".join((*words, *numbers)).rstrip()
+
+
+def left_out(skipped: Mapping[str, str]) -> str:
+    """What was not evaluated, by reason; several lines, or none."""
+    reasons: dict[str, list[str]] = {}
+    for name, reason in skipped.items():
+        reasons.setdefault(reason, []).append(name)
+    lines = (f"{', '.join(names)}: {reason}" for reason, names in reasons.items())
+    return "".join(
+        textwrap.fill(f"clipin: left out: {line}", 80, subsequent_indent="  ") + "\n"
+        for line in lines
+    )

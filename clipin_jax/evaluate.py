@@ -9,11 +9,11 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from clipin_jax import console
+from clipin_jax import __version__, console
 from clipin_jax.checkpoint import Checkpoints
 from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators import clip_benchmark_record, make_evaluators
-from clipin_jax.run import build_run, load_folder
+from clipin_jax.run import build_run, environment, load_folder
 from clipin_jax.state import TrainState
 from clipin_jax.step import make_encode_fns
 
@@ -87,8 +87,12 @@ def write_results(
     evaluators: Mapping[str, Any],
     values: Mapping[str, float],
     output: str | Path | None = None,
+    **more: Any,
 ) -> Path:
     """Writes scores with CLIP_benchmark's keys, one record an evaluator.
+
+    Args:
+      more: what else is to stand in the file.
 
     Raises:
       ClipinError: the file cannot be written.
@@ -104,14 +108,28 @@ def write_results(
         records[name] = clip_benchmark_record(
             evaluator,
             own,
-            dataset=config.evals[name].source.name,
+            dataset=_dataset(name, config.evals[name]),
             model=config.name,
             pretrained=f"{workdir.name}/{step}",
         )
-    results = {"step": step, "scores": dict(values), "evals": records}
+    results = {
+        "step": step,
+        "scores": dict(values),
+        "evals": records,
+        **more,
+        "environment": {"clipin_jax": __version__, **environment()},
+    }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(results, indent=2) + "\n")
     except OSError as error:
         raise ClipinError(f"cannot write {path}: {error.strerror}") from error
     return path
+
+
+def _dataset(name: str, entry: ConfigDict) -> str:
+    """What is evaluated on: a suite's entries are called DATASET:PROTOCOL."""
+    dataset, colon, _ = name.partition(":")
+    if colon:
+        return dataset
+    return entry.source.name if "source" in entry else name

@@ -59,9 +59,17 @@ def test_scores_are_shown_with_chance_beside_them():
         "retrieval/text_to_image_median_rank": 7.5,
         "mine/macro_auc": 0.5,
         "mine/something_else": 3.0,
+        "sts/spearman": 0.5,
+        "sts/chance/spearman": 0.0,
+        "order/group_score": 0.25,
+        "order/chance/group_score": 1 / 6,
+        "maps/pointing_game": 0.5,
     }
     assert console.scores(values).splitlines() == [
         "  retrieval/text_to_image_R@1                25.0%  (chance 0.4%)",
         "  retrieval/text_to_image_median_rank          7.5",
         "  mine/macro_auc                             0.500",
+        "  sts/spearman                               0.500  (chance 0.000)",
+        "  order/group_score                          25.0%  (chance 16.7%)",
+        "  maps/pointing_game                         50.0%",
     ]

@@ -16,18 +16,18 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 # Rooms from the ground up: a module imports from its own floor or from below.
 FLOORS = [
     ["errors"],
-    ["overrides", "variants", "presets", "config", "types"]
+    ["overrides", "variants", "presets", "study_presets", "config", "types"]
     + ["losses", "health", "augment"],
     ["models"],
     ["objectives"],
     ["learner"],
-    ["generate", "optim", "sharding", "state", "step"],
-    ["data", "evaluators", "explain", "interop", "metrics"]
+    ["generate", "optim", "saliency", "sharding", "state", "step"],
+    ["data", "evaluators", "interop", "metrics"]
     + ["manifest", "retention", "checkpoint"],
     ["run", "console", "report"],
     ["evaluate", "train", "datatools"],
-    ["caption"],
-    ["cli", "doctor", "plan", "sweep", "__init__"],
+    ["caption", "explain", "suites"],
+    ["cli", "doctor", "plan", "study", "sweep", "__init__"],
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
@@ -49,6 +49,7 @@ KNOWS = {
     "errors": set(),
     "overrides": {"ml_collections"},
     "presets": {"ml_collections"},
+    "study_presets": set(),
     "variants": set(),
     "config": {"ml_collections"},
     "types": {"jax", "numpy"},

@@ -46,8 +46,8 @@ def wheel(tmp_path_factory) -> Path:
 
 def test_wheel_holds_configs_and_data(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    for path in (ROOT / "configs").glob("*.py"):
-        assert f"clipin_jax/configs/{path.name}" in names
+    for path in (ROOT / "configs").rglob("*.py"):
+        assert f"clipin_jax/{path.relative_to(ROOT)}" in names
     assert "clipin_jax/data/bpe_simple_vocab_16e6.txt.gz" in names
     assert not any(name.startswith(("configs/", "tests/", "bench/")) for name in names)
     assert not any("__pycache__" in name for name in names)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from clipin_jax import cli
+from clipin_jax.evaluators import rerank as module
 from clipin_jax.evaluators.rerank import candidates, new_ranks, rerank
 from clipin_jax.evaluators.scores import feature_ranks
 
@@ -25,7 +26,9 @@ def slow_rank(scores, right, k, old):
 
 
 @pytest.mark.parametrize("k", [1, 3, 7, 100])
-def test_equals_a_slow_loop(k):
+def test_equals_a_slow_loop(k, monkeypatch):
+    monkeypatch.setattr(module, "_ROWS", 4)
+    monkeypatch.setattr(module, "_PAIRS", 5)
     rng = np.random.default_rng(k)
     image, text = unit_rows(rng, 6), unit_rows(rng, 14)
     owner = rng.permutation(np.arange(14) % 6)
@@ -67,6 +70,20 @@ def test_candidates_are_the_nearest_in_order():
     assert candidates(query, key.astype(np.float32), 2).tolist() == [
         [1, 2], [0, 1], [2, 1],
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("k", [1, 7, 40, 99])
+def test_candidates_are_those_of_a_whole_sort(k):
+    rng = np.random.default_rng(k)
+    query, key = unit_rows(rng, 30), unit_rows(rng, 40)
+    order = np.argsort(-(query @ key.T), axis=1, kind="stable")
+    np.testing.assert_array_equal(candidates(query, key, k), order[:, :k])
+
+
+def test_candidates_that_are_equal_come_by_their_index():
+    query = np.eye(2, dtype=np.float32)
+    key = np.array([[0, 1], [1, 0], [1, 1], [1, 0]], np.float32)
+    assert candidates(query, key, 4).tolist() == [[1, 2, 3, 0], [0, 2, 1, 3]]
 
 
 def test_ties_count_against_the_model():

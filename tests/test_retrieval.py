@@ -130,5 +130,5 @@ def test_examples_show_the_best_and_the_worst(encoder):
 def test_wrong_input(encoder):
     with pytest.raises(ClipinError, match="record 1, in memory, has no caption"):
         Retrieval(encoder, source=pictures([[0], []]))
-    with pytest.raises(ClipinError, match="'euclid' does not exist"):
+    with pytest.raises(ClipinError, match="similarity is 'euclid'"):
         Retrieval(encoder, source=pictures([[0]]), similarity="euclid")

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -43,6 +45,17 @@ def test_features_give_the_ranks_of_their_similarity():
     np.testing.assert_array_equal(
         text_ranks, scores.text_to_image_ranks(similarity, owner)
     )
+
+
+def test_ranks_never_hold_the_whole_matrix():
+    rng = np.random.default_rng(4)
+    owner = np.repeat(np.arange(1000), 5)
+    image, text = unit(rng, 1000, 16), unit(rng, 5000, 16)
+    tracemalloc.start()
+    scores.feature_ranks(image, text, owner, rows=20)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 0.2 * 4 * len(image) * len(text)
 
 
 @pytest.mark.parametrize("value", ["collapsed", "nan"])

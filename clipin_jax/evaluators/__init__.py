@@ -14,19 +14,37 @@ from clipin_jax.data import make_source
 from clipin_jax.data.text import caption_tokenizer
 from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators.captioning import Captioning
+from clipin_jax.evaluators.compositionality import Compositionality
 from clipin_jax.evaluators.encode import Encoder
+from clipin_jax.evaluators.few_shot import FewShot
+from clipin_jax.evaluators.fine_tuning import FineTuning
 from clipin_jax.evaluators.linear_probe import LinearProbe
+from clipin_jax.evaluators.localisation import Localisation
+from clipin_jax.evaluators.nearest_neighbours import NearestNeighbours
+from clipin_jax.evaluators.released_probe import ReleasedProbe
+from clipin_jax.evaluators.remember import RememberingEncoder
 from clipin_jax.evaluators.retrieval import Retrieval
+from clipin_jax.evaluators.text_probe import TextProbe
+from clipin_jax.evaluators.text_similarity import TextSimilarity
 from clipin_jax.evaluators.zero_shot import ZeroShot
 from clipin_jax.overrides import did_you_mean
 
 EVALUATORS = {
     "captioning": Captioning,
+    "compositionality": Compositionality,
+    "few_shot": FewShot,
+    "fine_tuning": FineTuning,
     "linear_probe": LinearProbe,
+    "localisation": Localisation,
+    "nearest_neighbours": NearestNeighbours,
+    "released_probe": ReleasedProbe,
     "retrieval": Retrieval,
+    "text_probe": TextProbe,
+    "text_similarity": TextSimilarity,
     "zero_shot": ZeroShot,
 }
-SOURCES = ("source", "train_source")  # arguments that are built from their own dict
+# Arguments that are built from their own dict.
+SOURCES = ("source", "train_source", "val_source")
 
 
 def make_evaluators(config: ConfigDict, encode: Any, mesh: Mesh) -> dict[str, Any]:
@@ -36,23 +54,66 @@ def make_evaluators(config: ConfigDict, encode: Any, mesh: Mesh) -> dict[str, An
     Raises ClipinError for a type, an argument or a source that does not exist, with
     the nearest name.
     """
-    encoder = make_encoder(config, encode, mesh)
-    return {name: _make(name, encoder, entry) for name, entry in config.evals.items()}
+    encoder, sources = make_encoder(config, encode, mesh), {}
+    return {
+        name: _make(name, encoder, entry, sources)
+        for name, entry in config.evals.items()
+    }
 
 
-def make_encoder(config: ConfigDict, encode: Any, mesh: Mesh) -> Encoder:
+def make_available(
+    config: ConfigDict, encode: Any, mesh: Mesh
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """As `make_evaluators`, but what cannot be is left out: evaluators, and why not.
+
+    That is an entry whose data is missing or damaged, or which asks for a part that the
+    model lacks; a type or an argument that does not exist is an error all the same.
+    """
+    encoder, sources = make_encoder(config, encode, mesh, RememberingEncoder), {}
+    evaluators, skipped = {}, {}
+    for name, entry in config.evals.items():
+        _check_entry(name, entry)
+        try:
+            evaluators[name] = _make(name, encoder, entry, sources)
+        except ClipinError as error:
+            skipped[name] = str(error).removeprefix(f"evals.{name}: ")
+    return evaluators, skipped
+
+
+def make_encoder(
+    config: ConfigDict, encode: Any, mesh: Mesh, kind: type[Encoder] = Encoder
+) -> Encoder:
     """What turns pictures and texts into what the model says of them, as configured."""
     data = config.data
-    return Encoder(
+    return kind(
         encode,
         mesh=mesh,
         tokenizer=caption_tokenizer(data),
         image_size=tuple(data.image_size),
         interpolation=data.augment.interpolation,
+        augment=data.augment.to_dict(),
     )
 
 
-def _make(name: str, encoder: Encoder, entry: ConfigDict) -> Any:
+def _make(
+    name: str, encoder: Encoder, entry: ConfigDict, sources: dict[str, Any]
+) -> Any:
+    """sources: those made before, by what was asked for; many entries share some."""
+    kind, arguments = _check_entry(name, entry)
+    try:
+        for key in SOURCES:
+            if key in arguments:
+                asked = repr(arguments[key])
+                if asked not in sources:
+                    sources[asked] = _source(key, arguments[key])
+                arguments[key] = sources[asked]
+        return kind(encoder, **arguments)
+    except ClipinError as error:
+        raise ClipinError(f"evals.{name}: {error}") from error
+
+
+def _check_entry(name: str, entry: ConfigDict) -> tuple[type, dict[str, Any]]:
+    """The class of an entry and its arguments, which are known to it."""
     arguments = entry.to_dict()
     arguments.pop("every_steps", None)  # the loop's business
     kind = arguments.pop("type", "")
@@ -61,13 +122,7 @@ def _make(name: str, encoder: Encoder, entry: ConfigDict) -> Any:
             f"evals.{name}.type is {kind!r}: {did_you_mean(kind, EVALUATORS)}"
         )
     _check_arguments(name, EVALUATORS[kind], arguments)
-    try:
-        for key in SOURCES:
-            if key in arguments:
-                arguments[key] = _source(key, arguments[key])
-        return EVALUATORS[kind](encoder, **arguments)
-    except ClipinError as error:
-        raise ClipinError(f"evals.{name}: {error}") from error
+    return EVALUATORS[kind], arguments
 
 
 def _check_arguments(name: str, kind: type, arguments: Mapping[str, Any]) -> None:

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import expit, log_softmax, softmax
 
 from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators import scores
-from clipin_jax.evaluators.encode import Encoder, read_labels
+from clipin_jax.evaluators.encode import Encoder
+from clipin_jax.evaluators.labelled import Classes, Task, make_task
+from clipin_jax.evaluators.logistic import (
+    MANY_LABELS,
+    ONE_LABEL,
+    Link,
+    Probe,
+    fit,
+    holdout,
+)
+
+# Radford et al. 2021, appendix A.3: the penalty on half the squared weights, as against
+# the sum of the losses.
+COARSE = tuple(10.0**power for power in range(-6, 7, 2))
+HALVINGS = 4  # from two decades between neighbours to an eighth of one
+TOLERANCE = 3e-5  # of the gradient; the loss is then within about 1e-5 of the least
 
 
 class LinearProbe:
     """Accuracy, mean per-class recall, macro AUC and mAP of a linear classifier.
 
     It reads the tower's pooled features, before any projection. Its regularisation is
-    chosen on a part of the training source; the evaluated source is never looked at.
+    the one with the least loss on images that it did not learn from: an own source for
+    that, or a part of the training source; the evaluated source is never looked at.
     One label an image gives a softmax, several give one sigmoid a class.
     """
 
@@ -37,8 +50,10 @@ class LinearProbe:
         *,
         source: Any,
         train_source: Any,
+        val_source: Any = None,
+        classes: Classes = (),
         batch_size: int = 256,
-        strengths: Sequence[float] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0),
+        strengths: Sequence[float] = (),
         holdout_every: int = 5,
         max_iterations: int = 1000,
         seed: int = 0,
@@ -46,168 +61,118 @@ class LinearProbe:
         """Reads the labels, so that what is wrong with them shows before training.
 
         source: what is scored; train_source: what the probe learns from;
-        strengths: L2 penalties tried, per sample (see `fit`);
-        holdout_every: one training image in so many serves to choose among them.
-        Raises ClipinError when the sources differ in classes or kind of label,
-        or a label is missing or none of the classes.
+        val_source: what chooses among strengths; None takes one training image in
+        `holdout_every`, drawn by `seed`, which are learnt from as well in the end;
+        classes: what `train_source` calls classes of the others, see `make_task`;
+        strengths: L2 penalties tried, per sample (see `fit`); () searches as CLIP does:
+        over 96 penalties, 1e-6 to 1e6 per training set, ever finer around the best,
+        but for those weaker than two that are worse than stronger ones in turn.
+        Raises ClipinError for classes or labels that do not fit, see `make_task`.
         """
-        _check(source, train_source, strengths, holdout_every)
+        if holdout_every < 2 or (strengths and min(strengths) <= 0):
+            raise ClipinError(
+                "holdout_every must be at least 2 and every one of the strengths above"
+                f" 0, got {holdout_every} and {tuple(strengths)}"
+            )
         self.source = source
-        self._train_source = train_source
+        self._task = make_task(source, train_source, classes)
+        self._val = None
+        if val_source is not None:
+            self._val = make_task(val_source, train_source, classes)
         self._encode = encode
         self._batch_size = batch_size
         self._strengths = sorted(strengths, reverse=True)
         self._holdout_every = holdout_every
         self._max_iterations = max_iterations
         self._seed = seed
-        self._train_labels = read_labels(train_source, len(source.classes))
-        self._labels = read_labels(source, len(source.classes))
-        if self._train_labels.ndim != self._labels.ndim:
-            raise ClipinError(
-                "linear_probe: one of source and train_source has one label an image,"
-                " the other several: they must be of one kind"
-            )
 
     def run(self, state: Any) -> Iterator[tuple[str, float]]:
         """Yields (name, value), at last the strength of regularisation it took."""
-        train, test = (
-            self._encode.images(state.variables, source, self._batch_size)["pooled"]
-            for source in (self._train_source, self.source)
-        )
+        task = self._task
+        train, test = task.features(self._encode, state.variables, self._batch_size)
         mean, spread = train.mean(axis=0), train.std(axis=0)
         spread = np.where(spread > 0, spread, 1)
         train, test = ((x - mean) / spread for x in (train, test))
-        link = ONE_LABEL if self._labels.ndim == 1 else MANY_LABELS
-        targets = scores.members(self._train_labels, len(self.source.classes))
-        strength, start = self._choose(train, targets, link)
-        probe = fit(
-            train,
+        targets = task.train_members
+        if self._val is None:
+            held = holdout(targets, self._holdout_every, self._seed)
+            learnt, judged = (
+                (train[~held], targets[~held]),
+                (train[held], targets[held]),
+            )
+        else:
+            seen = self._val.source, self._batch_size
+            val = self._encode.images(state.variables, *seen)["pooled"]
+            belongs = scores.members(self._val.labels, len(task.classes))
+            learnt, judged = (train, targets), ((val - mean) / spread, belongs)
+        search = Search(_link(task), learnt, judged, self._max_iterations)
+        strength, start = search.best(self._strengths, len(train))
+        probe = search.fit(train, targets, strength, start)
+        probabilities = _link(task).probabilities(probe.logits(test))
+        yield from scores.classification_scores(task.labels, probabilities).items()
+        yield "strength", float(strength)
+
+
+def _link(task: Task) -> Link:
+    return ONE_LABEL if task.labels.ndim == 1 else MANY_LABELS
+
+
+class Search:
+    """Strengths tried on some images and judged by the loss on others."""
+
+    def __init__(self, link: Link, learnt, judged, max_iterations: int):
+        """learnt, judged: features [B, D] and targets [B, K] of either."""
+        self._link, self._max_iterations = link, max_iterations
+        self._learnt, self._judged = learnt, judged
+        self._tried: dict[float, tuple[float, Probe]] = {}
+
+    def fit(self, features, targets, strength: float, start: Probe | None) -> Probe:
+        """One probe, as `logistic.fit` learns it."""
+        return fit(
+            features,
             targets,
-            link,
+            self._link,
             strength=strength,
             start=start,
             max_iterations=self._max_iterations,
+            tolerance=TOLERANCE,
         )
-        probabilities = link.probabilities(probe.logits(test))
-        yield from scores.classification_scores(self._labels, probabilities).items()
-        yield "strength", float(strength)
 
-    def _choose(
-        self, features: np.ndarray, targets: np.ndarray, link: Link
-    ) -> tuple[float, Probe]:
-        """The strength with the least loss on a part of the training images.
+    def best(self, strengths: Sequence[float], samples: int) -> tuple[float, Probe]:
+        """The strength with the least loss, and its probe, a good start for another.
 
-        Also the probe of that strength on the other part, a good start for the whole.
+        strengths: those to try; without any, CLIP's for so many samples.
         """
-        held = holdout(targets, self._holdout_every, self._seed)
-        tried, probe = [], None
-        for strength in self._strengths:
-            # Strongest first: each solution is a good start for the next weaker one.
-            probe = fit(
-                features[~held],
-                targets[~held],
-                link,
-                strength=strength,
-                start=probe,
-                max_iterations=self._max_iterations,
-                tolerance=1e-5,
-            )
-            loss = link.loss(probe.logits(features[held]), targets[held])
-            tried.append((loss, strength, probe))
-        _, strength, probe = min(tried, key=lambda entry: entry[0])
-        return strength, probe
+        if strengths:
+            self._try(strengths)
+        else:
+            for penalty in reversed(COARSE):
+                self._try([penalty / samples])
+                losses = [loss for loss, _ in self._tried.values()][-3:]
+                # The weakest take the longest, only to fit noise still better.
+                if len(losses) > 2 and losses[0] < losses[1] < losses[2]:
+                    break
+            step = COARSE[1] / COARSE[0]
+            for _ in range(HALVINGS):
+                step = step**0.5
+                centre = self._least()
+                self._try((centre * step, centre / step))
+        strength = self._least()
+        return strength, self._tried[strength][1]
 
-
-def _check(
-    source: Any, train_source: Any, strengths: Sequence[float], holdout_every: int
-) -> None:
-    if not source.classes or tuple(source.classes) != tuple(train_source.classes):
-        raise ClipinError(
-            f"linear_probe: source has {len(source.classes)} classes, train_source"
-            f" has {len(train_source.classes)}: both must name the same ones"
-        )
-    if holdout_every < 2 or not strengths or min(strengths) <= 0:
-        raise ClipinError(
-            "linear_probe: holdout_every must be at least 2 and every one of the"
-            f" strengths above 0, got {holdout_every} and {tuple(strengths)}"
+    def _least(self) -> float:
+        # Where none is a number, as with a model that has diverged, any will do.
+        return min(
+            self._tried, key=lambda s: np.nan_to_num(self._tried[s][0], nan=np.inf)
         )
 
-
-class Link(NamedTuple):
-    """What turns logits [B, K] into probabilities, and its mean negative likelihood."""
-
-    probabilities: Callable[[np.ndarray], np.ndarray]
-    loss: Callable[[np.ndarray, np.ndarray], float]
-
-
-def _softmax_loss(logits: np.ndarray, targets: np.ndarray) -> float:
-    return -(targets * log_softmax(logits, axis=1)).sum() / len(logits)
-
-
-def _sigmoid_loss(logits: np.ndarray, targets: np.ndarray) -> float:
-    return (np.logaddexp(0, logits) - targets * logits).sum() / len(logits)
-
-
-ONE_LABEL = Link(partial(softmax, axis=1), _softmax_loss)
-MANY_LABELS = Link(expit, _sigmoid_loss)
-
-
-class Probe(NamedTuple):
-    """A linear classifier: weight [D, K], bias [K]."""
-
-    weight: np.ndarray
-    bias: np.ndarray
-
-    def logits(self, features: np.ndarray) -> np.ndarray:
-        """features: [B, D]. Returns [B, K]."""
-        return features @ self.weight + self.bias
-
-
-def fit(
-    features: np.ndarray,
-    targets: np.ndarray,
-    link: Link,
-    *,
-    strength: float,
-    start: Probe | None = None,
-    max_iterations: int = 1000,
-    tolerance: float = 1e-7,
-) -> Probe:
-    """Logistic regression: least mean loss + strength / 2 |weight|^2, bias free.
-
-    features: [B, D]; targets: [B, K], 0 or 1; start: where to begin, zeros by default.
-    Solved in float64 by L-BFGS until no gradient is above `tolerance`.
-    """
-    features = np.asarray(features, np.float64)
-    targets = np.asarray(targets, np.float64)
-    rows, columns = features.shape[1], targets.shape[1]
-    begin = np.vstack(start) if start else np.zeros((rows + 1, columns))
-
-    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        both = flat.reshape(rows + 1, columns)
-        weight, bias = both[:-1], both[-1]
-        logits = features @ weight + bias
-        # Both links have the same gradient in their logits.
-        error = (link.probabilities(logits) - targets) / len(features)
-        gradient = np.vstack([features.T @ error + strength * weight, error.sum(0)])
-        loss = link.loss(logits, targets) + strength / 2 * (weight**2).sum()
-        return loss, gradient.ravel()
-
-    options = {"maxiter": max_iterations, "gtol": tolerance, "ftol": 0.0, "maxcor": 20}
-    found = minimize(
-        objective, begin.ravel(), jac=True, method="L-BFGS-B", options=options
-    )
-    both = found.x.reshape(rows + 1, columns)
-    return Probe(both[:-1], both[-1])
-
-
-def holdout(targets: np.ndarray, every: int, seed: int) -> np.ndarray:
-    """Marks one sample in `every`, evenly over the classes: [B] bool.
-
-    targets: [B, K], 0 or 1; a sample with several labels goes by its first.
-    """
-    shuffled = np.random.default_rng(seed).permutation(len(targets))
-    order = np.lexsort((shuffled, targets.argmax(axis=1)))
-    held = np.zeros(len(targets), bool)
-    held[order[::every]] = True
-    return held
+    def _try(self, strengths) -> None:
+        features, targets = self._judged
+        for strength in sorted(strengths, reverse=True):
+            # The solution of the next stronger one is a good start.
+            stronger = [s for s in self._tried if s > strength]
+            start = self._tried[min(stronger)][1] if stronger else None
+            learnt, members = self._learnt
+            probe = self.fit(learnt, members, strength, start)
+            loss = self._link.loss(probe.logits(features), targets)
+            self._tried[strength] = loss, probe

@@ -9,10 +9,9 @@ import numpy as np
 
 from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators import scores
-from clipin_jax.evaluators.encode import Encoder
+from clipin_jax.evaluators.encode import Encoder, read_annotations
 from clipin_jax.evaluators.rerank import rerank
 
-SIMILARITIES = {"contrastive": "embedding"}  # name -> which features are compared
 RECALLS = (1, 5, 10)
 
 
@@ -44,18 +43,12 @@ class Retrieval:
 
         max_captions: how many captions an image brings at most, its first ones; 0 is
         all. rerank: how many candidates of each query a matching objective ranks again;
-        0 is none. rerank_cosine_weight: see `rerank.rerank`. Raises ClipinError for a
-        similarity that does not exist, an image without a caption, or a model that
-        cannot match.
+        0 is none. rerank_cosine_weight: see `rerank.rerank`. similarity: see
+        `Encoder.compared`. Raises ClipinError for a similarity that does not exist, an
+        image without a caption, or a model that cannot match, or predict.
         """
-        if similarity not in SIMILARITIES:
-            raise ClipinError(
-                f"similarity {similarity!r} does not exist: known are"
-                f" {', '.join(SIMILARITIES)}"
-            )
-        self._encode = encode
+        self._compared = encode.compared(similarity)
         self._batch_size = batch_size
-        self._feature = SIMILARITIES[similarity]
         self._rerank = rerank, rerank_cosine_weight
         self._match = encode.matcher() if rerank else None
         self._captions, self._owner = read_captions(source, max_captions)
@@ -71,9 +64,8 @@ class Retrieval:
         brought up.
         """
         captions, owner = self._captions, self._owner
-        variables, size = state.variables, self._batch_size
-        image = self._encode.images(variables, self.source, size)[self._feature]
-        text = self._encode.texts(variables, captions, size)[self._feature]
+        image = self._compared.images(state, self.source, self._batch_size)
+        text = self._compared.texts(state, captions, self._batch_size)
         image_ranks, text_ranks = scores.feature_ranks(image, text, owner)
         self.examples = _examples(image, text, captions, owner, text_ranks)
         own = np.bincount(owner, minlength=len(image))
@@ -88,7 +80,7 @@ class Retrieval:
             yield f"{name}_median_rank", scores.median_rank(direction)
         if self._match:
             found = (image, text), (image_ranks, text_ranks)
-            again = self._again(self._match, variables, *found)
+            again = self._again(self._match, state.variables, *found)
             for name, value in _recalls(dict(zip(ranks, again, strict=True)), chances):
                 if not name.startswith("chance/"):
                     yield f"reranked/{name}", value
@@ -116,11 +108,11 @@ def read_captions(source: Any, max_captions: int) -> tuple[list[str], np.ndarray
     """All captions of a source and the image of each: T strings, [T] int.
 
     max_captions: how many an image brings at most; 0 is all.
-    Raises ClipinError for an image without a caption.
+    Raises ClipinError for an image without a caption, or a record of no use otherwise.
     """
     captions, owner = [], []
     for index in range(len(source)):
-        own = source.annotations(index)["captions"][: max_captions or None]
+        own = read_annotations(source, index)["captions"][: max_captions or None]
         if not own:
             raise ClipinError(
                 f"record {index}, {source.describe(index)}, has no caption: give it"

@@ -12,6 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import rankdata
 
+# Equal features give products that differ by rounding, according to where they lie in a
+# matrix: cosines closer than that are ties.
+MARGIN = 1e-6
+
 
 class MacroScore(NamedTuple):
     """An unweighted mean over classes, and how many classes it had to leave out."""
@@ -174,25 +178,25 @@ def feature_ranks(
     """Both kinds of ranks from unit features, never holding the whole matrix.
 
     image: [I, E] float32; text: [T, E] float32; text_to_image: [T] int;
-    rows: how many queries are compared with all candidates at a time.
+    rows: how many images are compared with all texts at a time, which is all the
+    memory that it takes.
     Returns image-to-text ranks [I] and text-to-image ranks [T].
     """
-    # Equal features give products that differ by rounding, according to where they
-    # lie in the matrix: cosines closer than that are ties.
-    margin = 1e-6
-    image_ranks = [
-        image_to_text_ranks(
-            image[i : i + rows] @ text.T, text_to_image, first_image=i, margin=margin
+    own = np.einsum("te,te->t", text, image[text_to_image])
+    image_ranks, above = [], np.zeros(len(text), int)
+    for first in range(0, len(image), rows):
+        similarity = image[first : first + rows] @ text.T
+        row = text_to_image - first
+        here = np.flatnonzero((row >= 0) & (row < len(similarity)))
+        similarity[row[here], here] = own[here]
+        image_ranks.append(
+            image_to_text_ranks(
+                similarity, text_to_image, first_image=first, margin=MARGIN
+            )
         )
-        for i in range(0, len(image), rows)
-    ]
-    text_ranks = [
-        text_to_image_ranks(
-            image @ text[i : i + rows].T, text_to_image[i : i + rows], margin=margin
-        )
-        for i in range(0, len(text), rows)
-    ]
-    return np.concatenate(image_ranks), np.concatenate(text_ranks)
+        above += (~(similarity < own - MARGIN)).sum(axis=0)
+    # The own image is never below itself; it is the one taken off.
+    return np.concatenate(image_ranks), above - 1
 
 
 def recall_at(ranks: np.ndarray, k: int) -> float:

@@ -1,7 +1,11 @@
-"""Scores equal those of scikit-learn, ALBEF and brute force, as saved in files."""
+"""Scores equal those of scikit-learn, ALBEF and brute force.
+
+As saved in files, and on random cases with ties, absent classes and several captions.
+"""
 
 import numpy as np
 import pytest
+from sklearn import metrics
 
 from clipin_jax.evaluators import scores
 
@@ -70,3 +74,113 @@ def test_rows_of_the_matrix_do_not_matter(golden_folder, rows):
         ]
         expected = g["pessimistic/rank_i2t"]
         np.testing.assert_array_equal(np.concatenate(blocks), expected, err_msg=case)
+
+
+def random_labels(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """[90, 7] bool and as many scores, half the cases with ties.
+
+    Nobody has the last class, all have the one before.
+    """
+    rng = np.random.default_rng(seed)
+    labels = rng.random((90, 7)) < rng.random(7)
+    labels[:, 5], labels[:, 6] = True, False
+    values = rng.normal(size=labels.shape) + labels
+    return labels, np.round(values * 2) / 2 if seed % 2 else values
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_areas_equal_those_of_scikit_learn(seed):
+    labels, values = random_labels(seed)
+    auc = scores.roc_auc(labels, values)
+    precision = scores.average_precision(labels, values)
+    both = labels.any(axis=0) & ~labels.all(axis=0)
+    assert not both[5:].any() and np.isnan(auc[~both]).all()
+    wanted = metrics.roc_auc_score(labels[:, both], values[:, both], average=None)
+    np.testing.assert_allclose(auc[both], wanted, **TOLERANCE)
+    some = labels.any(axis=0)
+    wanted = metrics.average_precision_score(
+        labels[:, some], values[:, some], average=None
+    )
+    np.testing.assert_allclose(precision[some], wanted, **TOLERANCE)
+    assert precision[6] == 0
+    macro = scores.macro_roc_auc(labels, values)
+    wanted = metrics.roc_auc_score(labels[:, both], values[:, both])
+    np.testing.assert_allclose(macro.value, wanted, **TOLERANCE)
+    assert macro.left_out == (~both).sum()
+    macro = scores.macro_average_precision(labels, values)
+    wanted = metrics.average_precision_score(labels[:, some], values[:, some])
+    np.testing.assert_allclose(macro.value, wanted, **TOLERANCE)
+    assert macro.left_out == 1
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_accuracies_equal_those_of_scikit_learn_and_brute_force(seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 6, 80)  # of 7 classes: the last has no sample
+    values = rng.normal(size=(80, 7)) + 2 * np.eye(7)[labels]
+    guess = values.argmax(axis=1)
+    np.testing.assert_allclose(
+        [
+            scores.topk_accuracy(labels, values, 1),
+            scores.topk_accuracy(labels, values, 3),
+            scores.mean_per_class_recall(labels, values),
+        ],
+        [
+            metrics.accuracy_score(labels, guess),
+            metrics.top_k_accuracy_score(labels, values, k=3, labels=range(7)),
+            metrics.recall_score(
+                labels, guess, labels=np.unique(labels), average="macro"
+            ),
+        ],
+        **TOLERANCE,
+    )
+    tied = np.round(values)
+    wanted = [
+        sum(tied[i, other] >= tied[i, own] for other in range(7) if other != own)
+        for i, own in enumerate(labels)
+    ]
+    np.testing.assert_array_equal(scores.label_ranks(labels, tied), wanted)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_multi_label_accuracy_equals_brute_force(seed):
+    labels, values = random_labels(seed)
+    labels[:3] = False
+    shares = []
+    for own, row in zip(labels, values, strict=True):
+        k = own.sum()
+        # Among equal scores the wrong ones come first.
+        best = sorted(range(7), key=lambda c: (-row[c], own[c]))[:k]
+        shares += [own[best].sum() / k] if k else []
+    assert len(shares) < len(labels)
+    found = scores.topk_accuracy_labelled_rows(labels, values)
+    np.testing.assert_allclose(found, np.mean(shares), **TOLERANCE)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_ranks_equal_brute_force(seed):
+    """Small whole numbers: products are exact and many of them equal."""
+    rng = np.random.default_rng(seed)
+    owner = rng.permutation(np.repeat(np.arange(23), rng.integers(1, 6, 23)))
+    image = rng.integers(-1, 2, (23, 4)).astype(np.float32)
+    text = rng.integers(-1, 2, (len(owner), 4)).astype(np.float32)
+    similarity = image @ text.T
+    of_images = [
+        min(
+            sum(row[t] >= row[own] for t in range(len(owner)) if owner[t] != i)
+            for own in np.flatnonzero(owner == i)
+        )
+        for i, row in enumerate(similarity)
+    ]
+    of_texts = [
+        sum(column[i] >= column[owner[t]] for i in range(23) if i != owner[t])
+        for t, column in enumerate(similarity.T)
+    ]
+    found = scores.feature_ranks(image, text, owner, rows=int(rng.integers(1, 30)))
+    np.testing.assert_array_equal(found[0], of_images)
+    np.testing.assert_array_equal(found[1], of_texts)
+    for k in (1, 5, 10):
+        wanted = np.mean([rank < k for rank in of_images])
+        np.testing.assert_allclose(scores.recall_at(found[0], k), wanted, **TOLERANCE)
+    wanted = np.median(np.add(of_texts, 1))
+    np.testing.assert_allclose(scores.median_rank(found[1]), wanted, **TOLERANCE)

@@ -1,0 +1,190 @@
+"""The linear probe against scikit-learn: one fit at equal final loss, and the sweep.
+
+    OPENBLAS_NUM_THREADS=1 taskset -c 0 python bench/linear_probe.py --data FOLDER
+
+Features are those of a random layer on pictures, or drawn with a spectrum that falls
+like that of a network's features ("falling") or is flat, which is the best case of any
+solver ("flat"). Both solvers take turns, on the same data in float32, as features are,
+and in float64, to which scikit-learn turns most inputs. scikit-learn's tolerance is the
+loosest of its decades whose loss is no more than a thousandth above ours, so that
+neither is paid for precision the other does not have. `loss_ratio` is ours over theirs.
+
+A sweep is what an evaluation costs: the strength chosen on a fifth of the data, and one
+more fit on all. Ours looks coarse to fine; scikit-learn's is the plain loop over CLIP's
+96 strengths, or `--sweep` of them, from strong to weak, with `warm_start=True` and its
+own tolerance. `val_loss` is that of the held-out fifth at the strength chosen.
+
+Times are of the processor, so that other work on the machine counts little, at so many
+threads for both. The last line is one JSON object.
+"""
+
+import argparse
+import itertools
+import json
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from threadpoolctl import threadpool_limits
+
+from clipin_jax.data import make_source
+from clipin_jax.data.images import decode
+from clipin_jax.data.views import evaluation_view
+from clipin_jax.evaluators.linear_probe import COARSE, TOLERANCE, Search
+from clipin_jax.evaluators.logistic import ONE_LABEL, Probe, fit, holdout
+
+TOLERANCES = (1e-3, 1e-4, 1e-5, 1e-6)
+MARGIN = 1e-3
+
+
+def drawn(samples: int, width: int, classes: int, power: float):
+    """Classes as clouds, their axes of lengths 1 / rank ** power, turned at random."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(classes, size=samples)
+    centres = rng.normal(size=(classes, width)) * 0.6
+    x = centres[labels] + rng.normal(size=(samples, width))
+    x = x * np.arange(1, width + 1) ** -power
+    return x @ np.linalg.qr(rng.normal(size=(width, width)))[0], labels
+
+
+def pictures(folder: Path, samples: int, width: int):
+    """A random layer on the pixels of an image folder's training pictures."""
+    source = make_source(name="image_folder", folder=str(folder), split="train")
+    records = [source[i] for i in range(min(samples, len(source)))]
+    images = [evaluation_view(decode(r["image"]), (32, 32)) for r in records]
+    x = np.array(images).reshape(len(images), -1) / 255.0
+    rng = np.random.default_rng(0)
+    x = (x - x.mean(axis=0)) @ rng.normal(size=(x.shape[1], width)) / 30
+    labels = np.array([r["label"] for r in records])
+    return np.maximum(x + rng.normal(size=width), 0), labels
+
+
+def loss(probe: Probe, features: np.ndarray, members: np.ndarray, strength: float):
+    """The objective, in float64."""
+    data = ONE_LABEL.loss(probe.logits(features.astype(np.float64)), members)
+    return data + strength / 2 * (probe.weight.astype(np.float64) ** 2).sum()
+
+
+def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.process_time()
+    done = work()
+    return time.process_time() - start, done
+
+
+def compare(features, labels, strength: float, turns: int) -> dict[str, float]:
+    """Both solvers on one problem, by turns."""
+    members = np.eye(labels.max() + 1)[labels]
+
+    def ours() -> Probe:
+        return fit(features, members, ONE_LABEL, strength=strength, tolerance=TOLERANCE)
+
+    def theirs(tolerance: float) -> Probe:
+        model = LogisticRegression(
+            C=1 / (len(labels) * strength), tol=tolerance, max_iter=10000
+        ).fit(features, labels)
+        return Probe(model.coef_.T, model.intercept_)
+
+    goal = loss(ours(), features, members, strength) * (1 + MARGIN)
+    for tolerance in TOLERANCES:
+        reached = loss(theirs(tolerance), features, members, strength)
+        if reached <= goal:
+            break
+    pairs = [(seconds(ours), seconds(lambda: theirs(tolerance))) for _ in range(turns)]
+    (_, mine), (_, other) = pairs[-1]
+    agree = mine.logits(features).argmax(1) == other.logits(features).argmax(1)
+    return {
+        "ours_s": round(statistics.median(a for (a, _), _ in pairs), 3),
+        "theirs_s": round(statistics.median(b for _, (b, _) in pairs), 3),
+        "ratio": round(statistics.median(b / a for (a, _), (b, _) in pairs), 2),
+        "loss_ratio": round(float(goal / (1 + MARGIN) / reached), 6),
+        "same_answers": round(float(agree.mean()), 4),
+    }
+
+
+def sweep(features, labels, number: int) -> dict[str, float]:
+    """Both searches for a strength, and the fits that follow."""
+    members = np.eye(labels.max() + 1)[labels]
+    held, count = holdout(members, 5, seed=0), len(labels)
+    judged = features[held], members[held]
+    strengths = np.geomspace(COARSE[-1], COARSE[0], number) / count
+
+    def ours() -> float:
+        search = Search(ONE_LABEL, (features[~held], members[~held]), judged, 1000)
+        strength, start = search.best((), count)
+        search.fit(features, members, strength, start)
+        return ONE_LABEL.loss(start.logits(judged[0]), judged[1])
+
+    def theirs() -> float:
+        model, found = LogisticRegression(warm_start=True, max_iter=1000), {}
+        for strength in strengths:
+            model.C = 1 / ((~held).sum() * strength)
+            model.fit(features[~held], labels[~held])
+            found[strength] = log_loss(labels[held], model.predict_proba(judged[0]))
+        least = min(found, key=lambda strength: found[strength])
+        model.C = 1 / (count * least)
+        model.fit(features, labels)
+        return found[least]
+
+    (mine_s, mine), (other_s, other) = seconds(ours), seconds(theirs)
+    return {
+        "ours_s": round(mine_s, 2),
+        "theirs_s": round(other_s, 2),
+        "ratio": round(other_s / mine_s, 2),
+        "ours_val_loss": round(mine, 5),
+        "theirs_val_loss": round(other, 5),
+    }
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").partition("\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--data", type=Path, help="an image folder with a split named train")
+    add("--samples", type=int, default=5000, help="rows of features")
+    add("--width", type=int, default=768, help="columns of features")
+    add("--strengths", type=float, nargs="+", default=[1e-3, 1e-2], help="penalties")
+    add("--threads", type=int, nargs="+", default=[1], help="of both solvers")
+    add("--sweep", type=int, default=96, help="strengths of their sweep; 0: no sweeps")
+    add("--turns", type=int, default=3, help="of each solver")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    size = args.samples, args.width
+    problems = {
+        "falling, 10 classes": drawn(*size, 10, 1.0),
+        "falling, 100 classes": drawn(*size, 100, 1.0),
+        "flat, 10 classes": drawn(*size, 10, 0.0),
+    }
+    if args.data:
+        problems[f"pictures, {args.data.name}"] = pictures(args.data, *size)
+    results = {}
+    for name, dtype, threads in itertools.product(
+        problems, ("float32", "float64"), args.threads
+    ):
+        x, labels = problems[name]
+        x = (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-6)
+        given, key = x.astype(dtype), f"{name}, {dtype}, {threads} threads"
+        with threadpool_limits(threads):
+            for s in args.strengths:
+                found = compare(given, labels, s, args.turns)
+                results[f"{key}, {s:g}"] = found
+                print(f"{key}, {s:g}: {found}", flush=True)
+            if args.sweep:
+                results[f"{key}, sweep"] = found = sweep(given, labels, args.sweep)
+                print(f"{key}, sweep: {found}", flush=True)
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def tiny_run(*overrides: str) -> ConfigDict:
 
 @contextlib.contextmanager
 def on_one_device() -> Iterator[None]:
-    """Runs inside take one device, and share what they trace."""
+    """Runs inside take one device, and share what is built."""
 
     @functools.cache
     def build(config: str) -> Any:
@@ -61,25 +61,7 @@ def on_one_device() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in (train, evaluate):
             patch.setattr(module, "build_run", lambda config: build(to_json(config)))
-        for name in ("make_train_step", "make_health_fn", "make_encode_fns"):
-            shared = _once(getattr(train, name))
-            patch.setattr(train, name, shared)
-            if hasattr(evaluate, name):
-                patch.setattr(evaluate, name, shared)
         yield
-
-
-def _once(make: Callable) -> Callable:
-    """`make` called once for the same arguments, which need not be hashable."""
-    made: dict[tuple[int, ...], tuple] = {}
-
-    def shared(*args: Any) -> Any:
-        key = tuple(map(id, args))
-        if key not in made:
-            made[key] = args, make(*args)  # alive, so that an id stays its own
-        return made[key][1]
-
-    return shared
 
 
 @contextlib.contextmanager

@@ -129,13 +129,19 @@ def test_boxes_of_files_of_any_size(tmp_path):
     assert mask[2:6, 5:15].all()
 
 
+def test_objects_that_fill_their_picture_are_counted_and_left_out():
+    boxes = [("patch 0", 0, 0, 4, 4), ("patch 1", 0, 0, 99, 99)]
+    evaluator = Localisation(encoder(at_patch), source=Pictures([boxes]))
+    assert evaluator._pairs.names == ["patch 0"] and evaluator._pairs.left_out == 1
+
+
 @pytest.mark.parametrize(
     "source, arguments, message",
     [
         (SOURCE, dict(template="a thing"), "no {}"),
         (Pictures([None]), {}, "has no boxes"),
         (Pictures([[("patch 1", 40, 40, 4, 4)]]), {}, "covers nothing"),
-        (Pictures([[("patch 1", 0, 0, 99, 99)]]), {}, "covers all"),
+        (Pictures([[("patch 1", 0, 0, 99, 99)]]), {}, "not one object"),
         (Pictures([[]]), {}, "not one object"),
     ],
 )

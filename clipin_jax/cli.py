@@ -41,6 +41,7 @@ STUDY = """
 examples:
   clipin study looseness --jobs 2
   clipin study my_study.py:seeds=3 --workdir runs/studies/mine
+  clipin study results.json                       # writes its page, runs nothing
 
 A study is a grid of configs and seeds; `clipin_jax/study/grid.py` says how a file of
 one is written. The same command goes on where it was stopped. Exit codes: 0 done, 75
@@ -178,7 +179,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     study = add(
         "study", "run a grid of configs and write what it shows", STUDY + listed
     )
-    study.add_argument("study", help="NAME[:OPTIONS] or a .py file")
+    study.add_argument("study", help="NAME[:OPTIONS], a .py file, or a results.json")
     study.add_argument("--workdir", type=Path, help="default: runs/studies/NAME")
     study.add_argument("--jobs", type=int, default=1, help="runs at a time; default: 1")
     add_data(add("data", "check, time or convert the training data", DATA))
@@ -221,8 +222,11 @@ def run(args: argparse.Namespace) -> int:
         output = args.output or args.runs[0] / "report.html"
         print(f"report: {write_report(args.runs, output)}")
     if args.verb == "study":
-        from clipin_jax.study.runner import run_study
+        from clipin_jax.study.runner import run_study, write_study_page
 
+        if args.study.endswith(".json"):
+            print(f"study: {write_study_page(Path(args.study))}")
+            return 0
         return run_study(args.study, args.workdir, args.jobs)
     if args.verb == "data":
         return run_data(args)

@@ -10,14 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from clipin_jax.cli import main
 from clipin_jax.config import list_studies
 from clipin_jax.errors import ClipinError
 from clipin_jax.run import build_run
 from clipin_jax.step import make_encode_fns, make_train_step
 from clipin_jax.study.grid import Cell, load_study
+from clipin_jax.study.markdown import markdown
 from clipin_jax.study.results import read_results
 from clipin_jax.study.runner import run_study
 
+RESULTS = Path(__file__).resolve().parents[1] / "docs" / "studies"
 STUDY = """
 from clipin_jax.config import parse_arg
 
@@ -198,7 +201,19 @@ def test_runs_of_one_method_share_what_is_compiled():
     assert encoders[0] is encoders[1] and encoders[0] is not encoders[2]
 
 
-def test_the_page_is_made_of_the_results_alone(finished):
+def test_the_page_is_made_of_the_results_alone(finished, tmp_path, monkeypatch):
     content = json.loads((finished / "results.json").read_text())
     assert content["settings"]["changes"]["batch_size"] == 16
     assert content["environment"]["jax"]
+    monkeypatch.chdir(tmp_path)
+    assert main(["study", str(finished / "results.json")]) == 0
+    page = (tmp_path / "results.html").read_text()
+    assert page == (finished / "study.html").read_text()
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda p: p.stem)
+def test_what_the_docs_say_is_what_the_results_say(path):
+    """The tables in docs/studies are those that the command writes, to the letter."""
+    results = read_results(path)
+    assert path.with_suffix(".md").read_text() == markdown(results)
+    assert results["name"] == path.stem

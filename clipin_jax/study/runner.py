@@ -24,6 +24,7 @@ from clipin_jax.study.collect import collect, failure_file
 from clipin_jax.study.grid import Cell, Study, load_study
 from clipin_jax.study.markdown import markdown
 from clipin_jax.study.page import write_page
+from clipin_jax.study.results import read_results
 from clipin_jax.study.worker import STOPPED, work
 
 # One folder for all runs: what one has compiled, the next one loads.
@@ -83,6 +84,15 @@ def run_study(
         print("clipin: stopped; the same command goes on", file=sys.stderr)
         return STOPPED
     return 1 if any("failed" in score for score in results["scores"]) else 0
+
+
+def write_study_page(results: Path) -> Path:
+    """Writes the page of a results.json into the present folder, as `NAME.html`.
+
+    Raises:
+      ClipinError: the file is damaged, or the page cannot be written.
+    """
+    return write_page(read_results(results), Path(results.stem).with_suffix(".html"))
 
 
 def _write(results: dict[str, Any], folder: Path) -> None:
@@ -170,7 +180,7 @@ class Crew:
     def _hire(self, cores: list[int]) -> Worker:
         context = multiprocessing.get_context("spawn")  # jax has threads: no fork
         ours, theirs = context.Pipe()
-        process = context.Process(target=work, args=(theirs, cores), daemon=True)
+        process = context.Process(target=work, args=(theirs, cores))
         for key, value in _CACHE.items():
             os.environ.setdefault(key, value)  # what a process is born with
         process.start()

@@ -1,0 +1,74 @@
+"""Settings of CLIPin: a small search over weights, decays, widths and views.
+
+    clipin study tuning --jobs 2                   # search: two seeds, scenes of "val"
+    clipin study tuning:confirm --jobs 2           # five other seeds, scenes of "test"
+
+Each candidate is trained on clean, loose and redundant captions. The search chooses by
+the mean over the three; what it chose is confirmed on seeds and scenes that it has not
+seen.
+"""
+
+from typing import Any
+
+from clipin_jax.config import (
+    FAMILY,
+    SCENE_METRICS,
+    cosine,
+    linear,
+    on_scenes,
+    parse_arg,
+)
+
+LEVELS = {
+    "clean": {},
+    "loose": {"data.source.looseness": 0.4},
+    "redundant": {"data.source.redundancy": 0.4},
+}
+CHOSEN = ("CLIPin",)  # of the candidates; the tuned one joins them once it is found
+
+
+def get_study(arg: str | None = None) -> dict:
+    """Options: confirm, seeds (how many; 0: two, or five to confirm), steps."""
+    options = parse_arg(arg, confirm=False, seeds=0, steps=400)
+    candidates = _candidates(options.steps)
+    if options.confirm:
+        candidates = {name: candidates[name] for name in CHOSEN}
+    first, count = (100, 5) if options.confirm else (50, 2)
+    return dict(
+        title="Settings of CLIPin",
+        question="Which setting of the plug-in is best on clean, loose and redundant "
+        "captions alike?",
+        methods={"CLIP": FAMILY["CLIP"]} | candidates,
+        baseline="CLIP",
+        dial="captions",
+        levels=LEVELS,
+        metrics=SCENE_METRICS,
+        seeds=range(first, first + (options.seeds or count)),
+        changes=on_scenes(
+            total_steps=options.steps, scoring="test" if options.confirm else "val"
+        ),
+    )
+
+
+def _candidates(steps: int) -> dict[str, dict[str, Any]]:
+    def clipin(weight: Any, decay: Any = 0.99, **plug: Any) -> dict[str, Any]:
+        changes = {"objectives.clipin.weight": weight, "target.decay": decay}
+        changes |= {f"objectives.clipin.{key}": value for key, value in plug.items()}
+        return dict(config=FAMILY["CLIPin"]["config"], changes=changes)
+
+    rising = cosine(0.99, 1.0, steps)
+    narrow = dict(projection_dim=256, predictor_hidden_dim=128)
+    return {
+        "CLIPin": clipin(1.0),
+        "weight 0.1": clipin(0.1),
+        "weight 0.3": clipin(0.3),
+        "weight 3": clipin(3.0),
+        "weight 1 to 0": clipin(linear(1.0, 0.0, steps)),
+        "weight 0.3 to 0": clipin(linear(0.3, 0.0, steps)),
+        "weight 0.3, decay 0.9": clipin(0.3, 0.9),
+        "weight 0.3, decay rises": clipin(0.3, rising),
+        "weight 0.3, narrow": clipin(0.3, **narrow),
+        "weight 0.3, same view": clipin(0.3, target_view="same"),
+        "weight 0.3, inter halved": clipin(0.3, inter_weight=0.5),
+        "weight 0.3, intra halved": clipin(0.3, intra_weight=0.5),
+    }

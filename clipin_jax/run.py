@@ -103,7 +103,7 @@ def build_run(config: ConfigDict, devices: Sequence[Any] | None = None) -> Run:
     _check_counts(config)
     mesh = sharding.make_mesh(**config.mesh, devices=devices)
     sharding.check_batch_size(config.batch_size, mesh)
-    learner = build(config)
+    learner: Any = build(config)  # a flax module has a hash, unknown to type checkers
     hyper = make_hyper(config, learner.objectives)
     optimizer = make_optimizer(config.optim)
 

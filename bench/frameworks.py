@@ -20,17 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-from ml_collections import ConfigDict
-
-from clipin_jax import sharding
 from clipin_jax.config import load_config
-from clipin_jax.data.pipeline import TrainBatches
-from clipin_jax.run import build_run
-from clipin_jax.step import make_train_step
-
-# isort: split
-from clipin_jax.study.contender import Contender, compiled_contender, ratio
+from clipin_jax.study.contender import ratio
+from clipin_jax.study.cost import contender_of
 
 HOSTS = (
     "clip", "clip:tower=RN50", "siglip", "nclip", "xclip", "albef", "blip", "coca",
@@ -78,26 +70,9 @@ def train(spec: str, overrides: Sequence[str], folder: Path) -> dict[str, float]
     return json.loads(last.read_text())["scores"]
 
 
-def contender(config: ConfigDict, device: Any) -> tuple[Contender, int]:
-    """The training step on a real batch, and how many parameters it trains."""
-    run = build_run(config, [device])
-    batches = TrainBatches(config.data, seed=0, batch_size=config.batch_size)
-    batch = next(batches)
-    batches.close()
-    del batch["index"]
-    with jax.set_mesh(run.mesh):
-        inputs = (sharding.put(batch, run.mesh), run.hyper(0))
-        step = make_train_step(run.learner, run.optimizer)
-        lowered = jax.jit(step).lower(run.abstract_state, *inputs)
-        flops = (lowered.cost_analysis() or {})["flops"]
-        made = compiled_contender(step, run.init_state(), inputs, flops)
-    return made, run.num_params
-
-
 def time_steps(specs: Sequence[str], overrides: Sequence[str], rounds: int) -> list:
     """Step time, memory and parameters of some configs that take turns."""
-    device = jax.devices()[0]
-    made = [contender(load_config(spec, overrides), device) for spec in specs]
+    made = [contender_of(load_config(spec, overrides)) for spec in specs]
     turns = [c for c, _ in made]
     for c in turns:
         c.step()  # the first is not counted

@@ -4,10 +4,11 @@ import jax
 import numpy as np
 import pytest
 
+from clipin_jax.errors import ClipinError
 from clipin_jax.losses import unit
 from clipin_jax.optim import path_name
 from clipin_jax.run import build_run
-from clipin_jax.step import make_train_step
+from clipin_jax.step import make_encode_fns, make_train_step
 from tests.tiny import tiny_batch, tiny_config
 
 SHALLOW = ("model.image.depth=1", "model.text.depth=1")
@@ -74,6 +75,12 @@ def test_with_the_online_network_as_target_it_is_clipin():
     assert 0 < losses["siamese"][1] < 4 and 0 < losses["clipin"][1] < 4
 
 
+def test_it_offers_no_comparison_with_a_target_that_it_lacks():
+    encode = make_encode_fns(siamese().learner)
+    with pytest.raises(ClipinError, match="similarity 'prediction' needs a model"):
+        encode.prediction(np.zeros((1, 12), np.int32))
+
+
 def test_without_predictors_the_projections_predict():
     run = siamese(predictor_hidden_dim=0)
     assert not any("predictors" in path for path in paths(run.abstract_state.params))
@@ -83,7 +90,7 @@ def test_without_predictors_the_projections_predict():
         features = module.towers.encode(batch["view1"])
         objective = module.objectives["siamese"]
         projected = objective.project(features, True)
-        return objective.predictions(features, True), projected
+        return objective.predict(features, True), projected
 
     (predicted, projected), _ = jax.jit(
         lambda v: run.learner.apply(v, method=vectors, mutable=["batch_stats"])

@@ -107,7 +107,7 @@ class Predicting(Objective):
             for modality, f in features.items()
         }
 
-    def predictions(self, features: Features, train: bool = False) -> dict[str, Array]:
+    def predict(self, features: Features, train: bool) -> dict[str, Array]:
         """`image_to_text` and so on: [B, projection_dim] float32 of unit norm."""
         return {
             name: predictor(projection, train)
@@ -122,7 +122,7 @@ class Predicting(Objective):
 
     def __call__(self, inputs: Inputs) -> tuple[Array, Metrics]:
         """Returns the weighted sum of the terms, and each term."""
-        predictions = self.predictions(inputs.features, inputs.train)
+        predictions = self.predict(inputs.features, inputs.train)
         targets = self.answers(inputs)
         loss, metrics = jnp.zeros(()), {}
         for term in self.terms:
@@ -160,6 +160,10 @@ class Clipin(Predicting):
     def answers(self, inputs: Inputs) -> dict[str, Array]:
         """What `targets` said under the target's parameters."""
         return inputs.targets
+
+    def predictions(self, features: Features, train: bool = False) -> dict[str, Array]:
+        """What the online branch predicts of the target: see `predict`."""
+        return self.predict(features, train)
 
     def health(self, features: Features, targets: dict[str, Array]) -> Metrics:
         """Collapse alarms of every projection, prediction and target; see `health`."""

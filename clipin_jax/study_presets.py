@@ -28,7 +28,7 @@ _TEMPLATES = {
 
 def on_scenes(
     *,
-    total_steps: int = 400,
+    total_steps: int = 600,
     batch_size: int = 64,
     pixels: int = 32,
     looseness: float = 0.0,
@@ -50,12 +50,12 @@ def on_scenes(
         "checkpoint.every_steps": every,
         "checkpoint.keep_last": 1,
         "optim.learning_rate.warmup_steps": max(total_steps // 10, 1),
-        "optim.learning_rate.peak": 2e-3,
+        "optim.learning_rate.peak": 7e-4,
         "model.image.image_size": (pixels, pixels),
         **{
             f"model.{tower}.{key}": value
             for tower in ("image", "text")
-            for key, value in dict(width=64, depth=2, num_heads=2).items()
+            for key, value in dict(width=64, depth=2, num_heads=4).items()
         },
         "model.text.context_length": 16,
         "model.text.vocab_size": 256,

@@ -23,7 +23,7 @@ CLIP, CLIPIN = "clip:small", "clip:small,clipin"
 
 def get_study(arg: str | None = None) -> dict:
     """Options: seeds (how many), steps, looseness."""
-    options = parse_arg(arg, seeds=5, steps=400, looseness=0.2)
+    options = parse_arg(arg, seeds=5, steps=600, looseness=0.2)
     changes = on_scenes(total_steps=options.steps, looseness=options.looseness)
     added, changed = _added(), _changed(options.steps)
     methods = {"CLIP": dict(config=CLIP), **added, "CLIPin": dict(config=CLIPIN)}

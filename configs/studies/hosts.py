@@ -24,7 +24,7 @@ HOSTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 def get_study(arg: str | None = None) -> dict:
     """Options: seeds (how many), steps, looseness."""
-    options = parse_arg(arg, seeds=5, steps=400, looseness=0.2)
+    options = parse_arg(arg, seeds=5, steps=600, looseness=0.2)
     methods, pairs = {}, []
     for host, (config, changes) in HOSTS.items():
         plugged = f"{host} + CLIPin"

@@ -14,7 +14,7 @@ LEVELS = (0.0, 0.2, 0.4, 0.6)
 
 def get_study(arg: str | None = None) -> dict:
     """Options: seeds (how many), steps."""
-    options = parse_arg(arg, seeds=5, steps=400)
+    options = parse_arg(arg, seeds=5, steps=600)
     return dict(
         title="Loosely aligned captions",
         question="Does CLIPin make training robust to captions that say too little or "

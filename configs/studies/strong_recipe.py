@@ -22,7 +22,7 @@ SMOOTHED = {"objectives.contrastive.label_smoothing": 0.1}
 
 def get_study(arg: str | None = None) -> dict:
     """Options: seeds (how many), steps, looseness."""
-    options = parse_arg(arg, seeds=5, steps=400, looseness=0.2)
+    options = parse_arg(arg, seeds=5, steps=600, looseness=0.2)
     return dict(
         title="A stronger recipe",
         question="Does what CLIPin adds survive stronger augmentation and label "

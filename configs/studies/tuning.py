@@ -1,4 +1,4 @@
-"""Settings of CLIPin: a small search over weights, decays, widths and views.
+"""Settings of CLIPin: a small search over weights, decays, widths, terms and views.
 
     clipin study tuning --jobs 2                   # search: two seeds, scenes of "val"
     clipin study tuning:confirm --jobs 2           # five other seeds, scenes of "test"
@@ -29,7 +29,7 @@ CHOSEN = ("CLIPin",)  # of the candidates; the tuned one joins them once it is f
 
 def get_study(arg: str | None = None) -> dict:
     """Options: confirm, seeds (how many; 0: two, or five to confirm), steps."""
-    options = parse_arg(arg, confirm=False, seeds=0, steps=400)
+    options = parse_arg(arg, confirm=False, seeds=0, steps=600)
     candidates = _candidates(options.steps)
     if options.confirm:
         candidates = {name: candidates[name] for name in CHOSEN}
@@ -51,24 +51,29 @@ def get_study(arg: str | None = None) -> dict:
 
 
 def _candidates(steps: int) -> dict[str, dict[str, Any]]:
-    def clipin(weight: Any, decay: Any = 0.99, **plug: Any) -> dict[str, Any]:
-        changes = {"objectives.clipin.weight": weight, "target.decay": decay}
-        changes |= {f"objectives.clipin.{key}": value for key, value in plug.items()}
+    def clipin(changes: dict[str, Any], **plug: Any) -> dict[str, Any]:
+        changes = changes | {
+            f"objectives.clipin.{key}": value for key, value in plug.items()
+        }
         return dict(config=FAMILY["CLIPin"]["config"], changes=changes)
+
+    def unprojected(weight: Any, decay: Any = 0.99, **plug: Any) -> dict[str, Any]:
+        changes = {"model.pre_projector": 0, "target.decay": decay}
+        return clipin(changes, weight=weight, **plug)
 
     rising = cosine(0.99, 1.0, steps)
     narrow = dict(projection_dim=256, predictor_hidden_dim=128)
     return {
-        "CLIPin": clipin(1.0),
-        "weight 0.1": clipin(0.1),
-        "weight 0.3": clipin(0.3),
-        "weight 3": clipin(3.0),
-        "weight 1 to 0": clipin(linear(1.0, 0.0, steps)),
-        "weight 0.3 to 0": clipin(linear(0.3, 0.0, steps)),
-        "weight 0.3, decay 0.9": clipin(0.3, 0.9),
-        "weight 0.3, decay rises": clipin(0.3, rising),
-        "weight 0.3, narrow": clipin(0.3, **narrow),
-        "weight 0.3, same view": clipin(0.3, target_view="same"),
-        "weight 0.3, inter halved": clipin(0.3, inter_weight=0.5),
-        "weight 0.3, intra halved": clipin(0.3, intra_weight=0.5),
+        "CLIPin": clipin({}),
+        "weight 0.3": clipin({}, weight=0.3),
+        "no pre-projector": unprojected(1.0),
+        "no pre-projector, weight 0.1": unprojected(0.1),
+        "no pre-projector, weight 0.3": unprojected(0.3),
+        "no pre-projector, weight 1 to 0": unprojected(linear(1.0, 0.0, steps)),
+        "so at 0.3, decay 0.9": unprojected(0.3, 0.9),
+        "so at 0.3, decay rises": unprojected(0.3, rising),
+        "so at 0.3, narrow": unprojected(0.3, **narrow),
+        "so at 0.3, same view": unprojected(0.3, target_view="same"),
+        "so at 0.3, inter only": unprojected(0.3, terms=("inter",)),
+        "so at 0.3, intra only": unprojected(0.3, terms=("intra",)),
     }

@@ -33,10 +33,10 @@ one's own. It takes the data sets that it finds and says what it leaves out.
 CAPTION = "example: clipin caption runs/coca one.jpg two.png --strategy nucleus"
 EXPLAIN = """
 examples:
-  clipin explain runs/clip runs/clipin --image a.png b.png --text "a red star"
+  clipin explain runs/clip runs/clip_clipin --image a.png b.png --text "a red star"
   clipin explain runs/albef --image a.png --text "a red star" --words --method matching
 """
-REPORT = "example: clipin report runs/clip runs/clipin --output comparison.html"
+REPORT = "example: clipin report runs/clip runs/clip_clipin --output comparison.html"
 STUDY = """
 examples:
   clipin study looseness --jobs 2

@@ -24,6 +24,7 @@ from clipin_jax.overrides import (
     fields,
     is_unset,
 )
+from clipin_jax.plugin import CLIPIN, plug_clipin
 from clipin_jax.presets import (
     adamw,
     cosine,
@@ -41,7 +42,7 @@ from clipin_jax.study_presets import FAMILY, SCENE_METRICS, on_scenes
 from clipin_jax.variants import resnet, text, vit
 
 __all__ = [
-    "FAMILY", "SCENE_METRICS", "adamw", "apply_changes", "apply_overrides",
+    "CLIPIN", "FAMILY", "SCENE_METRICS", "adamw", "apply_changes", "apply_overrides",
     "config_hash", "cosine", "difference", "find_config", "from_json", "joint_space",
     "linear", "list_configs", "list_studies", "load_config", "on_scenes", "pair_data",
     "pair_evals", "pair_source", "parse_arg", "plug_clipin", "resnet", "resolve",
@@ -54,16 +55,21 @@ PACKAGE = Path(__file__).resolve().parent
 def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
     """Read the options after a config's colon, such as "clipin,variant=S/16".
 
-    The type of an option is that of its default; a bare name means True. Raises
+    The type of an option is that of its default; a bare name means True. A default that
+    is a dict means one of its keys: "" when left out, the first when bare. Raises
     ClipinError for an option that is not among the defaults or of another type.
     """
-    options = ConfigDict(defaults)
+    choices = {name: list(v) for name, v in defaults.items() if isinstance(v, Mapping)}
+    options = ConfigDict(defaults | dict.fromkeys(choices, ""))
     for item in filter(None, (part.strip() for part in (arg or "").split(","))):
         name, equals, text = (part.strip() for part in item.partition("="))
         if name not in defaults:
             raise ClipinError(
                 f"unknown config option {name!r}: {did_you_mean(name, defaults)}"
             )
+        if name in choices:
+            options[name] = _chosen(name, text if equals else "", choices[name])
+            continue
         default = defaults[name]
         if not equals and not isinstance(default, bool):
             raise ClipinError(
@@ -76,59 +82,13 @@ def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
     return options.lock()
 
 
-def plug_clipin(
-    config: ConfigDict,
-    *,
-    pre_projector: int = 1024,
-    projection_dim: int = 8192,
-    predictor_hidden_dim: int = 2048,
-    terms: tuple[str, ...] = ("inter", "intra"),
-    weight: Any = 1.0,
-    inter_weight: Any = 1.0,
-    intra_weight: Any = 1.0,
-    decay: Any = 0.95,
-    view: str = "second",
-    symmetric: bool = False,
-    infonce_temperature: Any = None,
-) -> None:
-    """Plug CLIPin into a config: four assignments into slots that exist without it.
-
-    The default widths and decay are the released ones. Weights and decay are numbers
-    or schedules. `terms` may be one of the two. `view` is the one that the target
-    branch sees: "second" or "same" for all objectives that ask it, "second-separate"
-    for the second in CLIPin alone, so that the host's own momentum branch stays as it
-    is, for one forward pass more. `symmetric` also takes the views the other way.
-
-    Two controls: `infonce_temperature` (0.2, say) keeps heads and target, but lets each
-    prediction find its target among the batch's (objective `momentum_infonce`). And
-    `terms=("inter",), projection_dim=128, predictor_hidden_dim=2048, decay=0.99` is
-    close to the BYOL loss between modalities of arXiv 2305.08675.
-    """
-    views = {"second": ("second",) * 2, "same": ("same",) * 2}
-    views["second-separate"] = ("same", "second")
-    if view not in views:
-        raise ClipinError(f"view is {view!r}: {did_you_mean(view, views)}")
-    hosts, own = views[view]
-    for objective in config.objectives.values():
-        if "target_view" in objective:
-            objective.target_view = hosts
-    config.model.pre_projector = pre_projector
-    plug = dict(
-        weight=weight,
-        inter_weight=inter_weight,
-        intra_weight=intra_weight,
-        projection_dim=projection_dim,
-        predictor_hidden_dim=predictor_hidden_dim,
-        terms=terms,
-        target_view=own,
-    )
-    if infonce_temperature is None:
-        config.objectives.clipin = plug
-    else:
-        temperature = dict(temperature=infonce_temperature)
-        config.objectives.momentum_infonce = plug | temperature
-    config.target = dict(decay=decay, symmetric=symmetric)
-    config.data.views = 2
+def _chosen(option: str, name: str, known: Sequence[str]) -> str:
+    chosen = name or known[0]
+    if chosen not in known:
+        raise ClipinError(
+            f"config option {option} is {name!r}: {did_you_mean(name, known)}"
+        )
+    return chosen
 
 
 def list_configs() -> dict[str, str]:

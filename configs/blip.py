@@ -27,6 +27,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import required_placeholder
 
 from clipin_jax.config import (
+    CLIPIN,
     adamw,
     joint_space,
     linear,
@@ -51,11 +52,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     `small` is for a thousand pictures and two cores.
     """
     options = parse_arg(
-        arg, clipin=False, data="", labels="", vocabulary="", small=False,
+        arg, clipin=CLIPIN, data="", labels="", vocabulary="", small=False,
         runlocal=False,
     )  # fmt: skip
-    name = "blip_clipin" if options.clipin else "blip"
-    config = run_settings(name, batch_size=512, total_steps=20_000)
+    config = run_settings("blip", batch_size=512, total_steps=20_000)
     config.target.decay = MOMENTUM
     config.model = _model()
     config.objectives = _objectives()
@@ -77,7 +77,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # published: 256 on COCO, 128 on Flickr30k
     config.evals.retrieval.update(rerank=128, rerank_cosine_weight=1.0)
     if options.clipin:
-        plug_clipin(config, decay=MOMENTUM, view="second-separate")
+        plug_clipin(config, options.clipin, decay=MOMENTUM, view="second-separate")
     if options.small:
         ramp = dict(distillation=linear(0.0, 0.4, total_steps=200))
         run_small(

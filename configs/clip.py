@@ -19,6 +19,7 @@ pool of a residual network ends in the joint space; CLIPin's pre-projector start
 from ml_collections import ConfigDict
 
 from clipin_jax.config import (
+    CLIPIN,
     adamw,
     joint_space,
     pair_data,
@@ -39,12 +40,10 @@ from clipin_jax.config import (
 def get_config(arg: str | None = None) -> ConfigDict:
     """Options: clipin, variant, tower, data (a folder), labels, small, runlocal."""
     options = parse_arg(
-        arg, clipin=False, variant="B/16", tower="", data="", labels="", small=False,
+        arg, clipin=CLIPIN, variant="B/16", tower="", data="", labels="", small=False,
         runlocal=False,
     )  # fmt: skip
-    config = run_settings(
-        "clipin" if options.clipin else "clip", batch_size=256, total_steps=20_000
-    )
+    config = run_settings("clip", batch_size=256, total_steps=20_000)
     config.model = dict(
         **joint_space(embed_dim=512),
         image=dict(
@@ -82,7 +81,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.data = pair_data(config, source, tokenizer=dict(name="bpe"))
     config.evals = pair_evals(source, options.labels)
     if options.clipin:
-        plug_clipin(config)
+        plug_clipin(config, options.clipin)
     if options.small:
         run_small(config, **_narrow(options.tower, width=16, pixels=64))
     if options.runlocal:

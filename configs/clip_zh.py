@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import required_placeholder
 
 from clipin_jax.config import (
+    CLIPIN,
     adamw,
     joint_space,
     pair_data,
@@ -37,13 +38,12 @@ from clipin_jax.config import (
 def get_config(arg: str | None = None) -> ConfigDict:
     """Options: clipin, variant, data (a folder), captions, vocabulary, runlocal."""
     options = parse_arg(
-        arg, clipin=False, variant="small", data="", vocabulary="",
+        arg, clipin=CLIPIN, variant="small", data="", vocabulary="",
         captions="captions_{split}_zh.json", runlocal=False,
     )  # fmt: skip
     small = options.variant == "small"
     sizes = vit("B/16" if small else options.variant)
-    name = "clipin_zh" if options.clipin else "clip_zh"
-    config = run_settings(name, batch_size=256, total_steps=20_000)
+    config = run_settings("clip_zh", batch_size=256, total_steps=20_000)
     config.model = dict(
         **joint_space(embed_dim=512),
         image=dict(
@@ -84,7 +84,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.data = pair_data(config, source, tokenizer, flip=0.0)  # left stays left
     config.evals = pair_evals(source, labels="")
     if options.clipin:
-        plug_clipin(config)
+        plug_clipin(config, options.clipin)
     if small:
         run_small(config)
     if options.runlocal:

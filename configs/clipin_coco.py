@@ -56,7 +56,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     """Options: data (a folder), as_released, runlocal."""
     options = parse_arg(arg, data="", as_released=False, runlocal=False)
     # 50 epochs of 323 full batches
-    config = run_settings("clipin_coco", batch_size=256, total_steps=16_150)
+    config = run_settings("coco", batch_size=256, total_steps=16_150)
     config.checkpoint.every_steps = EVALUATE_EVERY
     config.model = dict(
         **joint_space(embed_dim=512),

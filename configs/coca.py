@@ -27,6 +27,7 @@ ln(batch size) + 2 (ln 49408 + 1/2) = 28.2. Captions are scored by greedy decodi
 from ml_collections import ConfigDict
 
 from clipin_jax.config import (
+    CLIPIN,
     adamw,
     joint_space,
     pair_data,
@@ -49,11 +50,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     `vocabulary` is a file of WordPiece in place of CLIP's tokenizer.
     """
     options = parse_arg(
-        arg, clipin=False, variant="B/32", data="", labels="", vocabulary="",
+        arg, clipin=CLIPIN, variant="B/32", data="", labels="", vocabulary="",
         small=False, runlocal=False,
     )  # fmt: skip
-    name = "coca_clipin" if options.clipin else "coca"
-    config = run_settings(name, batch_size=256, total_steps=20_000)
+    config = run_settings("coca", batch_size=256, total_steps=20_000)
     config.model = _model(options.variant)
     config.objectives = dict(
         contrastive=dict(
@@ -90,7 +90,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         ),
     )
     if options.clipin:
-        plug_clipin(config)
+        plug_clipin(config, options.clipin)
     if options.small:
         run_small(config, **_narrow(width=128, num_queries=32))
     if options.runlocal:

@@ -16,6 +16,7 @@ watch is `cluster/image_used_clusters`: 1 is a collapse.
 from ml_collections import ConfigDict
 
 from clipin_jax.config import (
+    CLIPIN,
     adamw,
     joint_space,
     pair_data,
@@ -35,11 +36,10 @@ from clipin_jax.config import (
 def get_config(arg: str | None = None) -> ConfigDict:
     """Options: clipin, variant, data (a folder), labels, small, runlocal."""
     options = parse_arg(
-        arg, clipin=False, variant="B/16", data="", labels="", small=False,
+        arg, clipin=CLIPIN, variant="B/16", data="", labels="", small=False,
         runlocal=False,
     )  # fmt: skip
-    name = "nclip_clipin" if options.clipin else "nclip"
-    config = run_settings(name, batch_size=256, total_steps=20_000)
+    config = run_settings("nclip", batch_size=256, total_steps=20_000)
     config.model = dict(
         # Nothing compares in a joint space: evaluation asks the clusters.
         **joint_space(embed_dim=0) | dict(embedding_from="cluster"),
@@ -77,7 +77,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.data = pair_data(config, source, tokenizer=dict(name="bpe"))
     config.evals = pair_evals(source, options.labels)
     if options.clipin:
-        plug_clipin(config)
+        plug_clipin(config, options.clipin)
     if options.small:
         run_small(config, cluster=dict(num_clusters=512, hidden_dim=256))
     if options.runlocal:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from ml_collections import ConfigDict
 
 from clipin_jax.config import (
+    CLIPIN,
     adamw,
     joint_space,
     pair_data,
@@ -33,9 +34,8 @@ EVALUATE_EVERY = 200  # steps
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """Options: clipin, data (a folder), labels (`category`, `objects`), runlocal."""
-    options = parse_arg(arg, clipin=False, data="", labels="", runlocal=False)
-    name = "quickstart_clipin" if options.clipin else "quickstart_clip"
-    config = run_settings(name, batch_size=64, total_steps=600)
+    options = parse_arg(arg, clipin=CLIPIN, data="", labels="", runlocal=False)
+    config = run_settings("quickstart", batch_size=64, total_steps=600)
     config.log_every_steps = 10
     config.health_every_steps = 50
     config.checkpoint.every_steps = EVALUATE_EVERY
@@ -104,11 +104,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
     if options.clipin:
         plug_clipin(
             config,
-            pre_projector=128,
+            options.clipin,
             projection_dim=1024,
             predictor_hidden_dim=256,
             decay=0.99,
         )
+        config.model.pre_projector = min(config.model.pre_projector, 128)
     if options.data:
         _for_photographs(config)
     if options.runlocal:

@@ -25,6 +25,7 @@ thousand pictures and two cores. The first loss is about 10, minus the offset.
 from ml_collections import ConfigDict
 
 from clipin_jax.config import (
+    CLIPIN,
     adamw,
     joint_space,
     pair_data,
@@ -43,11 +44,10 @@ from clipin_jax.config import (
 def get_config(arg: str | None = None) -> ConfigDict:
     """Options: clipin, variant, data, labels, tokenizer (a path), small, runlocal."""
     options = parse_arg(
-        arg, clipin=False, variant="B/16", data="", labels="", tokenizer="",
+        arg, clipin=CLIPIN, variant="B/16", data="", labels="", tokenizer="",
         small=False, runlocal=False,
     )  # fmt: skip
-    name = "siglip_clipin" if options.clipin else "siglip"
-    config = run_settings(name, batch_size=256, total_steps=20_000)
+    config = run_settings("siglip", batch_size=256, total_steps=20_000)
     config.model = _model(options.variant, vocab_size=49408)
     config.model.embed_dim = config.model.image.get_ref("width")
     config.objectives = dict(
@@ -73,7 +73,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.data = pair_data(config, source, tokenizer)
     config.evals = pair_evals(source, options.labels)
     if options.clipin:
-        plug_clipin(config)
+        plug_clipin(config, options.clipin)
     if options.small:
         run_small(config)
     if options.runlocal:

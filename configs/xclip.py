@@ -13,6 +13,7 @@ compare with; evaluation takes place in the joint space of the contrastive term.
 from ml_collections import ConfigDict
 
 from clipin_jax.config import (
+    CLIPIN,
     adamw,
     joint_space,
     pair_data,
@@ -32,11 +33,10 @@ from clipin_jax.config import (
 def get_config(arg: str | None = None) -> ConfigDict:
     """Options: clipin, variant, data (a folder), labels, small, runlocal."""
     options = parse_arg(
-        arg, clipin=False, variant="B/16", data="", labels="", small=False,
+        arg, clipin=CLIPIN, variant="B/16", data="", labels="", small=False,
         runlocal=False,
     )  # fmt: skip
-    name = "xclip_clipin" if options.clipin else "xclip"
-    config = run_settings(name, batch_size=256, total_steps=20_000)
+    config = run_settings("xclip", batch_size=256, total_steps=20_000)
     config.model = dict(
         **joint_space(embed_dim=512),
         image=dict(
@@ -79,7 +79,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.data = pair_data(config, source, tokenizer=dict(name="bpe"))
     config.evals = pair_evals(source, options.labels)
     if options.clipin:
-        plug_clipin(config)
+        plug_clipin(config, options.clipin)
     if options.small:
         run_small(config, cluster=dict(num_clusters=512, hidden_dim=256))
     if options.runlocal:

@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 
 from clipin_jax import config as configs
 from clipin_jax.config import (
+    CLIPIN,
     apply_changes,
     apply_overrides,
     load_config,
@@ -21,11 +22,11 @@ More words.
 """
 import ml_collections
 
-from clipin_jax.config import parse_arg, plug_clipin, warmup_cosine
+from clipin_jax.config import CLIPIN, parse_arg, plug_clipin, warmup_cosine
 
 
 def get_config(arg=None):
-    arg = parse_arg(arg, clipin=False, variant="S/16", width=8, rate=0.5)
+    arg = parse_arg(arg, clipin=CLIPIN, variant="S/16", width=8, rate=0.5)
     config = ml_collections.ConfigDict()
     config.name = "small"
     config.total_steps = 100
@@ -49,7 +50,7 @@ def get_config(arg=None):
         cache=None,
     )
     if arg.clipin:
-        plug_clipin(config)
+        plug_clipin(config, arg.clipin)
     return config
 '''
 
@@ -63,8 +64,8 @@ def small(tmp_path) -> str:
 
 def test_options_take_the_type_of_their_default():
     arg = parse_arg(
-        "clipin,variant=B/16,steps=1e3,rate=1,runlocal=false",
-        clipin=False,
+        "small,variant=B/16,steps=1e3,rate=1,runlocal=false",
+        small=False,
         variant="S/16",
         steps=10,
         rate=0.5,
@@ -72,10 +73,18 @@ def test_options_take_the_type_of_their_default():
         size=(2, 2),
     )
     assert arg.to_dict() == dict(
-        clipin=True, variant="B/16", steps=1000, rate=1.0, runlocal=False, size=(2, 2)
+        small=True, variant="B/16", steps=1000, rate=1.0, runlocal=False, size=(2, 2)
     )
     assert parse_arg(None, a=1).a == parse_arg("", a=1).a == 1
     assert isinstance(arg.rate, float) and isinstance(arg.steps, int)
+
+
+@pytest.mark.parametrize(
+    "arg, meant",
+    [("", ""), ("plug", "first"), ("plug=first", "first"), ("plug=other", "other")],
+)
+def test_an_option_that_is_one_of_several_names(arg, meant):
+    assert parse_arg(arg, plug={"first": {"a": 1}, "other": {}}).plug == meant
 
 
 @pytest.mark.parametrize(
@@ -85,12 +94,13 @@ def test_options_take_the_type_of_their_default():
         ("variant", ["variant", "needs a value", "variant=S/16"]),
         ("steps=many", ["steps", "many", "int"]),
         ("steps=1.5", ["steps", "1.5", "int"]),
-        ("clipin=3", ["clipin", "3", "bool"]),
+        ("runlocal=3", ["runlocal", "3", "bool"]),
+        ("clipin=tune", ["clipin", "'tune'", "did you mean 'tuned'", "released"]),
     ],
 )
 def test_wrong_options_are_named(arg, words):
     with pytest.raises(ClipinError) as error:
-        parse_arg(arg, clipin=False, variant="S/16", steps=3)
+        parse_arg(arg, clipin=CLIPIN, variant="S/16", steps=3, runlocal=False)
     assert all(word in str(error.value) for word in words)
 
 
@@ -111,6 +121,7 @@ def test_plugging_clipin_changes_its_four_slots_and_nothing_else(small):
     host, plugged = load_config(small), load_config(f"{small}:clipin")
     changed = configs.difference(host, plugged)
     slots = ("model.pre_projector", "objectives.clipin", "target.", "data.views")
+    assert changed.pop("name") == ("small", "small_clipin")
     assert changed and all(key.startswith(slots) for key in changed)
     assert changed["model.pre_projector"] == (0, 1024)
     assert plugged.objectives.clipin.to_dict() == dict(
@@ -324,3 +335,30 @@ def test_plugging_takes_schedules_and_widths(small):
     plug_clipin(config, projection_dim=16, decay=configs.cosine(0.9, 1.0, 10))
     assert config.objectives.clipin.projection_dim == 16
     assert config.target.decay.schedule == "cosine"
+
+
+def test_the_tuned_setting_is_the_released_one_but_for_what_was_searched(small):
+    released, tuned = (
+        load_config(f"{small}:clipin"),
+        load_config(f"{small}:clipin=tuned"),
+    )
+    assert configs.difference(released, tuned) == {
+        "name": ("small_clipin", "small_clipin_tuned"),
+        "model.pre_projector": (1024, 0),
+        "objectives.clipin.weight": (1.0, 0.3),
+    }
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (dict(setting="tune"), ["'tune'", "did you mean 'tuned'"]),
+        (dict(pre_projecter=2), ["'pre_projecter'", "did you mean 'pre_projector'"]),
+        (dict(view="first"), ["view is 'first'", "second-separate"]),
+    ],
+)
+def test_what_can_not_be_plugged_is_named(small, arguments, words):
+    config = ConfigDict(load_config(small).to_dict())
+    with pytest.raises(ClipinError) as error:
+        plug_clipin(config, **arguments)
+    assert all(word in str(error.value) for word in words)

@@ -61,6 +61,18 @@ def small_config(spec: str):
     return config
 
 
+@pytest.mark.parametrize(
+    "name", [n for n in list_configs() if loads(f"{n}:runlocal,clipin=tuned")]
+)
+def test_the_tuned_plug_in_fits_every_host(name):
+    config = small_config(f"{name}:runlocal,clipin=tuned")
+    params = build_run(config, jax.devices()[:1]).abstract_state.params
+    names = "".join(
+        jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(params)
+    )
+    assert "predictor" in names and "pre_projector" not in names
+
+
 @pytest.mark.parametrize("spec", every_config())
 def test_trains_evaluates_and_resumes_bit_equal(spec, tmp_path):
     config = small_config(spec)

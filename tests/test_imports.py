@@ -16,7 +16,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 # Rooms from the ground up: a module imports from its own floor or from below.
 FLOORS = [
     ["errors"],
-    ["overrides", "variants", "presets", "study_presets", "config", "types"]
+    ["overrides", "variants", "plugin", "presets", "study_presets", "config", "types"]
     + ["losses", "health", "augment"],
     ["models"],
     ["objectives"],
@@ -48,6 +48,7 @@ KNOWN_BY = {
 KNOWS = {
     "errors": set(),
     "overrides": {"ml_collections"},
+    "plugin": {"ml_collections"},
     "presets": {"ml_collections"},
     "study_presets": set(),
     "variants": set(),

@@ -17,7 +17,7 @@ from clipin_jax.run import build_run
 from clipin_jax.step import make_encode_fns, make_train_step
 from clipin_jax.study.grid import Cell, load_study
 from clipin_jax.study.markdown import markdown
-from clipin_jax.study.results import read_results
+from clipin_jax.study.results_file import read_results
 from clipin_jax.study.runner import run_study
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "studies"

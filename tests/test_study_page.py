@@ -7,7 +7,7 @@ import pytest
 from clipin_jax.errors import ClipinError
 from clipin_jax.study.markdown import markdown
 from clipin_jax.study.page import write_page
-from clipin_jax.study.results import read_results
+from clipin_jax.study.results_file import read_results
 from tests.study_results import METRICS, RECALL, ablation, grid, looseness
 from tests.test_report import EVIL, Page
 

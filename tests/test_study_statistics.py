@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from clipin_jax.study import reading
-from clipin_jax.study.results import parse
+from clipin_jax.study.results_file import parse
 from clipin_jax.study.statistics import (
     cell_mean,
     comparisons,

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clipin_jax.study import reading
-from clipin_jax.study.results import NONE, Metric, Results, parse
+from clipin_jax.study.results import NONE, Metric, Results
+from clipin_jax.study.results_file import parse
 from clipin_jax.study.statistics import Comparison, cell_mean, comparisons, interactions
 
 

@@ -12,7 +12,8 @@ from clipin_jax.report.markup import Markup, tag
 from clipin_jax.report.run import flatten
 from clipin_jax.report.tables import table
 from clipin_jax.study import figures, reading
-from clipin_jax.study.results import Results, parse
+from clipin_jax.study.results import Results
+from clipin_jax.study.results_file import parse
 from clipin_jax.study.statistics import comparisons, interactions
 from clipin_jax.study.tables import (
     BEST,

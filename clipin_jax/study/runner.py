@@ -24,7 +24,7 @@ from clipin_jax.study.collect import collect, failure_file
 from clipin_jax.study.grid import Cell, Study, load_study
 from clipin_jax.study.markdown import markdown
 from clipin_jax.study.page import write_page
-from clipin_jax.study.results import read_results
+from clipin_jax.study.results_file import read_results
 from clipin_jax.study.worker import STOPPED, work
 
 # One folder for all runs: what one has compiled, the next one loads.

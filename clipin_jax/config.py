@@ -68,7 +68,8 @@ def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
                 f"unknown config option {name!r}: {did_you_mean(name, defaults)}"
             )
         if name in choices:
-            options[name] = _chosen(name, text if equals else "", choices[name])
+            chosen = text if equals else choices[name][0]
+            options[name] = _chosen(name, chosen, choices[name])
             continue
         default = defaults[name]
         if not equals and not isinstance(default, bool):
@@ -83,12 +84,11 @@ def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
 
 
 def _chosen(option: str, name: str, known: Sequence[str]) -> str:
-    chosen = name or known[0]
-    if chosen not in known:
+    if name not in known:
         raise ClipinError(
             f"config option {option} is {name!r}: {did_you_mean(name, known)}"
         )
-    return chosen
+    return name
 
 
 def list_configs() -> dict[str, str]:

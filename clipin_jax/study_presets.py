@@ -19,6 +19,7 @@ FAMILY = {  # the objectives that studies compare, at the size of `on_scenes`
     "nCLIP": dict(config="nclip:small", note="clusters in place of contrast"),
     "xCLIP": dict(config="xclip:small", note="contrast and clusters"),
     "CLIPin": dict(config="clip:small,clipin", note="CLIP with the plug-in"),
+    "CLIPin tuned": dict(config="clip:small,clipin=tuned", note="as `tuning` chose"),
 }
 _TEMPLATES = {
     "shape": ("a {}", "a picture of a {}", "there is a {}"),
@@ -33,12 +34,12 @@ def on_scenes(
     pixels: int = 32,
     looseness: float = 0.0,
     redundancy: float = 0.0,
-    scoring: str = "val",
+    scoring: str = "test",
 ) -> dict[str, Any]:
     """Changes that put the `small` variant of any host on the embedded scenes.
 
     The dials are those of the training captions; what is scored is always clean.
-    `scoring` is the split of the scored scenes: choose on "val", confirm on "test".
+    `scoring` is the split of the scored scenes: settings are chosen on "val".
     """
     every = max(total_steps // 4, 1)
     return {

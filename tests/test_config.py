@@ -95,6 +95,7 @@ def test_an_option_that_is_one_of_several_names(arg, meant):
         ("steps=many", ["steps", "many", "int"]),
         ("steps=1.5", ["steps", "1.5", "int"]),
         ("runlocal=3", ["runlocal", "3", "bool"]),
+        ("clipin=", ["clipin", "''", "known: released, tuned"]),
         ("clipin=tune", ["clipin", "'tune'", "did you mean 'tuned'", "released"]),
     ],
 )

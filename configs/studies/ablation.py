@@ -111,6 +111,7 @@ def _changed(steps: int) -> dict[str, dict[str, Any]]:
         "no stop-gradient": _instead("siamese", stop_gradient=False),
         "no predictor, no stop-gradient": _instead("siamese", **unguarded),
         "no pre-projector": clipin({"model.pre_projector": 0}),
+        "wide pre-projector": clipin({"model.pre_projector": 512}),
         "narrow heads": width(256, 64),
         "wide heads": width(4096, 1024),
     }

@@ -3,12 +3,12 @@
     clipin study hosts --jobs 2
     clipin study hosts:seeds=2,steps=100           # a quick look
 
-Two captions of ten are loose.
+The plug-in as released and as tuned. Two captions of ten are loose.
 """
 
 from typing import Any
 
-from clipin_jax.config import SCENE_METRICS, on_scenes, parse_arg
+from clipin_jax.config import CLIPIN, SCENE_METRICS, on_scenes, parse_arg
 
 FUSION = {"model.text.fusion_depth": 2}
 HOSTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -27,10 +27,11 @@ def get_study(arg: str | None = None) -> dict:
     options = parse_arg(arg, seeds=5, steps=600, looseness=0.2)
     methods, pairs = {}, []
     for host, (config, changes) in HOSTS.items():
-        plugged = f"{host} + CLIPin"
         methods[host] = dict(config=f"{config}:small", changes=changes)
-        methods[plugged] = dict(config=f"{config}:small,clipin", changes=changes)
-        pairs.append((plugged, host))
+        for setting in CLIPIN:
+            plugged, spec = f"{host} + {setting}", f"{config}:small,clipin={setting}"
+            methods[plugged] = dict(config=spec, changes=changes)
+            pairs.append((plugged, host))
     return dict(
         title="CLIPin in every framework",
         question="Does CLIPin help each framework that it plugs into, and what does "

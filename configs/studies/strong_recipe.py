@@ -27,7 +27,7 @@ def get_study(arg: str | None = None) -> dict:
         title="A stronger recipe",
         question="Does what CLIPin adds survive stronger augmentation and label "
         "smoothing, which help CLIP itself?",
-        methods={name: FAMILY[name] for name in ("CLIP", "CLIPin")},
+        methods={name: FAMILY[name] for name in ("CLIP", "CLIPin", "CLIPin tuned")},
         baseline="CLIP",
         dial="recipe",
         levels={

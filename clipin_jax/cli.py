@@ -6,7 +6,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from clipin_jax.config import find_config, list_configs, list_studies, load_config
+from clipin_jax.config import (
+    find_config,
+    list_configs,
+    list_studies,
+    load_config,
+    missing_key,
+)
 from clipin_jax.errors import ClipinError
 
 TRAIN = """
@@ -276,6 +282,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(parse(argv))
     except ClipinError as error:
         print(f"clipin: error: {error}", file=sys.stderr)
+        return 1
+    except (AttributeError, KeyError) as error:
+        if (key := missing_key(error)) is None:
+            raise
+        print(
+            f"clipin: error: the config lacks the key {key}: it is of another version "
+            "of clipin_jax or was written by hand; look how those in configs/ have it",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print("clipin: stopped", file=sys.stderr)

@@ -42,11 +42,12 @@ from clipin_jax.study_presets import FAMILY, SCENE_METRICS, on_scenes
 from clipin_jax.variants import resnet, text, vit
 
 __all__ = [
-    "CLIPIN", "FAMILY", "SCENE_METRICS", "adamw", "apply_changes", "apply_overrides",
-    "config_hash", "cosine", "difference", "find_config", "from_json", "joint_space",
-    "linear", "list_configs", "list_studies", "load_config", "on_scenes", "pair_data",
-    "pair_evals", "pair_source", "parse_arg", "plug_clipin", "resnet", "resolve",
-    "run_local", "run_settings", "run_small", "text", "to_json", "vit", "warmup_cosine",
+    "CLIPIN", "FAMILY", "SCENE_METRICS", "adamw", "apply_changes",
+    "apply_overrides", "config_hash", "cosine", "difference", "find_config",
+    "from_json", "joint_space", "linear", "list_configs", "list_studies",
+    "load_config", "missing_key", "on_scenes", "pair_data", "pair_evals",
+    "pair_source", "parse_arg", "plug_clipin", "resnet", "resolve", "run_local",
+    "run_settings", "run_small", "text", "to_json", "vit", "warmup_cosine",
 ]  # fmt: skip
 
 PACKAGE = Path(__file__).resolve().parent
@@ -176,6 +177,15 @@ def difference(a: ConfigDict, b: ConfigDict) -> dict[str, tuple[Any, Any]]:
         for key in sorted(flat_a.keys() | flat_b.keys())
         if flat_a.get(key, missing) != flat_b.get(key, missing)
     }
+
+
+def missing_key(error: AttributeError | KeyError) -> str | None:
+    """The key that a ConfigDict was asked for in vain, if the error says that."""
+    raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
+    if "ml_collections" not in Path(raised_in).parts:
+        return None
+    said = error.args[0] if isinstance(error, KeyError) else error.args[0].args[0]
+    return said.partition("\n")[0]
 
 
 def _docstring(path: Path) -> str:

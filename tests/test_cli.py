@@ -112,6 +112,13 @@ def test_a_mistake_is_one_line_and_exit_code_1(config, calls, capsys, argv, word
     assert all(word in captured.err for word in words), captured.err
 
 
+def test_a_config_that_lacks_a_key_is_one_line(config, capsys, tmp_path):
+    assert cli.main(["train", config, "--workdir", str(tmp_path / "run")]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("clipin: error: the config lacks the key '")
+    assert said.count("\n") == 1 and "configs/" in said
+
+
 @pytest.mark.parametrize(
     "argv",
     [

@@ -70,4 +70,8 @@ def _candidates(steps: int) -> dict[str, dict[str, Any]]:
         "so at 0.3, same view": unprojected(0.3, target_view="same"),
         "so at 0.3, inter only": unprojected(0.3, terms=("inter",)),
         "so at 0.3, intra only": unprojected(0.3, terms=("intra",)),
+        "intra only, weight 0.1": unprojected(0.1, terms=("intra",)),
+        "intra only, weight 1": unprojected(1.0, terms=("intra",)),
+        "intra only, weight 3": unprojected(3.0, terms=("intra",)),
+        "intra only, same view": unprojected(0.3, terms=("intra",), target_view="same"),
     }

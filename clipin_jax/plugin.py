@@ -66,7 +66,8 @@ def plug_clipin(
     for objective in config.objectives.values():
         if "target_view" in objective:
             objective.target_view = hosts
-    config.name += "_clipin" + (f"_{setting}" if setting != "released" else "")
+    if "name" in config:  # a part of one has none
+        config.name += "_clipin" + (f"_{setting}" if setting != "released" else "")
     config.model.pre_projector = plug.pop("pre_projector")
     config.target = dict(decay=plug.pop("decay"), symmetric=plug.pop("symmetric"))
     config.data.views = 2

@@ -1,4 +1,4 @@
-"""A study's results.json: read, checked once and then trusted."""
+"""A study's results.json: written, and read, checked once and then trusted."""
 
 from __future__ import annotations
 
@@ -13,6 +13,16 @@ from clipin_jax.report.tables import LOWER_IS_BETTER
 from clipin_jax.study.results import Metric, Results, Run, is_number, is_value
 
 MEND = "run the study again, or restore the file"
+
+
+def as_json(results: dict[str, Any]) -> str:
+    """The results as JSON with a line for each run, so that hundreds stay small."""
+    runs = ",\n".join(
+        json.dumps(run, separators=(",", ":")) for run in results["scores"]
+    )
+    rest = {key: value for key, value in results.items() if key != "scores"}
+    head = json.dumps(rest, indent=1).removesuffix("\n}")
+    return f'{head},\n "scores": [\n{runs}\n]}}\n'
 
 
 def read_results(path: Path) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from clipin_jax.study.collect import collect, failure_file
 from clipin_jax.study.grid import Cell, Study, load_study
 from clipin_jax.study.markdown import markdown
 from clipin_jax.study.page import write_page
-from clipin_jax.study.results_file import read_results
+from clipin_jax.study.results_file import as_json, read_results
 from clipin_jax.study.worker import STOPPED, work
 
 # One folder for all runs: what one has compiled, the next one loads.
@@ -96,7 +96,7 @@ def write_study_page(results: Path) -> Path:
 
 
 def _write(results: dict[str, Any], folder: Path) -> None:
-    write_file(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    write_file(folder / "results.json", as_json(results))
     write_file(folder / "results.md", markdown(results))
     page = write_page(results, folder / "study.html")
     print(f"clipin: {page}, and beside it results.json and results.md", flush=True)

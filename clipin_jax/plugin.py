@@ -26,7 +26,7 @@ _RELEASED: dict[str, Any] = dict(
 CLIPIN: dict[str, dict[str, Any]] = {
     "released": _RELEASED,
     # What the study `tuning` found best, see docs/study.md.
-    "tuned": _RELEASED | dict(pre_projector=0, weight=0.3),
+    "tuned": _RELEASED | dict(pre_projector=0, terms=("intra",), weight=3.0),
 }
 
 

@@ -346,7 +346,8 @@ def test_the_tuned_setting_is_the_released_one_but_for_what_was_searched(small):
     assert configs.difference(released, tuned) == {
         "name": ("small_clipin", "small_clipin_tuned"),
         "model.pre_projector": (1024, 0),
-        "objectives.clipin.weight": (1.0, 0.3),
+        "objectives.clipin.terms": (("inter", "intra"), ("intra",)),
+        "objectives.clipin.weight": (1.0, 3.0),
     }
 
 

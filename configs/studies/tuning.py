@@ -45,33 +45,38 @@ def get_study(arg: str | None = None) -> dict:
 
 
 def _candidates(steps: int) -> dict[str, dict[str, Any]]:
-    def clipin(changes: dict[str, Any], **plug: Any) -> dict[str, Any]:
-        changes = changes | {
-            f"objectives.clipin.{key}": value for key, value in plug.items()
-        }
-        return dict(config=FAMILY["CLIPin"]["config"], changes=changes)
+    def clipin(
+        *, target: dict[str, Any] | None = None, note: str = "", **plug: Any
+    ) -> dict[str, Any]:
+        changes = {f"objectives.clipin.{key}": value for key, value in plug.items()}
+        changes |= {f"target.{key}": value for key, value in (target or {}).items()}
+        return dict(config=FAMILY["CLIPin"]["config"], changes=changes, note=note)
 
-    def unprojected(weight: Any, decay: Any = 0.99, **plug: Any) -> dict[str, Any]:
-        changes = {"model.pre_projector": 0, "target.decay": decay}
-        return clipin(changes, weight=weight, **plug)
+    def bare(note: str = "no pre-projector", **keys: Any) -> dict[str, Any]:
+        made = clipin(note=note, **keys)
+        return made | dict(changes=made["changes"] | {"model.pre_projector": 0})
+
+    def mild(**keys: Any) -> dict[str, Any]:
+        return bare("no pre-projector, weight 0.3", **(dict(weight=0.3) | keys))
 
     rising = cosine(0.99, 1.0, steps)
-    narrow = dict(projection_dim=256, predictor_hidden_dim=128)
+    intra = dict(terms=("intra",))
     return {
-        "CLIPin": clipin({}),
-        "weight 0.3": clipin({}, weight=0.3),
-        "no pre-projector": unprojected(1.0),
-        "no pre-projector, weight 0.1": unprojected(0.1),
-        "no pre-projector, weight 0.3": unprojected(0.3),
-        "no pre-projector, weight 1 to 0": unprojected(linear(1.0, 0.0, steps)),
-        "so at 0.3, decay 0.9": unprojected(0.3, 0.9),
-        "so at 0.3, decay rises": unprojected(0.3, rising),
-        "so at 0.3, narrow": unprojected(0.3, **narrow),
-        "so at 0.3, same view": unprojected(0.3, target_view="same"),
-        "so at 0.3, inter only": unprojected(0.3, terms=("inter",)),
-        "so at 0.3, intra only": unprojected(0.3, terms=("intra",)),
-        "intra only, weight 0.1": unprojected(0.1, terms=("intra",)),
-        "intra only, weight 1": unprojected(1.0, terms=("intra",)),
-        "intra only, weight 3": unprojected(3.0, terms=("intra",)),
-        "intra only, same view": unprojected(0.3, terms=("intra",), target_view="same"),
+        "CLIPin": clipin(),
+        "weight 0.3": clipin(weight=0.3),
+        "no pre-projector, weight 0.1": bare("", weight=0.1),
+        "no pre-projector, weight 0.3": bare("", weight=0.3),
+        "no pre-projector, weight 1": bare("", weight=1.0),
+        "no pre-projector, weight 1 to 0": bare("", weight=linear(1.0, 0.0, steps)),
+        "decay 0.9": mild(target=dict(decay=0.9)),
+        "decay rises": mild(target=dict(decay=rising)),
+        "narrow heads": mild(projection_dim=256, predictor_hidden_dim=128),
+        "same view": mild(target_view="same"),
+        "inter only": mild(terms=("inter",)),
+        "intra only, weight 0.1": bare(weight=0.1, **intra),
+        "intra only, weight 0.3": bare(weight=0.3, **intra),
+        "intra only, weight 1": bare(weight=1.0, **intra),
+        "intra only, weight 3": bare(weight=3.0, **intra),
+        "intra only, weight 10": bare(weight=10.0, **intra),
+        "intra only, weight 0.3, same view": mild(target_view="same", **intra),
     }

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from clipin_jax.study import reading
+from clipin_jax.study import reading, words
 from clipin_jax.study.results_file import parse
 from clipin_jax.study.statistics import (
     cell_mean,
@@ -16,7 +16,7 @@ from clipin_jax.study.statistics import (
     paired_test,
     sign_flip_p,
 )
-from tests.study_results import grid, looseness
+from tests.study_results import grid, looseness, recall
 
 EXACT = {"rtol": 1e-12, "atol": 1e-14}
 
@@ -236,12 +236,50 @@ def test_the_reading_along_a_dial():
     assert "(steps 300, batch size 64)" in said[-1]
 
 
+def test_methods_that_stand_alike_are_said_together():
+    content = looseness()
+    for entry in content["scores"]:
+        if entry["method"] == "xCLIP":  # exactly nCLIP, which is below throughout
+            values = recall("nCLIP", float(entry["level"]), entry["seed"])
+            entry["values"] = {"retrieval/mean_recall": values}
+    said = reading.summary(parse(content))
+    assert "nCLIP and xCLIP are below CLIP at looseness 0, 0.2, 0.4 and 0.6." in said
+
+
+def test_the_reading_says_whose_mean_over_the_dial_is_best():
+    content = looseness()
+    means = {
+        method: np.mean(
+            [
+                entry["values"]["retrieval/mean_recall"]
+                for entry in content["scores"]
+                if entry["method"] == method
+            ]
+        )
+        for method in ("CLIPin", "CLIP")
+    }
+    assert (
+        "Averaged over looseness, untested: mean recall is best with CLIPin "
+        f"({100 * means['CLIPin']:.1f}); CLIP has {100 * means['CLIP']:.1f}."
+    ) in reading.summary(parse(content))
+    kept = [entry for entry in content["scores"] if entry["level"] != "0.6"]
+    said = " ".join(reading.summary(parse(content | {"scores": kept})))
+    assert "Averaged" not in said  # means of other levels would not compare
+
+
+def test_lists_in_prose():
+    assert words.listed(["a"]) == "a"
+    assert words.listed(["a", "b", "c"]) == "a, b and c"
+    assert words.listed(["a, b", "c", "d"]) == "a, b; c; and d"
+    assert words.listed(["a", "b, c"]) == "a; and b, c"
+
+
 def test_amounts_are_singular_and_plural():
     metric = parse(grid([0.1], [0.2])).primary
     assert [metric.amount(x) for x in (0.01, -0.01, 0.023, 0.0)] == [
         "1.0 point", "1.0 point", "2.3 points", "0.0 points"
     ]  # fmt: skip
     assert metric.text(-1e-9, sign=True) == "0.0" and metric.text(0.02, True) == "+2.0"
-    assert [reading.p_text(p) for p in (1e-5, 0.0123, 0.5, float("nan"))] == [
+    assert [words.p_text(p) for p in (1e-5, 0.0123, 0.5, float("nan"))] == [
         "< 0.001", "0.012", "0.50", "–"
     ]  # fmt: skip

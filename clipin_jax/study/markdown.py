@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clipin_jax.study import reading
+from clipin_jax.study import reading, words
 from clipin_jax.study.results import NONE, Metric, Results
 from clipin_jax.study.results_file import parse
 from clipin_jax.study.statistics import Comparison, cell_mean, comparisons, interactions
@@ -46,7 +46,7 @@ def markdown(results: Mapping[str, Any]) -> str:
 def _means_title(study: Results) -> str:
     what = f"{study.primary.title}, over {study.dial}" if study.dial else "Scores"
     return (
-        f"{what}: mean over {reading.plural(len(study.seeds), 'seed')} ± half of"
+        f"{what}: mean over {words.plural(len(study.seeds), 'seed')} ± half of"
         " its 95 % interval."
     )
 
@@ -86,7 +86,7 @@ def _tests(study: Results, found: list[Comparison]) -> str:
         row += [
             metric.text(test.mean, sign=True),
             interval if math.isfinite(test.low) else NONE,
-            reading.p_text(c.p_holm),
+            words.p_text(c.p_holm),
             str(test.n),
             reading.shown(c),
         ]

@@ -11,7 +11,7 @@ from clipin_jax.report.document import document
 from clipin_jax.report.markup import Markup, tag
 from clipin_jax.report.run import flatten
 from clipin_jax.report.tables import table
-from clipin_jax.study import figures, reading
+from clipin_jax.study import figures, reading, words
 from clipin_jax.study.results import Results
 from clipin_jax.study.results_file import parse
 from clipin_jax.study.statistics import comparisons, interactions
@@ -92,13 +92,13 @@ def page(results: Results) -> str:
 
 def _progress(results: Results) -> str:
     levels = len(results.levels)
-    grid = [reading.plural(len(results.methods), "method")]
+    grid = [words.plural(len(results.methods), "method")]
     if results.dial:
-        grid.append(f"{reading.plural(levels, 'level')} of {results.dial}")
-    grid.append(reading.plural(len(results.seeds), "seed"))
+        grid.append(f"{words.plural(levels, 'level')} of {results.dial}")
+    grid.append(words.plural(len(results.seeds), "seed"))
     total, done = sum(1 for _ in results.cells), len(results.runs)
     state = "all have run" if done == total else f"{done} of them have run"
-    return f"{' × '.join(grid)} = {reading.plural(total, 'run')}, {state}."
+    return f"{' × '.join(grid)} = {words.plural(total, 'run')}, {state}."
 
 
 def _reading(results: Results) -> Markup:
@@ -153,7 +153,7 @@ def _comparisons(results: Results) -> Markup | None:
         "Differences are taken seed by seed, the method less its baseline, in points"
         " where the metric is in percent. p is of the paired t-test; Holm's correction"
         " is over all rows of a table. The sign-flip test is a check that assumes"
-        f" less; with {reading.plural(len(results.seeds), 'seed')} its p is"
+        f" less; with {words.plural(len(results.seeds), 'seed')} its p is"
         f" {2 / 2 ** len(results.seeds):.3g} at best."
     )
     parts = []

@@ -7,7 +7,7 @@ templates: whoever writes about a study can quote them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import statistics
 
 from clipin_jax.study.results import Metric, Results
 from clipin_jax.study.statistics import (
@@ -16,6 +16,7 @@ from clipin_jax.study.statistics import (
     comparisons,
     interactions,
 )
+from clipin_jax.study.words import listed, p_text, plural
 
 FEW = 5  # seeds below which the tests are called weak
 
@@ -28,6 +29,7 @@ def summary(results: Results) -> list[str]:
     sentences = [_counts(results, found), *_by_pair(results, found)]
     sentences += [change_sentence(results, change) for change in changes]
     sentences += [
+        _best(results),
         _chance(results),
         _few([*found, *changes]),
         _lost(results),
@@ -109,26 +111,6 @@ def dial_ends(results: Results) -> tuple[str, str]:
     return min(results.levels, key=float), max(results.levels, key=float)
 
 
-def p_text(p: float, equals: bool = False) -> str:
-    """A p-value: "0.012" or "< 0.001"; with `equals` "= 0.012"."""
-    if math.isnan(p):
-        return "–"
-    if p < 0.001:
-        return "< 0.001"
-    return ("= " if equals else "") + (f"{p:.3f}" if p < 0.1 else f"{p:.2f}")
-
-
-def listed(words: Iterable[str]) -> str:
-    """Words as a list in prose: "a, b and c"."""
-    *first, last = words
-    return f"{', '.join(first)} and {last}" if first else last
-
-
-def plural(count: int, word: str) -> str:
-    """A count and its noun: "1 seed", "2 seeds"."""
-    return f"{count} {word}" + "s" * (count != 1)
-
-
 def _counts(results: Results, found: list[Comparison]) -> str:
     if not found:
         return "Nothing is compared in this study."
@@ -152,30 +134,55 @@ _COUNTED = {
 
 
 def _by_pair(results: Results, found: list[Comparison]) -> list[str]:
-    """For each pair where it stands; only what is decided where there is no dial."""
-    sentences = []
+    """Where the methods stand, those that stand alike in one sentence.
+
+    Only what is decided is said where there is no dial.
+    """
+    alike: dict[tuple[str, str], list[str]] = {}
     for method, baseline in results.pairs:
-        parts = []
-        for verdict in ("above", "below", "undecided"):
-            levels = [
-                str(c.level)
-                for c in found
-                if (c.method, c.baseline, c.verdict) == (method, baseline, verdict)
-            ]
-            at = (
-                f" at {results.dial} {listed(levels)}"
-                if levels and _dial(results)
-                else ""
-            )
-            if levels and (at or verdict != "undecided"):
-                place = f"{verdict} {baseline}" if not parts else verdict
-                parts.append(place + at)
-        if parts:
-            start = f"{method} is "
-            if parts[0].startswith("undecided"):
-                parts[0] = parts[0].replace("undecided", "undecided against", 1)
-            sentences.append(f"{start}{listed(parts)}.")
-    return sentences
+        of = [c for c in found if (c.method, c.baseline) == (method, baseline)]
+        stands = _standing(results, of, baseline)
+        if stands:
+            alike.setdefault((baseline, stands), []).append(method)
+    return [
+        f"{listed(methods)} {'is' if len(methods) == 1 else 'are'} {stands}."
+        for (_, stands), methods in alike.items()
+    ]
+
+
+def _standing(results: Results, found: list[Comparison], baseline: str) -> str:
+    """What one method's comparisons say: "above CLIP at dial 0 and undecided at 1"."""
+    parts = []
+    for verdict in ("above", "below", "undecided"):
+        levels = [str(c.level) for c in found if c.verdict == verdict]
+        if not levels or (verdict == "undecided" and not _dial(results)):
+            continue
+        against = " against" if verdict == "undecided" else ""
+        place = verdict if parts else f"{verdict}{against} {baseline}"
+        at = f" at {results.dial} {listed(levels)}" if _dial(results) else ""
+        parts.append(place + at)
+    return " and ".join(parts)
+
+
+def _best(results: Results) -> str:
+    """Whose mean over the dial is best, shown or not: what a search chooses by."""
+    metric = results.primary
+    means = {
+        method: statistics.fmean(
+            cell_mean(results, metric, method, level).mean for level in results.levels
+        )
+        for method in results.methods
+    }
+    means = {method: mean for method, mean in means.items() if math.isfinite(mean)}
+    if len(results.levels) < 2 or len(means) < 2:
+        return ""
+    best = (min if metric.lower_is_better else max)(means, key=means.__getitem__)
+    bases = dict.fromkeys(b for _, b in results.pairs if b in means and b != best)
+    others = "".join(f"; {base} has {metric.text(means[base])}" for base in bases)
+    return (
+        f"Averaged over {results.dial}, untested: {metric.label} is best with {best}"
+        f" ({metric.text(means[best])}){others}."
+    )
 
 
 def _chance(results: Results) -> str:
@@ -183,15 +190,19 @@ def _chance(results: Results) -> str:
     metric = results.primary
     if metric.chance is None or metric.lower_is_better:
         return ""
-    weak = []
-    for method in results.methods:
-        for level in results.levels:
+    weak: dict[str, list[str]] = {}
+    for level in results.levels:
+        for method in results.methods:
             mean = cell_mean(results, metric, method, level)
             if mean.n > 1 and mean.low <= metric.chance:
-                weak.append(f"{method}{_at(results, level, before=' at ').rstrip()}")
+                weak.setdefault(level, []).append(method)
     if not weak:
         return ""
-    return f"Not shown to be above chance in {metric.label}: {listed(weak)}."
+    said = (
+        listed(methods) + _at(results, level, before=" at ").rstrip()
+        for level, methods in weak.items()
+    )
+    return f"Not shown to be above chance in {metric.label}: {'; '.join(said)}."
 
 
 def _few(found: list[Comparison]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from clipin_jax.report.charts import format_number
 from clipin_jax.report.markup import Markup, breakable, tag
 from clipin_jax.report.tables import table
-from clipin_jax.study import figures, reading
+from clipin_jax.study import figures, reading, words
 from clipin_jax.study.results import NONE, Metric, Results
 from clipin_jax.study.statistics import Comparison, Mean, cell_mean, comparisons
 
@@ -79,7 +79,7 @@ def _cell(
         tag("small", half),
     ]
     if mean.n < seeds:
-        parts.append(note(f"{mean.n} of {reading.plural(seeds, 'seed')}"))
+        parts.append(note(f"{mean.n} of {words.plural(seeds, 'seed')}"))
     return tag("div", *parts)
 
 
@@ -111,9 +111,9 @@ def comparison_table(results: Results, found: list[Comparison]) -> Markup:
                 interval if math.isfinite(test.low) else NONE,
                 figures.interval_bar(c, span),
                 reading.shown(c),
-                reading.p_text(c.p_holm),
-                reading.p_text(test.p),
-                reading.p_text(test.p_flip),
+                words.p_text(c.p_holm),
+                words.p_text(test.p),
+                words.p_text(test.p_flip),
                 test.n,
             ]
         )

@@ -80,7 +80,7 @@ def test_installed_wheel_finds_configs_by_name(wheel, tmp_path):
     assert set(names) == {path.stem for path in (ROOT / "configs").glob("*.py")}
     for name, path in zip(names, found[1:-1], strict=True):
         assert Path(path) == target / "clipin_jax" / "configs" / f"{name}.py"
-    assert found[-1] == "clipin"
+    assert found[-1] == "clip_clipin"
 
 
 def test_pyproject_has_tools_only():

@@ -26,7 +26,7 @@ def test_the_banner_names_what_matters(built):
         "run": "runs/mine",
     }
     title, *lines = text.splitlines()
-    assert title == "clipin: clipin"
+    assert title == "clipin: clip_clipin"
     assert dict(line.split(maxsplit=1) for line in lines) == expected
     assert max(map(len, lines)) <= 88
 

@@ -37,7 +37,7 @@ def test_says_again_what_the_run_said(finished, capsys):
 def test_records_have_the_keys_of_clip_benchmark(finished):
     results = json.loads((finished / "eval" / f"{runs.LAST}.json").read_text())
     record = results["evals"]["retrieval"]
-    assert record["dataset"] == "scenes" and record["model"] == "clipin"
+    assert record["dataset"] == "scenes" and record["model"] == "clip_clipin"
     assert record["pretrained"] == "finished/6"
     assert record["task"] == "zeroshot_retrieval"
     assert {"image_retrieval_recall@5", "text_retrieval_recall@5"} <= set(

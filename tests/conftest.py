@@ -4,6 +4,7 @@ The environment is set before jax is imported anywhere: this file comes first.
 """
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -18,6 +19,17 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs():
+    """Lets go of a module's compiled programs: a process may map only so many pieces.
+
+    (`vm.max_map_count` on Linux; XLA ends the process where it is reached.)
+    """
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
 
 
 @pytest.fixture(scope="session")

@@ -184,8 +184,8 @@ def missing_key(error: AttributeError | KeyError) -> str | None:
     raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
     if "ml_collections" not in Path(raised_in).parts:
         return None
-    said = error.args[0] if isinstance(error, KeyError) else error.args[0].args[0]
-    return said.partition("\n")[0]
+    cause = error if isinstance(error, KeyError) else error.args[0]
+    return str(cause.args[0]).partition("\n")[0] if isinstance(cause, KeyError) else None
 
 
 def _docstring(path: Path) -> str:

@@ -185,7 +185,9 @@ def missing_key(error: AttributeError | KeyError) -> str | None:
     if "ml_collections" not in Path(raised_in).parts:
         return None
     cause = error if isinstance(error, KeyError) else error.args[0]
-    return str(cause.args[0]).partition("\n")[0] if isinstance(cause, KeyError) else None
+    if not isinstance(cause, KeyError):
+        return None
+    return str(cause.args[0]).partition("\n")[0]
 
 
 def _docstring(path: Path) -> str:

@@ -41,11 +41,9 @@ def repository() -> Path:
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """Real data sets; tests that want them are skipped where there are none."""
-    default = REPOSITORY.parent / "shared" / "data"
-    folder = Path(os.environ.get("CLIPIN_JAX_DATA", default))
-    if not folder.is_dir():
-        pytest.skip(f"no data at {folder}: set CLIPIN_JAX_DATA to its folder")
-    return folder
+    if not (folder := os.environ.get("CLIPIN_JAX_DATA")):
+        pytest.skip("no real data: set CLIPIN_JAX_DATA to its folder")
+    return Path(folder).resolve(strict=True)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,5 @@
 import itertools
+import json
 import warnings
 
 import numpy as np
@@ -283,3 +284,10 @@ def test_amounts_are_singular_and_plural():
     assert [words.p_text(p) for p in (1e-5, 0.0123, 0.5, float("nan"))] == [
         "< 0.001", "0.012", "0.50", "–"
     ]  # fmt: skip
+
+
+def test_names_that_read_like_prose_are_quoted():
+    content = grid(BASE, [0.1, 0.3, 0.2, 0.5, 0.4])
+    text = json.dumps(content).replace('"B"', '"no head"')
+    (said,) = reading.details(parse(json.loads(text)))
+    assert said.startswith("No difference between “no head” and A is shown in score")

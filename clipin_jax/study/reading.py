@@ -16,7 +16,7 @@ from clipin_jax.study.statistics import (
     comparisons,
     interactions,
 )
-from clipin_jax.study.words import listed, p_text, plural
+from clipin_jax.study.words import listed, named, p_text, plural
 
 FEW = 5  # seeds below which the tests are called weak
 
@@ -47,7 +47,7 @@ def details(results: Results) -> list[str]:
 def sentence(results: Results, found: Comparison) -> str:
     """What one comparison shows."""
     metric, test = found.metric, found.test
-    names = f"{found.method} and {found.baseline}"
+    names = f"{named(found.method)} and {named(found.baseline)}"
     at = _at(results, found.level)
     seeds = _seeds(test.n, len(results.seeds))
     if test.n == 0:
@@ -82,7 +82,8 @@ def change_sentence(results: Results, found: Comparison) -> str:
     """Whether the difference between two methods changes along the dial."""
     metric, test = found.metric, found.test
     low, high = dial_ends(results)
-    what = f"the difference {found.method} less {found.baseline} in {metric.label}"
+    pair = f"{named(found.method)} less {named(found.baseline)}"
+    what = f"the difference {pair} in {metric.label}"
     seeds = _seeds(test.n, len(results.seeds))
     if math.isnan(test.p):
         return f"From {results.dial} {low} to {high} {what} has no spread on {seeds}."
@@ -143,7 +144,7 @@ def _by_pair(results: Results, found: list[Comparison]) -> list[str]:
         of = [c for c in found if (c.method, c.baseline) == (method, baseline)]
         stands = _standing(results, of, baseline)
         if stands:
-            alike.setdefault((baseline, stands), []).append(method)
+            alike.setdefault((baseline, stands), []).append(named(method))
     return [
         f"{listed(methods)} {'is' if len(methods) == 1 else 'are'} {stands}."
         for (_, stands), methods in alike.items()
@@ -158,7 +159,7 @@ def _standing(results: Results, found: list[Comparison], baseline: str) -> str:
         if not levels or (verdict == "undecided" and not _dial(results)):
             continue
         against = " against" if verdict == "undecided" else ""
-        place = verdict if parts else f"{verdict}{against} {baseline}"
+        place = verdict if parts else f"{verdict}{against} {named(baseline)}"
         at = f" at {results.dial} {listed(levels)}" if _dial(results) else ""
         parts.append(place + at)
     return " and ".join(parts)
@@ -178,10 +179,10 @@ def _best(results: Results) -> str:
         return ""
     best = (min if metric.lower_is_better else max)(means, key=means.__getitem__)
     bases = dict.fromkeys(b for _, b in results.pairs if b in means and b != best)
-    others = "".join(f"; {base} has {metric.text(means[base])}" for base in bases)
+    others = (f"; {named(base)} has {metric.text(means[base])}" for base in bases)
     return (
-        f"Averaged over {results.dial}, untested: {metric.label} is best with {best}"
-        f" ({metric.text(means[best])}){others}."
+        f"Averaged over {results.dial}, untested: {metric.label} is best with"
+        f" {named(best)} ({metric.text(means[best])}){''.join(others)}."
     )
 
 
@@ -195,7 +196,7 @@ def _chance(results: Results) -> str:
         for method in results.methods:
             mean = cell_mean(results, metric, method, level)
             if mean.n > 1 and mean.low <= metric.chance:
-                weak.setdefault(level, []).append(method)
+                weak.setdefault(level, []).append(named(method))
     if not weak:
         return ""
     said = (
@@ -229,7 +230,7 @@ def _lost(results: Results) -> str:
     }
     parts = []
     if any(failed.values()):
-        said = listed(f"{n} of {method}" for method, n in failed.items() if n)
+        said = listed(f"{n} of {named(method)}" for method, n in failed.items() if n)
         parts.append(f"{sum(failed.values())} failed or gave no number ({said})")
     if waiting:
         parts.append(f"{waiting} {'has' if waiting == 1 else 'have'} not run")
@@ -256,9 +257,8 @@ def _scope(results: Results) -> str:
 def _size(found: Comparison) -> str:
     where = "above" if found.test.mean > 0 else "below"
     amount = found.metric.amount(found.test.mean)
-    return (
-        f"{found.method} is {amount} {where} {found.baseline} in {found.metric.label}"
-    )
+    method, baseline = named(found.method), named(found.baseline)
+    return f"{method} is {amount} {where} {baseline} in {found.metric.label}"
 
 
 def _interval(found: Comparison) -> str:

@@ -29,3 +29,8 @@ def listed(words: Iterable[str]) -> str:
 def plural(count: int, word: str) -> str:
     """A count and its noun: "1 seed", "2 seeds"."""
     return f"{count} {word}" + "s" * (count != 1)
+
+
+def named(method: str) -> str:
+    """A method's name in prose: in quotes where it may be taken for part of it."""
+    return method if method.isalnum() else f"“{method}”"

@@ -67,7 +67,8 @@ def on_scenes(
         "data.threads": 1,
         "data.augment.crop_scale": (0.95, 1.0),
         "data.augment.crop_ratio": (1.0, 1.0),
-        "data.augment.flip": 0.0,  # the captions say left and right
+        "data.augment.flip": 0.0,  # captions say left and right
+        "data.augment.rand_augment_ops": 0,  # they say where, and which colour
         "data.augment.brightness": 0.1,
         "data.augment.contrast": 0.1,
         "data.augment.saturation": 0.0,

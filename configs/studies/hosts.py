@@ -4,7 +4,7 @@
     clipin study hosts:seeds=2,steps=100           # a quick look
 
 The plug-in as released and as tuned. Two captions of ten are loose. ALBEF and BLIP have
-no queue: with 1,024 keys they stay at chance.
+no queue, with which they learn next to nothing here.
 """
 
 from typing import Any

@@ -69,6 +69,7 @@ def on_scenes(
         "data.augment.crop_ratio": (1.0, 1.0),
         "data.augment.flip": 0.0,  # captions say left and right
         "data.augment.rand_augment_ops": 0,  # they say where, and which colour
+        "data.augment.jitter_probability": 0.8,
         "data.augment.brightness": 0.1,
         "data.augment.contrast": 0.1,
         "data.augment.saturation": 0.0,

@@ -85,6 +85,15 @@ def test_every_study_that_is_shipped_can_begin(name):
         assert set(study.metrics) >= {"retrieval/mean_recall"}
 
 
+def test_every_host_sees_the_same_pictures():
+    """The views of a host's own recipe would move and recolour what captions name."""
+    configs = load_study("hosts:seeds=1,steps=8").configs.values()
+    augments = [config.data.augment.to_dict() for config in configs]
+    for augment in augments:
+        del augment["rand_augment_magnitude"]  # of no operations
+        assert augment == augments[0] | dict(rand_augment_ops=0)
+
+
 def test_seeds_come_one_after_the_other_for_all_methods(file):
     assert list(load_study(str(file)).configs) == [Cell(*cell) for cell in CELLS]
 

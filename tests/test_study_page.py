@@ -99,6 +99,18 @@ def test_a_study_that_has_only_begun(tmp_path):
     show(tmp_path, content)
 
 
+def test_names_of_levels_that_would_touch_are_slanted(tmp_path):
+    content = json.loads(json.dumps(looseness()))
+    for levels in (content["levels"], ["basic", "twice the steps", "x" * 40, "all"]):
+        for score in content["scores"]:
+            score["level"] = levels[content["levels"].index(score["level"])]
+        content["levels"] = levels
+        _, page = show(tmp_path, content)
+        slanted = sum("rotate" in a.get("transform", "") for _, a in page.tags)
+        assert slanted == (0 if levels[0] == "0" else 3 * 4)
+    assert "x" * 17 + "…" in page.words
+
+
 def test_no_comparison_and_one_level(tmp_path):
     content = looseness() | {"methods": ["CLIP"], "levels": ["0"]}
     content["scores"] = content["scores"][:5]

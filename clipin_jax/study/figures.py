@@ -32,6 +32,9 @@ from clipin_jax.study.statistics import Comparison, Mean, cell_mean
 
 TOGETHER = 6  # methods that one picture holds; more are shown pair by pair
 DODGE = 0.07  # of a level's width: bars of several methods stand side by side
+LETTER = 6.2  # width of one below a chart, about
+LONGEST = 18  # letters of a level's name below a chart; its points tell the rest
+SLANT = 30  # degrees, where names would touch
 FAR = 2  # times the values' range: what is farther off is left out of the picture
 SHAPES = ((16, 0), (4, 45), (3, 0), (4, 0), (3, 180))  # corners, degrees turned
 STYLE = """
@@ -89,13 +92,14 @@ def dial_chart(results: Results, metric: Metric) -> Markup | None:
         chance = None  # it would flatten all else; the tables have it
     y = value_range(np.array(finite + ([] if chance is None else [chance])))
     frame = Frame((-0.4, len(results.levels) - 0.6), y)
+    axis, height = _level_axis(frame, results.levels)
     picture = tag(
         "svg",
         value_axis(frame),
-        _level_axis(frame, results.levels),
+        axis,
         level_line(frame, chance) if chance is not None else None,
         *(_means(results, metric, method, means[method], frame) for method in means),
-        viewBox=f"0 0 {WIDTH} {HEIGHT}",
+        viewBox=f"0 0 {WIDTH} {height}",
         role="img",
         aria_label=f"{metric.title} over {results.dial}",
     )
@@ -206,15 +210,25 @@ def _marker(shape: int, x: float, y: float, radius: float = 3.4) -> Markup:
     return tag("path", d="M" + "L".join(points) + "Z", class_="dot")
 
 
-def _level_axis(frame: Frame, levels: Sequence[str]) -> Markup:
+def _level_axis(frame: Frame, levels: Sequence[str]) -> tuple[Markup, int]:
+    """The line with the levels' names, and how high the picture becomes by it."""
     places = frame.place(np.arange(len(levels), dtype=float), np.zeros(len(levels)))
+    names = [x if len(x) <= LONGEST else f"{x[: LONGEST - 1]}…" for x in levels]
+    longest = LETTER * max(map(len, names))
+    height, looks = HEIGHT, [dict(text_anchor="middle") for _ in names]
+    if longest > (WIDTH - LEFT - RIGHT) / len(levels):
+        height += round(longest * math.sin(math.radians(SLANT)))
+        looks = [
+            dict(text_anchor="end", transform=f"rotate(-{SLANT} {px(x)} {HEIGHT - 6})")
+            for x, _ in places
+        ]
     labels = (
-        tag("text", level, x=px(x), y=HEIGHT - 6, text_anchor="middle")
-        for level, (x, _) in zip(levels, places, strict=True)
+        tag("text", name, x=px(x), y=HEIGHT - 6, **style)
+        for name, style, (x, _) in zip(names, looks, places, strict=True)
     )
     floor = HEIGHT - BOTTOM
     base = tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=floor, y2=floor)
-    return tag("g", base, *labels, class_="axes")
+    return tag("g", base, *labels, class_="axes"), height
 
 
 def _pairs(results: Results) -> dict[str, tuple[str, ...]]:

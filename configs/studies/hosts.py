@@ -11,7 +11,7 @@ from typing import Any
 
 from clipin_jax.config import CLIPIN, SCENE_METRICS, on_scenes, parse_arg
 
-# In so few steps keys move on too fast for a queue: those in it are told by their age.
+# In so few steps keys seem to move on too fast for a queue, see docs/study.md.
 NO_QUEUE = {"objectives.momentum_contrastive.queue_length": 0}
 HOSTS: dict[str, tuple[str, dict[str, Any]]] = {
     "CLIP": ("clip", {}),

@@ -75,7 +75,11 @@ setup(
     long_description=README.read_text() if README.exists() else "",
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    license_files=["LICENSE", "clipin_jax/data/*.LICENSE"],
+    license_files=[
+        "LICENSE",
+        "clipin_jax/data/*.LICENSE",
+        "clipin_jax/data/text/*.LICENSE",
+    ],
     python_requires=">=3.11,<3.14",
     packages=[
         *find_packages(include=["clipin_jax", "clipin_jax.*"]),
@@ -84,10 +88,11 @@ setup(
     package_dir={installed_inside(name): name for name in FOLDERS},
     package_data={
         "clipin_jax.data": ["*.gz", "*.LICENSE"],
+        "clipin_jax.data.text": ["*.gz", "*.LICENSE"],
         **{installed_inside(name): ["*", "*/*.py"] for name in FOLDERS},
     },
     install_requires=REQUIRES,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["clipin = clipin_jax.cli:main"]},
+    entry_points={"console_scripts": ["clipin = clipin_jax.commands.main:main"]},
     zip_safe=False,
 )

@@ -38,8 +38,8 @@ from typing import Any
 import numpy as np
 
 from clipin_jax.config import load_config
-from clipin_jax.data import views
-from clipin_jax.data.images import open_picture
+from clipin_jax.data.image import views
+from clipin_jax.data.image.decode import open_picture
 from clipin_jax.data.samples import SampleMaker
 from clipin_jax.data.text import caption_tokenizer
 

@@ -20,10 +20,10 @@ import numpy as np
 from PIL import Image
 
 from clipin_jax.config import load_config
-from clipin_jax.data import views
-from clipin_jax.data.images import Picture, decode
-from clipin_jax.metrics import read_metrics
-from clipin_jax.train import train
+from clipin_jax.data.image import views
+from clipin_jax.data.image.decode import Picture, decode
+from clipin_jax.runs.metrics import read_metrics
+from clipin_jax.training.loop import train
 
 VIEWS = ("fast", "pillow")
 SCORES = (

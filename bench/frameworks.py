@@ -62,7 +62,7 @@ def write_vocabulary(captions: Path, vocabulary: Path) -> None:
 
 def train(spec: str, overrides: Sequence[str], folder: Path) -> dict[str, float]:
     """Trains in a process of its own; the last scores."""
-    start = "import sys; from clipin_jax.cli import main; sys.exit(main())"
+    start = "import sys; from clipin_jax.commands.main import main; sys.exit(main())"
     command = [sys.executable, "-c", start, "train", spec, *overrides]
     command += ["--workdir", str(folder)]
     subprocess.run(command, check=True)

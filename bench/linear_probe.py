@@ -34,10 +34,15 @@ from sklearn.metrics import log_loss
 from threadpoolctl import threadpool_limits
 
 from clipin_jax.data import make_source
-from clipin_jax.data.images import decode
-from clipin_jax.data.views import evaluation_view
+from clipin_jax.data.image.decode import decode
+from clipin_jax.data.image.views import evaluation_view
 from clipin_jax.evaluators.linear_probe import COARSE, TOLERANCE, Search
-from clipin_jax.evaluators.logistic import ONE_LABEL, Probe, fit, holdout
+from clipin_jax.evaluators.probes.logistic_regression import (
+    ONE_LABEL,
+    Probe,
+    fit,
+    holdout,
+)
 
 TOLERANCES = (1e-3, 1e-4, 1e-5, 1e-6)
 MARGIN = 1e-3

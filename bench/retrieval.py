@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from clipin_jax.evaluators.scores import feature_ranks
+from clipin_jax.evaluators.metrics.scores import feature_ranks
 
 MIB = 2**20
 CAPTIONS = 5  # of each image

@@ -22,10 +22,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from clipin_jax import sharding
 from clipin_jax.config import load_config
-from clipin_jax.run import build_run
-from clipin_jax.step import make_train_step
+from clipin_jax.core import sharding
+from clipin_jax.core.step import make_train_step
+from clipin_jax.runs.build import build_run
 
 # isort: split
 import plain_clip

@@ -11,15 +11,15 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "ClipinError": "clipin_jax.errors",
-    "build": "clipin_jax.learner",
-    "caption_images": "clipin_jax.caption",
-    "evaluate": "clipin_jax.evaluate",
-    "explain_image": "clipin_jax.explain",
+    "build": "clipin_jax.core.learner",
+    "caption_images": "clipin_jax.inference.caption",
+    "evaluate": "clipin_jax.training.evaluate",
+    "explain_image": "clipin_jax.inference.explain",
     "load_config": "clipin_jax.config",
-    "make_encode_fns": "clipin_jax.step",
+    "make_encode_fns": "clipin_jax.inference.encode_fns",
     "make_tokenizer": "clipin_jax.data.text",
-    "make_train_step": "clipin_jax.step",
-    "train": "clipin_jax.train",
+    "make_train_step": "clipin_jax.core.step",
+    "train": "clipin_jax.training.loop",
     "write_report": "clipin_jax.report",
 }
 __all__ = [  # noqa: F822

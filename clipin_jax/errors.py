@@ -1,8 +1,19 @@
-"""The one exception that is meant for the user's eyes."""
+"""The one exception that users see, and the nearest name for a wrong one."""
+
+import difflib
+from collections.abc import Iterable
 
 
 class ClipinError(Exception):
-    """Something the user can mend: says what was wrong, where, and what to do.
+    """An error that the user can fix: it says what is wrong, where, and what to do.
 
     The command line prints it as a single line, without a traceback.
     """
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown `name`: the nearest one, then the list."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    guess = f"did you mean {near[0]!r}? " if near else ""
+    return f"{guess}known: {', '.join(known) or 'none'}"

@@ -1,6 +1,7 @@
 """The house rules that a program can read: who imports whom, and how long files are."""
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
@@ -15,48 +16,42 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # Rooms from the ground up: a module imports from its own floor or from below.
 FLOORS = [
-    ["errors"],
-    ["overrides", "variants", "plugin", "presets", "study_presets", "config", "types"]
-    + ["losses", "health", "augment"],
+    ["errors", "registry", "types"],
+    ["config"],
     ["models"],
     ["objectives"],
-    ["learner"],
-    ["generate", "optim", "saliency", "sharding", "state", "step"],
-    ["data", "evaluators", "interop", "metrics"]
-    + ["manifest", "retention", "checkpoint"],
-    ["run", "console", "report"],
-    ["evaluate", "train", "datatools"],
-    ["caption", "explain", "suites"],
-    ["cli", "doctor", "plan", "study", "sweep", "__init__"],
+    ["core"],
+    ["data"],
+    ["runs"],
+    ["inference"],
+    ["evaluators"],
+    ["report"],
+    ["training"],
+    ["datatools", "study"],
+    ["commands", "__init__"],
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
-# Which rooms alone may know a library.
+# Which rooms alone may import a library.
 KNOWN_BY = {
-    "flax": {"models", "objectives", "learner"},
-    "orbax": {"checkpoint"},
+    "flax": {"models", "objectives", "core"},
+    "orbax": {"runs"},
     "grain": {"data"},
     "tensorflow_datasets": {"data"},
     "tokenizers": {"data"},
     "cv2": {"data", "report"},
-    "PIL": {"data", "datatools", "report", "doctor"},
-    "tensorboardX": {"metrics"},
+    "PIL": {"data", "datatools", "report", "commands"},
+    "tensorboardX": {"runs"},
     "sentencepiece": {"data"},
     "array_record": {"data", "datatools"},
 }
 # All that a room may import from outside the standard library.
 KNOWS = {
     "errors": set(),
-    "overrides": {"ml_collections"},
-    "plugin": {"ml_collections"},
-    "presets": {"ml_collections"},
-    "study_presets": set(),
-    "variants": set(),
+    "registry": set(),
     "config": {"ml_collections"},
     "types": {"jax", "numpy"},
-    "losses": {"jax", "optax"},
-    "health": {"jax", "optax"},
-    "augment": {"jax", "optax"},
+    "models": {"jax", "flax", "numpy"},
 }
 
 
@@ -106,7 +101,7 @@ def test_libraries_stay_in_their_rooms(path):
 def test_data_is_numpy_alone():
     for path in (PACKAGE / "data").rglob("*.py"):
         assert "jax" not in foreign(path), path
-        assert own(path) <= {"data", "config", "errors", "overrides"}, path
+        assert own(path) <= {"data", "errors", "registry"}, path
 
 
 def test_tools_for_data_need_no_model():
@@ -114,6 +109,46 @@ def test_tools_for_data_need_no_model():
     for path in (PACKAGE / "datatools").rglob("*.py"):
         assert not foreign(path) & {"jax", "grain", "cv2"}, path
         assert own(path) <= rooms, path
+
+
+def test_no_module_imports_itself_in_a_circle():
+    """Neither inside of functions nor under `TYPE_CHECKING`."""
+    graph = {module(path): modules(path) for path in SOURCES}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        raise AssertionError(" -> ".join(error.args[1])) from None
+
+
+def module(path: Path) -> str:
+    """The dotted name of a file."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
+
+
+def modules(path: Path) -> set[str]:
+    """The modules of the package that a file imports."""
+    known = {module(source) for source in SOURCES}
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            inside = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= inside & known
+            # `from room import name`: the room itself where the name is no module.
+            names |= {str(node.module)} if inside - known else set()
+    return names & known
+
+
+def test_rooms_have_few_files_and_say_what_they_hold():
+    rooms = [PACKAGE, *(p.parent for p in PACKAGE.rglob("__init__.py"))]
+    for folder in set(rooms):
+        assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text())), (
+            folder
+        )
+        most = 6 if folder == PACKAGE else 16
+        assert len(list(folder.glob("*.py"))) <= most, folder
 
 
 def test_objectives_know_layers_but_no_tower():
@@ -160,7 +195,7 @@ def test_files_are_short():
     long = {
         str(path.relative_to(ROOT)): lines
         for path in [*SOURCES, *(ROOT / "configs").glob("*.py")]
-        if (lines := len(path.read_text().splitlines())) > 320
+        if (lines := len(path.read_text().splitlines())) > 350
     }
     assert not long
 

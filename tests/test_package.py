@@ -48,7 +48,7 @@ def test_wheel_holds_configs_and_data(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     for path in (ROOT / "configs").rglob("*.py"):
         assert f"clipin_jax/{path.relative_to(ROOT)}" in names
-    assert "clipin_jax/data/bpe_simple_vocab_16e6.txt.gz" in names
+    assert "clipin_jax/data/text/bpe_simple_vocab_16e6.txt.gz" in names
     assert not any(name.startswith(("configs/", "tests/", "bench/")) for name in names)
     assert not any("__pycache__" in name for name in names)
     metadata = zipfile.ZipFile(wheel).read(
@@ -76,7 +76,7 @@ def test_installed_wheel_finds_configs_by_name(wheel, tmp_path):
         PYTHONPATH=str(target),
     ).splitlines()
     module, *names = found[0].split()
-    assert Path(module) == target / "clipin_jax" / "config.py"
+    assert Path(module) == target / "clipin_jax" / "config" / "__init__.py"
     assert set(names) == {path.stem for path in (ROOT / "configs").glob("*.py")}
     for name, path in zip(names, found[1:-1], strict=True):
         assert Path(path) == target / "clipin_jax" / "configs" / f"{name}.py"

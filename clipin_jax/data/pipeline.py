@@ -20,17 +20,17 @@ from ml_collections import ConfigDict
 
 from clipin_jax.data import make_source
 from clipin_jax.data.bad_records import BadRecordLog
-from clipin_jax.data.captions import check_weights
-from clipin_jax.data.masking import check_masking
-from clipin_jax.data.order import endless_order
-from clipin_jax.data.samples import EvalSampleMaker, SampleMaker
-from clipin_jax.data.source import Source, check_choice, parts_of
-from clipin_jax.data.text import caption_tokenizer
-from clipin_jax.data.views import (
+from clipin_jax.data.image.views import (
     check_augment,
     check_interpolation,
     check_on_device,
 )
+from clipin_jax.data.order import endless_order
+from clipin_jax.data.samples import EvalSampleMaker, SampleMaker
+from clipin_jax.data.source import Source, check_choice, parts_of
+from clipin_jax.data.text import caption_tokenizer
+from clipin_jax.data.text.captions import check_weights
+from clipin_jax.data.text.masking import check_masking
 from clipin_jax.data.workers import Batch, copied, in_workers, read_options
 from clipin_jax.errors import ClipinError
 

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from clipin_jax.data import views
-from clipin_jax.data.captions import CaptionChoice
-from clipin_jax.data.images import Picture, decode, open_picture
-from clipin_jax.data.masking import mask_tokens
+from clipin_jax.data.image import views
+from clipin_jax.data.image.decode import Picture, decode, open_picture
 from clipin_jax.data.source import BadRecord, Record, Source
-from clipin_jax.data.tokenizer import Tokenizer
+from clipin_jax.data.text.captions import CaptionChoice
+from clipin_jax.data.text.masking import mask_tokens
+from clipin_jax.data.text.tokenizer import Tokenizer
 from clipin_jax.errors import ClipinError
 
 _ATTEMPTS = 100  # unusable records in a row after which no next one is tried

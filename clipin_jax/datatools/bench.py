@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from clipin_jax.data.images import open_picture
+from clipin_jax.data.image.decode import open_picture
 from clipin_jax.data.pipeline import TrainBatches
 from clipin_jax.data.samples import SampleMaker
 from clipin_jax.data.source import BadRecord, Record, Source
-from clipin_jax.data.tokenizer import Tokenizer
+from clipin_jax.data.text.tokenizer import Tokenizer
 from clipin_jax.datatools.threads import count_cores
 from clipin_jax.errors import ClipinError
 

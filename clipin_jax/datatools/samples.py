@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from clipin_jax.data.images import decode
+from clipin_jax.data.image.decode import decode
 from clipin_jax.data.pipeline import TrainBatches
 from clipin_jax.data.source import Source
-from clipin_jax.data.tokenizer import Tokenizer
+from clipin_jax.data.text.tokenizer import Tokenizer
 
 COUNT = 12
 

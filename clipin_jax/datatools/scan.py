@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from clipin_jax.data.caption_cleaning import clean_caption
-from clipin_jax.data.captions import CaptionChoice
-from clipin_jax.data.images import open_picture
+from clipin_jax.data.image.decode import open_picture
 from clipin_jax.data.source import BadRecord, Record, Source
-from clipin_jax.data.tokenizer import Tokenizer
+from clipin_jax.data.text.caption_cleaning import clean_caption
+from clipin_jax.data.text.captions import CaptionChoice
+from clipin_jax.data.text.tokenizer import Tokenizer
 from clipin_jax.datatools.threads import in_order
 
 DESCRIBED = 20  # bad records that are kept with name and reason

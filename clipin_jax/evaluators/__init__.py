@@ -12,22 +12,21 @@ from ml_collections import ConfigDict
 
 from clipin_jax.data import make_source
 from clipin_jax.data.text import caption_tokenizer
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import ClipinError, did_you_mean
 from clipin_jax.evaluators.captioning import Captioning
 from clipin_jax.evaluators.compositionality import Compositionality
-from clipin_jax.evaluators.encode import Encoder
 from clipin_jax.evaluators.few_shot import FewShot
 from clipin_jax.evaluators.fine_tuning import FineTuning
 from clipin_jax.evaluators.linear_probe import LinearProbe
 from clipin_jax.evaluators.localisation import Localisation
 from clipin_jax.evaluators.nearest_neighbours import NearestNeighbours
 from clipin_jax.evaluators.released_probe import ReleasedProbe
-from clipin_jax.evaluators.remember import RememberingEncoder
 from clipin_jax.evaluators.retrieval import Retrieval
 from clipin_jax.evaluators.text_probe import TextProbe
 from clipin_jax.evaluators.text_similarity import TextSimilarity
 from clipin_jax.evaluators.zero_shot import ZeroShot
-from clipin_jax.overrides import did_you_mean
+from clipin_jax.inference.encoder import Encoder
+from clipin_jax.inference.feature_cache import RememberingEncoder
 
 EVALUATORS = {
     "captioning": Captioning,

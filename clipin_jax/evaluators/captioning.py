@@ -7,10 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from clipin_jax.evaluators.caption_scores import bleu, cider_d, rouge_l, tokenize
-from clipin_jax.evaluators.encode import Encoder
+from clipin_jax.evaluators.metrics.caption_scores import (
+    bleu,
+    cider_d,
+    rouge_l,
+    tokenize,
+)
 from clipin_jax.evaluators.retrieval import read_captions
-from clipin_jax.generate import make_decoding
+from clipin_jax.inference.encoder import Encoder
+from clipin_jax.inference.generation import make_decoding
 
 
 class Captioning:

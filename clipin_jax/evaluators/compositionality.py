@@ -12,9 +12,13 @@ from typing import Any
 import numpy as np
 
 from clipin_jax.data.source import check_choice
-from clipin_jax.evaluators import scores
-from clipin_jax.evaluators.compositionality_files import LAYOUTS, Pictures, read_items
-from clipin_jax.evaluators.encode import Encoder
+from clipin_jax.evaluators.datasets.compositionality import (
+    LAYOUTS,
+    Pictures,
+    read_items,
+)
+from clipin_jax.evaluators.metrics import scores
+from clipin_jax.inference.encoder import Encoder
 
 ROWS = 512  # trials whose vectors are held at a time
 Scored = Iterator[tuple[str, float, float]]  # name, value, what a random guess gets

@@ -9,9 +9,9 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.evaluators import scores
-from clipin_jax.evaluators.encode import Encoder
-from clipin_jax.evaluators.labelled import Classes, make_task
+from clipin_jax.evaluators.metrics import scores
+from clipin_jax.evaluators.probes.labeled_task import Classes, make_task
+from clipin_jax.inference.encoder import Encoder
 
 CONSTANT = 100.0  # the feature that stands for a bias: large, so hardly penalised
 _LEAST_SPREAD = 1e-5  # added to the standard deviation of every feature

@@ -12,13 +12,18 @@ import numpy as np
 import optax
 from scipy.special import expit
 
-from clipin_jax import sharding
-from clipin_jax.evaluators import scores
-from clipin_jax.evaluators.encode import Encoder
-from clipin_jax.evaluators.head import answer, new_head, shuffled, sigmoid_loss
-from clipin_jax.evaluators.labelled import Classes, make_task
+from clipin_jax.core import sharding
+from clipin_jax.core.optim import path_name
+from clipin_jax.evaluators.metrics import scores
+from clipin_jax.evaluators.probes.labeled_task import Classes, make_task
+from clipin_jax.evaluators.probes.linear_head import (
+    answer,
+    new_head,
+    shuffled,
+    sigmoid_loss,
+)
 from clipin_jax.evaluators.released_probe import check_training, steps
-from clipin_jax.optim import path_name
+from clipin_jax.inference.encoder import Encoder
 
 _NO_DECAY = re.compile(r"(^|/)(bias|scale)$")  # of layers and of norms
 

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.evaluators import scores
-from clipin_jax.evaluators.encode import Encoder
-from clipin_jax.evaluators.labelled import Classes, Task, make_task
-from clipin_jax.evaluators.logistic import (
+from clipin_jax.evaluators.metrics import scores
+from clipin_jax.evaluators.probes.labeled_task import Classes, Task, make_task
+from clipin_jax.evaluators.probes.logistic_regression import (
     MANY_LABELS,
     ONE_LABEL,
     Link,
@@ -19,6 +18,7 @@ from clipin_jax.evaluators.logistic import (
     fit,
     holdout,
 )
+from clipin_jax.inference.encoder import Encoder
 
 # Radford et al. 2021, appendix A.3: the penalty on half the squared weights, as against
 # the sum of the losses.

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from clipin_jax.data.images import decode
+from clipin_jax.data.image.decode import decode
 from clipin_jax.errors import ClipinError
-from clipin_jax.evaluators.encode import Encoder, read_annotations
-from clipin_jax.saliency import enlarge
+from clipin_jax.inference.encoder import Encoder, read_annotations
+from clipin_jax.inference.saliency import enlarge
 
 
 class Localisation:

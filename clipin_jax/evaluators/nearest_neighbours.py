@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.evaluators import scores
-from clipin_jax.evaluators.encode import Encoder
-from clipin_jax.evaluators.labelled import Classes, make_task
+from clipin_jax.evaluators.metrics import scores
+from clipin_jax.evaluators.probes.labeled_task import Classes, make_task
+from clipin_jax.inference.encoder import Encoder
 
 ROWS, COLUMNS = 512, 8192  # scored images compared with training images at a time
 _DIGITS = 6  # of a cosine: what is closer than that is equal

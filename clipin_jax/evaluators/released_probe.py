@@ -13,10 +13,16 @@ from jax import lax
 from scipy.special import expit
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.evaluators import scores
-from clipin_jax.evaluators.encode import Encoder
-from clipin_jax.evaluators.head import Head, answer, new_head, shuffled, sigmoid_loss
-from clipin_jax.evaluators.labelled import Classes, make_task
+from clipin_jax.evaluators.metrics import scores
+from clipin_jax.evaluators.probes.labeled_task import Classes, make_task
+from clipin_jax.evaluators.probes.linear_head import (
+    Head,
+    answer,
+    new_head,
+    shuffled,
+    sigmoid_loss,
+)
+from clipin_jax.inference.encoder import Encoder
 
 
 class ReleasedProbe:

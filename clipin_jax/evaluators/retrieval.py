@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.evaluators import scores
-from clipin_jax.evaluators.encode import Encoder, read_annotations
+from clipin_jax.evaluators.metrics import scores
 from clipin_jax.evaluators.rerank import rerank
+from clipin_jax.inference.encoder import Encoder, read_annotations
 
 RECALLS = (1, 5, 10)
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from clipin_jax.data.source import Annotations, fingerprint
 from clipin_jax.errors import ClipinError
-from clipin_jax.evaluators.encode import Encoder, Features
+from clipin_jax.evaluators.datasets.text_columns import read_columns
 from clipin_jax.evaluators.linear_probe import LinearProbe
-from clipin_jax.evaluators.text_files import read_columns
+from clipin_jax.inference.encoder import Encoder, Features
 
 
 class TextProbe(LinearProbe):

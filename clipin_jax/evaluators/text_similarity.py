@@ -11,8 +11,8 @@ from scipy.stats import rankdata
 
 from clipin_jax.data.source import check_choice
 from clipin_jax.errors import ClipinError
-from clipin_jax.evaluators.encode import Encoder
-from clipin_jax.evaluators.text_files import read_columns
+from clipin_jax.evaluators.datasets.text_columns import read_columns
+from clipin_jax.inference.encoder import Encoder
 
 FEATURES = ("embedding", "pooled")
 DECIMALS = 6  # of a cosine: beyond them is rounding, and equal ones are ties

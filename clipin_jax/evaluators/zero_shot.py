@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
-from clipin_jax.data.sources.json_file import some
-from clipin_jax.evaluators import scores
-from clipin_jax.evaluators.encode import Encoder, read_labels
-from clipin_jax.evaluators.prompts import choose_names, choose_prompts
+from clipin_jax.data.formats.json_file import some
+from clipin_jax.evaluators.datasets.prompts import choose_names, choose_prompts
+from clipin_jax.evaluators.metrics import scores
+from clipin_jax.inference.encoder import Encoder, read_labels
 
 # CLIP's own temperature at its bound; it decides nothing but the probabilities.
 LOGIT_SCALE = 100.0

@@ -12,8 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from clipin_jax.errors import ClipinError
-from clipin_jax.overrides import did_you_mean
+from clipin_jax.errors import ClipinError, did_you_mean
 from clipin_jax.types import Array
 
 Initializer = Callable[..., Array]
@@ -197,3 +196,18 @@ def _normalise_gradient(
 
 
 normalise.defvjp(_normalise, _normalise_gradient)
+
+
+def unit(x: Array) -> Array:
+    """Divides the last axis by its 2-norm, in at least float32.
+
+    Args:
+      x: [..., D] of any float dtype.
+
+    Returns:
+      [..., D] float32 (float64 for float64). A zero vector stays zero, with a finite
+      gradient: the norm is floored at 1e-12 under the root.
+    """
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
+    return x / jnp.sqrt(jnp.maximum(square, 1e-24))

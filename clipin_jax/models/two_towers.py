@@ -7,8 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.losses import unit
-from clipin_jax.models.layers import Linear
+from clipin_jax.models.layers import Linear, unit
 from clipin_jax.types import Array, Features, View
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from clipin_jax.losses import masked_mean, token_cross_entropy
 from clipin_jax.objectives.base import Inputs, Objective, require_method
+from clipin_jax.objectives.losses import masked_mean, token_cross_entropy
 from clipin_jax.types import Array, Metrics
 
 

@@ -14,11 +14,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from clipin_jax import health
 from clipin_jax.errors import ClipinError
-from clipin_jax.losses import cosine_regression, diagonal_accuracy, unit
-from clipin_jax.models.layers import BatchNorm, Linear
+from clipin_jax.models.layers import BatchNorm, Linear, unit
+from clipin_jax.objectives import health
 from clipin_jax.objectives.base import Inputs, Objective
+from clipin_jax.objectives.losses import cosine_regression, diagonal_accuracy
 from clipin_jax.types import Array, Features, Hyper, Metrics, View
 
 # term -> (online modality, target modality) of its two predictors

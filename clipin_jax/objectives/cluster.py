@@ -19,9 +19,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from clipin_jax.losses import entropy_of_mean, soft_cross_entropy
 from clipin_jax.models.layers import BatchNorm, Linear, at_least_float32
 from clipin_jax.objectives.base import Inputs, Objective
+from clipin_jax.objectives.losses import entropy_of_mean, soft_cross_entropy
 from clipin_jax.types import Array, Features, Metrics
 
 

@@ -9,10 +9,9 @@ to none. Read are those of the view that the online branch sees.
 
 import jax.numpy as jnp
 
-from clipin_jax.errors import ClipinError
-from clipin_jax.losses import without
+from clipin_jax.errors import ClipinError, did_you_mean
 from clipin_jax.objectives.base import Objective
-from clipin_jax.overrides import did_you_mean
+from clipin_jax.objectives.losses import without
 from clipin_jax.types import Array, View
 
 IGNORE, MASK, MULTI_POSITIVE = CHOICES = ("ignore", "mask", "multi_positive")

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.losses import masked_mean, soft_cross_entropy
 from clipin_jax.models.layers import at_least_float32
 from clipin_jax.objectives.base import Inputs, Objective, require_method
+from clipin_jax.objectives.losses import masked_mean, soft_cross_entropy
 from clipin_jax.types import Array, Features, Metrics, View
 
 

@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.losses import diagonal_accuracy, soft_cross_entropy, unit, without
-from clipin_jax.models.layers import at_least_float32
+from clipin_jax.models.layers import at_least_float32, unit
 from clipin_jax.objectives.base import Inputs, Objective, Scalar
 from clipin_jax.objectives.duplicates import (
     NOBODY,
@@ -22,6 +21,7 @@ from clipin_jax.objectives.duplicates import (
     read_ids,
     resolve,
 )
+from clipin_jax.objectives.losses import diagonal_accuracy, soft_cross_entropy, without
 from clipin_jax.types import Array, Features, Metrics, View
 
 MODALITIES = ("image", "text")

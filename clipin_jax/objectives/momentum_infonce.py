@@ -6,8 +6,8 @@ instead of only pointing the way it points. Across modalities that is a contrast
 image and text under momentum; within one it is MoCo v3 (arXiv 2104.02057).
 """
 
-from clipin_jax.losses import info_nce
 from clipin_jax.objectives.clipin import Clipin
+from clipin_jax.objectives.losses import info_nce
 from clipin_jax.types import Array, Hyper
 
 

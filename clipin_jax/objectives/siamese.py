@@ -8,7 +8,7 @@ other and nothing but the predictors and the host's own loss keeps them from col
 
 import jax
 
-from clipin_jax.losses import unit
+from clipin_jax.models.layers import unit
 from clipin_jax.objectives.base import Inputs
 from clipin_jax.objectives.clipin import Predicting
 from clipin_jax.types import Array

@@ -5,7 +5,6 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from clipin_jax.losses import diagonal_accuracy, sigmoid_contrastive, without
 from clipin_jax.objectives.base import Inputs, Objective
 from clipin_jax.objectives.duplicates import (
     check_choice,
@@ -14,6 +13,7 @@ from clipin_jax.objectives.duplicates import (
     read_ids,
     resolve,
 )
+from clipin_jax.objectives.losses import diagonal_accuracy, sigmoid_contrastive, without
 from clipin_jax.types import Array, Metrics
 
 

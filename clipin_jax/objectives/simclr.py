@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.losses import nt_xent, unit
-from clipin_jax.models.layers import BatchNorm, Linear
+from clipin_jax.models.layers import BatchNorm, Linear, unit
 from clipin_jax.objectives.base import Inputs, Objective
+from clipin_jax.objectives.losses import nt_xent
 from clipin_jax.types import Array, Metrics
 
 

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.saliency import enlarge
+from clipin_jax.inference.saliency import enlarge
 
 BLUR, POWER = 0.02, 0.7
 CELL, GAP, LINE = 224, 10, 20  # pixels of a sheet: pictures, between them, a label

@@ -11,10 +11,10 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from clipin_jax import sharding
+from clipin_jax.core import sharding
+from clipin_jax.core.step import make_train_step
 from clipin_jax.data.pipeline import TrainBatches
-from clipin_jax.run import build_run
-from clipin_jax.step import make_train_step
+from clipin_jax.runs.build import build_run
 from clipin_jax.study.contender import Contender, compiled_contender, ratio
 
 ROUNDS = 7

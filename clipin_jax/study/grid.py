@@ -27,8 +27,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from clipin_jax.config import call_file, config_folder, list_studies, load_config
-from clipin_jax.errors import ClipinError
-from clipin_jax.overrides import did_you_mean
+from clipin_jax.errors import ClipinError, did_you_mean
 
 _KEYS = {  # and whether they may be left out
     "title": False, "question": False, "methods": False, "baseline": True,

@@ -19,7 +19,7 @@ from typing import Any
 
 from clipin_jax.config import to_json
 from clipin_jax.errors import ClipinError
-from clipin_jax.run import is_finished, write_file
+from clipin_jax.runs.folder import is_finished, write_file
 from clipin_jax.study.collect import collect, failure_file
 from clipin_jax.study.grid import Cell, Study, load_study
 from clipin_jax.study.markdown import markdown

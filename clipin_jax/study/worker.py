@@ -37,7 +37,7 @@ def work(tasks: Connection, cores: Sequence[int]) -> None:
 
 def train_run(config: str, folder: Path, log: Path) -> tuple[int, float]:
     """Trains a run. config: as `to_json` wrote it. Returns exit code and seconds."""
-    from clipin_jax.train import train
+    from clipin_jax.training.loop import train
 
     start = time.monotonic()
     with output_to(log):

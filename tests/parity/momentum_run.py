@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from clipin_jax.learner import build
+from clipin_jax.core.learner import build
+from clipin_jax.core.optim import make_hyper, make_optimizer
+from clipin_jax.core.state import TrainState, select
+from clipin_jax.core.step import make_train_step
 from clipin_jax.objectives import matching
-from clipin_jax.optim import make_hyper, make_optimizer
-from clipin_jax.state import TrainState, select
-from clipin_jax.step import make_train_step
 from tests.parity.compare import assert_tree_close, deviation
 from tests.parity.torch_names import below
 

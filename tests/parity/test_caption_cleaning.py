@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from clipin_jax.data.caption_cleaning import check_cleaning, clean_caption
 from clipin_jax.data.text import make_tokenizer
+from clipin_jax.data.text.caption_cleaning import check_cleaning, clean_caption
 from clipin_jax.errors import ClipinError
 
 RULES = {"albef": "delete_punctuation", "blip": "space_punctuation"}

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from clipin_jax.evaluators.caption_scores import bleu, cider_d, rouge_l
+from clipin_jax.evaluators.metrics.caption_scores import bleu, cider_d, rouge_l
 
 CASES = ("five_references", "one_reference", "mixed")
 

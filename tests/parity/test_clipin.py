@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from clipin_jax.learner import build
-from clipin_jax.optim import make_hyper, make_optimizer
-from clipin_jax.state import TrainState, select
-from clipin_jax.step import make_train_step
+from clipin_jax.core.learner import build
+from clipin_jax.core.optim import make_hyper, make_optimizer
+from clipin_jax.core.state import TrainState, select
+from clipin_jax.core.step import make_train_step
 from tests.parity.compare import assert_tree_close, deviation, stacked
 from tests.parity.torch_names import below, load, our_array, our_path, to_tree
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from clipin_jax.learner import build
+from clipin_jax.core.learner import build
 from tests.parity.coca_names import coca_tree
 from tests.parity.compare import assert_tree_close, deviation, stacked
 from tests.parity.torch_names import below, load

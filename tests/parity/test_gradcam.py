@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from clipin_jax.saliency import make_map_fn
-from clipin_jax.saliency.methods import _image_embedding, _match, grad_cam
-from clipin_jax.saliency.probe import Probe
+from clipin_jax.inference.saliency import make_map_fn
+from clipin_jax.inference.saliency.methods import _image_embedding, _match, grad_cam
+from clipin_jax.inference.saliency.probe import Probe
 from tests.parity.compare import deviation
 from tests.parity.test_albef import run_of
 from tests.parity.torch_names import below, load

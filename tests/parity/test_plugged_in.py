@@ -10,10 +10,10 @@ import pytest
 from ml_collections import ConfigDict
 
 from clipin_jax.config import plug_clipin
-from clipin_jax.learner import build
+from clipin_jax.core.learner import build
+from clipin_jax.core.optim import make_hyper
+from clipin_jax.core.state import select
 from clipin_jax.objectives import matching
-from clipin_jax.optim import make_hyper
-from clipin_jax.state import select
 from tests.parity import test_albef, test_blip, test_coca
 from tests.parity.compare import deviation
 from tests.parity.momentum_run import FORWARD, QUICK

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from clipin_jax.evaluators import scores
+from clipin_jax.evaluators.metrics import scores
 
 TOLERANCE = {"rtol": 0, "atol": 1e-12}
 

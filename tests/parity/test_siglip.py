@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from clipin_jax.learner import build
-from clipin_jax.losses import sigmoid_contrastive
+from clipin_jax.core.learner import build
+from clipin_jax.objectives.losses import sigmoid_contrastive
 from clipin_jax.types import Array
 from tests.parity.compare import assert_tree_close, deviation
 from tests.parity.siglip_names import to_tree

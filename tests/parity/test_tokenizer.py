@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from clipin_jax.data.text import BytePairTokenizer, clean
+from clipin_jax.data.text.byte_pair import BytePairTokenizer, clean
 
 OPEN_CLIP = ("<start_of_text>", "<end_of_text>")
 

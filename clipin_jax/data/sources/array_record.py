@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 
 from clipin_jax.data import files as storage
-from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
-from clipin_jax.data.sources.columns import (
+from clipin_jax.data.formats.columns import (
     Columns,
     demand_columns,
     expand_all,
     folder_of,
     one_line,
 )
-from clipin_jax.data.sources.example_proto import encode_example, parse_example
-from clipin_jax.data.sources.json_file import read_json
+from clipin_jax.data.formats.example_proto import encode_example, parse_example
+from clipin_jax.data.formats.json_file import read_json
+from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
 from clipin_jax.errors import ClipinError
 
 __all__ = ["ArrayRecord", "encode_example"]

@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from clipin_jax.data import files
+from clipin_jax.data.formats.folders import check_pictures
+from clipin_jax.data.formats.json_file import captions_of, read_json, rows_of, some
 from clipin_jax.data.source import Annotations, Record, check_choice, fingerprint
-from clipin_jax.data.sources.folders import check_pictures
-from clipin_jax.data.sources.json_file import captions_of, read_json, rows_of, some
 from clipin_jax.errors import ClipinError
 
 _log = logging.getLogger(__name__)

@@ -9,6 +9,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from clipin_jax.data import files
+from clipin_jax.data.formats.columns import (
+    Columns,
+    demand_columns,
+    one_line,
+    read_picture,
+)
+from clipin_jax.data.formats.json_file import read_json
 from clipin_jax.data.source import (
     Annotations,
     BadRecord,
@@ -16,13 +23,6 @@ from clipin_jax.data.source import (
     check_choice,
     fingerprint,
 )
-from clipin_jax.data.sources.columns import (
-    Columns,
-    demand_columns,
-    one_line,
-    read_picture,
-)
-from clipin_jax.data.sources.json_file import read_json
 from clipin_jax.errors import ClipinError
 
 

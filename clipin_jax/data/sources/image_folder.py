@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clipin_jax.data import files
+from clipin_jax.data.formats.folders import listing, walk
+from clipin_jax.data.formats.json_file import clean, read_json, some
 from clipin_jax.data.source import Annotations, Record, fingerprint
-from clipin_jax.data.sources.folders import listing, walk
-from clipin_jax.data.sources.json_file import clean, read_json, some
 from clipin_jax.errors import ClipinError
 
 _ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")

@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from clipin_jax.data.files import exists
-from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
-from clipin_jax.data.sources.columns import (
+from clipin_jax.data.formats.columns import (
     Columns,
     demand_columns,
     expand_all,
@@ -23,7 +22,8 @@ from clipin_jax.data.sources.columns import (
     picture_path,
     read_picture,
 )
-from clipin_jax.data.sources.json_file import read_json
+from clipin_jax.data.formats.json_file import read_json
+from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
 from clipin_jax.errors import ClipinError
 
 _LOOKED_FOR = 100  # images of which at least one must exist

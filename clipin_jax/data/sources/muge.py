@@ -18,8 +18,8 @@ from collections import defaultdict
 import numpy as np
 
 from clipin_jax.data import files
+from clipin_jax.data.formats.json_file import captions_of, check_row, parse_json, some
 from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
-from clipin_jax.data.sources.json_file import captions_of, check_row, parse_json, some
 from clipin_jax.errors import ClipinError
 
 _BLOCK = 1 << 24  # bytes of the table that are looked at in one go

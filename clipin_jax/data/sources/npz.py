@@ -23,9 +23,9 @@ import numpy as np
 
 from clipin_jax.data import files
 from clipin_jax.data.class_names import class_names
+from clipin_jax.data.formats.class_labels import annotations_of
+from clipin_jax.data.formats.columns import one_line
 from clipin_jax.data.source import Annotations, Record, check_choice, fingerprint
-from clipin_jax.data.sources.class_labels import annotations_of
-from clipin_jax.data.sources.columns import one_line
 from clipin_jax.errors import ClipinError
 
 _IMAGES, _LABELS = "_images", "_labels"

@@ -17,8 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from clipin_jax.data import files as storage
-from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
-from clipin_jax.data.sources.columns import (
+from clipin_jax.data.formats.columns import (
     Columns,
     demand_columns,
     expand_all,
@@ -26,7 +25,8 @@ from clipin_jax.data.sources.columns import (
     one_line,
     read_picture,
 )
-from clipin_jax.data.sources.group_cache import GroupCache
+from clipin_jax.data.formats.group_cache import GroupCache
+from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
 from clipin_jax.errors import ClipinError
 
 _THREADS = 16

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from clipin_jax.data.scenes import paint
+from clipin_jax.data.scenes import text as words
 from clipin_jax.data.source import Annotations, Record, check_choice, fingerprint
-from clipin_jax.data.sources import scenes_paint as paint
-from clipin_jax.data.sources import scenes_text as words
 from clipin_jax.errors import ClipinError
 
 SPLITS = ("train", "val", "test")

@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 
 from clipin_jax.data import files as storage
-from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
-from clipin_jax.data.sources.columns import (
+from clipin_jax.data.formats.columns import (
     expand_all,
     folder_of,
     picture_path,
     read_picture,
 )
-from clipin_jax.data.sources.label_columns import LabelColumns
-from clipin_jax.data.sources.rows import DelimitedRows, JsonRows, Rows
+from clipin_jax.data.formats.label_columns import LabelColumns
+from clipin_jax.data.formats.rows import DelimitedRows, JsonRows, Rows
+from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
 from clipin_jax.errors import ClipinError
 
 _DELIMITED, _JSON = (".csv", ".tsv", ".txt"), (".jsonl", ".ndjson")

@@ -17,9 +17,9 @@ from xml.etree import ElementTree
 
 from clipin_jax.data import files
 from clipin_jax.data.class_names import class_names
+from clipin_jax.data.formats.class_labels import annotations_of
+from clipin_jax.data.formats.folders import check_pictures, listing
 from clipin_jax.data.source import Annotations, Record, fingerprint
-from clipin_jax.data.sources.class_labels import annotations_of
-from clipin_jax.data.sources.folders import check_pictures, listing
 from clipin_jax.errors import ClipinError
 
 _CLASSES = class_names("voc2007")

@@ -21,10 +21,10 @@ from typing import NamedTuple
 import numpy as np
 
 from clipin_jax.data import files as storage
+from clipin_jax.data.formats.sample_texts import SampleTexts, text_parts
+from clipin_jax.data.formats.tar_headers import Fault
+from clipin_jax.data.formats.tar_index import SUFFIX, read_index, read_key
 from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
-from clipin_jax.data.sources.sample_texts import SampleTexts, text_parts
-from clipin_jax.data.sources.tar_headers import Fault
-from clipin_jax.data.sources.tar_index import SUFFIX, read_index, read_key
 from clipin_jax.errors import ClipinError
 
 _PICTURES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")

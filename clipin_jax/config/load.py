@@ -1,0 +1,147 @@
+"""How a config is found by name, read from a file and changed."""
+
+import ast
+import importlib.util
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from clipin_jax.config.overrides import apply_changes, apply_overrides, fields, is_unset
+from clipin_jax.config.serialization import from_json
+from clipin_jax.errors import ClipinError, did_you_mean
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def list_configs() -> dict[str, str]:
+    """Each config that is found by name, with the first line of its docstring."""
+    return first_lines(config_folder())
+
+
+def list_studies() -> dict[str, str]:
+    """Each study that is found by name, with the first line of its docstring."""
+    return first_lines(config_folder() / "studies")
+
+
+def find_config(name: str) -> Path:
+    """The file of a config: a path, a run folder, or a name out of `list_configs`."""
+    path = Path(name)
+    if path.suffix in (".py", ".json") and path.is_file():
+        return path
+    if (path / "config.json").is_file():
+        return path / "config.json"
+    named = config_folder() / f"{name}.py"
+    if named.is_file():
+        return named
+    raise ClipinError(
+        f"no config {name!r}, neither a file, a run folder nor a known name: "
+        f"{did_you_mean(name, list_configs())}"
+    )
+
+
+def load_config(
+    spec: str,
+    overrides: Sequence[str] = (),
+    changes: Mapping[str, Any] | None = None,
+) -> ConfigDict:
+    """A locked config from "NAME", "NAME:OPTIONS", a path, or a run folder.
+
+    `overrides` are "dotted.key=value" strings, see `apply_overrides`; `changes` are
+    dotted keys and values, see `apply_changes`, and come first. Raises ClipinError for
+    what is wrong with the name, options, file, changes or overrides.
+    """
+    name, _, arg = spec.partition(":")
+    path = find_config(name)
+    if path.suffix == ".json":
+        config = _read_json(path, arg)
+    else:
+        config = _run_config_file(path, arg)
+    config = apply_overrides(apply_changes(config, changes or {}), overrides)
+    unset = [key for key, _, _, field in fields(config) if is_unset(field)]
+    if unset:
+        raise ClipinError(f"config {spec} needs a value for {unset[0]}: {unset[0]}=...")
+    return config.lock()
+
+
+def _docstring(path: Path) -> str:
+    try:
+        return ast.get_docstring(ast.parse(path.read_text())) or ""
+    except SyntaxError:
+        return "(not valid Python)"
+
+
+def config_folder() -> Path:
+    """The clone's configs where the package stands in a clone, else the installed."""
+    clone = PACKAGE.parent
+    if (clone / "setup.py").is_file() and (clone / "configs").is_dir():
+        return clone / "configs"
+    return PACKAGE / "configs"
+
+
+def first_lines(folder: Path) -> dict[str, str]:
+    """The Python files of a folder, each with the first line of its docstring."""
+    return {
+        path.stem: _docstring(path).partition("\n")[0]
+        for path in sorted(folder.glob("*.py"))
+    }
+
+
+def _run_config_file(path: Path, arg: str) -> ConfigDict:
+    config = call_file(path, "get_config", arg)
+    if not isinstance(config, ConfigDict):
+        raise ClipinError(f"config {path}: get_config(arg) must return a ConfigDict")
+    return config
+
+
+def call_file(path: Path, function: str, *arguments: Any) -> Any:
+    """What a function of a Python file returns.
+
+    Raises ClipinError for whatever is wrong in there, with the line.
+    """
+    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+    assert spec is not None and spec.loader is not None  # the suffix is .py
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        return getattr(module, function)(*arguments)
+    except ClipinError as error:
+        raise ClipinError(f"config {path.stem}: {error}") from None
+    except Exception as error:  # whatever a user's file may raise
+        line = _failing_line(error, path)
+        raise ClipinError(
+            f"config {path}, line {line}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _failing_line(error: Exception, path: Path) -> int | None:
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return error.lineno
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename == str(path)
+    ]
+    return lines[-1] if lines else 1
+
+
+def _read_json(path: Path, arg: str) -> ConfigDict:
+    if arg:
+        raise ClipinError(f"{path} takes no options, but was given {arg!r}")
+    try:
+        return from_json(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ClipinError(f"config {path} can not be read: {error}") from error
+
+
+def missing_key(error: AttributeError | KeyError) -> str | None:
+    """The key that a ConfigDict was asked for in vain, if the error says that."""
+    raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
+    if "ml_collections" not in Path(raised_in).parts:
+        return None
+    cause = error if isinstance(error, KeyError) else error.args[0]
+    if not isinstance(cause, KeyError):
+        return None
+    return str(cause.args[0]).partition("\n")[0]

@@ -1,0 +1,48 @@
+"""The options after a config's colon, such as "clipin,variant=S/16"."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from clipin_jax.config.overrides import coerce
+from clipin_jax.errors import ClipinError, did_you_mean
+
+
+def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
+    """Read the options after a config's colon, such as "clipin,variant=S/16".
+
+    The type of an option is that of its default; a bare name means True. A default that
+    is a dict means one of its keys: "" when left out, the first when bare. Raises
+    ClipinError for an option that is not among the defaults or of another type.
+    """
+    choices = {name: list(v) for name, v in defaults.items() if isinstance(v, Mapping)}
+    options = ConfigDict(defaults | dict.fromkeys(choices, ""))
+    for item in filter(None, (part.strip() for part in (arg or "").split(","))):
+        name, equals, text = (part.strip() for part in item.partition("="))
+        if name not in defaults:
+            raise ClipinError(
+                f"unknown config option {name!r}: {did_you_mean(name, defaults)}"
+            )
+        if name in choices:
+            chosen = text if equals else choices[name][0]
+            options[name] = _chosen(name, chosen, choices[name])
+            continue
+        default = defaults[name]
+        if not equals and not isinstance(default, bool):
+            raise ClipinError(
+                f"config option {name!r} needs a value, such as {name}={default}"
+            )
+        with options.ignore_type():
+            options[name] = coerce(
+                text if equals else "True", default, type(default), f"option {name!r}"
+            )
+    return options.lock()
+
+
+def _chosen(option: str, name: str, known: Sequence[str]) -> str:
+    if name not in known:
+        raise ClipinError(
+            f"config option {option} is {name!r}: {did_you_mean(name, known)}"
+        )
+    return name

@@ -1,0 +1,203 @@
+"""What most configs share, so that each of them stays one readable page.
+
+Config files see this module through `clipin_jax.config`. Nothing here is a default of
+the library: a config that wants another value sets it.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import required_placeholder
+
+SourceMaker = Callable[..., dict[str, Any]]
+
+
+def warmup_cosine(
+    peak: float, warmup_steps: Any, total_steps: Any, end: float = 0.0
+) -> dict[str, Any]:
+    """A schedule: linear from 0 to `peak`, then a half cosine down to `end`."""
+    return dict(
+        schedule="warmup_cosine",
+        peak=peak,
+        warmup_steps=warmup_steps,
+        total_steps=total_steps,
+        end=end,
+    )
+
+
+def cosine(start: float, end: float, total_steps: Any) -> dict[str, Any]:
+    """A schedule: a half cosine from `start` to `end` over `total_steps`."""
+    return dict(schedule="cosine", start=start, end=end, total_steps=total_steps)
+
+
+def linear(start: float, end: float, total_steps: Any) -> dict[str, Any]:
+    """A schedule: a straight line from `start` to `end` over `total_steps`."""
+    return dict(schedule="linear", start=start, end=end, total_steps=total_steps)
+
+
+def run_settings(name: str, *, batch_size: int, total_steps: int) -> ConfigDict:
+    """A config with all that is not model, objectives, optimizer, data or evals.
+
+    `batch_size` is global, over all devices.
+    """
+    config = ConfigDict()
+    config.name = name
+    config.seed = 0
+    config.batch_size = batch_size
+    config.total_steps = total_steps
+    config.log_every_steps = 20
+    config.health_every_steps = 200
+    config.max_nonfinite_steps = 20  # skipped updates in a row that end the run
+    config.target = dict(decay=0.0, symmetric=False)
+    config.mesh = dict(data=-1, fsdp=1)  # -1: all devices that are left
+    config.sharding = ((r".*", "replicate"),)  # "fsdp" splits parameters
+    config.checkpoint = dict(
+        every_steps=500,
+        keep_last=2,
+        keep_every_steps=0,
+        best_metric="retrieval/text_to_image_R@1",
+        best_mode="max",
+    )
+    config.log = dict(tensorboard=True)
+    return config
+
+
+def joint_space(embed_dim: int, image: str = "matrix", text: str = "matrix") -> dict:
+    """The keys of `config.model` that are no tower.
+
+    `image` and `text` say how a tower's pooled feature gets into the joint space of
+    `embed_dim`: "matrix" (no bias), "linear" (with bias) or "none".
+    """
+    return dict(
+        embed_dim=embed_dim,
+        pre_projector=0,
+        projection=dict(image=image, text=text),
+        embedding_from="",  # the joint space
+        dtype="float32",  # of products; "bfloat16" on TPU and recent GPUs
+        param_dtype="float32",
+        scan_layers=False,  # True: compiles faster, right on TPU
+        remat=False,  # True: recompute activations, for memory
+        image_mean=(0.48145466, 0.4578275, 0.40821073),  # CLIP's
+        image_std=(0.26862954, 0.26130258, 0.27577711),
+    )
+
+
+def adamw(learning_rate: Any, weight_decay: Any, **changes: Any) -> dict[str, Any]:
+    """`config.optim`: CLIP's betas and what it does not decay, unless changed."""
+    optim = dict(
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        b1=0.9,
+        b2=0.98,
+        eps=1e-6,
+        clip_norm=1.0,  # of the global gradient; 0 for none
+        no_decay=(r"bias$", r"scale$", r"embedding$", r"learned_"),
+        bounds=(  # after every step; 4.6052 is ln 100
+            (r"logit_scale$", 0.0, 4.6052),
+            (r"learned_", 0.0, 20.0),
+        ),
+    )
+    return optim | changes
+
+
+def pair_source(folder: str, runlocal: bool) -> SourceMaker:
+    """What makes the source of a split: a folder of pairs, or the embedded scenes.
+
+    The folder has the COCO captions layout. `labels` names the classes, for evaluation.
+    """
+    if runlocal:
+        return lambda split, labels=None: dict(
+            name="scenes", split=split, length=256, size=32, labels=labels
+        )
+    where = folder or required_placeholder(str)
+    return lambda split, labels=None: dict(
+        name="coco",
+        folder=where,
+        split=split,
+        captions="captions_{split}.json",
+        images="images",
+        labels=labels,
+    )
+
+
+def pair_data(
+    config: ConfigDict,
+    source: SourceMaker,
+    tokenizer: Mapping[str, Any],
+    **augment: Any,
+) -> dict[str, Any]:
+    """`config.data`: shuffled pairs from the train split; `augment` changes views."""
+    return dict(
+        source=source("train"),
+        image_size=config.model.image.get_ref("image_size"),
+        context_length=config.model.text.get_ref("context_length"),
+        tokenizer=dict(tokenizer),
+        views=1,
+        second_text="same",  # or "another" caption of the image
+        caption_cleaning="",  # or "delete_punctuation", "space_punctuation"
+        caption_words=0,  # how many of a caption are kept; 0: all
+        long_captions="cut",  # those beyond context_length; or "error"
+        caption_weights=(),  # pairs of a kind of caption and a weight; (): all alike
+        mask_probability=0.0,  # of tokens, for objectives that predict them
+        shuffle=True,
+        shuffle_block=0,  # neighbours that are read together; 0: any order
+        augment_on="host",  # or "device", with augment.resize_first
+        augment=dict(
+            resize_first=0,
+            crop_scale=(0.5, 1.0),
+            crop_ratio=(0.75, 1.3333),
+            flip=0.5,
+            brightness=0.2,
+            contrast=0.2,
+            saturation=0.2,
+            hue=0.0,
+            jitter_probability=0.8,
+            grayscale=0.1,
+            blur=0.0,
+            blur_sigma=(0.1, 2.0),
+            rand_augment_ops=0,  # 2 in ALBEF and BLIP
+            rand_augment_magnitude=7,  # of 10
+            interpolation="bicubic",
+        )
+        | augment,
+        threads=2,
+        processes=0,
+        prefetch_batches=2,
+        max_pixels=80_000_000,  # of a file; larger ones count as bad
+        max_bad_fraction=0.01,
+        allow_change=False,  # True: resume although the data has changed
+    )
+
+
+def pair_evals(source: SourceMaker, labels: str, every_steps: int = 1000) -> dict:
+    """`config.evals`: retrieval, and with labels zero-shot and a linear probe."""
+    evals = dict(
+        retrieval=dict(
+            type="retrieval",
+            every_steps=every_steps,
+            source=source("val"),
+            batch_size=256,
+            rerank=0,  # candidates of a query that a matching objective ranks again
+            rerank_cosine_weight=0.0,
+        )
+    )
+    if labels:
+        evals |= dict(
+            zero_shot=dict(
+                type="zero_shot",
+                every_steps=every_steps,
+                source=source("val", labels),
+                batch_size=256,
+                classes=(),  # (): the names that the data has
+                templates=("a photo of a {}.", "a picture of a {}.", "{}"),
+            ),
+            linear_probe=dict(
+                type="linear_probe",
+                every_steps=0,  # 0: at the end only
+                source=source("val", labels),
+                train_source=source("train", labels),
+                batch_size=256,
+            ),
+        )
+    return evals

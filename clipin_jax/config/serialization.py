@@ -1,0 +1,69 @@
+"""A config as JSON and back, its hash, and how two configs differ."""
+
+import hashlib
+import json
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from clipin_jax.errors import ClipinError
+
+
+def resolve(config: ConfigDict) -> dict[str, Any]:
+    """The config as plain dicts, references followed, every list made a tuple."""
+    return _frozen(config.to_dict())
+
+
+def to_json(config: ConfigDict) -> str:
+    """The resolved config as JSON; tuples are written as lists."""
+    return json.dumps(resolve(config), indent=2, sort_keys=True, default=_refuse) + "\n"
+
+
+def from_json(data: str) -> ConfigDict:
+    """The inverse of `to_json`, lists read as tuples. Not locked.
+
+    Raises ValueError if `data` is no JSON object.
+    """
+    tree = json.loads(data)
+    if not isinstance(tree, dict):
+        raise ValueError("it holds no JSON object")
+    return ConfigDict(_frozen(tree))
+
+
+def config_hash(config: ConfigDict) -> str:
+    """Twelve hexadecimal digits that are the same for equal resolved configs."""
+    return hashlib.sha256(to_json(config).encode()).hexdigest()[:12]
+
+
+def difference(a: ConfigDict, b: ConfigDict) -> dict[str, tuple[Any, Any]]:
+    """Dotted key -> (value in `a`, value in `b`) where they differ; None if absent."""
+    flat_a, flat_b = _flatten(resolve(a)), _flatten(resolve(b))
+    missing = object()
+    return {
+        key: (flat_a.get(key), flat_b.get(key))
+        for key in sorted(flat_a.keys() | flat_b.keys())
+        if flat_a.get(key, missing) != flat_b.get(key, missing)
+    }
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _frozen(item) for key, item in value.items()}
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _refuse(value: Any) -> None:
+    raise ClipinError(
+        f"config value {value!r} can not be saved as JSON: use numbers, strings, "
+        "booleans, None, tuples and dicts"
+    )

@@ -1,0 +1,70 @@
+"""Configs shrunk so that they run anywhere, or in minutes on two cores."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+
+def run_local(config: ConfigDict, **sizes: Mapping[str, Any]) -> None:
+    """Shrinks a config so that it runs anywhere: narrow towers and a few steps.
+
+    `sizes` are those of `image`, `text` and of objectives by name, where they are other
+    than two layers of width 64.
+    """
+    heads = dict(clipin=dict(projection_dim=128, predictor_hidden_dim=32))
+    _resize(config, dict(width=64, depth=2, num_heads=2), 32, 32, heads | sizes)
+    config.batch_size = 32
+    config.total_steps = 20
+    config.log_every_steps = 5
+    config.health_every_steps = 10
+    config.optim.learning_rate.warmup_steps = 5
+    config.data.augment.flip = 0.0  # the captions of scenes say left and right
+    config.checkpoint.every_steps = 10
+    config.evals.retrieval.rerank = min(config.evals.retrieval.rerank, 4)
+    for evaluation in config.evals.values():
+        evaluation.every_steps = min(evaluation.every_steps, 10)
+        evaluation.batch_size = 32
+
+
+def run_small(config: ConfigDict, **sizes: Mapping[str, Any]) -> None:
+    """Shrinks a config to what two cores train in minutes on a thousand photographs.
+
+    `sizes` as for `run_local`, where they are other than three layers of width 128.
+    """
+    _resize(config, dict(width=128, depth=3, num_heads=4), 48, 128, sizes)
+    config.batch_size = 128
+    config.total_steps = 400
+    config.optim.learning_rate.update(peak=1e-3, warmup_steps=50)
+    if config.target.decay:
+        config.target.decay = 0.99  # in few steps an average has to follow soon
+    config.data.augment.update(
+        crop_scale=(0.4, 1.0), brightness=0.3, contrast=0.3, saturation=0.3
+    )
+    config.checkpoint.every_steps = 200
+    config.evals.retrieval.rerank = min(config.evals.retrieval.rerank, 16)
+    for evaluation in config.evals.values():
+        evaluation.every_steps = min(evaluation.every_steps, 200)
+        evaluation.batch_size = 128
+
+
+def _resize(
+    config: ConfigDict,
+    layers: Mapping[str, int],
+    pixels: int,
+    embed_dim: int,
+    sizes: Mapping[str, Mapping[str, Any]],
+) -> None:
+    width = layers["width"]
+    standard = {
+        "image": dict(layers, image_size=(pixels, pixels), patch_size=(8, 8)),
+        "text": dict(layers, context_length=32),
+        "clipin": dict(projection_dim=8 * width, predictor_hidden_dim=2 * width),
+    }
+    config.model.embed_dim = min(config.model.embed_dim, embed_dim)
+    config.model.pre_projector = min(config.model.pre_projector, width)
+    for name in {*standard, *sizes}:
+        part = config.model if name in ("image", "text") else config.objectives
+        if name in part:
+            known = {k: v for k, v in standard.get(name, {}).items() if k in part[name]}
+            part[name].update(known | dict(sizes.get(name, {})))

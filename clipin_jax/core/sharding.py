@@ -1,0 +1,112 @@
+"""One mesh, two axes: the batch is split over both, parameters by rules over `fsdp`."""
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from clipin_jax.core.optim import path_name
+from clipin_jax.errors import ClipinError
+
+AXES = ("data", "fsdp")
+RULES = ("replicate", "fsdp")
+
+
+def make_mesh(data: int, fsdp: int, devices: Sequence[Any] | None = None) -> Mesh:
+    """A mesh over all devices.
+
+    Args:
+      data: devices on the `data` axis; -1 for all that `fsdp` leaves.
+      fsdp: devices on the `fsdp` axis, over which parameters may be split.
+      devices: by default every device of every process.
+
+    Raises:
+      ClipinError: the axes do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    shape = (len(devices) // fsdp if data == -1 else data, fsdp)
+    if math.prod(shape) != len(devices):
+        raise ClipinError(
+            f"mesh.data = {data} and mesh.fsdp = {fsdp} do not fit {len(devices)} "
+            "devices: their product must be the number of devices (data = -1 fills up)"
+        )
+    # Linen modules do not annotate their arrays: axes must be Auto, not Explicit.
+    types = (AxisType.Auto,) * len(AXES)
+    return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """The first axis split over all devices."""
+    return NamedSharding(mesh, PartitionSpec(AXES))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """A whole copy on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def infer_sharding(tree: Any, rules: Iterable[tuple[str, str]], mesh: Mesh) -> Any:
+    """A sharding per leaf, by the first rule whose expression is found in its path.
+
+    Args:
+      tree: arrays or shapes, for example the whole train state.
+      rules: (regular expression, `replicate` or `fsdp`); `fsdp` splits the largest
+        axis that the mesh axis divides, and replicates where there is none.
+      mesh: from `make_mesh`.
+
+    Raises:
+      ClipinError: an unknown rule, or a leaf that no rule matches.
+    """
+    compiled = [(re.compile(pattern), name) for pattern, name in rules]
+    for pattern, name in compiled:
+        if name not in RULES:
+            raise ClipinError(
+                f"sharding rule {pattern.pattern!r} says {name!r}: use one of {RULES}"
+            )
+
+    def sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+        text = path_name(path)
+        for pattern, name in compiled:
+            if pattern.search(text):
+                spec = _fsdp_spec(leaf.shape, mesh) if name == "fsdp" else ()
+                return NamedSharding(mesh, PartitionSpec(*spec))
+        raise ClipinError(f'no sharding rule matches {text}: end with (".*", ...)')
+
+    return jax.tree_util.tree_map_with_path(sharding, tree)
+
+
+def _fsdp_spec(shape: tuple[int, ...], mesh: Mesh) -> tuple[str | None, ...]:
+    size = mesh.shape["fsdp"]
+    splittable = [axis for axis, n in enumerate(shape) if n % size == 0 and n >= size]
+    if not splittable:
+        return ()
+    largest = max(splittable, key=lambda axis: shape[axis])
+    return tuple("fsdp" if axis == largest else None for axis in range(len(shape)))
+
+
+def check_batch_size(batch_size: int, mesh: Mesh) -> None:
+    """Raises a ClipinError where the devices cannot share a batch evenly."""
+    if batch_size % mesh.size:
+        below = batch_size // mesh.size * mesh.size
+        nearest = " or ".join(str(n) for n in (below, below + mesh.size) if n)
+        raise ClipinError(
+            f"batch_size = {batch_size} cannot be split evenly over {mesh.size} "
+            f"devices: use {nearest}"
+        )
+
+
+def put(batch: Any, mesh: Mesh) -> Any:
+    """Makes global arrays of this process's share of a batch.
+
+    Args:
+      batch: a tree of numpy arrays with the batch axis first.
+      mesh: from `make_mesh`.
+    """
+    sharding = batch_sharding(mesh)
+    return jax.tree.map(
+        lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch
+    )

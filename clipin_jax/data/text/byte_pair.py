@@ -1,0 +1,146 @@
+"""Captions to token ids: the byte-pair encoding of CLIP, in plain Python.
+
+A caption is repaired (`ftfy`), freed of HTML entities, lower-cased, split into words
+by a pattern, and each word is written as the fewest merges of UTF-8 bytes that the
+vocabulary knows. Radford et al. 2021, "Learning transferable visual models from
+natural language supervision", section 2.4.
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import html
+import importlib.resources
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import ftfy
+import regex
+
+from clipin_jax.data.text.tokenizer import Tokenizer
+
+_VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
+_MERGES = 49152 - 256 - 2  # what CLIP uses of the file; the rest of it is ignored
+_CACHED_WORDS = 1 << 16
+_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+
+def byte_alphabet() -> dict[int, str]:
+    """A printable character for each of the 256 bytes.
+
+    Printable bytes stand for themselves, the others are moved behind 255, so that
+    the vocabulary file has no spaces or control characters inside its entries.
+    """
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    hidden = [byte for byte in range(256) if byte not in set(printable)]
+    alphabet = {byte: chr(byte) for byte in printable}
+    alphabet.update({byte: chr(256 + n) for n, byte in enumerate(hidden)})
+    return alphabet
+
+
+@functools.cache
+def _load_merges() -> tuple[tuple[str, str], ...]:
+    packed = importlib.resources.files("clipin_jax.data.text").joinpath(_VOCABULARY)
+    lines = gzip.decompress(packed.read_bytes()).decode("utf-8").split("\n")
+    return tuple(
+        (first, second)
+        for first, second in (line.split() for line in lines[1 : _MERGES + 1])
+    )
+
+
+def clean(text: str) -> str:
+    """The caption as the tokenizer sees it: repaired, unescaped, lower-case."""
+    # Nothing to repair or unescape in such a caption, and that is most of them.
+    if not (text.isascii() and text.isprintable() and "&" not in text):
+        text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    return " ".join(text.split()).lower()
+
+
+class BytePairTokenizer(Tokenizer):
+    """CLIP's tokenizer; V is 49408, and the end mark is the largest id.
+
+    Args:
+      context_length: L, the length of a row.
+      allow_special: whether the strings `special_tokens` inside a caption become
+        the start and end marks, as in the original tokenizer. Off by default: a
+        caption is data, and data must not be able to end a sequence.
+      special_tokens: how the start and the end mark are written.
+      pad_with_end: whether the end mark is the padding too, instead of 0, so that it
+        always stands in the last place.
+      captions: what else `Tokenizer` takes.
+    """
+
+    def __init__(
+        self,
+        context_length: int = 77,
+        allow_special: bool = False,
+        special_tokens: Sequence[str] = ("<|startoftext|>", "<|endoftext|>"),
+        pad_with_end: bool = False,
+        **captions: Any,
+    ):
+        super().__init__(context_length, **captions)
+        self._arguments |= dict(
+            allow_special=allow_special,
+            special_tokens=tuple(special_tokens),
+            pad_with_end=pad_with_end,
+        )
+        merges = _load_merges()
+        self._alphabet = byte_alphabet()
+        symbols = list(self._alphabet.values())
+        symbols += [symbol + "</w>" for symbol in symbols]
+        symbols += [first + second for first, second in merges]
+        symbols += special_tokens
+        self._symbols = symbols
+        self._ids = {symbol: number for number, symbol in enumerate(symbols)}
+        self._ranks = {pair: rank for rank, pair in enumerate(merges)}
+        self._special = tuple(special_tokens) if allow_special else ()
+        self.vocab_size = len(symbols)
+        self.start, self.end = self.vocab_size - 2, self.vocab_size - 1
+        self.pad = self.end if pad_with_end else 0
+        marks = "".join(regex.escape(mark) + "|" for mark in self._special)
+        self._pattern = regex.compile(marks + _WORDS, regex.IGNORECASE)
+        self._word = functools.lru_cache(_CACHED_WORDS)(self._encode_word)
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of one caption, without marks, not cleaned and not cut."""
+        words = self._pattern.findall(clean(text))
+        return [number for word in words for number in self._word(word)]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids; a word's end becomes a space.
+
+        Marks and padding are written as they are spelled, so cut a row first.
+        """
+        text = "".join(self._symbols[int(number)] for number in ids)
+        letters = {symbol: byte for byte, symbol in self._alphabet.items()}
+        data = bytearray(letters[letter] for letter in text)
+        return data.decode("utf-8", errors="replace").replace("</w>", " ")
+
+    def _encode_word(self, word: str) -> tuple[int, ...]:
+        if word in self._special:
+            return (self._ids[word],)
+        parts = [self._alphabet[byte] for byte in word.encode("utf-8")]
+        parts[-1] += "</w>"
+        while len(parts) > 1:
+            best = min(zip(parts, parts[1:], strict=False), key=self._rank)
+            if best not in self._ranks:
+                break
+            parts = _merge(parts, best)
+        return tuple(self._ids[part] for part in parts)
+
+    def _rank(self, pair: tuple[str, str]) -> int:
+        return self._ranks.get(pair, len(self._ranks))
+
+
+def _merge(parts: list[str], pair: tuple[str, str]) -> list[str]:
+    """Joins every occurrence of the pair, from left to right."""
+    merged, place = [], 0
+    while place < len(parts):
+        if tuple(parts[place : place + 2]) == pair:
+            merged.append(parts[place] + parts[place + 1])
+            place += 2
+        else:
+            merged.append(parts[place])
+            place += 1
+    return merged

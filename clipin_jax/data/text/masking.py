@@ -1,0 +1,66 @@
+"""Token masking: which tokens of a caption are hidden, and what is to be said there.
+
+Devlin et al. 2019, "BERT", arXiv 1810.04805, section 3.1; as in ALBEF (Li et al. 2021,
+arXiv 2107.07651), section 3.2, the end mark may be hidden, the start mark may not.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from clipin_jax.data.text.tokenizer import Tokenizer
+from clipin_jax.errors import ClipinError
+
+NOT_PREDICTED = -100  # a label
+_HIDDEN, _KEPT = 0.8, 0.1  # shares of the predicted; the rest become any other id
+
+
+def check_masking(probability: float, tokenizer: Tokenizer) -> None:
+    """Raises ClipinError where `data.mask_probability` makes no sense."""
+    if not 0 <= probability <= 1:
+        raise ClipinError(
+            f"data.mask_probability is {probability}; it must be a probability"
+        )
+    if probability and tokenizer.mask_id is None:
+        raise ClipinError(
+            f"data.mask_probability is {probability}, but the tokenizer has no id for "
+            "a hidden token: set it to 0, or data.tokenizer.name to wordpiece"
+        )
+
+
+def mask_tokens(
+    ids: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    probability: float,
+    mask_id: int,
+    vocab_size: int,
+    never_masked: tuple[int, ...],
+) -> dict[str, np.ndarray]:
+    """Hides tokens of a caption at random.
+
+    Of the tokens that are predicted 80 % are replaced by `mask_id`, 10 % by an id that
+    is uniform in [0, vocab_size), and 10 % are left as they are.
+
+    Args:
+      ids: [L] int32, the row of a tokenizer.
+      rng: always asked for the same number of draws.
+      probability: of each token being predicted.
+      mask_id: what stands for a hidden token.
+      vocab_size: V.
+      never_masked: ids that are left alone, of the padding and the start mark.
+
+    Returns:
+      {"masked_text": [L] int32, "masked_labels": [L] int32, the id where it is to be
+      predicted and -100 elsewhere}.
+    """
+    chosen, how = rng.random((2, len(ids)))
+    others = rng.integers(vocab_size, size=len(ids))
+    predicted = (chosen < probability) & ~np.isin(ids, never_masked)
+    masked = np.where(how < _HIDDEN, mask_id, others)
+    masked = np.where(predicted & (how < 1 - _KEPT), masked, ids)
+    labels = np.where(predicted, ids, NOT_PREDICTED)
+    return {
+        "masked_text": masked.astype(np.int32),
+        "masked_labels": labels.astype(np.int32),
+    }

@@ -1,0 +1,89 @@
+"""Captions to token ids: SentencePiece, by the library of that name.
+
+A model file holds the pieces and how text becomes pieces; spaces are letters like
+others. Kudo and Richardson 2018, "SentencePiece", arXiv 1808.06226.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from clipin_jax.data.text.tokenizer import Tokenizer
+from clipin_jax.errors import ClipinError
+
+
+class SentencePieceTokenizer(Tokenizer):
+    """A trained SentencePiece model: rows `ids of the caption, end, end, ...`.
+
+    There is no start mark, and the padding is the end mark, so that it always stands in
+    the last place: read the text there (`model.text.pool="last"`), since its id is not
+    the largest. Source: google-research/big_vision, `pp/ops_text.py`, `eos="sticky"`.
+
+    Args:
+      context_length: L, the length of a row.
+      model: a trained model file, such as `sentencepiece.model`.
+      lowercase: whether captions lose their capitals first.
+      captions: what else `Tokenizer` takes.
+
+    Raises:
+      ClipinError: the file cannot be read, is no model or one without an end mark.
+    """
+
+    def __init__(
+        self,
+        context_length: int = 64,
+        *,
+        model: str,
+        lowercase: bool = True,
+        **captions: Any,
+    ):
+        super().__init__(context_length, **captions)
+        self._arguments |= dict(model=model, lowercase=lowercase)
+        self._lowercase = lowercase
+        self._library = _load(Path(model).expanduser())
+        self.vocab_size = self._library.vocab_size()
+        self.end = self.pad = self._library.eos_id()
+        self.start = self.end  # none; so that no other id is taken for one
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of one caption, without marks and not cut."""
+        if not text.isascii():
+            # Halves of characters that belong to no pair, which UTF-8 cannot write.
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return self._library.encode(text.lower() if self._lowercase else text)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids; the marks say nothing."""
+        return self._library.decode([int(number) for number in ids])
+
+    def _encode_row(self, text: str) -> tuple[tuple[int, ...], int]:
+        ids = self.encode(text)
+        return (*ids[: self.context_length - 1], self.end), len(ids) + 1
+
+
+def _load(file: Path) -> Any:
+    # Not at the top: most runs do without this library.
+    from sentencepiece import SentencePieceProcessor
+
+    library: Any = SentencePieceProcessor()
+    try:
+        library.load_from_serialized_proto(file.read_bytes())
+    except OSError as error:
+        raise ClipinError(
+            f"SentencePiece model {file} cannot be read ({error.strerror}); set "
+            "data.tokenizer.model"
+        ) from error
+    except RuntimeError as error:
+        raise _no_model(file, "the library cannot parse it") from error
+    if library.eos_id() < 0:
+        raise _no_model(file, "it has no end mark")
+    return library
+
+
+def _no_model(file: Path, reason: str) -> ClipinError:
+    return ClipinError(
+        f"{file} is no SentencePiece model of use here: {reason}. data.tokenizer.model "
+        "must name a trained model with an end mark, as its trainer makes it"
+    )

@@ -1,0 +1,123 @@
+"""What all tokenizers share: captions to rows of ids with marks and padding."""
+
+from __future__ import annotations
+
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from clipin_jax.data.source import check_choice
+from clipin_jax.data.text.caption_cleaning import check_cleaning, clean_caption
+from clipin_jax.errors import ClipinError
+
+_CACHED_CAPTIONS = 1 << 14
+_SHOWN = 60  # letters of a caption in a message
+
+
+class Tokenizer(ABC):
+    """Captions to rows `start, ids of the caption, end, padding`.
+
+    A subclass sets the numbers below, adds its arguments to `_arguments`, and says how
+    a caption becomes ids and ids become text.
+
+    Attributes:
+      vocab_size: V; ids are smaller.
+      context_length: L, the length of a row.
+      start, end: ids of the two marks around a caption.
+      pad: id of the padding, 0.
+      mask_id: what stands for a hidden token; None where the vocabulary has no such id.
+
+    Args:
+      context_length: L. A longer caption is cut and its last id is the end mark.
+      long_captions: "cut", or "error" to refuse a caption that would be cut.
+      cleaning: the rule by which captions are cleaned first, see `caption_cleaning`.
+      max_words: how many words of a caption are kept; 0 for all.
+    """
+
+    vocab_size: int
+    start: int
+    end: int
+    pad: int = 0
+    mask_id: int | None = None
+
+    def __init__(
+        self,
+        context_length: int,
+        *,
+        long_captions: str = "cut",
+        cleaning: str = "",
+        max_words: int = 0,
+    ):
+        check_choice("data.long_captions", long_captions, ("cut", "error"))
+        check_cleaning(cleaning, max_words)
+        if context_length < 2:
+            raise ClipinError(
+                f"tokenizer: context_length is {context_length}; a row needs at least "
+                "2 places, for the start and the end mark"
+            )
+        self.context_length = context_length
+        self._refuses = long_captions == "error"
+        self._cleaning = cleaning, max_words
+        self._arguments: dict[str, Any] = dict(
+            context_length=context_length,
+            long_captions=long_captions,
+            cleaning=cleaning,
+            max_words=max_words,
+        )
+        self._row = functools.lru_cache(_CACHED_CAPTIONS)(self._clean_row)
+
+    def __reduce__(self):
+        # The caches hold bound methods; a worker process builds its own.
+        return functools.partial(type(self), **self._arguments), ()
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """Rows of ids with both marks, padded with 0. texts: B -> [B, L] int32.
+
+        Raises:
+          ClipinError: a caption is too long and `long_captions` is "error".
+        """
+        if isinstance(texts, str):
+            raise TypeError("the tokenizer takes a sequence of captions, not one")
+        rows = np.full((len(texts), self.context_length), self.pad, np.int32)
+        for row, text in zip(rows, texts, strict=True):
+            ids, length = self._row(text)
+            if self._refuses and length > self.context_length:
+                raise ClipinError(
+                    f"a caption has {length} tokens with its marks, more than "
+                    f"data.context_length {self.context_length}: {text[:_SHOWN]!r}. "
+                    "Raise data.context_length, or cut with data.long_captions=cut"
+                )
+            row[: len(ids)] = ids
+        return rows
+
+    def is_cut(self, text: str) -> bool:
+        """Whether the row of this caption lacks its end."""
+        return self._row(text)[1] > self.context_length
+
+    @property
+    def never_masked(self) -> tuple[int, ...]:
+        """Ids that are no part of a caption, and so never hidden to be predicted."""
+        return self.pad, self.start
+
+    @abstractmethod
+    def encode(self, text: str) -> list[int]:
+        """The ids of one caption, without marks, not cleaned and not cut."""
+
+    @abstractmethod
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids.
+
+        Marks and padding are written as they are spelled, so cut a row first.
+        """
+
+    def _clean_row(self, text: str) -> tuple[tuple[int, ...], int]:
+        return self._encode_row(clean_caption(text, *self._cleaning))
+
+    def _encode_row(self, text: str) -> tuple[tuple[int, ...], int]:
+        """The ids of a row without padding, and how many there were before the cut."""
+        ids = self.encode(text)
+        kept = ids[: self.context_length - 2]
+        return (self.start, *kept, self.end), len(ids) + 2

@@ -1,0 +1,73 @@
+"""Columns of text files: sentences, labels, human scores."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+
+from clipin_jax.data import files
+from clipin_jax.errors import ClipinError, did_you_mean
+
+
+def read_columns(pattern: str, columns: Sequence[str]) -> list[tuple[str, ...]]:
+    """The cells of some columns, row by row, below a header; UTF-8.
+
+    pattern: a file, or what stands for several (see `files.expand`). One that ends in
+    .tsv has tabs and no quotes; any other has commas, and cells may stand in quotes.
+    columns: what their names in the header are.
+    Raises ClipinError for a file that is missing, empty or damaged, and for a column or
+    a cell that is not there.
+    """
+    found = files.expand(pattern)
+    rows = [row for path in found for row in _rows(path, columns)]
+    if not rows:
+        raise ClipinError(f"{found[0]} has a header, but no rows")
+    return rows
+
+
+def read_text(path: str) -> str:
+    """All of a file. Raises ClipinError where it is missing, empty or not UTF-8."""
+    try:
+        text = files.read(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ClipinError(f"{path} is not UTF-8: {error.reason}") from error
+    except OSError as error:
+        raise ClipinError(f"cannot read {path}: {error.strerror or error}") from error
+    if not text.strip():
+        raise ClipinError(f"{path} is empty")
+    return text
+
+
+def _rows(path: str, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    tabs = path.lower().endswith(".tsv")
+    reader = csv.reader(
+        io.StringIO(read_text(path), newline=""),
+        delimiter="\t" if tabs else ",",
+        quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL,
+        strict=True,
+    )
+    try:
+        header = next(reader)
+        places = [_place(name, header, path) for name in columns]
+        for row in filter(None, reader):
+            where = f"{path}, line {reader.line_num}"
+            if len(row) != len(header):
+                raise ClipinError(
+                    f"{where}: {len(row)} cells, the header has {len(header)}"
+                )
+            cells = tuple(row[place].strip() for place in places)
+            if "" in cells:
+                raise ClipinError(f"{where}: its {columns[cells.index('')]!r} is empty")
+            yield cells
+    except csv.Error as error:
+        raise ClipinError(f"{path}, line {reader.line_num}: {error}") from error
+
+
+def _place(name: str, header: Sequence[str], path: str) -> int:
+    if name not in header:
+        raise ClipinError(
+            f"{path} has no column {name!r}: {did_you_mean(name, header)}; set"
+            " `columns`"
+        )
+    return header.index(name)

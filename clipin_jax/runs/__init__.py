@@ -1,0 +1,4 @@
+"""A run on disk and what its config builds: folder, checkpoints, metrics.
+
+Imports `config`, `core` and orbax.
+"""

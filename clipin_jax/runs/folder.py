@@ -1,0 +1,125 @@
+"""The folder of a run: its config, its environment, and whether it is finished."""
+
+import contextlib
+import importlib.metadata
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from clipin_jax.config import difference, from_json, to_json
+from clipin_jax.errors import ClipinError
+
+# What may change when a run is resumed: it alters neither the model nor the data (whose
+# fingerprint is compared, wherever the folder is now).
+FREE_KEYS = (
+    "checkpoint.", "data.allow_change", "data.max_bad_fraction",
+    "data.prefetch_batches", "data.processes", "data.source.files",
+    "data.source.folder", "data.source.index", "data.threads", "evals.",
+    "health_every_steps", "log.", "log_every_steps", "max_nonfinite_steps", "mesh.",
+    "sharding",
+)  # fmt: skip
+SHOWN = 5  # differing keys in a message
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+def open_folder(config: ConfigDict, workdir: Path) -> None:
+    """Makes the run's folder, or checks that the one there is of the same config.
+
+    Raises:
+      ClipinError: the folder holds a run of another config, other files, or cannot be
+        written.
+    """
+    saved = workdir / "config.json"
+    if saved.is_file():
+        _check_same(config, load_folder(workdir), workdir)
+    elif workdir.is_dir() and any(workdir.iterdir()):
+        raise ClipinError(
+            f"{workdir} holds files but no config.json, so it is no run to resume: "
+            "choose another --workdir, or empty it"
+        )
+    if jax.process_index():
+        return
+    write_file(saved, to_json(config))
+    write_file(workdir / "config.yaml", str(ConfigDict(json.loads(to_json(config)))))
+    write_file(workdir / "environment.json", json.dumps(environment(), indent=2))
+
+
+def is_finished(config: ConfigDict, workdir: Path) -> bool:
+    """Whether the run in a folder has reached its end.
+
+    Raises:
+      ClipinError: it has, and is of another config.
+    """
+    if not (workdir / "DONE").is_file():
+        return False
+    _check_same(config, load_folder(workdir), workdir)
+    return True
+
+
+def write_file(path: Path, content: str) -> None:
+    """Writes a file of a run whole or not at all: a full disk must not cut the old one.
+
+    Raises:
+      ClipinError: it cannot be written.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(content)
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise ClipinError(
+            f"cannot write {path}: {error.strerror}; make room, or choose another "
+            "--workdir"
+        ) from error
+
+
+def load_folder(workdir: Path) -> ConfigDict:
+    """The config of the run in a folder.
+
+    Raises:
+      ClipinError: the folder holds no run, or its config is damaged.
+    """
+    path = workdir / "config.json"
+    if not path.is_file():
+        raise ClipinError(f"{workdir} is no run folder: it has no config.json")
+    try:
+        return from_json(path.read_text()).lock()
+    except ValueError as error:
+        raise ClipinError(f"{path} is damaged: {error}") from error
+
+
+def _check_same(config: ConfigDict, saved: ConfigDict, workdir: Path) -> None:
+    changed = {
+        key: values
+        for key, values in difference(saved, config).items()
+        if not key.startswith(FREE_KEYS)
+    }
+    if not changed:
+        return
+    shown = list(changed.items())[:SHOWN]
+    listed = "; ".join(f"{k}: {a!r} there, {b!r} now" for k, (a, b) in shown)
+    more = f"; and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+    raise ClipinError(
+        f"{workdir} holds a run of another config ({listed}{more}): choose another "
+        "--workdir to start anew, or repeat the command that made it to resume"
+    )
+
+
+def environment() -> dict[str, Any]:
+    """Versions and devices, to explain a number later."""
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    devices = jax.devices()
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "devices": f"{len(devices)} x {devices[0].device_kind}",
+        "processes": jax.process_count(),
+        **versions,
+    }

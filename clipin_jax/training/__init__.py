@@ -1,0 +1,4 @@
+"""The training loop, the evaluation of a run, suites of evaluations, the terminal.
+
+Imports everything below it; `commands`, `datatools` and `study` import it.
+"""

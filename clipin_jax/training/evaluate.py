@@ -1,0 +1,137 @@
+"""Scores of a state: during a run, and of a run's checkpoint afterwards."""
+
+import contextlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from clipin_jax import __version__
+from clipin_jax.core.state import TrainState
+from clipin_jax.errors import ClipinError
+from clipin_jax.evaluators import clip_benchmark_record, make_evaluators
+from clipin_jax.inference.encode_fns import make_encode_fns
+from clipin_jax.runs.build import build_run
+from clipin_jax.runs.checkpoint import Checkpoints
+from clipin_jax.runs.folder import environment, load_folder
+from clipin_jax.training import console
+
+
+def evaluate_state(
+    evaluators: Mapping[str, Any], state: TrainState
+) -> dict[str, float]:
+    """Runs evaluators; `EVALUATOR/METRIC` to number, in their order."""
+    return {
+        f"{name}/{metric}": float(value)
+        for name, evaluator in evaluators.items()
+        for metric, value in evaluator.run(state)
+    }
+
+
+def evaluate(
+    workdir: str | Path, step: int | None = None, output: str | Path | None = None
+) -> dict[str, float]:
+    """Evaluates a checkpoint of a run, prints the scores and writes them as JSON.
+
+    Args:
+      workdir: the run's folder; it may be training at the same time.
+      step: which checkpoint; the newest good one if None.
+      output: the JSON file; `eval/<step>.json` in the run's folder if None.
+
+    Returns:
+      `EVALUATOR/METRIC` to number.
+
+    Raises:
+      ClipinError: no run, no such checkpoint, or no evaluators in its config.
+    """
+    workdir = Path(workdir)
+    config = load_folder(workdir)
+    run = build_run(config)
+    evaluators = make_evaluators(config, make_encode_fns(run.learner), run.mesh)
+    if not evaluators:
+        raise ClipinError(f"the config of {workdir} has no evals: nothing to evaluate")
+    state, step = restore_state(workdir, step, run.abstract_state)
+    with jax.set_mesh(run.mesh):
+        values = evaluate_state(evaluators, state)
+    if jax.process_index() == 0:
+        print(f"clipin: evaluation at step {step}\n{console.scores(values)}")
+        path = write_results(workdir, step, config, evaluators, values, output)
+        print(f"clipin: written to {path}")
+    return values
+
+
+def restore_state(
+    workdir: Path, step: int | None, abstract_state: TrainState
+) -> tuple[TrainState, int]:
+    """The state in a run's checkpoint, and its step; the newest good one if None.
+
+    Raises:
+      ClipinError: there is none.
+    """
+    checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
+    with contextlib.closing(checkpoints):
+        if step is not None:
+            return checkpoints.restore(step, abstract_state)[0], step
+        restored = checkpoints.restore_latest(abstract_state)
+    if restored is None:
+        raise ClipinError(f"{workdir} has no checkpoint yet")
+    state, _, step = restored
+    return state, step
+
+
+def write_results(
+    workdir: Path,
+    step: int,
+    config: ConfigDict,
+    evaluators: Mapping[str, Any],
+    values: Mapping[str, float],
+    output: str | Path | None = None,
+    **more: Any,
+) -> Path:
+    """Writes scores with CLIP_benchmark's keys, one record an evaluator.
+
+    Args:
+      more: what else is to stand in the file.
+
+    Raises:
+      ClipinError: the file cannot be written.
+    """
+    path = Path(output) if output else workdir / "eval" / f"{step}.json"
+    records = {}
+    for name, evaluator in evaluators.items():
+        own = {
+            key.removeprefix(f"{name}/"): value
+            for key, value in values.items()
+            if key.startswith(f"{name}/")
+        }
+        records[name] = clip_benchmark_record(
+            evaluator,
+            own,
+            dataset=_dataset(name, config.evals[name]),
+            model=config.name,
+            pretrained=f"{workdir.name}/{step}",
+        )
+    results = {
+        "step": step,
+        "scores": dict(values),
+        "evals": records,
+        **more,
+        "environment": {"clipin_jax": __version__, **environment()},
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(results, indent=2) + "\n")
+    except OSError as error:
+        raise ClipinError(f"cannot write {path}: {error.strerror}") from error
+    return path
+
+
+def _dataset(name: str, entry: ConfigDict) -> str:
+    """What is evaluated on: a suite's entries are called DATASET:PROTOCOL."""
+    dataset, colon, _ = name.partition(":")
+    if colon:
+        return dataset
+    return entry.source.name if "source" in entry else name

@@ -1,0 +1,135 @@
+"""How fast a run is, and its progress in the terminal."""
+
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import TextIO
+
+import jax
+from tqdm import tqdm
+
+
+class Throughput:
+    """Images per second and the share of time spent waiting for data."""
+
+    def __init__(self, batch_size: int, clock: Callable[[], float] = time.perf_counter):
+        """Start to measure.
+
+        Args:
+          batch_size: images in a step, over all devices.
+          clock: seconds.
+        """
+        self._batch_size = batch_size
+        self._clock = clock
+        self._since = clock()
+        self._waited = 0.0
+        self._steps = 0
+
+    def step(self, waited: float) -> None:
+        """Count one step, in which the device may have waited `waited` s for data."""
+        self._steps += 1
+        self._waited += waited
+
+    def read(self) -> dict[str, float]:
+        """The figures since the last reading, which start anew."""
+        now = self._clock()
+        seconds = max(now - self._since, 1e-9)
+        figures = {
+            "images_per_second": self._steps * self._batch_size / seconds,
+            "data_wait_fraction": min(self._waited / seconds, 1.0),
+        }
+        self._since, self._waited, self._steps = now, 0.0, 0
+        return figures
+
+
+class Progress:
+    """A bar on a terminal, elsewhere a plain line every few seconds."""
+
+    def __init__(
+        self,
+        total_steps: int,
+        first_step: int = 0,
+        *,
+        every_seconds: float = 10.0,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ):
+        """Start at `first_step`; processes other than the first show nothing.
+
+        Args:
+          total_steps: where the run ends.
+          first_step: where it begins, not 0 when it is resumed.
+          every_seconds: how often a plain line comes where there is no terminal.
+          stream: by default stderr.
+          clock: seconds.
+        """
+        self._stream = stream or sys.stderr
+        self._active = jax.process_index() == 0
+        self._total, self._step = total_steps, first_step
+        self._every_seconds, self._clock = every_seconds, clock
+        self._first: tuple[int, float] | None = None
+        self._last_line = -math.inf
+        self._figures = ""
+        self._bar = None
+        if self._active and self._stream.isatty():
+            self._bar = tqdm(
+                total=total_steps,
+                initial=first_step,
+                file=self._stream,
+                dynamic_ncols=True,
+                bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} "
+                "[{elapsed}<{remaining}{postfix}]",
+            )
+
+    def update(self, step: int, values: Mapping[str, float]) -> None:
+        """Show that `step` is done.
+
+        Args:
+          step: steps done since the beginning of the run.
+          values: the newest "loss", "images_per_second" and "data_wait_fraction", those
+            that there are.
+        """
+        if not self._active:
+            return
+        self._figures = _figures(values) or self._figures
+        if self._bar is not None:
+            self._bar.set_postfix_str(self._figures, refresh=False)
+            self._bar.update(step - self._step)
+        self._step = step
+        self._first = self._first or (step, self._clock())
+        due = self._clock() - self._last_line >= self._every_seconds
+        if self._bar is None and self._figures and (due or step == self._total):
+            self._last_line = self._clock()
+            line = f"step {step}/{self._total}, {self._figures}, {self._remaining()}"
+            print(line, file=self._stream, flush=True)
+
+    def say(self, text: str) -> None:
+        """Print something that stays, above the bar where there is one."""
+        if self._bar is not None:
+            self._bar.write(text, file=self._stream)
+        elif self._active:
+            print(text, file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """Leave the bar as it is and go to the next line."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _remaining(self) -> str:
+        """By the pace since the first step ended, which had to be compiled."""
+        step, began = self._first or (self._step, 0.0)
+        if self._step == step:
+            return "ETA ?"
+        seconds = (self._clock() - began) / (self._step - step)
+        return f"ETA {tqdm.format_interval(seconds * (self._total - self._step))}"
+
+
+def _figures(values: Mapping[str, float]) -> str:
+    formats = {
+        "loss": "loss {:.4f}",
+        "images_per_second": "{:.0f} images/s",
+        "data_wait_fraction": "{:.0%} waiting for data",
+    }
+    shown = [style.format(values[k]) for k, style in formats.items() if k in values]
+    return ", ".join(shown)

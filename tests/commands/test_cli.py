@@ -1,0 +1,221 @@
+import json
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clipin_jax.commands import doctor
+from clipin_jax.commands import main as cli
+from clipin_jax.errors import ClipinError
+
+CONFIG = '''"""A config for a test."""
+from ml_collections import ConfigDict
+
+
+def get_config(arg):
+    return ConfigDict(dict(name="tiny", rate=0.5, data=dict(threads=2)))
+'''
+
+
+@pytest.fixture
+def config(tmp_path) -> str:
+    path = tmp_path / "tiny.py"
+    path.write_text(CONFIG)
+    return str(path)
+
+
+@pytest.fixture
+def calls(monkeypatch) -> list[tuple]:
+    """The library's functions replaced by ones that note how they were called."""
+    made = []
+
+    def train(config: Any, workdir: Path) -> int:
+        made.append((config, workdir))
+        return 75
+
+    def evaluate(workdir: Path, step: int | None, output: Path | None) -> dict:
+        made.append((workdir, step, output))
+        return {"retrieval/R@1": 0.5}
+
+    def write_report(workdirs: list[Path], output: Path) -> Path:
+        made.append((workdirs, output))
+        return output
+
+    for name, functions in {
+        "clipin_jax.training.loop": dict(train=train),
+        "clipin_jax.training.evaluate": dict(evaluate=evaluate),
+        "clipin_jax.report": dict(write_report=write_report),
+    }.items():
+        module = types.ModuleType(name)
+        vars(module).update(functions)
+        monkeypatch.setitem(sys.modules, name, module)
+    return made
+
+
+def test_train_takes_overrides_anywhere_and_returns_the_exit_code(config, calls):
+    code = cli.main(
+        ["train", config, "rate=1", "--workdir", "there", "--config.data.threads=4"]
+        + ["name=other"]
+    )
+    [(used, workdir)] = calls
+    assert code == 75
+    assert workdir == Path("there")
+    assert used.to_dict() == dict(name="other", rate=1.0, data=dict(threads=4))
+    assert used.is_locked
+
+
+def test_train_runs_in_a_folder_of_its_name_or_in_the_run_it_is_given(
+    config, calls, tmp_path
+):
+    cli.main(["train", config])
+    run = tmp_path / "runs" / "mine"
+    run.mkdir(parents=True)
+    (run / "config.json").write_text(json.dumps(dict(name="tiny", rate=0.1)))
+    cli.main(["train", str(run)])
+    assert [workdir for _, workdir in calls] == [Path("runs/tiny"), run]
+
+
+def test_evaluate_and_report(calls, tmp_path, capsys):
+    scores = tmp_path / "scores.json"
+    assert cli.main(["evaluate", "run", "--step", "5", "--output", str(scores)]) == 0
+    assert cli.main(["evaluate", "run"]) == 0
+    assert cli.main(["report", "a", "b"]) == 0
+    assert capsys.readouterr().out == f"report: {Path('a/report.html')}\n"
+    assert calls == [
+        (Path("run"), 5, scores),
+        (Path("run"), None, None),
+        ([Path("a"), Path("b")], Path("a/report.html")),
+    ]
+
+
+@pytest.mark.parametrize(
+    "argv, words",
+    [
+        (["train", "quickstrat"], ["no config 'quickstrat'", "known: "]),
+        (["train", "CONFIG", "rte=1"], ["no config key 'rte'", "did you mean 'rate'"]),
+        (["train", "CONFIG", "rate=x"], ["rate can not be 'x'", "float"]),
+        (["train", "CONFIG", "rate"], ["can not read 'rate'", "KEY=VALUE"]),
+        (["train", "CONFIG", "--config.rte=1"], ["did you mean 'rate'"]),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_1(config, calls, capsys, argv, words):
+    argv = [config if word == "CONFIG" else word for word in argv]
+    assert cli.main(argv) == 1
+    captured = capsys.readouterr()
+    assert captured.out == "" and calls == []
+    assert captured.err.startswith("clipin: error: ")
+    assert captured.err.count("\n") == 1
+    assert all(word in captured.err for word in words), captured.err
+
+
+def test_a_config_that_lacks_a_key_is_one_line(config, capsys, tmp_path):
+    assert cli.main(["train", config, "--workdir", str(tmp_path / "run")]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("clipin: error: the config lacks the key '")
+    assert said.count("\n") == 1 and "configs/" in said
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["trian"],
+        ["train"],
+        ["train", "quickstart", "--wrkdir", "x"],
+        ["report", "a", "b=1", "--output", "/nowhere/at/all.html"],
+        ["evaluate", "run", "more=1"],
+        ["evaluate", "run", "--step", "last"],
+    ],
+)
+def test_a_wrong_command_line_ends_with_usage(calls, capsys, argv):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(argv)
+    assert stopped.value.code == 2
+    assert "usage: clipin" in capsys.readouterr().err and calls == []
+
+
+def test_an_unexpected_error_keeps_its_traceback(config, calls, monkeypatch):
+    def fail(*_: Any) -> int:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(sys.modules["clipin_jax.training.loop"], "train", fail)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["train", config])
+
+
+@pytest.mark.parametrize("verb", ["train", "evaluate", "report", "doctor"])
+def test_each_verb_explains_itself(capsys, verb):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([verb, "--help"])
+    assert stopped.value.code == 0
+    assert f"usage: clipin {verb}" in capsys.readouterr().out
+
+
+def test_help_lists_the_configs_with_their_purpose(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--help"])
+    out = capsys.readouterr().out
+    for name, purpose in cli.list_configs().items():
+        assert purpose and f"  {name}" in out and purpose in out
+
+
+def test_help_is_fast():
+    code = "from clipin_jax.commands.main import main; main(['train', '--help'])"
+    start = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        capture_output=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert time.perf_counter() - start < 2
+
+
+def test_doctor_finds_a_sound_machine_sound(capsys):
+    assert cli.main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "sum over 8 device(s) is right on each" in out
+    assert "49408 tokens" in out and out.endswith("all is well\n")
+
+
+def test_doctor_says_what_is_broken_and_goes_on(monkeypatch):
+    def advise() -> str:
+        raise ClipinError("do this")
+
+    def fail() -> str:
+        raise OSError("no such device")
+
+    said: list[str] = []
+    checks = {"first": advise, "second": fail, "third": lambda: "good"}
+    monkeypatch.setattr(doctor, "CHECKS", checks)
+    assert doctor.examine(said.append) == 1
+    assert said == [
+        "BROKEN first          do this",
+        "BROKEN second         OSError: no such device",
+        "ok     third          good",
+        "2 of 3 checks failed",
+    ]
+
+
+def test_doctor_notices_wrong_sums_and_pictures(monkeypatch):
+    monkeypatch.setattr(doctor.jnp, "sum", lambda x: x[0] * 0)
+    with pytest.raises(ClipinError, match="got 0.0 for a sum over 8 devices, not 28"):
+        doctor.CHECKS["collective"]()
+    monkeypatch.setattr(doctor, "decode", lambda data: np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(ClipinError, match="a PNG is read wrongly"):
+        doctor.CHECKS["images"]()
+
+
+def test_doctor_compares_versions_with_the_tested_bounds(monkeypatch):
+    metadata = doctor.importlib.metadata
+    needs = ["jax>=0.1", "numpy>=99", "pytest; extra == 'test'"]
+    monkeypatch.setattr(metadata, "requires", lambda name: needs)
+    with pytest.raises(ClipinError, match=r"numpy \S+ is not >=99: run pip install"):
+        doctor.CHECKS["versions"]()
+    monkeypatch.setattr(metadata, "requires", lambda name: ["jax>=0.1"])
+    assert "jax 0." in doctor.CHECKS["versions"]()

@@ -1,0 +1,158 @@
+"""One device, eight devices, split parameters, two processes: the same numbers."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from clipin_jax.core import sharding
+from clipin_jax.core.step import make_train_step
+from clipin_jax.errors import ClipinError
+from clipin_jax.runs.build import build_run
+from tests.support.tiny import tiny_batch, tiny_config
+
+STEPS = 2
+LAYOUTS = {
+    "data": ("mesh.data=8", "mesh.fsdp=1"),
+    "fsdp": ("mesh.data=2", "mesh.fsdp=4", 'sharding=((".*", "fsdp"),)'),
+}
+
+
+def train(*overrides, devices=None):
+    run = build_run(tiny_config("batch_size=32", *overrides), devices)
+    with jax.set_mesh(run.mesh):
+        state = run.init_state()
+        step = jax.jit(
+            make_train_step(run.learner, run.optimizer),
+            out_shardings=(run.state_sharding, sharding.replicated(run.mesh)),
+        )
+        losses = []
+        for k in range(STEPS):
+            batch = sharding.put(tiny_batch(run.config, seed=k), run.mesh)
+            state, metrics = step(state, batch, run.hyper(k))
+            losses.append(float(metrics["loss"]))
+    return state, losses
+
+
+@pytest.fixture(scope="module")
+def alone():
+    state, losses = train(devices=jax.devices()[:1])
+    return jax.device_get(state), losses
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_eight_devices_equal_one(alone, layout):
+    state, losses = train(*LAYOUTS[layout])
+    expected_state, expected_losses = alone
+    np.testing.assert_allclose(losses, expected_losses, rtol=1e-5)
+    # Batch statistics are means over the batch: of the global one, not of a share.
+    for ours, wanted in zip(
+        jax.tree.leaves((state.collections, state.target_collections)),
+        jax.tree.leaves(
+            (expected_state.collections, expected_state.target_collections)
+        ),
+        strict=True,
+    ):
+        np.testing.assert_allclose(ours, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_fsdp_splits_parameters_and_moments():
+    state, _ = train(*LAYOUTS["fsdp"])
+    kernel = state.params["towers"]["image"]["patch_embed"]["kernel"]
+    assert kernel.addressable_shards[0].data.size == kernel.size // 4
+    moments = jax.tree.leaves(state.opt_state)
+    assert any(m.size and m.addressable_shards[0].data.size < m.size for m in moments)
+
+
+WORKER = """
+import sys
+import jax
+process, port = int(sys.argv[1]), sys.argv[2]
+jax.config.update("jax_num_cpu_devices", 4)
+jax.distributed.initialize(f"127.0.0.1:{port}", 2, process)
+import numpy as np
+from jax._src import distributed
+from clipin_jax import sharding
+from clipin_jax.run import build_run
+from clipin_jax.step import make_train_step
+from tests.tiny import tiny_batch, tiny_config
+run = build_run(tiny_config("batch_size=32"))
+with jax.set_mesh(run.mesh):
+    state = run.init_state()
+    step = jax.jit(
+        make_train_step(run.learner, run.optimizer),
+        out_shardings=(run.state_sharding, sharding.replicated(run.mesh)),
+    )
+    batches = [
+        sharding.put(
+            jax.tree.map(
+                lambda x: np.split(x, 2)[process], tiny_batch(run.config, seed=k)
+            ),
+            run.mesh,
+        )
+        for k in range(2)
+    ]
+    step = step.lower(state, batches[0], run.hyper(0)).compile()
+    # Collectives want to meet within 30 s, and one process may compile for longer.
+    distributed.global_state.client.wait_at_barrier("compiled", 240_000)
+    for k in range(2):
+        state, metrics = step(state, batches[k], run.hyper(k))
+        print("loss", float(metrics["loss"]), flush=True)
+"""
+
+
+def test_two_processes_equal_one(alone, repository, unused_port):
+    env = os.environ | {"XLA_FLAGS": "", "PYTHONPATH": str(repository)}
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(process), str(unused_port)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=env,
+        )
+        for process in range(2)
+    ]
+    try:
+        outputs = [worker.communicate(timeout=300)[0] for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+    assert [worker.returncode for worker in workers] == [0, 0]
+    for output in outputs:
+        losses = [
+            float(line.split()[1]) for line in output.splitlines() if "loss" in line
+        ]
+        np.testing.assert_allclose(losses, alone[1], rtol=1e-5)
+
+
+@pytest.fixture
+def unused_port():
+    import socket
+
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
+def test_batch_that_devices_cannot_share():
+    mesh = sharding.make_mesh(-1, 1)
+    with pytest.raises(ClipinError, match="batch_size = 12 .* 8 devices: use 8 or 16"):
+        sharding.check_batch_size(12, mesh)
+
+
+def test_mesh_that_does_not_fit():
+    with pytest.raises(ClipinError, match="do not fit 8 devices"):
+        sharding.make_mesh(3, 2)
+
+
+def test_rules_are_checked():
+    mesh = sharding.make_mesh(-1, 1)
+    tree = {"kernel": np.zeros((4, 4))}
+    with pytest.raises(ClipinError, match="no sharding rule matches kernel"):
+        sharding.infer_sharding(tree, (("bias", "replicate"),), mesh)
+    with pytest.raises(ClipinError, match="use one of"):
+        sharding.infer_sharding(tree, ((".*", "shard"),), mesh)

@@ -1,0 +1,141 @@
+"""Decoding for training: as large as it is needed, as good as Pillow's."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipin_jax.data import make_source
+from clipin_jax.data.image import views
+from clipin_jax.data.image.decode import decode, open_picture
+from clipin_jax.data.samples import SampleMaker
+from clipin_jax.data.source import BadRecord
+from clipin_jax.data.text import make_tokenizer
+from tests.data.image.test_views import packed, smooth_picture
+from tests.data.test_pipeline import config
+
+
+def photo(height=480, width=640):
+    """A picture with shapes of every size, and edges."""
+    rows, columns = np.mgrid[0.0 : 1.0 : height * 1j, 0.0 : 1.0 : width * 1j]
+    waves = [np.sin(2**n * (3 * rows + n * columns)) / n for n in range(1, 6)]
+    luma = 127 + 60 * sum(waves) / 2 + 40 * (rows + columns > 1)
+    image = np.stack([luma, luma[::-1], luma[:, ::-1]], axis=-1)
+    return image.clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.3, 0.5, 0.51, 1.0])
+def test_as_large_as_it_is_needed_and_no_larger_than_it_pays(share):
+    picture = open_picture(packed(Image.fromarray(photo()), "JPEG"))
+    assert (picture.height, picture.width) == (480, 640)
+    height, width, _ = picture.pixels(share).shape
+    assert height >= share * 480 and width >= share * 640
+    assert height <= (share + 1 / 8) * 480 if share <= 0.5 else height == 480
+
+
+def mean_difference(first, second):
+    return np.abs(first.astype(int) - second.astype(int)).mean()
+
+
+@pytest.mark.parametrize("subsampling", [0, 2])
+def test_scaled_pictures_are_those_that_pillow_shrinks(subsampling):
+    data = packed(Image.fromarray(photo()), "JPEG", quality=90, subsampling=subsampling)
+    whole = Image.open(io.BytesIO(data))
+    for size in ((60, 80), (120, 160), (240, 320)):
+        expected = np.asarray(whole.resize(size[::-1], Image.Resampling.BOX))
+        scaled = open_picture(data).pixels(size[0] / 480)
+        assert scaled.shape == (*size, 3)
+        assert mean_difference(scaled, expected) < 1.0
+    assert mean_difference(open_picture(data).pixels(), decode(data)) < 0.5
+
+
+def test_views_of_a_scaled_picture_are_those_of_the_whole():
+    data = packed(Image.fromarray(photo()), "JPEG", quality=95)
+    augment = config().augment.to_dict()
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        view = views.sample_view(rng, 480, 640, augment)._replace(blur_sigma=0.0)
+        whole = views.apply_view(decode(data), view, (64, 64))
+        picture = open_picture(data)
+        pixels = picture.pixels(views.needed_share([view], (64, 64)))
+        scale = pixels.shape[0] / 480, pixels.shape[1] / 640
+        assert max(scale) < 1
+        shrunk = views.apply_view(pixels, views.scaled(view, *scale), (64, 64))
+        assert mean_difference(whole, shrunk) < 3.0
+
+
+@pytest.mark.parametrize("side", [0, 32])
+def test_training_sees_the_same_whether_or_not_a_picture_is_scaled(side, tmp_path):
+    """The same pixels as a JPEG, which is scaled, and as a PNG, which is not."""
+    source = make_source(name="scenes", length=2)
+    jpeg = packed(Image.fromarray(photo()), "JPEG", quality=95)
+    png = packed(Image.fromarray(decode(jpeg)), "PNG")
+    data = config(image_size=(32, 32))
+    data.augment.resize_first = side
+    maker = SampleMaker(source, make_tokenizer(context_length=20), data, seed=0)
+    for position in range(10):
+        first, second = (
+            maker._make(position, {"image": image, "captions": ("a",)}, None)
+            for image in (jpeg, png)
+        )
+        for name in ("view1", "view2"):
+            assert mean_difference(first[name]["image"], second[name]["image"]) < 3.0
+
+
+def test_turned_and_odd_files_are_left_to_pillow():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = packed(Image.fromarray(photo(48, 64)), "JPEG", exif=exif)
+    cmyk = packed(Image.new("CMYK", (64, 48), (0, 255, 255, 0)), "JPEG")
+    png = packed(Image.fromarray(photo(48, 64)), "PNG")
+    for data, size in ((turned, (64, 48)), (cmyk, (48, 64)), (png, (48, 64))):
+        picture = open_picture(data)
+        assert (picture.height, picture.width) == size and not picture.scalable
+        assert (picture.pixels(0.2) == decode(data)).all()
+    plain = packed(Image.fromarray(photo(48, 64)), "JPEG", exif=Image.Exif())
+    assert open_picture(plain).scalable
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize(
+    ("side", "message"),
+    [(12_000, "12000 x 12000 pixels, more than 80,000"), (20_000, "400000000 pixels")],
+)
+def test_a_bomb_is_refused_before_it_unpacks(side, message):
+    data = packed(Image.new("1", (side, side)), "PNG")
+    assert len(data) < 100_000
+    for read in (open_picture, decode):
+        with pytest.raises(BadRecord, match=message):
+            read(data)
+
+
+def test_the_limit_is_that_of_the_config():
+    small = packed(Image.fromarray(smooth_picture()), "JPEG")
+    with pytest.raises(BadRecord, match="48 x 64 pixels, more than 3,000 in all"):
+        open_picture(small, max_pixels=3000)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (5000, 2)])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_the_oddest_sizes_are_read(size, kind):
+    data = packed(Image.new("RGB", size[::-1], (10, 200, 30)), kind)
+    picture = open_picture(data)
+    assert (picture.height, picture.width) == size
+    augment = config().augment.to_dict()
+    view = views.sample_view(np.random.default_rng(1), *size, augment)
+    pixels = picture.pixels(views.needed_share([view], (16, 16)))
+    scale = pixels.shape[0] / size[0], pixels.shape[1] / size[1]
+    made = views.apply_view(pixels, views.scaled(view, *scale), (16, 16))
+    assert made.shape == (16, 16, 3) and made[..., 1].min() > 100
+
+
+def test_damage_that_the_header_does_not_show():
+    data = bytearray(packed(Image.fromarray(photo()), "JPEG", quality=90))
+    middle = len(data) // 2
+    data[middle : middle + 400] = bytes(400)
+    picture = open_picture(bytes(data))
+    try:
+        assert picture.pixels(0.3).ndim == 3  # whatever Pillow makes of it
+    except BadRecord as error:
+        assert str(error)

@@ -1,0 +1,162 @@
+"""RandAugment: each operation against Pillow's, what is drawn, and what it leaves."""
+
+import math
+from collections import Counter
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance, ImageOps
+
+from clipin_jax.data.image import rand_augment, views
+from clipin_jax.errors import ClipinError
+from tests.data.image.test_views import OFF, smooth_picture, whole
+from tests.data.test_pipeline import batches_of, config
+
+BILINEAR, AFFINE = Image.Resampling.BILINEAR, Image.Transform.AFFINE
+NOISE = np.random.default_rng(0).integers(20, 201, (41, 53, 3), np.uint8)
+FLAT = np.full((9, 11, 3), 77, np.uint8)
+PICTURES = [smooth_picture(), NOISE, FLAT, NOISE[:2, :3]]
+FACTORS = (0.1, 0.64, 1.0, 1.36, 1.9)
+
+
+def done(view, name, amount=0.0):
+    return rand_augment.apply(view, ((name, amount),)).astype(int)
+
+
+@pytest.mark.parametrize("picture", PICTURES, ids=lambda p: str(p.shape))
+def test_colours_are_those_of_pillow(picture):
+    pillow = Image.fromarray(picture)
+    assert (done(picture, "identity") == picture).all()
+    assert (done(picture, "autocontrast") == ImageOps.autocontrast(pillow)).all()
+    assert (done(picture, "equalize") == ImageOps.equalize(pillow)).all()
+    for factor in FACTORS:
+        bright = ImageEnhance.Brightness(pillow).enhance(factor)
+        assert (done(picture, "brightness", factor) == bright).all()
+        # Pillow cuts fractions off, OpenCV rounds.
+        sharp = np.asarray(ImageEnhance.Sharpness(pillow).enhance(factor)).astype(int)
+        assert np.abs(done(picture, "sharpness", factor) - sharp).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "name, amount, inverse",
+    [
+        ("shear_x", 0.21, (1, -0.21, 0, 0, 1, 0)),
+        ("shear_x", -0.3, (1, 0.3, 0, 0, 1, 0)),
+        ("shear_y", 0.21, (1, 0, 0, -0.21, 1, 0)),
+        ("translate_x", 7, (1, 0, -7, 0, 1, 0)),
+        ("translate_x", -3.5, (1, 0, 3.5, 0, 1, 0)),
+        ("translate_y", 7, (1, 0, 0, 0, 1, -7)),
+        ("rotate", 21, None),
+        ("rotate", -30, None),
+    ],
+)
+@pytest.mark.parametrize("picture", PICTURES[:2], ids=["smooth", "noise"])
+def test_movements_are_those_of_pillow(picture, name, amount, inverse):
+    def moved(image, fill):
+        if inverse is None:
+            return image.rotate(amount, BILINEAR, fillcolor=fill)
+        return image.transform(image.size, AFFINE, inverse, BILINEAR, fillcolor=fill)
+
+    expected = np.asarray(moved(Image.fromarray(picture), (128, 128, 128))).astype(int)
+    ours = done(picture, name, amount)
+    # The two differ at the seam: OpenCV blends with the fill there.
+    seen = np.asarray(moved(Image.new("L", picture.shape[1::-1], 255), 0))
+    seam = np.ones((5, 5), np.uint8)
+    inside = cv2.erode(seen, seam, borderValue=255) == 255
+    outside = cv2.dilate(seen, seam) == 0
+    assert inside.sum() > 0.4 * inside.size and outside.any()
+    # Places of older OpenCVs are multiples of 1/32 pixel; neighbours differ by 180.
+    limit = 5 if picture is NOISE else 1
+    assert np.abs(ours - expected)[inside].max() <= limit
+    assert np.abs(ours - expected)[inside].mean() < 1
+    assert (ours[outside] == 128).all()
+
+
+def drawn(count, magnitude=7, times=4000):
+    rng = np.random.default_rng(0)
+    return [rand_augment.sample(rng, count, magnitude) for _ in range(times)]
+
+
+def test_shares_of_operations():
+    operations = drawn(2)
+    sizes = Counter(len(chosen) for chosen in operations)
+    for size, share in ((0, 0.25), (1, 0.5), (2, 0.25)):
+        deviation = math.sqrt(4000 * share * (1 - share))
+        assert abs(sizes[size] - 4000 * share) < 5 * deviation
+    names = Counter(name for chosen in operations for name, _ in chosen)
+    assert len(names) == 10
+    assert all(abs(count - 400) < 5 * math.sqrt(400) for count in names.values())
+    assert any(a == b for (a, _), (b, _) in [x for x in operations if len(x) == 2])
+    assert drawn(0, times=3) == [()] * 3
+
+
+def test_amounts():
+    amounts = {}
+    for chosen in drawn(2, magnitude=5):
+        for name, amount in chosen:
+            amounts.setdefault(name, set()).add(round(amount, 9))
+    for name in ("identity", "autocontrast", "equalize"):
+        assert amounts[name] == {0}
+    for name in ("brightness", "sharpness"):
+        assert amounts[name] == {1.0}
+    for name in ("shear_x", "shear_y"):
+        assert amounts[name] == {0.15, -0.15}
+    for name in ("translate_x", "translate_y"):
+        assert amounts[name] == {5, -5}
+    assert amounts["rotate"] == {15, -15}
+
+
+def test_other_draws_stay_what_they_are():
+    augment = dict(OFF, crop_scale=(0.3, 0.9), flip=0.5, brightness=0.3, blur=0.3)
+    streams = [np.random.default_rng(5) for _ in range(3)]
+    settings = [dict(augment, rand_augment_ops=ops) for ops in (0, 2, 2)]
+    for _ in range(20):
+        plain, some, same = (
+            views.sample_view(rng, 50, 60, setting)
+            for rng, setting in zip(streams, settings, strict=True)
+        )
+        assert plain.operations == () and some == same
+        assert some._replace(operations=()) == plain
+    rng = streams[1]
+    later = [views.sample_view(rng, 50, 60, settings[1]).operations for _ in range(30)]
+    assert len(set(later)) > 10
+
+
+def test_views_show_what_was_drawn():
+    image = smooth_picture()
+    view = whole(image)._replace(flip=True, operations=(("translate_x", 10.0),))
+    moved = views.apply_view(image, view, (48, 64))
+    assert (moved[:, 10:] == image[:, ::-1][:, :-10]).all()
+    assert (moved[:, :10] == 128).all()
+    assert moved.dtype == np.uint8 and moved.flags["C_CONTIGUOUS"]
+    for name, _ in (x for chosen in drawn(2, times=200) for x in chosen):
+        assert done(image, name, 0.5).shape == image.shape
+
+
+def test_batches_are_augmented_and_resumed():
+    data = config()
+    data.augment.rand_augment_ops = 2
+    whole_run, _ = batches_of(4, data)
+    plain, _ = batches_of(4)
+    pairs = list(zip(whole_run, plain, strict=True))
+    for ours, theirs in pairs:
+        assert (ours["index"] == theirs["index"]).all()
+        assert (ours["view2"]["text"] == theirs["view2"]["text"]).all()
+    changed = [
+        (ours[view]["image"] != theirs[view]["image"]).any(axis=(1, 2, 3)).mean()
+        for ours, theirs in pairs
+        for view in ("view1", "view2")
+    ]
+    assert 0.5 < np.mean(changed) < 0.9
+    _, state = batches_of(2, data)
+    rest, _ = batches_of(2, data, start=state)
+    for ours, theirs in zip(whole_run[2:], rest, strict=True):
+        assert (ours["view2"]["image"] == theirs["view2"]["image"]).all()
+
+
+@pytest.mark.parametrize("wrong", [dict(ops=-1), dict(magnitude=11)])
+def test_senseless_values_are_refused(wrong):
+    [(key, value)] = wrong.items()
+    with pytest.raises(ClipinError, match=f"data.augment.rand_augment_{key} is"):
+        views.check_augment({**OFF, f"rand_augment_{key}": value})

@@ -1,0 +1,140 @@
+"""Labels in tables: one column of them, or a column for each class."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+from clipin_jax.data.formats import rows
+from clipin_jax.errors import ClipinError
+from clipin_jax.evaluators.retrieval import read_captions
+from clipin_jax.inference.encoder import read_labels
+from tests.support.tables import TSV, open_table, reason, unchecked, write
+
+
+@pytest.fixture(params=["local", "remote"])
+def folder(request, tmp_path):
+    return str(tmp_path) if request.param == "local" else f"memory://{tmp_path.name}"
+
+
+@pytest.mark.parametrize(
+    "values, classes, expected, names",
+    [
+        (["dog", "cat", " dog"], (), [1, 0, 1], ("cat", "dog")),
+        (["2", "0", "1.0"], (), [2, 0, 1], ("0", "1", "2")),
+        (["dog", "cat", "1"], ("dog", "cat"), [0, 1, 1], ("dog", "cat")),
+    ],
+)
+def test_labels(tmp_path, values, classes, expected, names):
+    content = "filepath,title,kind\n" + "".join(f"a.jpg,t,{v}\n" for v in values)
+    content += "a.jpg,t,\n"
+    source = unchecked(tmp_path, content, label="kind", classes=classes)
+    assert source.classes == names
+    assert [source.annotations(n)["label"] for n in range(3)] == expected
+    assert reason(source, 3) == "no label"
+
+
+def test_labels_in_json(tmp_path):
+    entries = [{"filepath": "a.jpg", "title": "t", "y": y} for y in ([0, 2], 1, True)]
+    lines = "\n".join(map(json.dumps, entries))
+    source = unchecked(tmp_path, lines, "t.ndjson", label="y")
+    assert source.classes == ("0", "1", "2")
+    assert source[0]["label"] == [0, 2] and source[1]["label"] == 1
+    assert "label True is none of 3 classes" in reason(source, 2)
+    named = unchecked(tmp_path, lines, "t.ndjson", label="y", classes=("x", "y"))
+    assert "label 2 is none of 2 classes" in reason(named, 0)
+
+
+DISEASES = "ID,Risk,DR,ODC\n1,1,1,0\n2,0,0,0.0\n3,1, 1,1\n4,1,,1\n"
+
+
+def diseases(folder, content=DISEASES, **cfg):
+    """A table of ids and a column for each disease, as RFMiD's."""
+    for number in "1234":
+        write(folder, number, f"{number}.png")
+    more = dict(image="ID", ending=".png", captions=(), label=("DR", "ODC"))
+    return open_table(folder, content, **(more | cfg))
+
+
+def test_a_column_for_each_class(folder):
+    source = diseases(folder)
+    assert source.classes == ("DR", "ODC")
+    assert source[0] == {"image": b"1", "captions": ("DR",), "label": [0]}
+    assert source.annotations(1) == {"captions": ("none of the classes",), "label": []}
+    assert source[2]["label"] == [0, 1] and source[2]["captions"] == ("DR, ODC",)
+    assert reason(source, 3) == "no label of 0 or 1 in column 'DR'"
+    named = diseases(folder, classes=("retinopathy", "cupping"))
+    assert named[2]["captions"] == ("retinopathy, cupping",)
+    assert named.fingerprint != source.fingerprint
+    said = diseases(folder, captions="Risk")
+    assert said[1] == {"image": b"2", "captions": ("0",), "label": []}
+    assert pickle.loads(pickle.dumps(named))[0] == named[0]
+
+
+def test_labels_of_several_columns_are_read_for_evaluation(tmp_path):
+    whole = DISEASES.replace("4,1,,1\n", "")
+    members = read_labels(diseases(tmp_path, whole), 2)
+    np.testing.assert_array_equal(members, [[True, False], [False, False], [True] * 2])
+    one = diseases(tmp_path, whole, label="Risk", classes=("healthy", "ill"))
+    assert read_labels(one, 2).tolist() == [1, 0, 1]
+    assert [one[n]["captions"] for n in range(2)] == [("ill",), ("healthy",)]
+
+
+def test_rows_of_no_use_are_one_clear_error_in_evaluation(tmp_path):
+    labelled = diseases(tmp_path)
+    with pytest.raises(ClipinError) as error:
+        read_labels(labelled, 2)
+    said = str(error.value)
+    assert said.startswith(
+        f"record 3, {labelled.describe(3)}, cannot be used: no label"
+    )
+    assert "row 4, at byte" in said and "mend or remove" in said and "\n" not in said
+    silent = unchecked(tmp_path, TSV + "a.jpg\t\n", "s.tsv")
+    with pytest.raises(ClipinError, match="record 2, .* cannot be used: no caption"):
+        read_captions(silent, 0)
+
+
+def test_columns_of_classes_are_checked_in_one_pass(tmp_path, monkeypatch):
+    parsed, parse = [], rows.DelimitedRows._parse
+
+    def counted(self, text):
+        parsed.append(text)
+        return parse(self, text)
+
+    monkeypatch.setattr(rows.DelimitedRows, "_parse", counted)
+    names = [f"d{n}" for n in range(9)]
+    content = ",".join(["ID", *names]) + "\n" + ("1" + ",0" * 9 + "\n") * 50
+    diseases(tmp_path, content, label=names)
+    assert len(parsed) <= 50 + 1  # the first picture is looked for
+
+
+def test_columns_of_classes_in_json(tmp_path):
+    rows = [{"ID": "1", "y": {"a": 1, "b": False}}, {"ID": "2", "y": {"a": 0.0}}]
+    lines = "\n".join(map(json.dumps, rows))
+    for number in "12":
+        write(tmp_path, number, f"{number}.png")
+    more = dict(image="ID", ending=".png", captions=(), label=("y.a", "y.b"))
+    source = open_table(tmp_path, lines, "t.jsonl", **more)
+    assert source[0]["label"] == [0]
+    assert reason(source, 1) == "no label of 0 or 1 in column 'y.b'"
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        (dict(label=("DR", "ODX")), "no column 'ODX' .did you mean 'ODC'"),
+        (dict(label=("DR", "DR")), "table.label is .*several different ones"),
+        (dict(label=("DR", "")), "table.label is"),
+        (dict(label=("DR", "ID")), "column 'ID' has '2'; .* must have 0 or 1"),
+        (dict(classes=("a",)), "a name, .* for each of the 2 columns of table.label"),
+        (dict(classes=("a", "a")), "table.classes is .* for each of the 2 columns"),
+        (dict(classes="ab"), "table.classes is 'ab'"),
+        (dict(label=()), "captions is ..; it must name"),
+        (dict(label="DR", classes=("a", "a")), "must be a list of different names"),
+        (dict(ending=".jpg"), "none of the first 4 pictures .*1.jpg, in column 'ID'"),
+    ],
+)
+def test_columns_of_classes_that_are_wrong(tmp_path, wrong, message):
+    with pytest.raises(ClipinError, match=message):
+        diseases(tmp_path, **wrong)

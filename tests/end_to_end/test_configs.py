@@ -1,0 +1,136 @@
+"""Every config, with and without the plug-in: trains, evaluates, resumes, shards."""
+
+import functools
+import json
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from clipin_jax.config import list_configs, load_config
+from clipin_jax.core import sharding
+from clipin_jax.data.pipeline import TrainBatches
+from clipin_jax.errors import ClipinError
+from clipin_jax.runs.build import build_run
+from clipin_jax.runs.metrics import read_metrics
+from clipin_jax.training import loop as train
+from clipin_jax.training.loop import DONE, REQUEUE
+from tests.support import tiny_runs as runs
+
+OPTIONS = ("clipin", "as_released", "tower=RN50")
+LAST = 3
+FEW = (
+    "batch_size=16",
+    f"total_steps={LAST}",
+    "log_every_steps=1",
+    "health_every_steps=2",
+    "checkpoint.every_steps=2",
+)
+
+
+def every_config() -> list[str]:
+    """All configs, plain and with each option that changes the model and fits them."""
+    found = []
+    for name in list_configs():
+        specs = [f"{name}:runlocal"]
+        specs += [f"{name}:runlocal,{option}" for option in OPTIONS]
+        found += filter(loads, specs)
+    return found
+
+
+def loads(spec: str) -> bool:
+    try:
+        load_config(spec)
+    except ClipinError as error:
+        assert "option" in str(error), error
+        return False
+    return True
+
+
+@functools.cache
+def small_config(spec: str):
+    config = load_config(spec, FEW)
+    with config.unlocked():
+        config.data.source.length = 64
+        for tower in (config.model.image, config.model.text):
+            tower.update({key: 1 for key in tower if key.endswith("depth")})
+        for evaluation in config.evals.values():
+            for key in ("source", "train_source"):
+                if key in evaluation:
+                    evaluation[key].length = 32
+    return config
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in list_configs() if loads(f"{n}:runlocal,clipin=tuned")]
+)
+def test_the_tuned_plug_in_fits_every_host(name):
+    config = small_config(f"{name}:runlocal,clipin=tuned")
+    params = build_run(config, jax.devices()[:1]).abstract_state.params
+    names = "".join(
+        jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(params)
+    )
+    assert "predictor" in names and "pre_projector" not in names
+
+
+@pytest.mark.parametrize("spec", every_config())
+def test_trains_evaluates_and_resumes_bit_equal(spec, tmp_path):
+    config = small_config(spec)
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    with runs.on_one_device():
+        assert train.train(config, straight) == DONE
+        with runs.signal_at(2, signal.SIGTERM):
+            assert train.train(config, stopped) == REQUEUE
+        assert train.train(config, stopped) == DONE
+        runs.assert_same_run(config, straight, stopped)
+
+    rows = read_metrics(straight)
+    losses = [row["train/loss"] for row in rows if "train/loss" in row]
+    assert len(losses) == LAST and all(loss is not None for loss in losses)
+    assert [row["train/skipped"] for row in rows if "train/loss" in row] == [0] * LAST
+    for name in ("config.json", "config.yaml", "environment.json", "DONE"):
+        assert (straight / name).is_file()
+    assert list(straight.glob("tensorboard/events*"))
+    results = json.loads((straight / "eval" / f"{LAST}.json").read_text())
+    assert results["step"] == LAST and set(results["evals"]) == set(config.evals)
+    measured = {key.split("/")[0] for key in results["scores"]}
+    assert measured == set(config.evals)
+
+
+@pytest.mark.parametrize("spec", every_config())
+def test_the_loss_is_the_same_on_eight_devices(spec):
+    config = small_config(spec)
+    batches = TrainBatches(config.data, seed=0, batch_size=config.batch_size)
+    batch = next(batches)
+    batches.close()
+    del batch["index"]
+    one, eight = (build_run(config, jax.devices()[:count]) for count in (1, 8))
+    with jax.set_mesh(one.mesh):
+        state = one.init_state()
+    losses = [loss_of(run, jax.device_get(state), batch) for run in (one, eight)]
+    np.testing.assert_allclose(*losses, rtol=2e-5)
+
+
+def loss_of(run, state, batch) -> float:
+    """The loss of a state, on the devices of a run."""
+
+    def loss(state, batch, hyper):
+        targets, _ = run.learner.apply(
+            state.target_variables, batch, method="targets",
+            mutable=list(state.target_collections), rngs=streams(),
+        )  # fmt: skip
+        (value, _), _ = run.learner.apply(
+            state.variables, batch, targets, hyper,
+            mutable=list(state.collections), rngs=streams(),
+        )  # fmt: skip
+        return value
+
+    with jax.set_mesh(run.mesh):
+        placed = jax.device_put(state, run.state_sharding)
+        batch = sharding.put(batch, run.mesh)
+        return float(jax.jit(loss)(placed, batch, run.hyper(0)))
+
+
+def streams() -> dict:
+    return {name: jax.random.key(1) for name in ("dropout", "sample")}

@@ -1,0 +1,109 @@
+"""Every example of docs/data.md, run on a small data set in that format."""
+
+import json
+import re
+import shlex
+
+import cv2
+import numpy as np
+import pytest
+
+from clipin_jax.commands import main as cli
+from clipin_jax.config import load_config
+from clipin_jax.data import SOURCES, make_source
+from clipin_jax.data.image.decode import decode
+from clipin_jax.data.pipeline import TrainBatches
+from tests.conftest import REPOSITORY
+from tests.support.written import OF_CLASSES, WRITERS, Pair, write
+
+PAGE = (REPOSITORY / "docs" / "data.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+CLASSES = ("cat", "dog")
+MADE_UP = ("scenes", "image_folder", *OF_CLASSES)  # have captions of their own
+
+
+def pair(number):
+    picture = np.full((40, 50, 3), 20 * number, np.uint8)
+    image = cv2.imencode(".jpg", picture)[1].tobytes()
+    captions = (f"picture {number}", f"a photograph of {number}")
+    return Pair(image, captions, number % len(CLASSES))
+
+
+PAIRS = [pair(number) for number in range(10)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder `data` with the pairs in each format, under the name of its source."""
+    folder = tmp_path_factory.mktemp("docs")
+    for name in (*WRITERS, *OF_CLASSES):
+        if name not in ("table:tsv", "table:jsonl"):
+            write(name, folder / "data" / name.partition(":")[0], PAIRS, CLASSES)
+    return folder
+
+
+def run_block(block):
+    """What an example leaves behind: `source` where it makes one, and the config."""
+    names = {"config": load_config("clip:runlocal")}
+    exec(block, names)
+    return names.get("source"), names["config"]
+
+
+def formats():
+    found = (run_block(block)[0] for block in BLOCKS)
+    return {source["name"]: source for source in found if source}
+
+
+def test_the_page_shows_every_source_briefly():
+    assert formats().keys() == SOURCES.keys()
+    assert all(len(block.splitlines()) <= 5 for block in BLOCKS)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_the_example_of_each_source(folder, monkeypatch, name):
+    monkeypatch.chdir(folder)
+    source = make_source(**formats()[name])
+    records = [source[index] for index in range(len(PAIRS))]
+    assert all(decode(record["image"]).ndim == 3 for record in records)
+    if name not in MADE_UP:
+        assert [record["image"] for record in records] == [p.image for p in PAIRS]
+        said = [tuple(record["captions"]) for record in records]
+        assert said == [p.captions for p in PAIRS]
+
+
+def test_the_examples_of_settings(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    settings = [config for source, config in map(run_block, BLOCKS) if not source]
+    assert len(settings) == 5
+    for config in settings:
+        if config.data.caption_weights:
+            config.data.source = with_kinds(folder)
+        TrainBatches(config.data, seed=0, batch_size=4).close()
+        make_source(**config.evals.retrieval.source)
+
+
+def with_kinds(folder):
+    entry = {"image": "00001.jpg", "human": "a dog", "synthetic": "a brown dog"}
+    path = folder / "kinds.json"
+    path.write_text(json.dumps([entry] * 4))
+    keys = ("human", "synthetic")
+    images = str(folder / "data" / "coco" / "images")
+    return dict(name="json_list", files=str(path), folder=images, captions=keys)
+
+
+def test_the_keys_of_the_text_exist():
+    config = load_config("clip:runlocal")
+    keys = re.findall(r"`data\.([a-z_]+)[=`]", PAGE)
+    assert keys and all(key in config.data for key in keys)
+
+
+def test_the_commands_are_understood():
+    shell = "".join(re.findall(r"^```bash\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE))
+    commands = shell.replace("\\\n", " ").strip().splitlines()
+    assert len(commands) == 4, commands
+    for command in commands:
+        clipin, *words = shlex.split(command, comments=True)
+        assert clipin == "clipin"
+        args = cli.parse(words)
+        config = load_config(args.config, [*args.overrides, *args.rest])
+        assert config.evals.retrieval.source.folder == "data/coco"

@@ -1,0 +1,138 @@
+"""Real sets written in each format: the same pairs, and training that is bit-equal."""
+
+import contextlib
+
+import jax
+import numpy as np
+import pytest
+
+from clipin_jax.config import load_config
+from clipin_jax.core import sharding
+from clipin_jax.core.step import make_train_step
+from clipin_jax.data import make_source
+from clipin_jax.data.pipeline import TrainBatches
+from clipin_jax.runs.build import build_run
+from tests.support.written import WRITERS, Pair, write
+
+RECORDS, STEPS = 64, 3
+UNLABELLED = ("karpathy", "muge")
+# Folders of classes go by class and have captions of their own: theirs is one more set.
+FORMATS = [name for name in WRITERS if name != "image_folder"]
+TINY = (
+    "batch_size=16",
+    "model.image.width=32",
+    "model.image.depth=1",
+    "model.text.width=32",
+    "model.text.depth=1",
+    "model.text.context_length=16",
+)
+
+
+def captioned(folder, name):
+    """Pairs spread over a set of captions; labels are made up where it has none."""
+    labels = None if name == "fsa_photos" else "category"
+    where = str(folder / "captions" / name)
+    source = make_source(name="coco", folder=where, labels=labels)
+    return pairs_of(source), source.classes or ("one", "two")
+
+
+def classified(folder, name):
+    where = str(folder / "classification" / name)
+    source = make_source(name="image_folder", folder=where, split="train")
+    return pairs_of(source), source.classes
+
+
+def pairs_of(source):
+    chosen = np.linspace(0, len(source) - 1, RECORDS).astype(int)
+    records = [source[int(index)] for index in chosen]
+    return [
+        Pair(record["image"], record["captions"], record.get("label", number % 2))
+        for number, record in enumerate(records)
+    ]
+
+
+SETS = {
+    "ucm": captioned,
+    "noto_emoji": captioned,
+    "fsa_photos": captioned,
+    "clothing": classified,
+}
+
+
+@pytest.fixture(scope="module", params=SETS)
+def pairs(request, data_folder):
+    return SETS[request.param](data_folder, request.param)
+
+
+@pytest.fixture(scope="module")
+def ucm(data_folder):
+    return captioned(data_folder, "ucm")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_gives_the_same_pairs(pairs, tmp_path, name):
+    expected, classes = pairs
+    source = make_source(**write(name, tmp_path / "data", expected, classes))
+    assert len(source) == len(expected)
+    for index, pair in enumerate(expected):
+        record, said = source[index], source.annotations(index)
+        assert bytes(record["image"]) == pair.image
+        assert tuple(record["captions"]) == tuple(said["captions"]) == pair.captions
+        if name not in UNLABELLED:
+            assert record["label"] == said["label"] == pair.label
+    if name not in UNLABELLED:
+        assert tuple(source.classes) == tuple(classes)
+
+
+def test_folders_of_classes_give_back_what_was_written(data_folder, tmp_path):
+    expected, classes = classified(data_folder, "clothing")
+    source = make_source(**write("image_folder", tmp_path / "data", expected, classes))
+    found = [source[index] for index in range(len(source))]
+    assert [Pair(**record) for record in found] == expected
+    assert source.classes == classes
+
+
+@pytest.fixture(scope="module")
+def losses_of():
+    """What the losses are of the first steps on a source; compiled once for all."""
+    config = load_config("clip:runlocal", TINY)
+    config.data.views = 1
+    run = build_run(config, jax.devices()[:1])
+    step = jax.jit(make_train_step(run.learner, run.optimizer))
+
+    def losses(source):
+        config.data.source = source
+        batches = TrainBatches(config.data, seed=5, batch_size=config.batch_size)
+        state, found = run.init_state(), []
+        with contextlib.closing(batches), jax.set_mesh(run.mesh):
+            for number in range(STEPS):
+                batch = next(batches)
+                batch.pop("index")
+                placed = run.views(sharding.put(batch, run.mesh))
+                state, metrics = step(state, placed, run.hyper(number))
+                found.append(np.asarray(metrics["loss"]).tobytes())
+        return found
+
+    return losses
+
+
+@pytest.fixture(scope="module")
+def expected_losses(ucm, losses_of, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("expected") / "data"
+    losses = losses_of(write("coco", folder, *ucm))
+    assert len(set(losses)) == STEPS
+    return losses
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "coco"])
+def test_training_is_bit_equal(ucm, losses_of, expected_losses, tmp_path, name):
+    source = write(name, tmp_path / "data", *ucm)
+    assert losses_of(source) == expected_losses
+
+
+def test_a_mixture_of_one_source_trains_as_that_source(
+    ucm, losses_of, expected_losses, tmp_path
+):
+    source = write("webdataset", tmp_path / "data", *ucm)
+    mixture = dict(name="mixture", sources=dict(one=dict(weight=2.0, **source)))
+    assert losses_of(mixture) == expected_losses

@@ -1,0 +1,321 @@
+"""SugarCrepe, Winoground and MMVP-VLM, in tiny folders, against slow loops."""
+
+import json
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipin_jax.core import sharding
+from clipin_jax.errors import ClipinError
+from clipin_jax.evaluators.compositionality import Compositionality
+from clipin_jax.inference.encoder import Encoder
+
+SIZE, WIDTH = 8, 5
+RNG = np.random.default_rng(0)
+
+
+def unit(*shape):
+    x = RNG.normal(size=shape).astype(np.float32)
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+IMAGE, TEXT = unit(256, WIDTH), unit(256, WIDTH)  # by brightness, by number
+STATE = SimpleNamespace(
+    variables={"image": jnp.asarray(IMAGE), "text": jnp.asarray(TEXT)}
+)
+
+
+def tokens(texts):
+    numbers = [text.split()[-1] for text in texts]
+    return np.asarray([[int(n) if n.isdigit() else 0] for n in numbers], np.int32)
+
+
+def encoder_on(devices: int) -> Encoder:
+    def image(variables, image):
+        return {"embedding": variables["image"][image[:, 0, 0, 0].astype(jnp.int32)]}
+
+    def text(variables, ids):
+        return {"embedding": variables["text"][ids[:, 0]]}
+
+    def projection(variables, image):
+        return {"embedding": variables["image"][image[:, 1, 1, 1].astype(jnp.int32)]}
+
+    def predictor(example):
+        assert example.shape == (1, 1)
+        return SimpleNamespace(image=projection, text=text)
+
+    return Encoder(
+        SimpleNamespace(image=image, text=text, prediction=predictor),
+        mesh=sharding.make_mesh(data=-1, fsdp=1, devices=jax.devices()[:devices]),
+        tokenizer=tokens,
+        image_size=(SIZE, SIZE),
+        interpolation="bicubic",
+    )
+
+
+@pytest.fixture(scope="module", params=[1, 8])
+def encoder(request):
+    return encoder_on(request.param)
+
+
+def cosine(image: int, text: int) -> float:
+    return float(IMAGE[image] @ TEXT[text])
+
+
+def paint(path, value: int, alpha: int | None = None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixel = (value,) * 3 + (() if alpha is None else (alpha,))
+    Image.new("RGB" if alpha is None else "RGBA", (SIZE, SIZE), pixel).save(path)
+
+
+def sugarcrepe(folder, sizes: dict[str, int]) -> dict[str, list[tuple[int, int, int]]]:
+    """Pictures are shared by the subsets, as those of COCO are."""
+    trials = {}
+    for name, size in sizes.items():
+        trials[name] = [tuple(RNG.integers(20, size=3).tolist()) for _ in range(size)]
+        entries = {
+            str(n): {
+                "filename": f"{i:012}.png",
+                "caption": f"good {good}",
+                "negative_caption": f"bad {bad}",
+            }
+            for n, (i, good, bad) in enumerate(trials[name])
+        }
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.json").write_text(json.dumps(entries))
+    for value in range(20):
+        paint(folder / "val2017" / f"{value:012}.png", value)
+    return trials
+
+
+def test_sugarcrepe_is_one_accuracy_a_subset_and_their_mean(tmp_path, encoder):
+    trials = sugarcrepe(tmp_path, {"add_att": 30, "swap_obj": 11})
+    found = Compositionality(
+        encoder, format="sugarcrepe", folder=str(tmp_path), batch_size=8
+    )
+    values = dict(found.run(STATE))
+    wanted = {
+        name: np.mean([cosine(i, good) > cosine(i, bad) for i, good, bad in each])
+        for name, each in trials.items()
+    }
+    # Some captions are their own negative: a tie, which loses.
+    assert any(good == bad for each in trials.values() for _, good, bad in each)
+    for name, value in wanted.items():
+        assert values[f"accuracy/{name}"] == pytest.approx(value, abs=1e-12)
+    assert values["accuracy"] == pytest.approx(
+        np.mean(list(wanted.values())), abs=1e-12
+    )
+    assert values["chance/accuracy"] == values["chance/accuracy/add_att"] == 0.5
+    assert len(found.source) <= 20  # each picture is read once
+
+
+def winoground(folder, number: int) -> list[tuple[int, int, int, int]]:
+    trials = [
+        (2 * n, 2 * n + 1, *RNG.integers(40, size=2).tolist()) for n in range(number)
+    ]
+    lines = []
+    for n, (i0, i1, t0, t1) in enumerate(trials):
+        names = [f"ex_{n}_img_{k}" for k in range(2)]
+        lines.append(
+            json.dumps(
+                {
+                    "image_0": names[0], "image_1": names[1],
+                    "caption_0": f"one {t0}", "caption_1": f"other {t1}",
+                    "id": n, "tag": "Noun", "collapsed_tag": "Object",
+                }
+            )
+        )  # fmt: skip
+        for name, value in zip(names, (i0, i1), strict=True):
+            paint(folder / "images" / f"{name}.png", value, alpha=255)
+    (folder / "examples.jsonl").write_text("\n".join(lines) + "\n")
+    return trials
+
+
+def test_winoground_is_three_scores(tmp_path, encoder):
+    trials = winoground(tmp_path, 60)
+    found = Compositionality(
+        encoder, format="winoground", folder=str(tmp_path), batch_size=24
+    )
+    values = dict(found.run(STATE))
+    text, image = [], []
+    for i0, i1, t0, t1 in trials:
+        s = {(i, t): cosine(i, t) for i in (i0, i1) for t in (t0, t1)}
+        same = t0 == t1
+        text.append(not same and s[i0, t0] > s[i0, t1] and s[i1, t1] > s[i1, t0])
+        image.append(s[i0, t0] > s[i1, t0] and s[i1, t1] > s[i0, t1])
+    wanted = {
+        "text_score": np.mean(text),
+        "image_score": np.mean(image),
+        "group_score": np.mean(np.logical_and(text, image)),
+    }
+    assert 0 < wanted["group_score"] < wanted["text_score"] != wanted["image_score"]
+    for name, value in wanted.items():
+        assert values[name] == pytest.approx(value, abs=1e-12)
+    chances = [values[f"chance/{name}"] for name in wanted]
+    assert chances == pytest.approx([0.25, 0.25, 1 / 6])
+
+
+def test_the_second_scoring_path_decides_where_it_is_asked_for(tmp_path, encoder):
+    trials = sugarcrepe(tmp_path, {"add_att": 60})["add_att"]
+    target = unit(256, WIDTH)
+    state = SimpleNamespace(
+        variables=STATE.variables, target_variables={"image": jnp.asarray(target)}
+    )
+    found = Compositionality(
+        encoder, format="sugarcrepe", folder=str(tmp_path), similarity="prediction"
+    )
+    wanted = [target[i] @ TEXT[good] > target[i] @ TEXT[bad] for i, good, bad in trials]
+    values = dict(found.run(state))
+    assert values["accuracy"] == pytest.approx(np.mean(wanted), abs=1e-12)
+    assert np.mean(wanted) != np.mean(
+        [cosine(i, g) > cosine(i, b) for i, g, b in trials]
+    )
+
+
+def test_what_is_transparent_is_white(tmp_path, encoder):
+    winoground(tmp_path, 1)
+    for k in range(2):
+        paint(tmp_path / "images" / f"ex_0_img_{k}.png", 7, alpha=0)
+    found = Compositionality(encoder, format="winoground", folder=str(tmp_path))
+    images = encoder.compared("contrastive").images(STATE, found.source, 8)
+    np.testing.assert_array_equal(images, IMAGE[[255, 255]])
+
+
+def mmvp(folder, patterns: dict[str, int]) -> dict[str, list[int]]:
+    """Texts of a pair have the numbers of its questions; returns the odd questions."""
+    lines, pairs, number = ["Question ID,Type,Statement"], {}, 1
+    for pattern, size in patterns.items():
+        pairs[pattern] = list(range(number, number + 2 * size, 2))
+        for question in range(number, number + 2 * size):
+            lines.append(f'{question},{pattern},"a thing, {question}"')
+            paint(folder / "MLLM_VLM Images" / pattern / f"{question}.jpg", question)
+        number += 2 * size
+    (folder / "Questions.csv").write_text("\n".join(lines) + "\n")
+    return pairs
+
+
+@pytest.fixture
+def seen():
+    """The brightness of a JPEG is what it was to within one: it is read back."""
+    return lambda path: int(np.asarray(Image.open(path))[0, 0, 0])
+
+
+def test_mmvp_is_a_mean_over_patterns_of_pairs_that_are_right_twice(
+    tmp_path, encoder, seen
+):
+    pairs = mmvp(tmp_path, {"Color and Appearance": 15, "Texts": 4})
+    found = Compositionality(
+        encoder, format="mmvp", folder=str(tmp_path), batch_size=16
+    )
+    values = dict(found.run(STATE))
+    assert found._texts[0] == "a photo of a thing, 1"
+    wanted = {}
+    for pattern, questions in pairs.items():
+        folder, right = tmp_path / "MLLM_VLM Images" / pattern, []
+        for q in questions:
+            first, second = (seen(folder / f"{n}.jpg") for n in (q, q + 1))
+            right.append(
+                cosine(first, q) > cosine(second, q)
+                and cosine(second, q + 1) > cosine(first, q + 1)
+            )
+        wanted[pattern] = np.mean(right)
+        assert values[f"accuracy/{pattern}"] == pytest.approx(wanted[pattern])
+    assert values["accuracy"] == pytest.approx(np.mean(list(wanted.values())))
+    assert values["chance/accuracy"] == 0.25
+
+
+@pytest.mark.parametrize("format", ["sugarcrepe", "winoground", "mmvp"])
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_a_collapsed_model_gets_nothing(tmp_path, encoder, format, value):
+    sugarcrepe(tmp_path, {"add_obj": 5})
+    winoground(tmp_path, 5)
+    mmvp(tmp_path, {"Texts": 5})
+    found = Compositionality(encoder, format=format, folder=str(tmp_path))
+    one = {
+        k: jnp.broadcast_to(x[:1] + value, x.shape) for k, x in STATE.variables.items()
+    }
+    values = dict(found.run(SimpleNamespace(variables=one)))
+    assert all(v == 0 for k, v in values.items() if not k.startswith("chance/"))
+    assert all(type(v) is float for v in values.values())
+
+
+def edit(path, change) -> None:
+    path.write_text(change(path.read_text()))
+
+
+WRONG = {
+    "sugarcrepe": [
+        (lambda f: (f / "add_obj.json").unlink(), "no JSON file"),
+        (lambda f: (f / "add_obj.json").write_text(""), "add_obj.json is empty"),
+        (lambda f: (f / "add_obj.json").write_text("{}"), "holds no JSON object"),
+        (lambda f: (f / "add_obj.json").write_text("[1]"), "holds no JSON object"),
+        (lambda f: (f / "add_obj.json").write_text("{"), "is not valid JSON"),
+        (
+            lambda f: edit(
+                f / "add_obj.json", lambda t: t.replace("negative_", "neg_")
+            ),
+            r"add_obj.json, entry '0' has no valid 'negative_caption'",
+        ),
+        (
+            lambda f: edit(f / "add_obj.json", lambda t: t.replace(".png", ".gif")),
+            "no picture 0000000000...gif in",
+        ),
+    ],
+    "winoground": [
+        (lambda f: (f / "examples.jsonl").unlink(), "cannot read .*examples.jsonl"),
+        (lambda f: (f / "examples.jsonl").write_text("\n"), "is empty"),
+        (lambda f: (f / "examples.jsonl").write_text("{\n"), "line 1 is not valid"),
+        (
+            lambda f: edit(f / "examples.jsonl", lambda t: t.replace("caption_1", "c")),
+            "line 1 has no valid 'caption_1'",
+        ),
+        (
+            lambda f: (f / "images" / "ex_2_img_1.png").unlink(),
+            "line 3: no picture ex_2_img_1 in",
+        ),
+    ],
+    "mmvp": [
+        (lambda f: (f / "Questions.csv").unlink(), "no file .*Questions.csv"),
+        (
+            lambda f: edit(f / "Questions.csv", lambda t: t.replace("Type", "Kind")),
+            "no column 'Type'",
+        ),
+        (
+            lambda f: edit(f / "Questions.csv", lambda t: t.replace("\n4,", "\nx,")),
+            "Question ID 'x' is no number",
+        ),
+        (
+            lambda f: edit(f / "Questions.csv", lambda t: t[: t.index("\n4,") + 1]),
+            "a question is alone",
+        ),
+        (
+            lambda f: (f / "MLLM_VLM Images" / "Texts" / "2.jpg").unlink(),
+            "question 2: no picture Texts/2 in",
+        ),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    "format, number", [(f, n) for f, cases in WRONG.items() for n in range(len(cases))]
+)
+def test_wrong_folders(tmp_path, format, number):
+    spoil, message = WRONG[format][number]
+    sugarcrepe(tmp_path, {"add_obj": 5})
+    winoground(tmp_path, 5)
+    mmvp(tmp_path, {"Texts": 2})
+    spoil(tmp_path)
+    with pytest.raises(ClipinError, match=message):
+        Compositionality(encoder_on(1), format=format, folder=str(tmp_path))
+
+
+def test_wrong_arguments(tmp_path):
+    encoder = encoder_on(1)
+    with pytest.raises(ClipinError, match="format is 'winogrand'.*'winoground'"):
+        Compositionality(encoder, format="winogrand", folder=str(tmp_path))
+    with pytest.raises(ClipinError, match="does not exist; set `images`"):
+        Compositionality(encoder, format="winoground", folder=str(tmp_path))

@@ -1,0 +1,112 @@
+"""Retrieval ranked again by a matching head, against a slow loop."""
+
+import json
+
+import numpy as np
+import pytest
+
+from clipin_jax.commands import main as cli
+from clipin_jax.evaluators import rerank as module
+from clipin_jax.evaluators.metrics.scores import feature_ranks
+from clipin_jax.evaluators.rerank import candidates, new_ranks, rerank
+
+
+def unit_rows(rng, rows, width=8):
+    x = rng.normal(size=(rows, width)).astype(np.float32)
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def slow_rank(scores, right, k, old):
+    """The place of the best right one when the k best by `old` are sorted by score."""
+    first = np.argsort(-old, kind="stable")[:k]
+    if not right[first].any():
+        return None
+    best = max(scores[i] for i in first if right[i])
+    return sum(scores[i] >= best for i in first if not right[i])
+
+
+@pytest.mark.parametrize("k", [1, 3, 7, 100])
+def test_equals_a_slow_loop(k, monkeypatch):
+    monkeypatch.setattr(module, "_ROWS", 4)
+    monkeypatch.setattr(module, "_PAIRS", 5)
+    rng = np.random.default_rng(k)
+    image, text = unit_rows(rng, 6), unit_rows(rng, 14)
+    owner = rng.permutation(np.arange(14) % 6)
+    table = rng.integers(0, 4, (6, 14)).astype(float)  # with ties
+    asked = []
+
+    def score(pairs):
+        asked.extend(map(tuple, pairs))
+        return table[pairs[:, 0], pairs[:, 1]]
+
+    ranks = feature_ranks(image, text, owner)
+    images, texts = rerank(image, text, owner, ranks, k, score, cosine_weight=0.5)
+    assert len(asked) == len(set(asked))  # no pair is matched twice
+    cosine = image @ text.T
+    wanted = table + 0.5 * cosine
+    for i in range(6):
+        slow = slow_rank(wanted[i], owner == i, k, cosine[i])
+        assert images[i] == (max(ranks[0][i], k) if slow is None else slow)
+    for t in range(14):
+        slow = slow_rank(wanted[:, t], np.arange(6) == owner[t], k, cosine[:, t])
+        assert texts[t] == (max(ranks[1][t], k) if slow is None else slow)
+
+
+def test_a_head_that_knows_puts_every_candidate_first():
+    rng = np.random.default_rng(0)
+    image, text, owner = unit_rows(rng, 8), unit_rows(rng, 8), np.arange(8)
+    ranks = feature_ranks(image, text, owner)
+    images, texts = rerank(
+        image, text, owner, ranks, 8, lambda pairs: pairs[:, 0] == pairs[:, 1]
+    )
+    assert not images.any() and not texts.any()
+
+
+def test_candidates_are_the_nearest_in_order():
+    query, key = (
+        np.eye(3, dtype=np.float32),
+        np.array([[0, 1, 0], [2, 0, 1], [1, 0, 3]]),
+    )
+    assert candidates(query, key.astype(np.float32), 2).tolist() == [
+        [1, 2], [0, 1], [2, 1],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("k", [1, 7, 40, 99])
+def test_candidates_are_those_of_a_whole_sort(k):
+    rng = np.random.default_rng(k)
+    query, key = unit_rows(rng, 30), unit_rows(rng, 40)
+    order = np.argsort(-(query @ key.T), axis=1, kind="stable")
+    np.testing.assert_array_equal(candidates(query, key, k), order[:, :k])
+
+
+def test_candidates_that_are_equal_come_by_their_index():
+    query = np.eye(2, dtype=np.float32)
+    key = np.array([[0, 1], [1, 0], [1, 1], [1, 0]], np.float32)
+    assert candidates(query, key, 4).tolist() == [[1, 2, 3, 0], [0, 2, 1, 3]]
+
+
+def test_ties_count_against_the_model():
+    assert new_ranks(np.array([0]), np.zeros((1, 4)), np.eye(4, dtype=bool)[:1]) == [3]
+
+
+def test_a_model_that_cannot_match_is_refused(tmp_path, capsys):
+    argv = ["train", "clip:runlocal", "--workdir", str(tmp_path / "run")]
+    assert cli.main([*argv, "evals.retrieval.rerank=4"]) == 1
+    error = capsys.readouterr().err
+    assert "objectives.matching" in error and "rerank" in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_ranked_again_beside_the_plain_ranks(tmp_path, capsys):
+    overrides = ["evals.retrieval.rerank=4", "total_steps=2", "batch_size=16"]
+    overrides += ["model.image.depth=1", "evals.retrieval.source.length=16"]
+    argv = ["train", "albef:runlocal", "--workdir", str(tmp_path / "run")]
+    assert cli.main([*argv, *overrides]) == 0
+    results = json.loads((tmp_path / "run" / "eval" / "2.json").read_text())
+    scores = results["scores"]
+    plain, again = (
+        scores[f"retrieval/{name}image_to_text_R@5"] for name in ("", "reranked/")
+    )
+    assert 0 <= again <= 1 and 0 <= plain <= 1
+    assert "retrieval/reranked/mean_recall" in scores

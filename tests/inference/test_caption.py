@@ -1,0 +1,94 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipin_jax.commands import main as cli
+from clipin_jax.config import load_config
+from clipin_jax.errors import ClipinError
+from clipin_jax.inference import caption
+from clipin_jax.runs.build import build_run
+from clipin_jax.training.loop import train
+from tests.support import tiny_runs as runs
+
+TINY = (
+    "batch_size=8", "total_steps=2", "log_every_steps=1", "data.source.length=16",
+    "model.image.width=32", "model.image.depth=1", "model.text.width=32",
+    "model.text.depth=1", "model.text.decoder_depth=1", "model.text.context_length=16",
+    "evals.captioning.decoding.max_length=8", "evals.captioning.source.length=8",
+    "evals.captioning.every_steps=0", "evals.retrieval.source.length=8",
+    "evals.retrieval.every_steps=0", "checkpoint.every_steps=2",
+    "health_every_steps=0", "log.tensorboard=false",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_device():
+    with runs.on_one_device(), pytest.MonkeyPatch.context() as patch:
+        one = jax.devices()[:1]
+        patch.setattr(caption, "build_run", lambda config: build_run(config, one))
+        yield
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "coca"
+    assert train(load_config("coca:runlocal", TINY), folder) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    names = [str(folder / name) for name in ("red.png", "green.jpg")]
+    for name, colour in zip(names, ((255, 0, 0), (0, 255, 0)), strict=True):
+        pixels = np.broadcast_to(np.array(colour, np.uint8), (40, 30, 3))
+        Image.fromarray(pixels).save(name)
+    return names
+
+
+def test_the_run_was_scored(run):
+    scores = json.loads((run / "eval" / "2.json").read_text())["scores"]
+    assert {"captioning/bleu_4", "captioning/chance/cider_d"} <= scores.keys()
+
+
+def test_the_command_says_what_the_library_says(run, files, capsys):
+    captions = caption.caption_images(run, files)
+    assert len(captions) == 2 and all(isinstance(c, str) for c in captions)
+    assert cli.main(["caption", str(run), *files]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"{f}: {c}" for f, c in zip(files, captions, strict=True)]
+    again = ["caption", str(run), files[1], "--json", "--step", "2"]
+    assert cli.main([*again, "--strategy", "greedy"]) == 0
+    [record] = json.loads(capsys.readouterr().out)
+    assert record == {"image": files[1], "caption": captions[1]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing.png"], "nothing.png is no picture: there is no such file"),
+        ([__file__], "is no picture: UnidentifiedImageError"),
+        (["--strategy", "best"], "decoding.strategy is 'best'"),
+        (["--step", "1"], "no checkpoint of step 1"),
+    ],
+)
+def test_wrong_input_is_one_line(run, files, arguments, message, capsys):
+    assert cli.main(["caption", str(run), files[0], *arguments]) == 1
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_a_config_without_captioning_says_short_captions_greedily(run, files):
+    config = load_config(str(run))
+    with config.unlocked():
+        del config.evals.captioning
+    decoding = caption._decoding(config)
+    assert (decoding.strategy, decoding.max_length) == ("greedy", 16)
+
+
+def test_no_run(tmp_path, files):
+    with pytest.raises(ClipinError, match="is no run folder"):
+        caption.caption_images(tmp_path, files)

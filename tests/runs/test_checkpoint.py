@@ -1,0 +1,350 @@
+import dataclasses
+import errno
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from clipin_jax.errors import ClipinError
+from clipin_jax.runs import checkpoint_manifest as manifest
+from clipin_jax.runs.checkpoint import Checkpoints
+from clipin_jax.runs.checkpoint_retention import Retention
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class State:
+    step: Any
+    params: Any
+    target: Any
+
+
+def make_state(step: int, width: int = 16) -> State:
+    mesh = jax.make_mesh((8,), ("fsdp",), axis_types=(AxisType.Auto,))
+    split = NamedSharding(mesh, PartitionSpec("fsdp"))
+    whole = NamedSharding(mesh, PartitionSpec())
+    rng = np.random.default_rng(step)
+    kernel = rng.standard_normal((64, width), np.float32)
+    params = {
+        "kernel": jax.device_put(kernel, split),
+        "half": jax.device_put(jnp.asarray(kernel, jnp.bfloat16), whole),
+    }
+    return State(jax.device_put(np.int32(step), whole), params, {})
+
+
+def shapes_of(state: State) -> State:
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
+    )
+
+
+def assert_equal(a: State, b: State) -> None:
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert x.dtype == y.dtype and x.sharding == y.sharding
+        assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
+
+
+def latest(checkpoints: Checkpoints, abstract: State) -> tuple[State, dict, int]:
+    restored = checkpoints.restore_latest(abstract)
+    assert restored is not None
+    return restored
+
+
+def save_steps(folder: Path, steps: list[int], **options: Any) -> None:
+    checkpoints = Checkpoints(folder, every_steps=1, keep_last=9, **options)
+    for step in steps:
+        assert checkpoints.save(step, make_state(step), {"position": step * 8})
+    checkpoints.close()
+
+
+def step_folders(folder: Path) -> list[int]:
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+
+
+@pytest.fixture
+def abstract() -> State:
+    return shapes_of(make_state(0))
+
+
+def test_restores_bits_shardings_and_the_data_position(tmp_path, abstract):
+    folder = tmp_path / "checkpoints"
+    checkpoints = Checkpoints(folder, every_steps=10, keep_last=2)
+    assert checkpoints.restore_latest(abstract) is None
+    assert checkpoints.latest_step() is None
+    assert not checkpoints.save(9, make_state(9), {})
+    assert checkpoints.save(10, make_state(10), {"position": 80, "seed": None})
+    assert checkpoints.save(13, make_state(13), {"position": 104}, force=True)
+    assert not checkpoints.save(13, make_state(13), {"position": 104}, force=True)
+    checkpoints.close()
+
+    again = Checkpoints(folder)
+    state, data_state, step = latest(again, abstract)
+    assert (step, data_state) == (13, {"position": 104})
+    assert_equal(state, make_state(13))
+    state, data_state = again.restore(10, abstract)
+    assert data_state == {"position": 80, "seed": None}
+    assert_equal(state, make_state(10))
+    with pytest.raises(ClipinError, match="no checkpoint of step 11.*10, 13"):
+        again.restore(11, abstract)
+    again.close()
+
+
+def test_arrays_may_be_donated_while_they_are_saved(tmp_path, abstract):
+    checkpoints = Checkpoints(tmp_path)
+    zero = jax.jit(lambda s: jax.tree.map(jnp.zeros_like, s), donate_argnums=0)
+    overwrite = jax.jit(
+        lambda s: jax.tree.map(lambda x: x * 0 - 1, s), donate_argnums=0
+    )
+    state = make_state(3)
+    checkpoints.save(3, state, {}, force=True)
+    overwrite(zero(state))
+    state, _, _ = latest(checkpoints, abstract)
+    assert_equal(state, make_state(3))
+    checkpoints.close()
+
+
+def test_restores_to_another_sharding(tmp_path, abstract):
+    save_steps(tmp_path, [1])
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    elsewhere = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), abstract
+    )
+    checkpoints = Checkpoints(tmp_path, read_only=True)
+    state, _ = checkpoints.restore(1, elsewhere)
+    assert state.params["kernel"].sharding == device
+    expected = np.asarray(make_state(1).params["kernel"])
+    np.testing.assert_array_equal(np.asarray(state.params["kernel"]), expected)
+    checkpoints.close()
+
+
+def test_keeps_the_last_few_every_so_many_and_the_best(tmp_path):
+    scores = {1: 0.1, 2: 0.9, 3: 0.2, 4: 0.3, 5: float("nan"), 6: 0.4}
+    options: dict[str, Any] = dict(
+        every_steps=1, keep_last=2, keep_every_steps=4, best_metric="eval/score"
+    )
+    checkpoints = Checkpoints(tmp_path, **options)
+    for step, score in scores.items():
+        checkpoints.save(step, make_state(step), {}, {"eval/score": score})
+    checkpoints.close()
+    assert step_folders(tmp_path) == [2, 4, 5, 6]
+
+    again = Checkpoints(tmp_path, **options)  # the best one is known after a restart
+    again.save(7, make_state(7), {}, {"eval/score": 0.5})
+    again.save(8, make_state(8), {})
+    again.close()
+    assert step_folders(tmp_path) == [2, 4, 7, 8]
+
+
+def test_retention_of_the_lowest():
+    retention = Retention(last=1, every_steps=0, mode="min", scores={1: 3.0, 2: 1.0})
+    assert retention.kept([1, 2, 3, 4]) == {2, 4}
+    assert Retention(1, 0, "max", {}, {4}).kept([3, 4]) == {3}
+    with pytest.raises(ClipinError, match="keep_last is 0"):
+        Retention(0, 0, "max")
+    with pytest.raises(ClipinError, match="best_mode is 'best'"):
+        Retention(1, 0, "best")
+
+
+def test_a_best_metric_that_is_not_measured_is_said(tmp_path, caplog):
+    checkpoints = Checkpoints(tmp_path, every_steps=1, best_metric="retrieval/R@1")
+    checkpoints.save(1, make_state(1), {}, {"retrieval/R@10": 1.0})
+    checkpoints.close()
+    assert "did you mean 'retrieval/R@10'" in caplog.text
+
+
+def garble(path: Path, how: str) -> None:
+    data = bytearray(path.read_bytes())
+    if how == "flip":
+        data[random.Random(0).randrange(len(data))] ^= 0x10
+    path.write_bytes(data[: len(data) // 2] if how == "cut" else data)
+    if how == "missing":
+        path.unlink()
+
+
+@pytest.mark.parametrize("how", ["flip", "cut", "missing"])
+@pytest.mark.parametrize("what", ["largest", "manifest.json"])
+def test_damage_falls_back_to_the_last_good_one(tmp_path, abstract, caplog, how, what):
+    save_steps(tmp_path, [1, 2, 3])
+    for step in (2, 3):
+        files = [p for p in (tmp_path / str(step)).rglob("*") if p.is_file()]
+        largest = max(files, key=lambda path: path.stat().st_size)
+        garble(largest if what == "largest" else tmp_path / str(step) / what, how)
+    checkpoints = Checkpoints(tmp_path, every_steps=1)
+    state, data_state, step = latest(checkpoints, abstract)
+    assert (step, data_state) == (1, {"position": 8})
+    assert_equal(state, make_state(1))
+    for words in ("step 3: ", "step 2: ", "going back to the one of step 1"):
+        assert words in caplog.text
+    assert checkpoints.latest_step() == 1
+
+    assert checkpoints.save(2, make_state(2), {"position": 16})
+    checkpoints.close()
+    assert step_folders(tmp_path) == [2]  # keep_last = 1: neither 1 nor the damaged 3
+    again = Checkpoints(tmp_path)
+    state, _, step = latest(again, abstract)
+    assert step == 2
+    assert_equal(state, make_state(2))
+    again.close()
+
+
+def test_all_damaged_or_none_there(tmp_path, abstract):
+    save_steps(tmp_path, [1])
+    shutil.rmtree(tmp_path / "1" / "state")
+    checkpoints = Checkpoints(tmp_path, read_only=True)
+    with pytest.raises(ClipinError, match="every checkpoint .* is damaged .*step 1: "):
+        checkpoints.restore_latest(abstract)
+    with pytest.raises(ClipinError, match="can not be read: No such file"):
+        checkpoints.restore(1, abstract)
+    checkpoints.close()
+    with pytest.raises(ClipinError, match="does not exist"):
+        Checkpoints(tmp_path / "nowhere", read_only=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ClipinError, match="could not be opened"):
+        Checkpoints(tmp_path / "file")
+
+
+def test_the_run_folder_of_another_config_is_named(tmp_path, abstract):
+    save_steps(tmp_path, [1])
+    checkpoints = Checkpoints(tmp_path)
+    wider = shapes_of(make_state(0, width=32))
+    with pytest.raises(ClipinError) as error:
+        checkpoints.restore_latest(wider)
+    words = ("another config", "params/half", "bfloat16[64, 16]", "bfloat16[64, 32]")
+    assert all(word in str(error.value) for word in words)
+    more = dataclasses.replace(abstract, target={"kernel": abstract.params["kernel"]})
+    with pytest.raises(ClipinError, match="target/kernel is absent there"):
+        checkpoints.restore_latest(more)
+    checkpoints.close()
+    assert step_folders(tmp_path) == [1]
+
+
+def test_read_only_leaves_a_running_save_alone(tmp_path):
+    save_steps(tmp_path, [1])
+    (tmp_path / "2.orbax-checkpoint-tmp").mkdir()
+    checkpoints = Checkpoints(tmp_path, read_only=True)
+    assert checkpoints.latest_step() == 1
+    checkpoints.close()
+    assert (tmp_path / "2.orbax-checkpoint-tmp").is_dir()
+    writer = Checkpoints(tmp_path)
+    assert writer.latest_step() == 1
+    writer.save(2, make_state(2), {}, force=True)
+    writer.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2"]
+
+
+def test_a_failure_in_the_background_surfaces_once(
+    tmp_path, abstract, monkeypatch, capfd
+):
+    save_steps(tmp_path, [1])
+
+    def full(*args: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    checkpoints = Checkpoints(tmp_path, every_steps=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(manifest, "write", full)
+        checkpoints.save(2, make_state(2), {})
+        with pytest.raises(ClipinError, match="saved: the disk is full .*untouched"):
+            checkpoints.save(3, make_state(3), {})
+    checkpoints.close()
+    assert capfd.readouterr().err == ""
+    again = Checkpoints(tmp_path)
+    state, _, step = latest(again, abstract)
+    assert step == 1
+    assert_equal(state, make_state(1))
+    again.close()
+
+
+def test_a_disk_that_is_really_full(tmp_path, capfd):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(disk)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip("may not mount a small disk")
+    try:
+        checkpoints = Checkpoints(disk / "checkpoints", every_steps=1, keep_last=9)
+        with pytest.raises(ClipinError, match="the disk is full"):
+            for step in range(1, 9):
+                checkpoints.save(step, make_state(step, width=4096), {})
+        checkpoints.close()
+        assert capfd.readouterr().err == ""
+        again = Checkpoints(disk / "checkpoints")
+        abstract = shapes_of(make_state(0, width=4096))
+        state, _, step = latest(again, abstract)
+        assert step >= 1
+        assert_equal(state, make_state(step, width=4096))
+        again.close()
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+ENDLESS = """
+from tests.runs.test_checkpoint import Checkpoints, make_state
+checkpoints = Checkpoints({folder!r}, every_steps=1, keep_last=2)
+for step in range(1, 10000):
+    checkpoints.save(step, make_state(step, width=2048), dict(position=step))
+    print(step, flush=True)
+"""
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.05])
+def test_killed_while_saving(tmp_path, delay):
+    script = ENDLESS.format(folder=str(tmp_path))
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if int(line) == 4:
+                break
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+    checkpoints = Checkpoints(tmp_path)
+    abstract = shapes_of(make_state(0, width=2048))
+    state, data_state, step = latest(checkpoints, abstract)
+    assert step >= 3 and data_state == {"position": step}
+    assert_equal(state, make_state(step, width=2048))
+    checkpoints.close()
+
+
+def test_manifest_finds_what_is_wrong(tmp_path):
+    inside = tmp_path / "state"
+    inside.mkdir()
+    (inside / "file").write_bytes(b"abc")
+    assert "never finished" in manifest.find_damage(tmp_path)
+    manifest.write(tmp_path, {"step": 3})
+    assert manifest.read(tmp_path)["step"] == 3
+    assert manifest.find_damage(tmp_path) == ""
+    (inside / "file").write_bytes(b"abd")
+    assert manifest.find_damage(tmp_path) == "state/file was changed or cut"
+    for wrong in ("[]", "{}", "", json.dumps({"body": "{}", "checksum": 1})):
+        (tmp_path / manifest.NAME).write_text(wrong)
+        assert "can not be read" in manifest.find_damage(tmp_path)
+
+
+def test_only_orbax_is_silenced(tmp_path, caplog):
+    from absl import logging
+
+    Checkpoints(tmp_path).close()
+    logging.warning("from elsewhere")
+    assert "from elsewhere" in caplog.text

@@ -1,0 +1,109 @@
+import json
+from typing import Any
+
+import jax
+import pytest
+from ml_collections import ConfigDict
+
+from clipin_jax.errors import ClipinError
+from clipin_jax.runs import build as run
+from clipin_jax.runs import folder as run_folder
+from tests.support.tiny import tiny_config
+from tests.support.tiny_runs import contents
+
+
+def config(**changes: Any) -> ConfigDict:
+    """What a folder needs of a config."""
+    values: dict[str, Any] = dict(name="mine", seed=0, sizes=(1, 2), log={"x": 1})
+    return ConfigDict(values | changes).lock()
+
+
+def test_everything_is_built_before_the_first_array():
+    built = run.build_run(tiny_config("mesh.fsdp=2", "sharding=(('.*', 'fsdp'),)"))
+    assert dict(built.mesh.shape) == {"data": 4, "fsdp": 2}
+    leaves = jax.tree.leaves(built.abstract_state)
+    assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves)
+    towers = built.abstract_state.params["towers"]
+    split = towers["text"]["token_embedding"]["embedding"].sharding
+    assert split.spec == jax.sharding.PartitionSpec("fsdp", None)
+    assert built.state_sharding.step.is_fully_replicated
+    online = jax.tree.leaves(built.abstract_state.params)
+    assert built.num_params == sum(leaf.size for leaf in online)
+    early, late = (built.hyper(step)["optim"]["learning_rate"] for step in (0, 4))
+    assert float(late) == pytest.approx(5 * float(early))  # 5 steps of warmup
+
+
+@pytest.mark.parametrize(
+    "override, words",
+    [
+        ("batch_size=12", "batch_size = 12 .* 8 devices: use 8 or 16"),
+        ("mesh.data=3", "mesh.data = 3 and mesh.fsdp = 1 do not fit 8 devices"),
+        ("total_steps=0", "total_steps is 0: it must be at least 1"),
+        ("seed=-1", "seed is -1: it must be at least 0"),
+    ],
+)
+def test_what_does_not_fit(override, words):
+    with pytest.raises(ClipinError, match=words):
+        run.build_run(tiny_config(override))
+
+
+def test_a_folder_holds_the_config_for_us_and_for_people(tmp_path):
+    workdir = tmp_path / "deep" / "run"
+    run_folder.open_folder(config(), workdir)
+    assert run_folder.load_folder(workdir) == config()
+    text = (workdir / "config.yaml").read_text()
+    assert text == "log:\n  x: 1\nname: mine\nseed: 0\nsizes:\n- 1\n- 2\n"
+    environment = json.loads((workdir / "environment.json").read_text())
+    assert environment["devices"] == "8 x cpu" and environment["jax"]
+    before = contents(workdir)
+    run_folder.open_folder(config(), workdir)
+    assert contents(workdir) == before
+
+
+def test_some_keys_may_change_and_the_others_are_named(tmp_path):
+    run_folder.open_folder(config(), tmp_path)
+    changed = config(log={"x": 2})
+    run_folder.open_folder(changed, tmp_path)
+    assert run_folder.load_folder(tmp_path) == changed
+    with pytest.raises(ClipinError, match=r"another config \(seed: 0 there, 1 now\)"):
+        run_folder.open_folder(config(seed=1), tmp_path)
+    many = {f"key{number}": number for number in range(9)}
+    with pytest.raises(ClipinError, match=r"key4: None there, 4 now; and 4 more\)"):
+        run_folder.open_folder(config(**many), tmp_path)
+    assert run_folder.load_folder(tmp_path) == changed
+
+
+def test_finished_is_what_says_so_of_the_same_config(tmp_path):
+    assert not run_folder.is_finished(config(), tmp_path / "nowhere")
+    run_folder.open_folder(config(), tmp_path)
+    assert not run_folder.is_finished(config(), tmp_path)
+    run_folder.write_file(tmp_path / "DONE", "")
+    assert run_folder.is_finished(config(), tmp_path)
+    with pytest.raises(ClipinError, match="another config"):
+        run_folder.is_finished(config(name="other"), tmp_path)
+
+
+def test_folders_that_hold_something_else(tmp_path):
+    with pytest.raises(ClipinError, match="no run folder: it has no config.json"):
+        run_folder.load_folder(tmp_path)
+    run_folder.open_folder(config(), tmp_path / "empty")
+    (tmp_path / "config.json").write_text("[1, 2]")
+    with pytest.raises(ClipinError, match="config.json is damaged: it holds no JSON"):
+        run_folder.load_folder(tmp_path)
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "folder" / "file.json"
+    run_folder.write_file(path, "first")
+    run_folder.write_file(path, "second")
+    with monkeypatch.context() as patch:
+        patch.setattr(run_folder.Path, "write_text", full)
+        with pytest.raises(ClipinError, match="cannot write .*file.json: No space"):
+            run_folder.write_file(path, "third")
+    assert contents(tmp_path) == {"folder/file.json": b"second"}
+
+
+def full(self: Any, content: str) -> None:
+    """A disk that takes the first half."""
+    self.write_bytes(content[: len(content) // 2].encode())
+    raise OSError(28, "No space left on device")

@@ -1,0 +1,128 @@
+"""Tiny runs: one device, each function traced once, stopped by real signals."""
+
+import contextlib
+import functools
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from clipin_jax.commands import main as cli
+from clipin_jax.config import from_json, load_config, to_json
+from clipin_jax.runs.build import build_run
+from clipin_jax.runs.checkpoint import Checkpoints
+from clipin_jax.runs.metrics import read_metrics
+from clipin_jax.training import evaluate
+from clipin_jax.training import loop as train
+from clipin_jax.training.progress import Progress
+
+CONFIG = "clip:clipin,runlocal"
+LAST = 6
+# 4 batches are an epoch; checkpoints at 2, 4, 6; evaluations at 4, 6.
+TINY = (
+    "batch_size=16",
+    f"total_steps={LAST}",
+    "log_every_steps=1",
+    "health_every_steps=4",
+    "max_nonfinite_steps=2",
+    "model.image.width=32",
+    "model.image.depth=1",
+    "model.text.width=32",
+    "model.text.depth=1",
+    "model.text.context_length=16",
+    "data.source.length=64",
+    "evals.retrieval.source.length=32",
+    "evals.retrieval.every_steps=4",
+    "checkpoint.every_steps=2",
+    "checkpoint.keep_last=3",
+    "log.tensorboard=false",
+)
+TIMES = ("time", "train/images_per_second", "train/data_wait_fraction")
+
+
+def tiny_run(*overrides: str) -> ConfigDict:
+    """The config of a run of 6 steps that takes seconds."""
+    return load_config(CONFIG, (*TINY, *overrides))
+
+
+@contextlib.contextmanager
+def on_one_device() -> Iterator[None]:
+    """Runs inside take one device, and share what is built."""
+
+    @functools.cache
+    def build(config: str) -> Any:
+        return build_run(from_json(config).lock(), devices=jax.devices()[:1])
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (train, evaluate):
+            patch.setattr(module, "build_run", lambda config: build(to_json(config)))
+        yield
+
+
+@contextlib.contextmanager
+def signal_at(step: int, number: int) -> Iterator[None]:
+    """This process gets a signal when the run has taken a step."""
+
+    class Signals(Progress):
+        def update(self, done: int, values: Any) -> None:
+            super().update(done, values)
+            if done == step:
+                os.kill(os.getpid(), number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "Progress", Signals)
+        yield
+
+
+def saved_state(config: ConfigDict, folder: Path, step: int) -> Any:
+    """The state and the data position in a run's checkpoint."""
+    run = train.build_run(config)
+    checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
+    with contextlib.closing(checkpoints):
+        return checkpoints.restore(step, run.abstract_state)
+
+
+def curves(folder: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl without what a clock says."""
+    rows = read_metrics(folder)
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in rows]
+
+
+def assert_same_run(config: ConfigDict, folder: Path, other: Path) -> None:
+    """Two finished runs, bit for bit: states, data positions, curves and scores."""
+    state, position = saved_state(config, folder, config.total_steps)
+    other_state, other_position = saved_state(config, other, config.total_steps)
+    assert position == other_position
+    assert jax.tree.structure(state) == jax.tree.structure(other_state)
+    for x, y in zip(jax.tree.leaves(state), jax.tree.leaves(other_state), strict=True):
+        assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
+    assert curves(folder) == curves(other)
+    assert scores(folder, config.total_steps) == scores(other, config.total_steps)
+
+
+def scores(folder: Path, step: int = LAST) -> dict[str, float]:
+    """What the last evaluation of a finished run found."""
+    path = folder / "eval" / f"{step}.json"
+    return json.loads(path.read_text())["scores"]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file under a folder."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def main() -> int:
+    """The command in a process of its own: [SIGNAL@STEP] and the command's words."""
+    at, *argv = sys.argv[1:]
+    number, _, step = at.partition("@")
+    with on_one_device(), signal_at(int(step), signal.Signals[number]):
+        return cli.main(argv)

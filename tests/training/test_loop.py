@@ -1,0 +1,257 @@
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clipin_jax.commands import main as cli
+from clipin_jax.config import to_json
+from clipin_jax.errors import ClipinError
+from clipin_jax.runs import folder as run_folder
+from clipin_jax.training import loop as train
+from clipin_jax.training.loop import DONE, REQUEUE
+from tests.support import tiny_runs as runs
+
+CHILD = "import tests.conftest, sys; from tests import runs; sys.exit(runs.main())"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_device():
+    with runs.on_one_device():
+        yield
+
+
+@pytest.fixture(scope="module")
+def config() -> Any:
+    return runs.tiny_run()
+
+
+@pytest.fixture(scope="module")
+def straight(config, tmp_path_factory) -> Path:
+    """A run that nobody stopped. Not to be changed."""
+    folder = tmp_path_factory.mktemp("runs") / "straight"
+    assert train.train(config, folder) == DONE
+    return folder
+
+
+def test_views_of_the_device_train_as_those_of_the_host(straight, tmp_path):
+    device = "data.augment_on=device", "data.augment.resize_first=32"
+    config, folder = runs.tiny_run(*device), tmp_path / "run"
+    with runs.signal_at(3, signal.SIGTERM):
+        assert train.train(config, folder) == REQUEUE
+    assert train.train(config, folder) == DONE
+    losses = [
+        [row["train/loss"] for row in runs.curves(run) if "train/loss" in row]
+        for run in (straight, folder)
+    ]
+    # Pixels differ by a level here and there.
+    np.testing.assert_allclose(*losses, rtol=2e-3)
+    assert (folder / "examples" / "pair0_view2.png").is_file()
+
+
+def test_what_a_run_leaves(straight, config):
+    rows = runs.curves(straight)
+    steps = [row["step"] for row in rows if "train/loss" in row]
+    assert steps == list(range(1, runs.LAST + 1))
+    cut = [row["train/cut_captions"] for row in rows if "train/loss" in row]
+    assert all(0 < share < 1 for share in cut)  # of captions longer than 16 tokens
+    assert [r["step"] for r in rows if "retrieval/text_to_image_R@1" in r] == [4, 6]
+    health = "health/clipin/image_to_image/alignment"
+    assert [row["step"] for row in rows if health in row] == [4]
+    assert sorted(p.name for p in (straight / "checkpoints").iterdir()) == [*"246"]
+    state, position = runs.saved_state(config, straight, runs.LAST)
+    assert state.target_params and state.target_collections and state.collections
+    assert position["position"] == runs.LAST * config.batch_size
+    assert (straight / "config.json").read_text() == to_json(config)
+    environment = json.loads((straight / "environment.json").read_text())
+    assert {"jax", "python", "devices"} <= environment.keys()
+    assert {"pairs.json", "pair0_view1.png", "pair0_view2.png"} <= {
+        path.name for path in (straight / "examples").iterdir()
+    }
+
+
+@pytest.mark.parametrize(
+    "step, number", [(1, signal.SIGTERM), (4, signal.SIGTERM), (5, signal.SIGINT)]
+)
+def test_stopped_and_resumed_is_never_stopped(
+    config, straight, tmp_path, capfd, step, number
+):
+    before = signal.getsignal(number)
+    with runs.signal_at(step, number):
+        assert train.train(config, tmp_path) == REQUEUE
+    assert f"saved at step {step}, stopping" in capfd.readouterr().err
+    assert not (tmp_path / "DONE").exists()
+    _, position = runs.saved_state(config, tmp_path, step)
+    assert position["position"] == step * config.batch_size
+    assert signal.getsignal(number) == before
+
+    assert train.train(config, tmp_path) == DONE
+    assert f"resumed at step {step}" in capfd.readouterr().err
+    runs.assert_same_run(config, straight, tmp_path)
+
+
+def test_stopped_before_the_first_and_after_the_last_step(
+    config, straight, tmp_path, monkeypatch
+):
+    def build(config: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return built(config)
+
+    built = train.build_run
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "build_run", build)
+        assert train.train(config, tmp_path) == REQUEUE
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["0"]
+    with runs.signal_at(runs.LAST, signal.SIGTERM):
+        assert train.train(config, tmp_path) == REQUEUE
+    assert not (tmp_path / "eval").exists()
+    assert train.train(config, tmp_path) == DONE
+    runs.assert_same_run(config, straight, tmp_path)
+
+
+def test_a_second_ctrl_c_stops_at_once(config, straight, tmp_path, monkeypatch):
+    with runs.signal_at(3, signal.SIGINT), monkeypatch.context() as patch:
+        save = train.Loop._save
+
+        def interrupted(self: Any, *args: Any, force: bool = False) -> None:
+            if force:
+                os.kill(os.getpid(), signal.SIGINT)
+            save(self, *args, force=force)
+
+        patch.setattr(train.Loop, "_save", interrupted)
+        with pytest.raises(ClipinError, match="stopped at once, without saving"):
+            train.train(config, tmp_path)
+    assert train.train(config, tmp_path) == DONE
+    runs.assert_same_run(config, straight, tmp_path)
+
+
+def test_killed_between_checkpoints(config, straight, tmp_path, repository):
+    run_folder.open_folder(config, tmp_path)
+    command = [sys.executable, "-c", CHILD, "SIGKILL@5", "train", str(tmp_path)]
+    killed = subprocess.run(command, cwd=repository, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert max(row["step"] for row in runs.curves(tmp_path)) == 5
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 6, "ti')  # what a crash may leave
+    assert train.train(config, tmp_path) == DONE
+    runs.assert_same_run(config, straight, tmp_path)
+
+
+def test_the_command_stops_with_75_and_then_finishes_with_0(
+    config, straight, tmp_path, repository
+):
+    run_folder.open_folder(config, tmp_path)
+    command = [sys.executable, "-c", CHILD, "SIGTERM@3", "train", str(tmp_path)]
+    stopped = subprocess.run(command, cwd=repository, capture_output=True, text=True)
+    assert stopped.returncode == REQUEUE, stopped.stderr
+    assert "saved at step 3, stopping\n" in stopped.stderr
+    assert cli.main(command[-2:]) == DONE
+    runs.assert_same_run(config, straight, tmp_path)
+
+
+def test_a_finished_run_is_left_alone(config, straight, capsys):
+    before = runs.contents(straight)
+    assert train.train(config, straight) == DONE
+    assert capsys.readouterr().err == f"clipin: {straight} is already done\n"
+    assert runs.contents(straight) == before
+    with pytest.raises(ClipinError, match="another config .*seed: 0 there, 1 now"):
+        train.train(runs.tiny_run("seed=1"), straight)
+    assert runs.contents(straight) == before
+
+
+@pytest.mark.parametrize("damaged", [[4], [4, 2]])
+def test_a_damaged_checkpoint(config, straight, tmp_path, caplog, damaged):
+    with runs.signal_at(5, signal.SIGTERM):
+        train.train(config, tmp_path)
+    for step in (5, *damaged):
+        files = (tmp_path / "checkpoints" / str(step) / "state").rglob("*")
+        largest = max(files, key=lambda path: path.stat().st_size)
+        largest.write_bytes(largest.read_bytes()[:-100])
+    if 2 in damaged:
+        with pytest.raises(ClipinError, match="every checkpoint .* is damaged"):
+            train.train(config, tmp_path)
+        return
+    assert train.train(config, tmp_path) == DONE
+    assert "going back to the one of step 2" in caplog.text
+    runs.assert_same_run(config, straight, tmp_path)
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
+    """Lets the loss of these steps be no number."""
+    build = train.build_run
+
+    def poisoned(config: Any) -> Any:
+        run = build(config)
+
+        def hyper(step: int) -> Any:
+            numbers = run.hyper(step)
+            weights = numbers["objectives"]["contrastive"]
+            if step + 1 in steps:
+                weights["weight"] = np.full_like(weights["weight"], np.nan)
+            return numbers
+
+        return dataclasses.replace(run, hyper=hyper)
+
+    monkeypatch.setattr(train, "build_run", poisoned)
+
+
+def test_losses_that_are_not_finite(config, tmp_path, monkeypatch, capsys):
+    poison(monkeypatch, {2, 4, 5})
+    with pytest.raises(ClipinError) as stopped:
+        train.train(config, tmp_path)
+    err = capsys.readouterr().err
+    assert "step 2: not finite, update skipped" in err and "step 3: not" not in err
+    report = json.loads((tmp_path / "nonfinite_batches.json").read_text())
+    assert report["step"] == 5 and len(report["batches"]) == 2
+    batches = train.TrainBatches(config.data, seed=0, batch_size=16)
+    expected = [next(batches)["index"].tolist() for _ in range(5)]
+    batches.close()
+    assert report["batches"] == expected[3:5]
+    for words in ("in 2 steps in a row", "step 5;", str(expected[4][:8])):
+        assert words in str(stopped.value)
+    state, _ = runs.saved_state(config, tmp_path, 4)
+    assert (int(state.skipped), int(state.skipped_in_a_row)) == (2, 1)
+
+
+def test_a_full_disk_while_saving(config, straight, tmp_path, capfd):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("may not mount a small disk")
+    try:
+        with runs.signal_at(2, signal.SIGTERM):
+            assert train.train(config, disk / "run") == REQUEUE
+        filling = disk / "filling"
+        with filling.open("wb") as file, pytest.raises(OSError, match="No space"):
+            while True:
+                file.write(bytes(1 << 20))
+                file.flush()
+        before = (disk / "run" / "config.json").read_text()
+        with pytest.raises(ClipinError, match="No space|disk is full"):
+            train.train(config, disk / "run")
+        assert "Traceback" not in capfd.readouterr().err
+        assert (disk / "run" / "config.json").read_text() == before
+        filling.unlink()
+        assert train.train(config, disk / "run") == DONE
+        runs.assert_same_run(config, straight, disk / "run")
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_in_a_thread_that_gets_no_signals(config, straight, tmp_path):
+    codes = []
+    thread = threading.Thread(
+        target=lambda: codes.append(train.train(config, tmp_path))
+    )
+    thread.start()
+    thread.join()
+    assert codes == [DONE]
+    runs.assert_same_run(config, straight, tmp_path)

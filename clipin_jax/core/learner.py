@@ -241,12 +241,9 @@ def _check(learner: Learner) -> None:
 
 
 def _make_objective(name: str, spec: ConfigDict, dtypes: dict[str, Any]) -> nn.Module:
-    scalars = OBJECTIVES[name].scalars if name in OBJECTIVES else ()
-    missing = [scalar for scalar in scalars if scalar not in spec]
-    if missing:
-        raise ClipinError(f"objectives.{name} needs a value for {', '.join(missing)}")
+    scalars = OBJECTIVES[name].scalars if name in OBJECTIVES else {}
     arguments = {k: v for k, v in spec.items() if k not in scalars}
-    learned = tuple(scalar for scalar in scalars if spec[scalar] == "learned")
+    learned = tuple(scalar for scalar in scalars if spec.get(scalar) == "learned")
     arguments["name"] = name
     return _make(OBJECTIVES, f"objectives.{name}", arguments, learned=learned, **dtypes)
 

@@ -87,8 +87,9 @@ def make_hyper(config: ConfigDict, objectives: Mapping[str, Any]) -> Callable:
 
     Args:
       config: `seed`; `optim.learning_rate`, `optim.weight_decay`, `target.decay` and
-        the scalars of each objective are numbers or schedules.
-      objectives: name to objective; which of its keys are scalars.
+        the scalars of each objective are numbers or schedules; a scalar that is not
+        there has its class's default.
+      objectives: name to objective, for `scalars`.
 
     Raises:
       ClipinError: a value that is no schedule.
@@ -98,7 +99,8 @@ def make_hyper(config: ConfigDict, objectives: Mapping[str, Any]) -> Callable:
         "target": {"decay": config.target.decay},
     }
     for name, objective in objectives.items():
-        values = {k: config.objectives[name][k] for k in objective.scalars}
+        spec = config.objectives[name]
+        values = {k: spec.get(k, default) for k, default in objective.scalars.items()}
         given = {k: v for k, v in values.items() if v != "learned"}
         specs[f"objectives.{name}"] = given
     schedules = {

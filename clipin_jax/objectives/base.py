@@ -21,6 +21,7 @@ What an objective remembers between steps (batch statistics, a queue) is a varia
 a flax collection, kept in a submodule that only `__call__` reaches.
 """
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
@@ -68,12 +69,13 @@ class Objective(nn.Module):
     """Base of all objectives: their loss weights, given or learned.
 
     Attributes:
+      scalars: name to default of the numbers that a config may set, schedule or learn.
       learned: names out of `scalars` that are parameters (config value `"learned"`).
         Losses are positive, so gradient descent can only shrink a learned weight:
         this is how CLIPin was released, not what we recommend.
     """
 
-    scalars: ClassVar[tuple[str, ...]] = ("weight",)
+    scalars: ClassVar[Mapping[str, float]] = {"weight": 1.0}
     learned: tuple[str, ...] = ()
 
     def setup(self) -> None:

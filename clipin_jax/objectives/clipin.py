@@ -72,7 +72,7 @@ class Predicting(Objective):
       terms: `inter` and `intra`, or one of them; only their predictors exist.
     """
 
-    scalars = ("weight", "inter_weight", "intra_weight")
+    scalars = {"weight": 1.0, "inter_weight": 1.0, "intra_weight": 1.0}
     projection_dim: int = 8192
     predictor_hidden_dim: int = 2048
     terms: tuple[str, ...] = ("inter", "intra")

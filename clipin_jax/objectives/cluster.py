@@ -59,7 +59,7 @@ class Cluster(Objective):
       hidden_dim: width inside the heads.
     """
 
-    scalars = ("weight", "sharpness_weight", "smoothness_weight")
+    scalars = {"weight": 1.0, "sharpness_weight": 0.5, "smoothness_weight": 1.5}
     num_clusters: int = 32768
     hidden_dim: int = 4096
     dtype: Any = jnp.float32

@@ -27,7 +27,7 @@ class MaskedLM(Objective):
         masked otherwise there is learned without the target's opinion.
     """
 
-    scalars = ("weight", "distillation")
+    scalars = {"weight": 1.0, "distillation": 0.4}
     target_view: str = "same"
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32

@@ -110,7 +110,7 @@ class Matching(Objective):
         its group is compared with no wrong one.
     """
 
-    scalars = ("weight", "temperature")
+    scalars = {"weight": 1.0, "temperature": 0.07}
     group: int = 0
     floor: float = 0.0
     duplicates: str = "ignore"

@@ -96,7 +96,7 @@ class MomentumContrastive(Objective):
         share what is one-hot else. Accuracies leave them out, but for `ignore`.
     """
 
-    scalars = ("weight", "distillation")
+    scalars = {"weight": 1.0, "distillation": 0.4}
     queue_length: int = 65536
     init_temperature: float = 0.07
     target_view: str = "same"

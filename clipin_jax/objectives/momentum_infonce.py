@@ -17,7 +17,7 @@ class MomentumInfoNCE(Clipin):
     Takes all options of `Clipin`, and the scalar `temperature`.
     """
 
-    scalars = (*Clipin.scalars, "temperature")
+    scalars = {**Clipin.scalars, "temperature": 0.2}
 
     def compare(self, prediction: Array, target: Array, hyper: Hyper) -> Array:
         """The loss of one predictor; both are [B, projection_dim] of unit norm."""

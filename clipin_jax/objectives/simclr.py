@@ -49,7 +49,7 @@ class Simclr(Objective):
       projection_dim: width of the vectors that are compared.
     """
 
-    scalars = ("weight", "temperature")
+    scalars = {"weight": 1.0, "temperature": 0.1}
     hidden_dim: int = 4096
     projection_dim: int = 256
     dtype: Any = jnp.float32

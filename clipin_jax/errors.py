@@ -1,7 +1,8 @@
 """The one exception that users see, and the nearest name for a wrong one."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from typing import Any
 
 
 class ClipinError(Exception):
@@ -17,3 +18,19 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     guess = f"did you mean {near[0]!r}? " if near else ""
     return f"{guess}known: {', '.join(known) or 'none'}"
+
+
+def check_choice(key: str, value: Any, choices: Collection[Any]) -> None:
+    """Checks the value of an argument.
+
+    Args:
+      key: the argument, as a config names it.
+      value: as given.
+      choices: what it may be.
+
+    Raises:
+      ClipinError: it is none of the choices, with the nearest one.
+    """
+    if value not in choices:
+        names = [str(choice) for choice in choices]
+        raise ClipinError(f"{key} is {value!r}: {did_you_mean(str(value), names)}")

@@ -25,7 +25,7 @@ import gzip
 import importlib.resources
 import json
 
-from clipin_jax.data.source import check_choice
+from clipin_jax.errors import check_choice
 
 _FILE = "class_names.json.gz"
 

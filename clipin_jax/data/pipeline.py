@@ -27,12 +27,12 @@ from clipin_jax.data.image.views import (
 )
 from clipin_jax.data.order import endless_order
 from clipin_jax.data.samples import EvalSampleMaker, SampleMaker
-from clipin_jax.data.source import Source, check_choice, parts_of
+from clipin_jax.data.source import Source, parts_of
 from clipin_jax.data.text import caption_tokenizer
 from clipin_jax.data.text.captions import check_weights
 from clipin_jax.data.text.masking import check_masking
 from clipin_jax.data.workers import Batch, copied, in_workers, read_options
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import ClipinError, check_choice
 
 _TOLERATED = 100  # records seen before the share of bad ones is judged
 _EVAL_THREADS = 2

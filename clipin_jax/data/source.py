@@ -5,10 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any, NamedTuple, Protocol
-
-from clipin_jax.errors import ClipinError
 
 # What is said about one picture:
 #   captions: tuple of at least one str, none of them empty
@@ -73,13 +70,3 @@ def fingerprint(*parts: Any) -> str:
         data = part if isinstance(part, bytes) else json.dumps(part).encode()
         digest.update(len(data).to_bytes(8, "big") + data)
     return digest.hexdigest()[:16]
-
-
-def check_choice(key: str, value: Any, choices: Sequence[Any]) -> None:
-    """Raises ClipinError unless value is one of choices, with the nearest of them."""
-    if value in choices:
-        return
-    near = get_close_matches(str(value), [str(choice) for choice in choices], n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    known = ", ".join(repr(choice) for choice in choices)
-    raise ClipinError(f"{key} is {value!r}{hint}; it must be one of {known}")

@@ -15,12 +15,12 @@ from ml_collections import ConfigDict
 
 from clipin_jax.data import make_source
 from clipin_jax.data.files import is_remote
-from clipin_jax.data.source import check_choice, parts_of
+from clipin_jax.data.source import parts_of
 from clipin_jax.datatools.manifest import FORMAT, Manifest
 from clipin_jax.datatools.shards import Shards
 from clipin_jax.datatools.threads import count_cores
 from clipin_jax.datatools.writers import FORMATS
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import ClipinError, check_choice
 
 STOPPED = 75  # the exit code that says: the same command goes on
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from clipin_jax.data.source import check_choice
+from clipin_jax.errors import check_choice
 from clipin_jax.evaluators.datasets.compositionality import (
     LAYOUTS,
     Pictures,

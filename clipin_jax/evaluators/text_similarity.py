@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from clipin_jax.data.source import check_choice
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import ClipinError, check_choice
 from clipin_jax.evaluators.datasets.text_columns import read_columns
 from clipin_jax.inference.encoder import Encoder
 

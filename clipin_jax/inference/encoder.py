@@ -11,8 +11,8 @@ from jax.sharding import Mesh
 
 from clipin_jax.data.label_batches import label_batches
 from clipin_jax.data.pipeline import eval_batches
-from clipin_jax.data.source import Annotations, BadRecord, check_choice
-from clipin_jax.errors import ClipinError
+from clipin_jax.data.source import Annotations, BadRecord
+from clipin_jax.errors import ClipinError, check_choice
 from clipin_jax.inference.batching import collect, compiled, shares
 from clipin_jax.inference.generation import Decoding, read_caption
 

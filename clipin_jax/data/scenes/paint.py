@@ -8,16 +8,11 @@ edges: telling them apart has to be learned.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-if TYPE_CHECKING:
-    from clipin_jax.data.sources.scenes import Scene, Thing
-
-BACKGROUNDS = 40  # number = 10 * texture + tint; a multiple of 10
-_PLAIN = 10  # numbers below have no texture
+from clipin_jax.data.scenes.content import Scene, Thing
 
 _RGB = {
     "red": (205, 35, 40),
@@ -29,18 +24,13 @@ _RGB = {
     "pink": (235, 120, 170),
     "brown": (125, 75, 40),
 }
-_RADII = (0.14, 0.18, 0.22)  # of the picture's size: small, medium, large
-_WANDER = 0.02  # of the picture's size: how far a thing is from its cell's centre
+_RADII = (0.14, 0.18, 0.22)  # of the image's size: small, medium, large
+_WANDER = 0.02  # of the image's size: how far a thing is from its cell's centre
 _SHIFT = 4  # OpenCV's fractional bits: places are exact to 1/16 pixel
 
 
-def is_plain(scene: Scene) -> bool:
-    """Whether the background has no texture."""
-    return scene.background < _PLAIN and not scene.shifted
-
-
 def paint(scene: Scene, size: int, rng: np.random.Generator) -> np.ndarray:
-    """The picture of a scene. size: H = W in pixels -> [H, W, 3] uint8."""
+    """Paints a scene. size: H = W in pixels -> [H, W, 3] uint8."""
     image = _shifted_ground(size, rng) if scene.shifted else _ground(scene, size, rng)
     for thing in scene.things:
         _draw(image, thing, scene.shifted, rng)
@@ -50,32 +40,36 @@ def paint(scene: Scene, size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def masks(scene: Scene, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Where each thing is seen, given the generator that the picture was painted with.
+    """Returns the visible pixels of each thing: [things, size, size] bool.
 
-    Returns [things, size, size] bool: pixels that it covers by half at least, the hole
-    of a ring left out, and what another thing hides too.
+    True where the thing covers at least half of the pixel and no later thing hides it.
+    The hole of a ring is False.
+
+    Args:
+      scene: as painted.
+      size: as painted, in pixels.
+      rng: in the state in which `paint` got it.
     """
     _ = _shifted_ground(size, rng) if scene.shifted else _ground(scene, size, rng)
-    found = np.zeros((len(scene.things), size, size), np.uint8)
+    covered = np.zeros((len(scene.things), size, size), np.uint8)
     for number, thing in enumerate(scene.things):
         loops = _placed(thing, size, rng)[0]
         if scene.shifted:
             rng.integers(2)  # the rim's colour
-        cv2.fillPoly(found[number], loops, [255], cv2.LINE_AA, _SHIFT)
-        found[:number][:, found[number] > 127] = 0
-    return found > 127
+        cv2.fillPoly(covered[number], loops, [255], cv2.LINE_AA, _SHIFT)
+        covered[:number][:, covered[number] > 127] = 0
+    return covered > 127
 
 
 def _ground(scene: Scene, size: int, rng: np.random.Generator) -> np.ndarray:
-    texture, tint = divmod(scene.background, 10)
     # Darker than every colour of a thing, so that its outline has one sign.
-    base = 18 + 5 * tint + rng.uniform(-10, 10, 3)
+    base = 18 + 5 * scene.tint + rng.uniform(-10, 10, 3)
     other = base + math.copysign(18, rng.random() - 0.5) + rng.uniform(-5, 5, 3)
     # Two tones and a mask of 0 and 1: a table look-up paints them in one go.
     tones = np.clip([base, other], 0, 255).astype(np.uint8)
-    if texture == 0:
+    if scene.texture == 0:
         return np.full((size, size, 3), tones[0])
-    return tones[_PATTERNS[texture](size, rng).view(np.uint8)]
+    return tones[_PATTERNS[scene.texture](size, rng).view(np.uint8)]
 
 
 def _grid(size: int) -> tuple[np.ndarray, np.ndarray]:

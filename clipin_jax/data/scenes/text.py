@@ -1,25 +1,21 @@
-"""What is said about a scene: a small grammar with synonyms.
+"""Sentences about a scene, from a small grammar with synonyms.
 
     sentence  = [opening] things [place or relation] [background]
     thing     = a [size] color shape
-Every full sentence names colour and shape of every object; sizes, places, relations and
-the background are said or left out at random.
+Every full sentence names colour and shape of every object. Sizes, places, relations and
+the background are named or left out at random.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clipin_jax.data.scenes.paint import is_plain
-
-if TYPE_CHECKING:
-    from clipin_jax.data.sources.scenes import Scene, Thing
+from clipin_jax.data.scenes.content import Scene, Thing
 
 # The first word of each row is the name of the class.
-SHAPES = {
+SHAPE_WORDS = {
     "circle": ("circle", "disc", "round dot"),
     "ring": ("ring", "hoop", "donut"),
     "square": ("square", "box"),
@@ -29,7 +25,7 @@ SHAPES = {
     "star": ("star", "pointed star"),
     "cross": ("cross", "plus sign"),
 }
-COLORS = {
+COLOR_WORDS = {
     "red": ("red", "crimson"),
     "orange": ("orange", "amber"),
     "yellow": ("yellow", "golden"),
@@ -76,7 +72,7 @@ def full_sentence(scene: Scene, rng: np.random.Generator) -> str:
     named += [_placed(thing, rng) for thing in (things[2:] if said else things)]
     text = _pick(_OPENINGS, rng) + _listed(named)
     if rng.random() < _SAY_BACKGROUND:
-        text += f" {_PLAIN if is_plain(scene) else _TEXTURED}"
+        text += f" {_PLAIN if scene.is_plain else _TEXTURED}"
     return text
 
 
@@ -84,9 +80,9 @@ def partial_sentence(scene: Scene, rng: np.random.Generator) -> str:
     """A sentence that names the colour or the shape of one object only."""
     thing = scene.things[rng.integers(len(scene.things))]
     if rng.random() < 0.5:
-        noun = f"{_article(_named(COLORS[thing.color], rng))} {_THING}"
+        noun = f"{_article(_named(COLOR_WORDS[thing.color], rng))} {_THING}"
     else:
-        noun = _article(_named(SHAPES[thing.shape], rng))
+        noun = _article(_named(SHAPE_WORDS[thing.shape], rng))
     return _pick(_OPENINGS, rng) + noun
 
 
@@ -95,7 +91,7 @@ def stock_sentence(scene: Scene) -> str:
     return f"a picture of a {scene.things[0].shape}"
 
 
-def name(thing: Thing) -> str:
+def name_thing(thing: Thing) -> str:
     """Colour and shape, by their usual words."""
     return _article(f"{thing.color} {thing.shape}")
 
@@ -104,7 +100,7 @@ def vocabulary() -> tuple[str, ...]:
     """Every word that a sentence can have, sorted; hyphens and commas part words."""
     phrases = ["a", "an", "and", _THING, _LEFT, _RIGHT, _ABOVE, _BELOW]
     phrases += [_PLAIN, _TEXTURED, *_OPENINGS]
-    for table in (SHAPES.values(), COLORS.values(), _SIZES, _PLACES):
+    for table in (SHAPE_WORDS.values(), COLOR_WORDS.values(), _SIZES, _PLACES):
         phrases += [phrase for row in table for phrase in row]
     return tuple(sorted({word for p in phrases for word in re.findall("[a-z]+", p)}))
 
@@ -131,8 +127,8 @@ def _placed(thing: Thing, rng: np.random.Generator) -> str:
 
 
 def _noun(thing: Thing, rng: np.random.Generator) -> str:
-    color = _named(COLORS[thing.color], rng)
-    shape = _named(SHAPES[thing.shape], rng)
+    color = _named(COLOR_WORDS[thing.color], rng)
+    shape = _named(SHAPE_WORDS[thing.shape], rng)
     if rng.random() < _SAY_SIZE:
         return _article(f"{_pick(_SIZES[thing.size], rng)} {color} {shape}")
     return _article(f"{color} {shape}")

@@ -1,17 +1,19 @@
-"""Where records come from: name -> source."""
+"""The formats that training and evaluation data is read from: short name -> source."""
 
 from __future__ import annotations
 
-import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from clipin_jax.data.source import Source, check_choice
+from clipin_jax import registry
+from clipin_jax.data.source import Source
 from clipin_jax.data.sources.array_record import ArrayRecord
 from clipin_jax.data.sources.coco import Coco
 from clipin_jax.data.sources.hf_datasets import HfDatasets
 from clipin_jax.data.sources.image_folder import ImageFolder
 from clipin_jax.data.sources.json_list import JsonList
 from clipin_jax.data.sources.karpathy import Karpathy
-from clipin_jax.data.sources.mixture import Mixture
+from clipin_jax.data.sources.mixture import Mixture, check_weights
 from clipin_jax.data.sources.muge import Muge
 from clipin_jax.data.sources.npz import Npz
 from clipin_jax.data.sources.parquet import Parquet
@@ -22,9 +24,27 @@ from clipin_jax.data.sources.voc import Voc
 from clipin_jax.data.sources.webdataset import WebDataset
 from clipin_jax.errors import ClipinError
 
-SOURCES = {
+
+def mixture(sources: Mapping[str, Mapping[str, Any]]) -> Mixture:
+    """Several sources, each read as often as its weight says: see `Mixture`.
+
+    Args:
+      sources: name -> the arguments of a source, with `weight` among them.
+
+    Raises:
+      ClipinError: as `check_weights`, or what a source raises.
+    """
+    parts = {name: dict(arguments) for name, arguments in sources.items()}
+    weights = {name: arguments.pop("weight", None) for name, arguments in parts.items()}
+    check_weights(weights)
+    return Mixture(
+        {name: make_source(**arguments) for name, arguments in parts.items()}, weights
+    )
+
+
+SOURCES: dict[str, Callable[..., Source]] = {
     "scenes": Scenes,  # rendered on demand, nothing to download
-    "mixture": Mixture,  # several of the others, by weight
+    "mixture": mixture,  # several of the others, by weight
     "coco": Coco,  # COCO captions JSON and a folder of images
     "karpathy": Karpathy,  # the same images in Karpathy's splits
     "json_list": JsonList,  # lists of images and captions, as ALBEF and BLIP take
@@ -41,19 +61,21 @@ SOURCES = {
 }
 
 
-def make_source(*, name: str, **cfg) -> Source:
-    """The source of that name, built from its own arguments.
+def make_source(*, name: str = "", **arguments: Any) -> Source:
+    """Builds a source.
+
+    Args:
+      name: of `SOURCES`, or "package.module:Class" for a class of another package.
+      **arguments: of that class.
 
     Raises:
       ClipinError: no such source, an argument that it does not have, or data that is
         missing or malformed.
     """
-    check_choice("source.name", name, tuple(SOURCES))
-    arguments = tuple(inspect.signature(SOURCES[name]).parameters)
-    for key in cfg:
-        check_choice(f"an argument of source {name!r}", key, arguments)
+    source_class = registry.find(SOURCES, name, "source.name")
+    registry.check_arguments(source_class, arguments, "source")
     try:
-        return SOURCES[name](**cfg)
-    # An argument that is missing, or of another type than its values can be.
+        return source_class(**arguments)
+    # A value of a type that the source cannot use.
     except TypeError as error:
         raise ClipinError(f"source {name!r}: {error}") from error

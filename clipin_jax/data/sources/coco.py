@@ -19,8 +19,8 @@ from typing import Any
 from clipin_jax.data import files
 from clipin_jax.data.formats.folders import check_pictures
 from clipin_jax.data.formats.json_file import captions_of, read_json, rows_of, some
-from clipin_jax.data.source import Annotations, Record, check_choice, fingerprint
-from clipin_jax.errors import ClipinError
+from clipin_jax.data.source import Annotations, Record, fingerprint
+from clipin_jax.errors import ClipinError, check_choice
 
 _log = logging.getLogger(__name__)
 

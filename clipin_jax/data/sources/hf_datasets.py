@@ -20,10 +20,9 @@ from clipin_jax.data.source import (
     Annotations,
     BadRecord,
     Record,
-    check_choice,
     fingerprint,
 )
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import ClipinError, check_choice
 
 
 class HfDatasets:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from clipin_jax.data.source import Annotations, Part, Record, fingerprint
+from clipin_jax.data.source import Annotations, Part, Record, Source, fingerprint
 from clipin_jax.errors import ClipinError
 
 
@@ -20,34 +20,16 @@ class Mixture:
     is as many records as all sources have together.
 
     Args:
-      sources: name -> the arguments of a source, with `weight` among them: how often
-        its records are met against those of the others. Weights need not sum to one;
-        the lengths of the sources are weights with which all records are met alike.
-
-    Raises:
-      ClipinError: no source, a weight that is missing or not above 0, or what a source
-        finds wrong.
+      sources: name -> source.
+      weights: name -> how often its records are read against those of the others,
+        above 0. Weights need not sum to one; the lengths of the sources are weights
+        with which all records are read equally often.
     """
 
-    def __init__(self, sources: Mapping[str, Mapping[str, Any]]):
-        # Not at the top: the table of all sources has this one in it.
-        from clipin_jax.data.sources import make_source
-
-        if not sources:
-            raise ClipinError("source 'mixture': its dict `sources` is empty")
-        self._names, self._sources, self.parts = [], [], []
-        for name, arguments in sorted(sources.items()):
-            weight = arguments.get("weight")
-            if not isinstance(weight, int | float) or not weight > 0:
-                raise ClipinError(
-                    f"source 'mixture': sources.{name}.weight is {weight}; it must be "
-                    "a number above 0"
-                )
-            own = {key: arguments[key] for key in arguments if key != "weight"}
-            source = make_source(**own)
-            self._names.append(name)
-            self._sources.append(source)
-            self.parts.append(Part(len(source), float(weight)))
+    def __init__(self, sources: Mapping[str, Source], weights: Mapping[str, float]):
+        self._names = sorted(sources)
+        self._sources = [sources[name] for name in self._names]
+        self.parts = [Part(len(sources[n]), float(weights[n])) for n in self._names]
         self._ends = np.cumsum([part.length for part in self.parts])
         classes = {source.classes for source in self._sources}
         self.classes = classes.pop() if len(classes) == 1 else ()
@@ -86,3 +68,19 @@ class Mixture:
         if self.classes:
             return record
         return {key: value for key, value in record.items() if key != "label"}
+
+
+def check_weights(weights: Mapping[str, Any]) -> None:
+    """Checks the weights of a mixture.
+
+    Raises:
+      ClipinError: there are none, or one is missing (None) or not above 0.
+    """
+    if not weights:
+        raise ClipinError("source 'mixture': its dict `sources` is empty")
+    for name, weight in weights.items():
+        if not isinstance(weight, int | float) or not weight > 0:
+            raise ClipinError(
+                f"source 'mixture': sources.{name}.weight is {weight}; it must be a "
+                "number above 0"
+            )

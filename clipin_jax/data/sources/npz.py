@@ -25,8 +25,8 @@ from clipin_jax.data import files
 from clipin_jax.data.class_names import class_names
 from clipin_jax.data.formats.class_labels import annotations_of
 from clipin_jax.data.formats.columns import one_line
-from clipin_jax.data.source import Annotations, Record, check_choice, fingerprint
-from clipin_jax.errors import ClipinError
+from clipin_jax.data.source import Annotations, Record, fingerprint
+from clipin_jax.errors import ClipinError, check_choice
 
 _IMAGES, _LABELS = "_images", "_labels"
 # What numpy raises on files that are damaged, cut off or none of its own.

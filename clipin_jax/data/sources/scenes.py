@@ -7,55 +7,28 @@ in `scenes_text`, the pixels are painted in `scenes_paint`.
 
 from __future__ import annotations
 
-import zlib
-from typing import NamedTuple
-
 import numpy as np
 
-from clipin_jax.data.scenes import paint
-from clipin_jax.data.scenes import text as words
-from clipin_jax.data.source import Annotations, Record, check_choice, fingerprint
-from clipin_jax.errors import ClipinError
-
-SPLITS = ("train", "val", "test")
-SHAPES, COLORS = tuple(words.SHAPES), tuple(words.COLORS)
-
-# Each colour and each shape is held out once, and is well represented elsewhere.
-HELD_OUT = tuple(
-    (shape, COLORS[(3 * number + 1) % 8]) for number, shape in enumerate(SHAPES)
+from clipin_jax.data.scenes.content import (
+    COLORS,
+    HELD_OUT,
+    SHAPES,
+    SPLITS,
+    Scene,
+    draw_scene,
 )
-_TRAINED = tuple(
-    (shape, color)
-    for shape in SHAPES
-    for color in COLORS
-    if (shape, color) not in HELD_OUT
+from clipin_jax.data.scenes.paint import masks, paint
+from clipin_jax.data.scenes.text import (
+    full_sentence,
+    name_thing,
+    partial_sentence,
+    stock_sentence,
 )
-_EVERY = _TRAINED + HELD_OUT
-# A scene's kind falls into one of ten buckets, and a split owns buckets: so no two
-# splits can ever show the same kind of scene, however long they are.
-_BUCKETS = {"train": range(8), "val": range(8, 9), "test": range(9, 10)}
+from clipin_jax.data.source import Annotations, Record, fingerprint
+from clipin_jax.errors import ClipinError, check_choice
+
+# Independent random streams of one record.
 _STREAMS = {"content": 0, "pixels": 1}
-
-
-class Thing(NamedTuple):
-    """One object: names of shape and colour, size 0 to 2, cell of a 3 x 3 grid."""
-
-    shape: str
-    color: str
-    size: int
-    cell: int
-
-
-class Scene(NamedTuple):
-    """What a picture shows.
-
-    things: 1 to 3 objects, each in a cell of its own. background: its number.
-    shifted: whether background and rendering are of the kinds never seen in training.
-    """
-
-    things: tuple[Thing, ...]
-    background: int
-    shifted: bool
 
 
 class Scenes:
@@ -120,7 +93,7 @@ class Scenes:
     def __getitem__(self, index: int) -> Record:
         """The record; image: [size, size, 3] uint8."""
         scene, annotations = self._content(index)
-        image = paint.paint(scene, self._size, self._rng(index, "pixels"))
+        image = paint(scene, self._size, self._rng(index, "pixels"))
         return {"image": image, **annotations}
 
     def annotations(self, index: int) -> Annotations:
@@ -131,7 +104,7 @@ class Scenes:
         rng = self._rng(index, "content")
         scene = self._draw(rng)
         if rng.random() < self._dials["redundancy"]:
-            captions = (words.stock_sentence(scene),) * self._captions
+            captions = (stock_sentence(scene),) * self._captions
         else:
             captions = tuple(self._say(scene, rng) for _ in range(self._captions))
         if self._labels is None:
@@ -150,11 +123,11 @@ class Scenes:
 
     def masks(self, index: int) -> np.ndarray:
         """Where the objects of a picture are seen: [objects, size, size] bool."""
-        return paint.masks(self.scene(index), self._size, self._rng(index, "pixels"))
+        return masks(self.scene(index), self._size, self._rng(index, "pixels"))
 
     def names(self, index: int) -> tuple[str, ...]:
         """What its objects are called, in the order of `masks`, as "a red star"."""
-        return tuple(words.name(thing) for thing in self.scene(index).things)
+        return tuple(name_thing(thing) for thing in self.scene(index).things)
 
     def _rng(self, index: int, stream: str) -> np.random.Generator:
         if not 0 <= index < self._length:
@@ -163,37 +136,16 @@ class Scenes:
         return np.random.default_rng((self._seed, split, _STREAMS[stream], index))
 
     def _draw(self, rng: np.random.Generator) -> Scene:
-        low, high = self._objects
-        count = int(rng.integers(low, high + 1))
-        pairs = _TRAINED if self._split == "train" else _EVERY
-        looks = rng.permutation(len(pairs))[:count]
-        cells = rng.permutation(9)[:count]
-        sizes = rng.integers(3, size=count)
-        things = tuple(
-            Thing(pairs[look][0], pairs[look][1], int(size), int(cell))
-            for look, size, cell in zip(looks, sizes, cells, strict=True)
+        return draw_scene(
+            rng, split=self._split, objects=self._objects, shift=self._dials["shift"]
         )
-        buckets = _BUCKETS[self._split]
-        bucket = buckets[int(rng.integers(len(buckets)))]
-        kind = int(rng.integers(paint.BACKGROUNDS // 10)) * 10
-        background = kind + (bucket - _hash(things)) % 10
-        return Scene(things, background, bool(rng.random() < self._dials["shift"]))
 
     def _say(self, scene: Scene, rng: np.random.Generator) -> str:
         if rng.random() >= self._dials["looseness"]:
-            return words.full_sentence(scene, rng)
+            return full_sentence(scene, rng)
         if rng.random() < 0.5:
-            return words.partial_sentence(scene, rng)
-        return words.full_sentence(self._draw(rng), rng)
-
-
-def content_id(scene: Scene) -> tuple:
-    """What kind of scene it is, regardless of the order of its objects."""
-    return tuple(sorted(scene.things)), scene.background
-
-
-def _hash(things: tuple[Thing, ...]) -> int:
-    return zlib.crc32(repr(sorted(things)).encode())
+            return partial_sentence(scene, rng)
+        return full_sentence(self._draw(rng), rng)
 
 
 def _check(counts, size, objects, dials, seed) -> None:

@@ -11,8 +11,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from clipin_jax.data.source import check_choice
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import ClipinError, check_choice
 
 
 class _Rule(NamedTuple):

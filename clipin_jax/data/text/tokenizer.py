@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from clipin_jax.data.source import check_choice
 from clipin_jax.data.text.caption_cleaning import check_cleaning, clean_caption
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import ClipinError, check_choice
 
 _CACHED_CAPTIONS = 1 << 14
 _SHOWN = 60  # letters of a caption in a message

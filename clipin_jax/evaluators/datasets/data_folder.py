@@ -24,8 +24,7 @@ from clipin_jax.data import files
 from clipin_jax.data.class_names import known_datasets
 from clipin_jax.data.formats.folders import Listing, listing
 from clipin_jax.data.formats.json_file import read_json
-from clipin_jax.data.source import check_choice
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import ClipinError, check_choice
 
 SPLITS = ("test", "val")  # what is scored: the first that is there
 PLAIN_PROMPTS = ("a photo of a {}.",)

@@ -169,7 +169,7 @@ def test_missing_things(folder, tmp_path):
         open_coco(folder, split="val")
     with pytest.raises(ClipinError, match="pictures does not exist"):
         open_coco(folder, images="pictures")
-    with pytest.raises(ClipinError, match="'folder'"):
+    with pytest.raises(ClipinError, match="source.folder is missing"):
         make_source(name="coco")
     with pytest.raises(ClipinError, match="did you mean 'category'"):
         open_coco(folder, labels="categories")

@@ -153,7 +153,7 @@ def test_arrays_that_do_not_fit(tmp_path, changes, message):
 @pytest.mark.parametrize(
     "wrong, message",
     [
-        (dict(split="valid"), "npz.split is 'valid' .did you mean 'val'"),
+        (dict(split="valid"), "npz.split is 'valid': did you mean 'val'"),
         (dict(classes=("a", "b")), "needs 4 classes, but source.classes has 2 names"),
         (dict(classes=("a", "a", "b", "c")), "must be a list of different names"),
         (dict(classes=(1, 2, 3, 4)), "must be a list of different names"),

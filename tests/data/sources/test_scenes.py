@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 
 from clipin_jax.data import make_source
-from clipin_jax.data.scenes.text import COLORS as COLOR_WORDS
-from clipin_jax.data.scenes.text import SHAPES as SHAPE_WORDS
-from clipin_jax.data.scenes.text import stock_sentence
-from clipin_jax.data.sources.scenes import COLORS, SHAPES, Scenes, content_id
+from clipin_jax.data.scenes.content import COLORS, SHAPES, content_id
+from clipin_jax.data.scenes.text import COLOR_WORDS, SHAPE_WORDS, stock_sentence
+from clipin_jax.data.sources.scenes import Scenes
 from clipin_jax.errors import ClipinError
 
 N = 600
@@ -209,5 +208,5 @@ def test_wrong_arguments(wrong, message):
 
 
 def test_unknown_source():
-    with pytest.raises(ClipinError, match="'scene' .did you mean 'scenes'"):
+    with pytest.raises(ClipinError, match="'scene': did you mean 'scenes'"):
         make_source(name="scene")

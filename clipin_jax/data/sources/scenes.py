@@ -79,7 +79,8 @@ class Scenes:
         dials = dict(looseness=looseness, redundancy=redundancy, shift=shift)
         _check(dict(length=length, captions=captions), size, objects, dials, seed)
         self._split, self._length, self._size = split, length, size
-        self._objects = (1, 1) if labels else tuple(objects)
+        low, high = objects
+        self._objects = (1, 1) if labels else (low, high)
         self._captions, self._dials = captions, dials
         self._labels, self._seed = labels, seed
         self.classes = {None: (), "shape": SHAPES, "color": COLORS}[labels]

@@ -25,7 +25,7 @@ from ml_collections import ConfigDict
 from clipin_jax.config import load_config
 from clipin_jax.core import sharding
 from clipin_jax.core.step import make_train_step
-from clipin_jax.runs.build import build_run
+from clipin_jax.runs.build import build_experiment
 
 # isort: split
 import plain_clip
@@ -63,7 +63,7 @@ QUICK_SECONDS = 50  # after which --quick starts no further round
 
 def ours(config: ConfigDict, batch: Any, device: Any) -> Contender:
     """The library's step, as the training loop compiles it."""
-    run = build_run(config, [device])
+    run = build_experiment(config, [device])
     with jax.set_mesh(run.mesh):
         return compiled_contender(
             make_train_step(run.learner, run.optimizer),

@@ -1,8 +1,12 @@
-"""The one exception that users see, and the nearest name for a wrong one."""
+"""The exception that users see, the nearest name for a wrong one, and exit codes."""
 
 import difflib
 from collections.abc import Collection, Iterable
 from typing import Any
+
+# How a command ends, for shells and schedulers. REQUEUE (EX_TEMPFAIL of sysexits.h):
+# it was stopped with everything saved, and the same command goes on.
+DONE, FAILED, REQUEUE = 0, 1, 75
 
 
 class ClipinError(Exception):

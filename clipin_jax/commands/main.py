@@ -13,7 +13,7 @@ from clipin_jax.config import (
     load_config,
     missing_key,
 )
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import DONE, FAILED, ClipinError
 
 TRAIN = """
 examples:
@@ -232,7 +232,7 @@ def run(args: argparse.Namespace) -> int:
 
         if args.study.endswith(".json"):
             print(f"study: {write_study_page(Path(args.study))}")
-            return 0
+            return DONE
         return run_study(args.study, args.workdir, args.jobs)
     if args.verb == "data":
         return run_data(args)
@@ -240,7 +240,7 @@ def run(args: argparse.Namespace) -> int:
         from clipin_jax.commands.doctor import examine
 
         return examine()
-    return 0
+    return DONE
 
 
 def run_evaluation(args: argparse.Namespace) -> int:
@@ -256,7 +256,7 @@ def run_evaluation(args: argparse.Namespace) -> int:
         from clipin_jax.training.evaluate import evaluate
 
         evaluate(args.run, **chosen)
-    return 0
+    return DONE
 
 
 def run_data(args: argparse.Namespace) -> int:
@@ -282,7 +282,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(parse(argv))
     except ClipinError as error:
         print(f"clipin: error: {error}", file=sys.stderr)
-        return 1
+        return FAILED
     except (AttributeError, KeyError) as error:
         if (key := missing_key(error)) is None:
             raise
@@ -291,7 +291,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "of clipin_jax or was written by hand; look how those in configs/ have it",
             file=sys.stderr,
         )
-        return 1
+        return FAILED
     except KeyboardInterrupt:
         print("clipin: stopped", file=sys.stderr)
         return 130

@@ -18,7 +18,7 @@ from clipin_jax.data.samples import SampleMaker
 from clipin_jax.data.source import BadRecord, Record, Source
 from clipin_jax.data.text.tokenizer import Tokenizer
 from clipin_jax.datatools.threads import count_cores
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import DONE, ClipinError
 
 _POOL = 64  # records that are kept in memory to time what follows the reading
 _POOL_PIXELS = 50_000_000  # of all of them, at most
@@ -82,7 +82,7 @@ def bench(
     say(verdict(found))
     if as_json:
         say(json.dumps(found))
-    return 0
+    return DONE
 
 
 def settings(

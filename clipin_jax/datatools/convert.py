@@ -20,9 +20,7 @@ from clipin_jax.datatools.manifest import FORMAT, Manifest
 from clipin_jax.datatools.shards import Shards
 from clipin_jax.datatools.threads import count_cores
 from clipin_jax.datatools.writers import FORMATS
-from clipin_jax.errors import ClipinError, check_choice
-
-STOPPED = 75  # the exit code that says: the same command goes on
+from clipin_jax.errors import DONE, REQUEUE, ClipinError, check_choice
 
 _TOLERATED = 100  # records seen before the share of bad ones is judged
 
@@ -80,7 +78,7 @@ def convert(
         _write(shards, manifest, config.data.max_bad_fraction, say)
     except KeyboardInterrupt:
         say("stopped: run the same command again to go on")
-        return STOPPED
+        return REQUEUE
     except OSError as error:
         raise ClipinError(
             f"cannot write to {out}: {error.strerror or error}; once that is mended, "
@@ -90,7 +88,7 @@ def convert(
         f"{manifest.records():,} records written and read again, {len(manifest.bad):,} "
         f"left out. Read them with\n{as_code(shards.reading(shards.names))}"
     )
-    return 0
+    return DONE
 
 
 def as_code(source: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators import make_encoder
 from clipin_jax.inference.encode_fns import make_encode_fns
 from clipin_jax.inference.generation import Decoding, make_decoding
-from clipin_jax.runs.build import build_run
+from clipin_jax.runs.build import build_experiment
 from clipin_jax.runs.folder import load_folder
 from clipin_jax.training.evaluate import restore_state
 
@@ -80,7 +80,7 @@ def caption_images(
     decoding = _decoding(config)
     if strategy:
         decoding = decoding._replace(strategy=strategy)
-    run = build_run(config)
+    run = build_experiment(config)
     encoder = make_encoder(config, make_encode_fns(run.learner), run.mesh)
     write = encoder.captioner(decoding)
     state, _ = restore_state(Path(workdir), step, run.abstract_state)

@@ -11,7 +11,7 @@ from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators import make_encoder
 from clipin_jax.inference.caption import Files
 from clipin_jax.inference.encode_fns import make_encode_fns
-from clipin_jax.runs.build import build_run
+from clipin_jax.runs.build import build_experiment
 from clipin_jax.runs.folder import load_folder
 from clipin_jax.training.evaluate import restore_state
 
@@ -74,7 +74,7 @@ def explain_image(
     files = Files([image for image, _ in pairs])
     pictures = {path: files[n]["image"] for n, (path, _) in enumerate(pairs)}
     config = load_folder(Path(workdir))
-    run = build_run(config)
+    run = build_experiment(config)
     encoder = make_encoder(config, make_encode_fns(run.learner), run.mesh)
     explain = encoder.explainer(method, layer, words)
     state, _ = restore_state(Path(workdir), step, run.abstract_state)

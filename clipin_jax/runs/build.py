@@ -23,7 +23,7 @@ _PROGRAMS = 32  # of equal parts that a process keeps, see `step`
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class Experiment:
     """Everything that is built from a config before the first array exists.
 
     Attributes:
@@ -77,7 +77,9 @@ class Example(NamedTuple):
         return view | masked if self.masked else view
 
 
-def build_run(config: ConfigDict, devices: Sequence[Any] | None = None) -> Run:
+def build_experiment(
+    config: ConfigDict, devices: Sequence[Any] | None = None
+) -> Experiment:
     """Builds a run from its config, on all devices if none are given.
 
     Raises:
@@ -101,7 +103,7 @@ def build_run(config: ConfigDict, devices: Sequence[Any] | None = None) -> Run:
         placed,
     )
     placed_init = jax.jit(init, out_shardings=placed)
-    return Run(
+    return Experiment(
         config, mesh, learner, optimizer, hyper, abstract,
         functools.partial(placed_init, numbers, seed), _view_maker(config),
     )  # fmt: skip

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from clipin_jax.core import sharding
 from clipin_jax.core.step import make_train_step
 from clipin_jax.data.pipeline import TrainBatches
-from clipin_jax.runs.build import build_run
+from clipin_jax.runs.build import build_experiment
 from clipin_jax.study.contender import Contender, compiled_contender, ratio
 
 ROUNDS = 7
@@ -59,7 +59,7 @@ def step_costs(
 
 def contender_of(config: ConfigDict) -> tuple[Contender, int]:
     """The training step on a real batch, and how many parameters it trains."""
-    run = build_run(config, jax.devices()[:1])
+    run = build_experiment(config, jax.devices()[:1])
     batches = TrainBatches(config.data, seed=config.seed, batch_size=config.batch_size)
     batch: Any = next(batches)
     batches.close()

@@ -6,26 +6,25 @@ import contextlib
 import json
 import multiprocessing
 import os
-import signal
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 from clipin_jax.config import to_json
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import DONE, FAILED, REQUEUE, ClipinError
 from clipin_jax.runs.folder import is_finished, write_file
+from clipin_jax.runs.interrupt import catch_interrupt
 from clipin_jax.study.collect import collect, failure_file
 from clipin_jax.study.grid import Cell, Study, load_study
 from clipin_jax.study.markdown import markdown
 from clipin_jax.study.page import write_page
 from clipin_jax.study.results_file import as_json, read_results
-from clipin_jax.study.worker import STOPPED, work
+from clipin_jax.study.worker import work
 
 # One folder for all runs: what one has compiled, the next one loads.
 _CACHE = {
@@ -70,7 +69,7 @@ def run_study(
         f" {jobs} at a time in {folder}",
         flush=True,
     )
-    with _interrupt() as interrupt:
+    with catch_interrupt() as interrupt:
         crew = Crew(study, folder, jobs)
         try:
             crew.train(missing, interrupt)
@@ -82,8 +81,9 @@ def run_study(
     _write(results, folder)
     if interrupt.is_set():
         print("clipin: stopped; the same command goes on", file=sys.stderr)
-        return STOPPED
-    return 1 if any("failed" in score for score in results["scores"]) else 0
+        return REQUEUE
+    failed = any("failed" in score for score in results["scores"])
+    return FAILED if failed else DONE
 
 
 def write_study_page(results: Path) -> Path:
@@ -208,7 +208,7 @@ class Crew:
         try:
             result, error = worker.pipe.recv()
         except (EOFError, ConnectionResetError):
-            alive, result = False, (STOPPED, 0.0)
+            alive, result = False, (REQUEUE, 0.0)
             log = self._log(cell.folder)
             error = f"its process ended, perhaps for want of memory; see {log}"
             if stopping:  # told to stop before its run had begun
@@ -216,7 +216,7 @@ class Crew:
         if error:
             write_file(failure_file(self._folder, cell), error)
             print(f"clipin: {cell} failed: {error}", file=sys.stderr, flush=True)
-        elif result[0] != STOPPED:
+        elif result[0] != REQUEUE:
             self._say(cell, result[1], *left)
         return alive
 
@@ -245,22 +245,3 @@ def _shares(jobs: int) -> list[list[int]]:
     if jobs > len(cpus):
         return [[cpus[i % len(cpus)]] for i in range(jobs)]
     return [cpus[i::jobs] for i in range(jobs)]
-
-
-@contextlib.contextmanager
-def _interrupt() -> Iterator[threading.Event]:
-    """An event that SIGTERM or Ctrl-C sets."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-
-    def on_signal(number: int, frame: Any) -> None:
-        event.set()
-
-    old = {s: signal.signal(s, on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield event
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)

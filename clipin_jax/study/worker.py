@@ -14,8 +14,6 @@ from typing import Any
 from clipin_jax.config import from_json
 from clipin_jax.errors import ClipinError
 
-STOPPED = 75  # what `train` returns for a run that was told to stop
-
 
 def work(tasks: Connection, cores: Sequence[int]) -> None:
     """Does tasks until None comes; answers each with (result, error message).

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from clipin_jax.runs.build import Run
+from clipin_jax.runs.build import Experiment
 
 FIGURES = (  # metric name (its last part) -> how it is shown
     ("R@1", "{:.1%}"),
@@ -38,7 +38,7 @@ FIGURES = (  # metric name (its last part) -> how it is shown
 )
 
 
-def banner(run: Run, workdir: Path, examples_per_epoch: int, step: int) -> str:
+def banner(run: Experiment, workdir: Path, examples_per_epoch: int, step: int) -> str:
     """The facts of a run before its first step, several lines."""
     config = run.config
     image, text = config.model.image, config.model.text
@@ -63,7 +63,7 @@ def banner(run: Run, workdir: Path, examples_per_epoch: int, step: int) -> str:
     return f"clipin: {config.name}\n{body}"
 
 
-def _chance(run: Run) -> dict[str, str]:
+def _chance(run: Experiment) -> dict[str, str]:
     """What the loss is at first where an objective looks for each pair among many."""
     choices = {
         name: objective.num_choices(run.config.batch_size)

@@ -14,7 +14,7 @@ from clipin_jax.core.state import TrainState
 from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators import clip_benchmark_record, make_evaluators
 from clipin_jax.inference.encode_fns import make_encode_fns
-from clipin_jax.runs.build import build_run
+from clipin_jax.runs.build import build_experiment
 from clipin_jax.runs.checkpoint import Checkpoints
 from clipin_jax.runs.folder import environment, load_folder
 from clipin_jax.training import console
@@ -49,7 +49,7 @@ def evaluate(
     """
     workdir = Path(workdir)
     config = load_folder(workdir)
-    run = build_run(config)
+    run = build_experiment(config)
     evaluators = make_evaluators(config, make_encode_fns(run.learner), run.mesh)
     if not evaluators:
         raise ClipinError(f"the config of {workdir} has no evals: nothing to evaluate")

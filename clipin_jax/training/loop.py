@@ -2,12 +2,9 @@
 
 import contextlib
 import json
-import os
-import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +17,26 @@ from clipin_jax.core import sharding
 from clipin_jax.core.state import TrainState
 from clipin_jax.core.step import make_health_fn, make_train_step
 from clipin_jax.data.pipeline import TrainBatches
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import DONE, REQUEUE, ClipinError
 from clipin_jax.evaluators import make_evaluators
 from clipin_jax.inference.encode_fns import make_encode_fns
 from clipin_jax.objectives.health import collapse_warning
 from clipin_jax.report.examples import PAIRS, save_pairs, save_retrievals
-from clipin_jax.runs.build import Run, build_run
+from clipin_jax.runs.build import Experiment, build_experiment
 from clipin_jax.runs.checkpoint import Checkpoints
 from clipin_jax.runs.checkpoint_retention import Retention
 from clipin_jax.runs.folder import is_finished, open_folder, write_file
+from clipin_jax.runs.interrupt import catch_interrupt
 from clipin_jax.runs.metrics import MetricWriter
 from clipin_jax.training import console
 from clipin_jax.training.evaluate import evaluate_state, write_results
 from clipin_jax.training.progress import Progress, Throughput
 
-DONE, REQUEUE = 0, 75  # exit codes for a scheduler; a ClipinError ends with 1
-STDERR = 2  # file descriptor
+_NOTICE = "\nclipin: stopping after this step; Ctrl-C stops at once\n"
+_AT_ONCE = (
+    "stopped at once, without saving; the same command goes on from the newest "
+    "checkpoint"
+)
 
 
 def train(config: ConfigDict, workdir: str | Path) -> int:
@@ -53,11 +54,11 @@ def train(config: ConfigDict, workdir: str | Path) -> int:
     """
     workdir = Path(workdir)
     with contextlib.ExitStack() as stack:
-        interrupt = stack.enter_context(_interrupt())
+        interrupt = stack.enter_context(catch_interrupt(_NOTICE, _AT_ONCE))
         if is_finished(config, workdir):
             print(f"clipin: {workdir} is already done", file=sys.stderr)
             return DONE
-        run = build_run(config)
+        run = build_experiment(config)
         batches = TrainBatches(
             config.data,
             seed=config.seed,
@@ -105,7 +106,7 @@ class Loop:
 
     def __init__(
         self,
-        run: Run,
+        run: Experiment,
         workdir: Path,
         batches: TrainBatches,
         evaluators: dict[str, Any],
@@ -277,34 +278,3 @@ class Loop:
                 save_retrievals(self._workdir, name, evaluator)
             write_file(self._workdir / "DONE", "")
         self._progress.say(f"clipin: done; for a page: clipin report {self._workdir}")
-
-
-@contextlib.contextmanager
-def _interrupt() -> Iterator[threading.Event]:
-    """An event that SIGTERM or Ctrl-C sets; another Ctrl-C stops at once.
-
-    Signals can only be caught in the main thread: elsewhere the event stays unset.
-    """
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-
-    def on_signal(number: int, frame: Any) -> None:
-        if event.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        event.set()
-        # Not `print`: the signal may have come in the midst of one.
-        os.write(STDERR, b"\nclipin: stopping after this step; Ctrl-C stops at once\n")
-
-    old = {s: signal.signal(s, on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield event
-    except KeyboardInterrupt:
-        raise ClipinError(
-            "stopped at once, without saving; the same command goes on from the newest "
-            "checkpoint"
-        ) from None
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)

@@ -20,7 +20,7 @@ from clipin_jax.errors import ClipinError, did_you_mean
 from clipin_jax.evaluators import make_available
 from clipin_jax.evaluators.datasets.data_folder import DataFolder
 from clipin_jax.inference.encode_fns import make_encode_fns
-from clipin_jax.runs.build import build_run
+from clipin_jax.runs.build import build_experiment
 from clipin_jax.runs.folder import load_folder
 from clipin_jax.training import console
 from clipin_jax.training.evaluate import evaluate_state, restore_state, write_results
@@ -100,7 +100,7 @@ def evaluate_suite(
     absent = {name: text for name, text in entries.items() if isinstance(text, str)}
     config = ConfigDict(config.to_dict())
     config.evals = {name: e for name, e in entries.items() if name not in absent}
-    run = build_run(config)
+    run = build_experiment(config)
     state, step = restore_state(workdir, step, run.abstract_state)
     evaluators, lacking = make_available(config, make_encode_fns(run.learner), run.mesh)
     skipped = absent | lacking

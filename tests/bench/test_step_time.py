@@ -10,7 +10,7 @@ import pytest
 
 from clipin_jax.config import load_config
 from clipin_jax.core.step import make_train_step
-from clipin_jax.runs.build import build_run
+from clipin_jax.runs.build import build_experiment
 from tests.support.tiny import tiny_batch, tiny_config
 
 BASE = "clip:data=unused,variant=B/16"
@@ -41,7 +41,7 @@ def test_the_plain_clip_is_the_same_model(bench):
     plain_clip = bench("plain_clip")
     config = tiny_config("model.image.depth=1", "model.text.depth=1", clipin=False)
     batch = tiny_batch(config)
-    run = build_run(config, jax.devices()[:1])
+    run = build_experiment(config, jax.devices()[:1])
     state = run.init_state()
     model = plain_clip.PlainClip(config.model)
     view = batch["view1"]["image"], batch["view1"]["text"]
@@ -95,7 +95,7 @@ def test_the_arithmetic_of_base_models_is_that_of_the_literature(bench):
 def test_the_count_is_what_the_compiler_counts(bench, name):
     config = load_config(name, ["batch_size=2", "model.image.depth=2"])
     config.model.text.depth = 2
-    run = build_run(config, jax.devices()[:1])
+    run = build_experiment(config, jax.devices()[:1])
     batch = bench("step_time").random_batch(config)
     step = jax.jit(make_train_step(run.learner, run.optimizer))
     with jax.set_mesh(run.mesh):

@@ -5,14 +5,14 @@ import numpy as np
 
 from clipin_jax.core.optim import path_name
 from clipin_jax.core.step import make_train_step
-from clipin_jax.runs.build import build_run
+from clipin_jax.runs.build import build_experiment
 from tests.support.tiny import tiny_batch, tiny_config
 
 ONE = slice(0, 1)
 
 
 def run_of(*overrides, clipin=True):
-    return build_run(tiny_config(*overrides, clipin=clipin), jax.devices()[ONE])
+    return build_experiment(tiny_config(*overrides, clipin=clipin), jax.devices()[ONE])
 
 
 def paths(tree):

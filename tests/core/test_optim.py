@@ -8,7 +8,7 @@ import pytest
 from clipin_jax.core.optim import make_optimizer, make_schedule
 from clipin_jax.core.step import make_train_step
 from clipin_jax.errors import ClipinError
-from clipin_jax.runs.build import build_run
+from clipin_jax.runs.build import build_experiment
 from tests.parity.torch_names import load
 from tests.support.tiny import tiny_batch, tiny_config
 
@@ -90,7 +90,7 @@ def test_bounds_hold_after_the_step():
 
 def test_a_sweep_compiles_the_step_once():
     """Learning rate, decay, loss weights and target decay are inputs of the step."""
-    run = build_run(tiny_config(), jax.devices()[:1])
+    run = build_experiment(tiny_config(), jax.devices()[:1])
     step = jax.jit(make_train_step(run.learner, run.optimizer))
     state, batch = run.init_state(), tiny_batch(run.config)
     losses = []
@@ -99,7 +99,7 @@ def test_a_sweep_compiles_the_step_once():
         ("optim.learning_rate.peak=0.1", "optim.weight_decay=0.5"),
         ("objectives.clipin.inter_weight=3.0", "target.decay=0.5"),
     ):
-        hyper = build_run(tiny_config(*point), jax.devices()[:1]).hyper
+        hyper = build_experiment(tiny_config(*point), jax.devices()[:1]).hyper
         _, metrics = step(state, batch, hyper(0))
         losses.append(float(metrics["loss"]))
     assert step._cache_size() == 1

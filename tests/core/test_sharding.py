@@ -11,7 +11,7 @@ import pytest
 from clipin_jax.core import sharding
 from clipin_jax.core.step import make_train_step
 from clipin_jax.errors import ClipinError
-from clipin_jax.runs.build import build_run
+from clipin_jax.runs.build import build_experiment
 from tests.support.tiny import tiny_batch, tiny_config
 
 STEPS = 2
@@ -22,7 +22,7 @@ LAYOUTS = {
 
 
 def train(*overrides, devices=None):
-    run = build_run(tiny_config("batch_size=32", *overrides), devices)
+    run = build_experiment(tiny_config("batch_size=32", *overrides), devices)
     with jax.set_mesh(run.mesh):
         state = run.init_state()
         step = jax.jit(
@@ -76,10 +76,10 @@ jax.distributed.initialize(f"127.0.0.1:{port}", 2, process)
 import numpy as np
 from jax._src import distributed
 from clipin_jax import sharding
-from clipin_jax.run import build_run
+from clipin_jax.runs.build import build_experiment
 from clipin_jax.step import make_train_step
 from tests.tiny import tiny_batch, tiny_config
-run = build_run(tiny_config("batch_size=32"))
+run = build_experiment(tiny_config("batch_size=32"))
 with jax.set_mesh(run.mesh):
     state = run.init_state()
     step = jax.jit(

@@ -13,12 +13,12 @@ from clipin_jax.core.step import make_health_fn, make_train_step
 from clipin_jax.errors import ClipinError
 from clipin_jax.inference.encode_fns import make_encode_fns
 from clipin_jax.objectives.health import collapse_warning
-from clipin_jax.runs.build import build_run
+from clipin_jax.runs.build import build_experiment
 from tests.support.tiny import tiny_batch, tiny_config
 
 
 def run_of(*overrides, clipin=True):
-    return build_run(tiny_config(*overrides, clipin=clipin), jax.devices()[:1])
+    return build_experiment(tiny_config(*overrides, clipin=clipin), jax.devices()[:1])
 
 
 def step_of(run):
@@ -103,7 +103,7 @@ def test_one_term_alone():
 
 def test_learned_weights_fall():
     config = load_config("clipin_coco:as_released,runlocal", ("batch_size=16",))
-    run = build_run(config, jax.devices()[:1])
+    run = build_experiment(config, jax.devices()[:1])
     step, state = step_of(run), run.init_state()
     for k in range(3):
         state, metrics = step(state, tiny_batch(config, k), run.hyper(k))

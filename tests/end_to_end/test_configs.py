@@ -11,11 +11,10 @@ import pytest
 from clipin_jax.config import list_configs, load_config
 from clipin_jax.core import sharding
 from clipin_jax.data.pipeline import TrainBatches
-from clipin_jax.errors import ClipinError
-from clipin_jax.runs.build import build_run
+from clipin_jax.errors import DONE, REQUEUE, ClipinError
+from clipin_jax.runs.build import build_experiment
 from clipin_jax.runs.metrics import read_metrics
 from clipin_jax.training import loop as train
-from clipin_jax.training.loop import DONE, REQUEUE
 from tests.support import tiny_runs as runs
 
 OPTIONS = ("clipin", "as_released", "tower=RN50")
@@ -67,7 +66,7 @@ def small_config(spec: str):
 )
 def test_the_tuned_plug_in_fits_every_host(name):
     config = small_config(f"{name}:runlocal,clipin=tuned")
-    params = build_run(config, jax.devices()[:1]).abstract_state.params
+    params = build_experiment(config, jax.devices()[:1]).abstract_state.params
     names = "".join(
         jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(params)
     )
@@ -105,7 +104,7 @@ def test_the_loss_is_the_same_on_eight_devices(spec):
     batch = next(batches)
     batches.close()
     del batch["index"]
-    one, eight = (build_run(config, jax.devices()[:count]) for count in (1, 8))
+    one, eight = (build_experiment(config, jax.devices()[:count]) for count in (1, 8))
     with jax.set_mesh(one.mesh):
         state = one.init_state()
     losses = [loss_of(run, jax.device_get(state), batch) for run in (one, eight)]

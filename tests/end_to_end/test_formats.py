@@ -11,7 +11,7 @@ from clipin_jax.core import sharding
 from clipin_jax.core.step import make_train_step
 from clipin_jax.data import make_source
 from clipin_jax.data.pipeline import TrainBatches
-from clipin_jax.runs.build import build_run
+from clipin_jax.runs.build import build_experiment
 from tests.support.written import WRITERS, Pair, write
 
 RECORDS, STEPS = 64, 3
@@ -97,7 +97,7 @@ def losses_of():
     """What the losses are of the first steps on a source; compiled once for all."""
     config = load_config("clip:runlocal", TINY)
     config.data.views = 1
-    run = build_run(config, jax.devices()[:1])
+    run = build_experiment(config, jax.devices()[:1])
     step = jax.jit(make_train_step(run.learner, run.optimizer))
 
     def losses(source):

@@ -7,7 +7,7 @@ from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators.fine_tuning import FineTuning, with_tower
 from clipin_jax.inference.encode_fns import make_encode_fns
 from clipin_jax.inference.encoder import Encoder
-from clipin_jax.runs.build import build_run
+from clipin_jax.runs.build import build_experiment
 from tests.support.tiny import tiny_config
 
 SIZE = (32, 32)
@@ -42,7 +42,7 @@ class Pictures(list):
 
 @pytest.fixture(scope="module")
 def trained():
-    run = build_run(tiny_config(*SHALLOW), jax.devices()[:1])
+    run = build_experiment(tiny_config(*SHALLOW), jax.devices()[:1])
     return run, jax.device_get(run.init_state())
 
 

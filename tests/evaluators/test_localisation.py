@@ -14,7 +14,7 @@ from clipin_jax.evaluators.localisation import Localisation, score_map
 from clipin_jax.inference.encode_fns import make_encode_fns
 from clipin_jax.inference.encoder import Encoder
 from clipin_jax.inference.saliency import Maps, enlarge
-from clipin_jax.runs.build import build_run
+from clipin_jax.runs.build import build_experiment
 from clipin_jax.training.evaluate import restore_state
 from clipin_jax.training.loop import train
 from tests.support.tiny import tiny_config
@@ -154,7 +154,7 @@ def test_what_is_wrong_shows_at_once(source, arguments, message):
 def tiny():
     """An untrained model, and scenes with several objects."""
     config = tiny_config("model.text.vocab_size=49408", "model.text.context_length=16")
-    run = build_run(config, devices=jax.devices()[:1])
+    run = build_experiment(config, devices=jax.devices()[:1])
     state = jax.device_get(run.init_state())
     source = Scenes("val", length=60, size=48, objects=(2, 3))
     return config, run.learner, state, source
@@ -202,7 +202,7 @@ def test_a_trained_model_points_at_what_the_text_names(tmp_path):
     with config.unlocked():
         config.evals = {}
     assert train(config, tmp_path) == 0
-    run = build_run(config, devices=jax.devices()[:1])
+    run = build_experiment(config, devices=jax.devices()[:1])
     state, _ = restore_state(tmp_path, None, run.abstract_state)
     encoder = make_encoder(config, make_encode_fns(run.learner), run.mesh)
     source = Scenes("val", length=200, size=64, objects=(2, 3))

@@ -9,7 +9,7 @@ from clipin_jax.commands import main as cli
 from clipin_jax.config import load_config
 from clipin_jax.errors import ClipinError
 from clipin_jax.inference import caption
-from clipin_jax.runs.build import build_run
+from clipin_jax.runs.build import build_experiment
 from clipin_jax.training.loop import train
 from tests.support import tiny_runs as runs
 
@@ -28,7 +28,9 @@ TINY = (
 def one_device():
     with runs.on_one_device(), pytest.MonkeyPatch.context() as patch:
         one = jax.devices()[:1]
-        patch.setattr(caption, "build_run", lambda config: build_run(config, one))
+        patch.setattr(
+            caption, "build_experiment", lambda config: build_experiment(config, one)
+        )
         yield
 
 

@@ -14,7 +14,7 @@ from clipin_jax.evaluators.retrieval import Retrieval
 from clipin_jax.inference import encoder as encode
 from clipin_jax.inference.encode_fns import make_encode_fns
 from clipin_jax.inference.encoder import Encoder
-from clipin_jax.runs.build import build_run
+from clipin_jax.runs.build import build_experiment
 from tests.parity.compare import deviation
 from tests.parity.test_clipin import batch_stats, parts, released_config
 from tests.parity.torch_names import below, load, to_tree
@@ -50,7 +50,7 @@ def encoder_of(learner, tokenizer, devices, image_size=(32, 32)):
 @pytest.fixture(scope="module")
 def trained():
     """A learner whose two branches differ, its state, and a view it never saw."""
-    run = build_run(tiny_config(*SHALLOW), jax.devices()[:1])
+    run = build_experiment(tiny_config(*SHALLOW), jax.devices()[:1])
     state, batch = run.init_state(), tiny_batch(run.config)
     assert batch["view1"]["image"].shape[1:3] == (32, 32)
     target = jax.tree.map(lambda x: x * 1.5 + 0.01, state.target_params)

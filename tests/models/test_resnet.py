@@ -13,7 +13,7 @@ from clipin_jax.core.step import make_train_step
 from clipin_jax.errors import ClipinError
 from clipin_jax.models.layers import BatchNorm
 from clipin_jax.models.resnet import Bottleneck, ResNet
-from clipin_jax.runs.build import build_run
+from clipin_jax.runs.build import build_experiment
 from tests.support.tiny import tiny_batch
 
 TINY = dict(
@@ -144,7 +144,7 @@ def plugged():
     config = load_config("clip:clipin,tower=RN50,runlocal", ["batch_size=16"])
     with config.unlocked():
         config.model.text.vocab_size = 64
-    run = build_run(config, jax.devices()[:1])
+    run = build_experiment(config, jax.devices()[:1])
     state = run.init_state()
     before = jax.device_get(state)
     step = jax.jit(make_train_step(run.learner, run.optimizer))

@@ -12,7 +12,7 @@ from clipin_jax.inference.encode_fns import make_encode_fns
 from clipin_jax.objectives.base import Inputs
 from clipin_jax.objectives.cluster import Cluster
 from clipin_jax.objectives.losses import entropy_of_mean, soft_cross_entropy
-from clipin_jax.runs.build import build_run
+from clipin_jax.runs.build import build_experiment
 from tests.support.tiny import tiny_batch, tiny_config
 
 B, K, P = 6, 5, 7
@@ -198,7 +198,7 @@ def cluster_config():
 
 def test_trains_and_embeds_without_a_joint_space():
     with jax.enable_x64(False):
-        run = build_run(cluster_config(), jax.devices()[:1])
+        run = build_experiment(cluster_config(), jax.devices()[:1])
         batch = tiny_batch(run.config)
         step = jax.jit(make_train_step(run.learner, run.optimizer))
         state, metrics = step(run.init_state(), batch, run.hyper(0))

@@ -11,7 +11,7 @@ from clipin_jax.core.step import make_train_step
 from clipin_jax.errors import ClipinError
 from clipin_jax.models.layers import unit
 from clipin_jax.objectives.losses import info_nce, nt_xent
-from clipin_jax.runs.build import build_run
+from clipin_jax.runs.build import build_experiment
 from tests.support.tiny import tiny_batch, tiny_config
 
 SMALL = dict(pre_projector=16, projection_dim=24, predictor_hidden_dim=8)
@@ -88,7 +88,7 @@ def plugged(**options):
     config = tiny_config(*SHALLOW, clipin=False).copy_and_resolve_references()
     with config.unlocked():
         plug_clipin(config, **SMALL | options)
-    return build_run(config, jax.devices()[:1])
+    return build_experiment(config, jax.devices()[:1])
 
 
 def one_step(run, batch=None):
@@ -167,7 +167,7 @@ def simclr_run(views=2):
     with config.unlocked():
         config.objectives.simclr = dict(VIEWS)
         config.data.views = views
-    return build_run(config, jax.devices()[:1])
+    return build_experiment(config, jax.devices()[:1])
 
 
 def test_views_find_each_other_with_gradient_to_both():
@@ -228,7 +228,7 @@ def test_views_and_clipin_go_together():
     config = tiny_config(*SHALLOW).copy_and_resolve_references()
     with config.unlocked():
         config.objectives.simclr = dict(VIEWS)
-    state, metrics = one_step(build_run(config, jax.devices()[:1]))
+    state, metrics = one_step(build_experiment(config, jax.devices()[:1]))
     assert jnp.isfinite(metrics["loss"]) and metrics["skipped"] == 0
     assert not any("simclr" in p for p in paths(state.target_params))
 

@@ -9,7 +9,7 @@ from clipin_jax.core.step import make_train_step
 from clipin_jax.errors import ClipinError
 from clipin_jax.inference.encode_fns import make_encode_fns
 from clipin_jax.models.layers import unit
-from clipin_jax.runs.build import build_run
+from clipin_jax.runs.build import build_experiment
 from tests.support.tiny import tiny_batch, tiny_config
 
 SHALLOW = ("model.image.depth=1", "model.text.depth=1")
@@ -22,7 +22,7 @@ def siamese(**options):
         del plug["target_view"]
         del config.objectives["clipin"]
         config.objectives.siamese = plug
-    return build_run(config, jax.devices()[:1])
+    return build_experiment(config, jax.devices()[:1])
 
 
 def paths(tree):
@@ -63,7 +63,7 @@ def test_the_gradient_stops_only_where_it_should():
 
 def test_with_the_online_network_as_target_it_is_clipin():
     """At the first step the average equals the online network."""
-    plain = build_run(tiny_config(*SHALLOW), jax.devices()[:1])
+    plain = build_experiment(tiny_config(*SHALLOW), jax.devices()[:1])
     batch = tiny_batch(plain.config)
     losses = {}
     for name, run in {"clipin": plain, "siamese": siamese()}.items():

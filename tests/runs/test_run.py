@@ -19,7 +19,9 @@ def config(**changes: Any) -> ConfigDict:
 
 
 def test_everything_is_built_before_the_first_array():
-    built = run.build_run(tiny_config("mesh.fsdp=2", "sharding=(('.*', 'fsdp'),)"))
+    built = run.build_experiment(
+        tiny_config("mesh.fsdp=2", "sharding=(('.*', 'fsdp'),)")
+    )
     assert dict(built.mesh.shape) == {"data": 4, "fsdp": 2}
     leaves = jax.tree.leaves(built.abstract_state)
     assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves)
@@ -44,7 +46,7 @@ def test_everything_is_built_before_the_first_array():
 )
 def test_what_does_not_fit(override, words):
     with pytest.raises(ClipinError, match=words):
-        run.build_run(tiny_config(override))
+        run.build_experiment(tiny_config(override))
 
 
 def test_a_folder_holds_the_config_for_us_and_for_people(tmp_path):

@@ -15,7 +15,7 @@ from clipin_jax.config import list_studies
 from clipin_jax.core.step import make_train_step
 from clipin_jax.errors import ClipinError
 from clipin_jax.inference.encode_fns import make_encode_fns
-from clipin_jax.runs.build import build_run
+from clipin_jax.runs.build import build_experiment
 from clipin_jax.study.grid import Cell, load_study
 from clipin_jax.study.markdown import markdown
 from clipin_jax.study.results_file import read_results
@@ -206,7 +206,7 @@ def test_an_unknown_study_and_no_jobs_are_refused(file):
 def test_runs_of_one_method_share_what_is_compiled():
     study = load_study("looseness:seeds=2,steps=8")
     cells = [Cell("CLIPin", "0", 0), Cell("CLIPin", "0.6", 1), Cell("CLIP", "0", 0)]
-    runs = [build_run(study.configs[cell]) for cell in cells]
+    runs = [build_experiment(study.configs[cell]) for cell in cells]
     steps = [make_train_step(r.learner, r.optimizer, r.views) for r in runs]
     assert steps[0] is steps[1] and steps[0] is not steps[2]
     encoders = [make_encode_fns(run.learner) for run in runs]

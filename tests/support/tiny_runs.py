@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from clipin_jax.commands import main as cli
 from clipin_jax.config import from_json, load_config, to_json
-from clipin_jax.runs.build import build_run
+from clipin_jax.runs.build import build_experiment
 from clipin_jax.runs.checkpoint import Checkpoints
 from clipin_jax.runs.metrics import read_metrics
 from clipin_jax.training import evaluate
@@ -59,11 +59,13 @@ def on_one_device() -> Iterator[None]:
 
     @functools.cache
     def build(config: str) -> Any:
-        return build_run(from_json(config).lock(), devices=jax.devices()[:1])
+        return build_experiment(from_json(config).lock(), devices=jax.devices()[:1])
 
     with pytest.MonkeyPatch.context() as patch:
         for module in (train, evaluate):
-            patch.setattr(module, "build_run", lambda config: build(to_json(config)))
+            patch.setattr(
+                module, "build_experiment", lambda config: build(to_json(config))
+            )
         yield
 
 
@@ -84,7 +86,7 @@ def signal_at(step: int, number: int) -> Iterator[None]:
 
 def saved_state(config: ConfigDict, folder: Path, step: int) -> Any:
     """The state and the data position in a run's checkpoint."""
-    run = train.build_run(config)
+    run = train.build_experiment(config)
     checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
     with contextlib.closing(checkpoints):
         return checkpoints.restore(step, run.abstract_state)

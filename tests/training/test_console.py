@@ -3,14 +3,14 @@ from pathlib import Path
 import pytest
 
 from clipin_jax.config import load_config
-from clipin_jax.runs.build import build_run
+from clipin_jax.runs.build import build_experiment
 from clipin_jax.training import console
 from tests.support.tiny import tiny_config
 
 
 @pytest.fixture(scope="module")
 def built():
-    return build_run(tiny_config("total_steps=1200", "batch_size=16"))
+    return build_experiment(tiny_config("total_steps=1200", "batch_size=16"))
 
 
 def test_the_banner_names_what_matters(built):
@@ -49,7 +49,7 @@ def test_the_banner_of_a_run_that_goes_on(built):
 )
 def test_the_peak_of_any_schedule(rate, shown):
     config = load_config("clip:runlocal", [f"optim.learning_rate={rate}"])
-    assert shown in console.banner(build_run(config), Path("x"), 256, step=0)
+    assert shown in console.banner(build_experiment(config), Path("x"), 256, step=0)
 
 
 def test_scores_are_shown_with_chance_beside_them():

@@ -13,13 +13,17 @@ import pytest
 
 from clipin_jax.commands import main as cli
 from clipin_jax.config import to_json
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import DONE, REQUEUE, ClipinError
 from clipin_jax.runs import folder as run_folder
 from clipin_jax.training import loop as train
-from clipin_jax.training.loop import DONE, REQUEUE
 from tests.support import tiny_runs as runs
 
-CHILD = "import tests.conftest, sys; from tests import runs; sys.exit(runs.main())"
+CHILD = """
+import sys
+import tests.conftest
+from tests.support import tiny_runs
+sys.exit(tiny_runs.main())
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -104,9 +108,9 @@ def test_stopped_before_the_first_and_after_the_last_step(
         os.kill(os.getpid(), signal.SIGTERM)
         return built(config)
 
-    built = train.build_run
+    built = train.build_experiment
     with monkeypatch.context() as patch:
-        patch.setattr(train, "build_run", build)
+        patch.setattr(train, "build_experiment", build)
         assert train.train(config, tmp_path) == REQUEUE
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["0"]
     with runs.signal_at(runs.LAST, signal.SIGTERM):
@@ -185,7 +189,7 @@ def test_a_damaged_checkpoint(config, straight, tmp_path, caplog, damaged):
 
 def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
     """Lets the loss of these steps be no number."""
-    build = train.build_run
+    build = train.build_experiment
 
     def poisoned(config: Any) -> Any:
         run = build(config)
@@ -199,7 +203,7 @@ def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
 
         return dataclasses.replace(run, hyper=hyper)
 
-    monkeypatch.setattr(train, "build_run", poisoned)
+    monkeypatch.setattr(train, "build_experiment", poisoned)
 
 
 def test_losses_that_are_not_finite(config, tmp_path, monkeypatch, capsys):

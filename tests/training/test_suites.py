@@ -18,7 +18,7 @@ from clipin_jax.data import SOURCES, make_source
 from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators import EVALUATORS
 from clipin_jax.evaluators.datasets.data_folder import KINDS, DataFolder
-from clipin_jax.runs.build import build_run
+from clipin_jax.runs.build import build_experiment
 from clipin_jax.runs.checkpoint import Checkpoints
 from clipin_jax.runs.folder import open_folder
 from clipin_jax.training import console, suites
@@ -37,7 +37,7 @@ def finished(tmp_path_factory) -> Path:
     # With seed 0 two cosines are alike but for rounding, and their order is chance.
     config = runs.tiny_run("seed=1")
     open_folder(config, folder)
-    state = build_run(config, jax.devices()[:1]).init_state()
+    state = build_experiment(config, jax.devices()[:1]).init_state()
     checkpoints = Checkpoints(folder / "checkpoints")
     with contextlib.closing(checkpoints):
         checkpoints.save(runs.LAST, state, {}, force=True)
@@ -229,7 +229,9 @@ def test_a_suite_gives_the_same_figures_at_any_batch_size_and_on_any_devices(
     found = {}
     for devices, size in ((8, 16), (8, 16), (8, 5), (1, 7)):
         monkeypatch.setattr(
-            suites, "build_run", lambda c, n=devices: build_run(c, jax.devices()[:n])
+            suites,
+            "build_experiment",
+            lambda c, n=devices: build_experiment(c, jax.devices()[:n]),
         )
         found[devices, size] = evaluate_suite(
             finished,

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from clipin_jax.core.optim import Optimizer
+from clipin_jax.core.optimizers import Optimizer
 from clipin_jax.types import Array, Batch, Hyper
 
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from clipin_jax.core.optim import Optimizer
+from clipin_jax.core.optimizers import Optimizer
 from clipin_jax.core.state import TrainState, select
 from clipin_jax.types import Array, Batch, Hyper, Metrics
 
@@ -21,14 +21,14 @@ TrainStep = Callable[[TrainState, Batch, Hyper], tuple[TrainState, Metrics]]
 ViewMaker = Callable[[Any], Batch]
 
 
-def as_they_came(batch: Batch) -> Batch:
+def identity(batch: Batch) -> Batch:
     """The `ViewMaker` of batches whose views the host has made."""
     return batch
 
 
 @functools.lru_cache(_PROGRAMS)
 def make_train_step(
-    learner: Any, optimizer: Optimizer, views: ViewMaker = as_they_came
+    learner: Any, optimizer: Optimizer, views: ViewMaker = identity
 ) -> TrainStep:
     """One update of everything, as a pure function.
 
@@ -110,7 +110,7 @@ def _rngs(seed: Array | int, step: Array, branch: str) -> dict[str, Array]:
 
 @functools.lru_cache(_PROGRAMS)
 def make_health_fn(
-    learner: Any, views: ViewMaker = as_they_came
+    learner: Any, views: ViewMaker = identity
 ) -> Callable[[TrainState, Batch], Metrics]:
     """The health numbers of a batch, see `health`; `(state, batch) -> metrics`."""
 

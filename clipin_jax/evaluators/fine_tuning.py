@@ -13,7 +13,7 @@ import optax
 from scipy.special import expit
 
 from clipin_jax.core import sharding
-from clipin_jax.core.optim import path_name
+from clipin_jax.core.parameter_paths import path_name
 from clipin_jax.evaluators.metrics import scores
 from clipin_jax.evaluators.probes.labeled_task import Classes, make_task
 from clipin_jax.evaluators.probes.linear_head import (

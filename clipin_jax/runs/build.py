@@ -14,7 +14,8 @@ from ml_collections import ConfigDict
 from clipin_jax.core import sharding
 from clipin_jax.core.augment import make_views
 from clipin_jax.core.learner import build
-from clipin_jax.core.optim import Optimizer, make_hyper, make_optimizer
+from clipin_jax.core.optimizers import Optimizer, make_optimizer
+from clipin_jax.core.schedules import make_hyper
 from clipin_jax.core.state import TrainState, create_state
 from clipin_jax.errors import ClipinError
 from clipin_jax.types import Hyper

@@ -21,7 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from clipin_jax.core.optim import path_name
+from clipin_jax.core.parameter_paths import path_name
 from clipin_jax.errors import ClipinError, did_you_mean
 from clipin_jax.runs import checkpoint_manifest as manifest
 from clipin_jax.runs.checkpoint_retention import Retention

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from clipin_jax.core.optim import path_name
+from clipin_jax.core.parameter_paths import path_name
 from clipin_jax.core.step import make_train_step
 from clipin_jax.runs.build import build_experiment
 from tests.support.tiny import tiny_batch, tiny_config

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from clipin_jax.core.optim import make_optimizer, make_schedule
+from clipin_jax.core.optimizers import make_optimizer
+from clipin_jax.core.schedules import make_schedule
 from clipin_jax.core.step import make_train_step
 from clipin_jax.errors import ClipinError
 from clipin_jax.runs.build import build_experiment

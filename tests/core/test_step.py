@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from clipin_jax.config import load_config
-from clipin_jax.core.optim import path_name
+from clipin_jax.core.parameter_paths import path_name
 from clipin_jax.core.step import make_health_fn, make_train_step
 from clipin_jax.errors import ClipinError
 from clipin_jax.inference.encode_fns import make_encode_fns

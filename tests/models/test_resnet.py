@@ -7,7 +7,7 @@ import pytest
 
 from clipin_jax.config import load_config, resnet
 from clipin_jax.core.learner import build
-from clipin_jax.core.optim import path_name
+from clipin_jax.core.parameter_paths import path_name
 from clipin_jax.core.sharding import make_mesh
 from clipin_jax.core.step import make_train_step
 from clipin_jax.errors import ClipinError

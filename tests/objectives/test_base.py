@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 
 from clipin_jax.core.learner import build
-from clipin_jax.core.optim import make_hyper
+from clipin_jax.core.schedules import make_hyper
 from tests.support.tiny import tiny_config
 
 

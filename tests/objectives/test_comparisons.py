@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from clipin_jax.config import plug_clipin
-from clipin_jax.core.optim import path_name
+from clipin_jax.core.parameter_paths import path_name
 from clipin_jax.core.step import make_train_step
 from clipin_jax.errors import ClipinError
 from clipin_jax.models.layers import unit

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from clipin_jax.core.optim import path_name
+from clipin_jax.core.parameter_paths import path_name
 
 
 def deviation(ours, reference) -> float:

@@ -13,7 +13,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from clipin_jax.core.learner import build
-from clipin_jax.core.optim import make_hyper, make_optimizer
+from clipin_jax.core.optimizers import make_optimizer
+from clipin_jax.core.schedules import make_hyper
 from clipin_jax.core.state import TrainState, select
 from clipin_jax.core.step import make_train_step
 from tests.parity.compare import assert_tree_close, deviation, stacked

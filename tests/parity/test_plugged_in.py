@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from clipin_jax.config import plug_clipin
 from clipin_jax.core.learner import build
-from clipin_jax.core.optim import make_hyper
+from clipin_jax.core.schedules import make_hyper
 from clipin_jax.core.state import select
 from clipin_jax.objectives import matching
 from tests.parity import test_albef, test_blip, test_coca

@@ -1,26 +1,19 @@
-"""Schedules, the optimizer chain, decay masks and parameter bounds.
+"""Schedules: the numbers of a step, computed on the host.
 
-A schedule is computed on the host and its value enters the step as an array. So a
-sweep over learning rates or loss weights compiles the step once, and the step holds no
-schedule.
+A number enters the step as an array. So a sweep over learning rates or loss weights
+compiles the step once, and the step holds no schedule.
 """
 
-import dataclasses
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 from ml_collections import ConfigDict
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.types import Array, Hyper
-
-Optimizer = Callable[[Hyper], optax.GradientTransformation]
+from clipin_jax.types import Hyper
 
 
 def constant(step: int, *, value: float) -> float:
@@ -122,78 +115,3 @@ def make_hyper(config: ConfigDict, objectives: Mapping[str, Any]) -> Callable:
         }
 
     return hyper
-
-
-def path_name(path: tuple[Any, ...]) -> str:
-    """A tree path as text: `towers/image/patch_embed/kernel`."""
-    return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
-@dataclasses.dataclass(frozen=True)
-class AdamW:
-    """AdamW with clipping, a decay mask and bounds, for the numbers of a step.
-
-    Called, it is an optax chain whose state does not depend on those numbers.
-
-    Attributes:
-      clip_norm: of the global gradient; 0 for off.
-      no_decay: regular expressions of the paths of parameters without weight decay.
-      bounds: (expression, low, high) of the parameters that stay within.
-    """
-
-    b1: float
-    b2: float
-    eps: float
-    clip_norm: float
-    no_decay: tuple[re.Pattern, ...]
-    bounds: tuple[tuple[re.Pattern, float, float], ...]
-
-    def __call__(self, hyper: Hyper) -> optax.GradientTransformation:
-        """hyper: this step's learning rate and weight decay."""
-        numbers = hyper["optim"]
-        clip = optax.clip_by_global_norm(self.clip_norm) if self.clip_norm else None
-        return optax.chain(
-            clip or optax.identity(),
-            optax.scale_by_adam(self.b1, self.b2, self.eps),
-            optax.add_decayed_weights(numbers["weight_decay"], self._decayed),
-            optax.scale_by_learning_rate(numbers["learning_rate"]),
-            keep_within(self.bounds),
-        )
-
-    def _decayed(self, params: Any) -> Any:
-        return jax.tree_util.tree_map_with_path(
-            lambda path, _: not any(p.search(path_name(path)) for p in self.no_decay),
-            params,
-        )
-
-
-def make_optimizer(config: ConfigDict) -> Optimizer:
-    """The optimizer that `config.optim` describes; see `AdamW` for its keys."""
-    return AdamW(
-        config.b1,
-        config.b2,
-        config.eps,
-        config.clip_norm,
-        tuple(re.compile(pattern) for pattern in config.no_decay),
-        tuple((re.compile(path), low, high) for path, low, high in config.bounds),
-    )
-
-
-def keep_within(
-    bounds: Sequence[tuple[re.Pattern, float, float]],
-) -> optax.GradientTransformation:
-    """Shortens updates so that the named parameters stay in [low, high].
-
-    Last in the chain: the bound holds for the parameter after the step.
-    """
-
-    def limit(path: tuple[Any, ...], update: Array, parameter: Array) -> Array:
-        for pattern, low, high in bounds:
-            if pattern.search(path_name(path)):
-                return jnp.clip(parameter + update, low, high) - parameter
-        return update
-
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        return jax.tree_util.tree_map_with_path(limit, updates, params), state
-
-    return optax.GradientTransformation(lambda _: optax.EmptyState(), update)

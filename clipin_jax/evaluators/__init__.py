@@ -11,7 +11,6 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from clipin_jax.data import make_source
-from clipin_jax.data.text import caption_tokenizer
 from clipin_jax.errors import ClipinError, did_you_mean
 from clipin_jax.evaluators.captioning import Captioning
 from clipin_jax.evaluators.compositionality import Compositionality
@@ -25,7 +24,7 @@ from clipin_jax.evaluators.retrieval import Retrieval
 from clipin_jax.evaluators.text_probe import TextProbe
 from clipin_jax.evaluators.text_similarity import TextSimilarity
 from clipin_jax.evaluators.zero_shot import ZeroShot
-from clipin_jax.inference.encoder import Encoder
+from clipin_jax.inference.encoder import Encoder, make_encoder
 from clipin_jax.inference.feature_cache import RememberingEncoder
 
 EVALUATORS = {
@@ -77,21 +76,6 @@ def make_available(
         except ClipinError as error:
             skipped[name] = str(error).removeprefix(f"evals.{name}: ")
     return evaluators, skipped
-
-
-def make_encoder(
-    config: ConfigDict, encode: Any, mesh: Mesh, kind: type[Encoder] = Encoder
-) -> Encoder:
-    """What turns pictures and texts into what the model says of them, as configured."""
-    data = config.data
-    return kind(
-        encode,
-        mesh=mesh,
-        tokenizer=caption_tokenizer(data),
-        image_size=tuple(data.image_size),
-        interpolation=data.augment.interpolation,
-        augment=data.augment.to_dict(),
-    )
 
 
 def _make(

@@ -11,12 +11,12 @@ from ml_collections import ConfigDict
 from clipin_jax.data.image.decode import decode
 from clipin_jax.data.source import BadRecord
 from clipin_jax.errors import ClipinError
-from clipin_jax.evaluators import make_encoder
 from clipin_jax.inference.encode_fns import make_encode_fns
+from clipin_jax.inference.encoder import make_encoder
 from clipin_jax.inference.generation import Decoding, make_decoding
 from clipin_jax.runs.build import build_experiment
+from clipin_jax.runs.checkpoint import restore_state
 from clipin_jax.runs.folder import load_folder
-from clipin_jax.training.evaluate import restore_state
 
 BATCH = 64  # pictures at a time, at most
 

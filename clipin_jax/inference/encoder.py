@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
 from clipin_jax.data.label_batches import label_batches
 from clipin_jax.data.pipeline import eval_batches
 from clipin_jax.data.source import Annotations, BadRecord
+from clipin_jax.data.text import caption_tokenizer
 from clipin_jax.errors import ClipinError, check_choice
 from clipin_jax.inference.batching import collect, compiled, shares
 from clipin_jax.inference.generation import Decoding, read_caption
@@ -261,6 +263,21 @@ class Encoder:
         self, encode: Callable, variables: Any, batches: Iterable[dict], count: int
     ) -> Features:
         return collect(encode, variables, batches, count, self._mesh)
+
+
+def make_encoder(
+    config: ConfigDict, encode: Any, mesh: Mesh, kind: type[Encoder] = Encoder
+) -> Encoder:
+    """What turns pictures and texts into what the model says of them, as configured."""
+    data = config.data
+    return kind(
+        encode,
+        mesh=mesh,
+        tokenizer=caption_tokenizer(data),
+        image_size=tuple(data.image_size),
+        interpolation=data.augment.interpolation,
+        augment=data.augment.to_dict(),
+    )
 
 
 def read_annotations(source: Any, index: int) -> Annotations:

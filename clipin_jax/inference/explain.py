@@ -8,12 +8,12 @@ import jax
 import numpy as np
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.evaluators import make_encoder
 from clipin_jax.inference.caption import Files
 from clipin_jax.inference.encode_fns import make_encode_fns
+from clipin_jax.inference.encoder import make_encoder
 from clipin_jax.runs.build import build_experiment
+from clipin_jax.runs.checkpoint import restore_state
 from clipin_jax.runs.folder import load_folder
-from clipin_jax.training.evaluate import restore_state
 
 BATCH = 16  # pairs at a time, at most
 

@@ -1,6 +1,5 @@
 """Scores of a state: during a run, and of a run's checkpoint afterwards."""
 
-import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators import clip_benchmark_record, make_evaluators
 from clipin_jax.inference.encode_fns import make_encode_fns
 from clipin_jax.runs.build import build_experiment
-from clipin_jax.runs.checkpoint import Checkpoints
+from clipin_jax.runs.checkpoint import restore_state
 from clipin_jax.runs.folder import environment, load_folder
 from clipin_jax.training import console
 
@@ -61,25 +60,6 @@ def evaluate(
         path = write_results(workdir, step, config, evaluators, values, output)
         print(f"clipin: written to {path}")
     return values
-
-
-def restore_state(
-    workdir: Path, step: int | None, abstract_state: TrainState
-) -> tuple[TrainState, int]:
-    """The state in a run's checkpoint, and its step; the newest good one if None.
-
-    Raises:
-      ClipinError: there is none.
-    """
-    checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
-    with contextlib.closing(checkpoints):
-        if step is not None:
-            return checkpoints.restore(step, abstract_state)[0], step
-        restored = checkpoints.restore_latest(abstract_state)
-    if restored is None:
-        raise ClipinError(f"{workdir} has no checkpoint yet")
-    state, _, step = restored
-    return state, step
 
 
 def write_results(

@@ -21,9 +21,10 @@ from clipin_jax.evaluators import make_available
 from clipin_jax.evaluators.datasets.data_folder import DataFolder
 from clipin_jax.inference.encode_fns import make_encode_fns
 from clipin_jax.runs.build import build_experiment
+from clipin_jax.runs.checkpoint import restore_state
 from clipin_jax.runs.folder import load_folder
 from clipin_jax.training import console
-from clipin_jax.training.evaluate import evaluate_state, restore_state, write_results
+from clipin_jax.training.evaluate import evaluate_state, write_results
 
 
 def list_suites() -> dict[str, str]:

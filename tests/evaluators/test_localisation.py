@@ -15,7 +15,7 @@ from clipin_jax.inference.encode_fns import make_encode_fns
 from clipin_jax.inference.encoder import Encoder
 from clipin_jax.inference.saliency import Maps, enlarge
 from clipin_jax.runs.build import build_experiment
-from clipin_jax.training.evaluate import restore_state
+from clipin_jax.runs.checkpoint import restore_state
 from clipin_jax.training.loop import train
 from tests.support.tiny import tiny_config
 

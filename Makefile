@@ -23,7 +23,7 @@ quickstart: install
 install: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 -m "not slow" --durations=10
 
 test-slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow

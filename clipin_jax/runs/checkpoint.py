@@ -1,8 +1,8 @@
-"""Saving and restoring a run. The only file that knows orbax.
+"""Saves and restores the train state of a run. The only file that imports orbax.
 
-Each `<folder>/<step>/` holds the arrays, written by orbax, and a manifest: the data
-position, the score, and a checksum of every file. The manifest is written before the
-folder gets its final name, so a folder without one was never finished.
+Each `<folder>/<step>/` holds the arrays, written by orbax, and `manifest.json`: the
+position in the data, the score, and a checksum of every file. That file is written
+before the folder gets its final name: a folder without it was never finished.
 """
 
 import contextlib
@@ -24,7 +24,8 @@ from jax.experimental import multihost_utils
 from clipin_jax.core.parameter_paths import path_name
 from clipin_jax.core.state import TrainState
 from clipin_jax.errors import ClipinError, did_you_mean
-from clipin_jax.runs import checkpoint_manifest as manifest
+from clipin_jax.runs import checkpoint_checksums as checksums
+from clipin_jax.runs.checkpoint_checksums import DamageError
 from clipin_jax.runs.checkpoint_retention import Retention
 
 _log = logging.getLogger(__name__)
@@ -44,20 +45,19 @@ class Checkpoints:
         best_mode: str = "max",
         read_only: bool = False,
     ):
-        """Open a folder of checkpoints; what an earlier crash left half is removed.
+        """Opens a folder of checkpoints; removes those that a crash left unfinished.
 
         Args:
           folder: made if it does not exist, unless `read_only`.
-          every_steps: `save` writes at its multiples; 0 for only when forced.
+          every_steps: `save` writes at its multiples; 0: only when forced.
           keep_last: how many of the newest stay, at least 1.
-          keep_every_steps: those at its multiples stay for ever; 0 for none.
+          keep_every_steps: multiples of it stay forever; 0 for none.
           best_metric: the best by this metric stays too; "" for none.
           best_mode: "max" or "min".
-          read_only: write and remove nothing, so that a run may be looked at while
-            it trains.
+          read_only: write and remove nothing, to read a run while it trains.
 
         Raises:
-          ClipinError: an option out of range, or no such folder to read.
+          ClipinError: an argument is out of range, or there is no folder to read.
         """
         self._folder = Path(folder).absolute()
         self._every_steps = every_steps
@@ -67,12 +67,12 @@ class Checkpoints:
         self._failed = False
         if read_only and not self._folder.is_dir():
             raise ClipinError(f"no checkpoints: {self._folder} does not exist")
-        _quiet_orbax()
+        _silence_orbax()
         with self._explained("opened"):
             self._manager = self._open(read_only)
-        for step in self._manager.all_steps():
-            with contextlib.suppress(OSError, ValueError, KeyError):
-                self._note_score(step, manifest.read(self._folder / str(step)))
+        for step in self._manager.all_steps() if best_metric else ():
+            with contextlib.suppress(DamageError):
+                self._note_score(step, checksums.read_facts(self._step_folder(step)))
 
     def save(
         self,
@@ -82,21 +82,21 @@ class Checkpoints:
         metrics: Mapping[str, float] | None = None,
         force: bool = False,
     ) -> bool:
-        """Start to save, in the background; whether there was something to do.
-
-        The arrays may be donated as soon as this returns. A step that is there already
-        is not written again.
+        """Starts to save in the background; a step that is there stays as it is.
 
         Args:
           step: steps taken.
-          state: a pytree of jax arrays.
-          data_state: a small dict that JSON can hold.
-          metrics: the evaluations of this step, if there were any.
+          state: a pytree of jax arrays; they may be donated once this returns.
+          data_state: the position in the data, a small dict that JSON can hold.
+          metrics: the scores of this step, if it was evaluated.
           force: save also when `every_steps` does not divide the step.
 
+        Returns:
+          Whether a save was started.
+
         Raises:
-          ClipinError: this save, or the last one in the background, failed. The
-            checkpoints before it are untouched.
+          ClipinError: this save, or the one before it in the background, failed. The
+            other checkpoints are untouched.
         """
         if not (force or (self._every_steps and step % self._every_steps == 0)):
             return False
@@ -111,7 +111,7 @@ class Checkpoints:
             "step": step,
             "score": self._score(metrics),
             "data_state": dict(data_state),
-            "arrays": _describe(flat),
+            "arrays": _shapes(flat),
         }
         self._note_score(step, self._facts)
         with self._explained(f"saved at step {step}"):
@@ -119,23 +119,28 @@ class Checkpoints:
             return self._manager.save(step, args=items, force=True)
 
     def restore_latest(self, abstract_state: Any) -> tuple[Any, dict, int] | None:
-        """The newest good checkpoint, as (state, data_state, step); None if none.
+        """Restores the newest checkpoint that is not damaged.
 
         Args:
-          abstract_state: the state's tree of jax.ShapeDtypeStruct, with shardings.
+          abstract_state: a pytree of `jax.ShapeDtypeStruct` with shardings.
+
+        Returns:
+          (state, data_state, step); None if there is no checkpoint.
 
         Raises:
-          ClipinError: of another config, or all are damaged.
+          ClipinError: the checkpoint is of another config, or all are damaged.
         """
-        steps = sorted(self._manager.all_steps(), reverse=True)
         reasons = {}
-        for step in steps:
-            reasons[step] = self._damage(step)
-            if not reasons[step]:
-                self._warn_of_damaged(reasons, step)
-                return *self.restore(step, abstract_state), step
-            self._retention.damaged.add(step)
-        if steps:
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                facts = self._verified_facts(step)
+            except DamageError as error:
+                reasons[step] = str(error)
+                self._retention.damaged.add(step)
+                continue
+            self._warn_of_damage(reasons, used=step)
+            return *self._read_arrays(step, facts, abstract_state), step
+        if reasons:
             raise ClipinError(
                 f"every checkpoint in {self._folder} is damaged ({_join(reasons)}): "
                 "remove the folder to start from the beginning"
@@ -143,10 +148,14 @@ class Checkpoints:
         return None
 
     def restore(self, step: int, abstract_state: Any) -> tuple[Any, dict]:
-        """One checkpoint, as (state, data_state), placed as `abstract_state` says.
+        """Restores one checkpoint as (state, data_state).
+
+        Args:
+          step: its step.
+          abstract_state: a pytree of `jax.ShapeDtypeStruct` with shardings.
 
         Raises:
-          ClipinError: not there, damaged, or of another config.
+          ClipinError: it is not there, is damaged, or is of another config.
         """
         steps = sorted(self._manager.all_steps())
         if step not in steps:
@@ -154,29 +163,26 @@ class Checkpoints:
                 f"no checkpoint of step {step} in {self._folder}: there are "
                 f"{', '.join(map(str, steps)) or 'none'}"
             )
-        if reason := self._damage(step):
-            raise ClipinError(f"checkpoint {self._folder / str(step)}: {reason}")
-        flat = _flat(abstract_state)
-        with self._explained(f"read at step {step}"):
-            facts = manifest.read(self._folder / str(step))
-            self._check_shapes(step, facts["arrays"], _describe(flat))
-            items = ocp.args.Composite(state=ocp.args.StandardRestore(flat))
-            arrays = self._manager.restore(step, args=items)["state"]
-        treedef = jax.tree.structure(abstract_state)
-        return treedef.unflatten([arrays[name] for name in flat]), facts["data_state"]
+        try:
+            facts = self._verified_facts(step)
+        except DamageError as error:
+            raise ClipinError(
+                f"checkpoint {self._step_folder(step)}: {error}"
+            ) from error
+        return self._read_arrays(step, facts, abstract_state)
 
     def latest_step(self) -> int | None:
-        """The newest step that is not known to be damaged, None if there is none."""
+        """Returns the newest step not known to be damaged; None if there is none."""
         good = set(self._manager.all_steps()) - self._retention.damaged
         return max(good, default=None)
 
     def wait(self) -> None:
-        """Wait for the save in the background. Raises ClipinError if it failed."""
+        """Waits for the save in the background. Raises ClipinError if it failed."""
         with self._explained("saved"):
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Wait, then release threads. Does not repeat a failure that was raised."""
+        """Waits, then releases threads. Does not raise the same failure twice."""
         if self._failed:
             with contextlib.suppress(Exception):
                 self._manager.close()
@@ -189,7 +195,9 @@ class Checkpoints:
             self._folder.mkdir(parents=True, exist_ok=True)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self._retention,
-            async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
+            async_options=ocp.AsyncOptions(
+                post_finalization_callback=self._write_checksums
+            ),
             cleanup_tmp_directories=not read_only,
             create=False,
             read_only=read_only,
@@ -197,41 +205,63 @@ class Checkpoints:
         )
         return ocp.CheckpointManager(self._folder, options=options)
 
-    def _seal(self) -> None:
+    def _write_checksums(self) -> None:
         """Called by orbax, in its thread, before the folder gets its final name."""
         [folder] = self._folder.glob(f"{self._facts['step']}.*")
-        manifest.write(folder, self._facts)
+        checksums.write_checksums(folder, self._facts)
 
-    def _damage(self, step: int) -> str:
-        """What is wrong with a checkpoint, "" if nothing; process 0 looks for all."""
-        reason = ""
-        if jax.process_index() == 0:
-            reason = manifest.find_damage(self._folder / str(step))
+    def _verified_facts(self, step: int) -> dict[str, Any]:
+        """Returns the facts of an undamaged checkpoint; all processes agree on it.
+
+        Raises:
+          DamageError: on every process, if one of them found damage.
+        """
+        # One process reads all files to compare checksums, the others their facts.
+        first = jax.process_index() == 0
+        read = checksums.read_verified_facts if first else checksums.read_facts
+        facts, damage = {}, None
+        try:
+            facts = read(self._step_folder(step))
+        except DamageError as error:
+            damage = error
         if jax.process_count() > 1:
-            bad = multihost_utils.broadcast_one_to_all(np.asarray(bool(reason)))
-            reason = reason or ("damaged, says process 0" if bad else "")
-        return reason
+            any_damage = multihost_utils.process_allgather(np.asarray(bool(damage)))
+            if np.any(any_damage):
+                damage = damage or DamageError("another process found it damaged")
+        if damage:
+            raise damage
+        return facts
 
-    def _warn_of_damaged(self, reasons: dict[int, str], used: int) -> None:
-        damaged = {step: reason for step, reason in reasons.items() if reason}
-        if damaged and jax.process_index() == 0:
+    def _read_arrays(
+        self, step: int, facts: dict[str, Any], abstract_state: Any
+    ) -> tuple[Any, dict]:
+        flat = _flat(abstract_state)
+        with self._explained(f"read at step {step}"):
+            self._check_shapes(step, facts["arrays"], _shapes(flat))
+            items = ocp.args.Composite(state=ocp.args.StandardRestore(flat))
+            arrays = self._manager.restore(step, args=items)["state"]
+        treedef = jax.tree.structure(abstract_state)
+        return treedef.unflatten([arrays[name] for name in flat]), facts["data_state"]
+
+    def _warn_of_damage(self, reasons: dict[int, str], used: int) -> None:
+        if reasons and jax.process_index() == 0:
             _log.warning(
                 "damaged checkpoints in %s (%s): going back to the one of step %d",
                 self._folder,
-                _join(damaged),
+                _join(reasons),
                 used,
             )
 
     def _check_shapes(
-        self, step: int, there: dict[str, str], here: dict[str, str]
+        self, step: int, saved: dict[str, str], expected: dict[str, str]
     ) -> None:
-        names = sorted(here | there)
-        differing = [name for name in names if here.get(name) != there.get(name)]
+        names = sorted(expected | saved)
+        differing = [name for name in names if expected.get(name) != saved.get(name)]
         if differing:
             name = differing[0]
             raise ClipinError(
-                f"checkpoint {self._folder / str(step)} is of another config: {name} "
-                f"is {there.get(name, 'absent')} there and {here.get(name, 'absent')} "
+                f"checkpoint {self._step_folder(step)} is of another config: {name} is "
+                f"{saved.get(name, 'absent')} there and {expected.get(name, 'absent')} "
                 f"here ({len(differing)} arrays differ): use that run's config, or "
                 "another run folder"
             )
@@ -241,7 +271,7 @@ class Checkpoints:
             return None
         if self._best_metric not in metrics:
             _log.warning(
-                "checkpoint.best_metric %r was not measured: %s",
+                "checkpoint.best_metric %r is not among the scores: %s",
                 self._best_metric,
                 did_you_mean(self._best_metric, metrics),
             )
@@ -253,8 +283,12 @@ class Checkpoints:
         if score is not None and math.isfinite(score):
             self._retention.scores[step] = score
 
+    def _step_folder(self, step: int) -> Path:
+        return self._folder / str(step)
+
     @contextlib.contextmanager
     def _explained(self, what: str) -> Iterator[None]:
+        """Turns what orbax raises into a ClipinError in one line."""
         try:
             yield
         except ClipinError:
@@ -293,7 +327,7 @@ def restore_state(
 
 
 def _flat(tree: Any) -> dict[str, Any]:
-    """Path -> leaf: what is on disk does not depend on our classes."""
+    """Returns path -> leaf: names on disk that do not depend on our classes."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {path_name(path): leaf for path, leaf in leaves}
 
@@ -306,7 +340,8 @@ def _reason(error: BaseException, folder: Path) -> str:
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
 
 
-def _describe(flat: dict[str, Any]) -> dict[str, str]:
+def _shapes(flat: dict[str, Any]) -> dict[str, str]:
+    """Returns path -> dtype and shape, such as "float32[64, 16]"."""
     return {name: f"{x.dtype}{list(x.shape)}" for name, x in flat.items()}
 
 
@@ -315,15 +350,15 @@ def _join(reasons: dict[int, str]) -> str:
 
 
 @functools.cache
-def _quiet_orbax() -> None:
-    """Orbax tells of a failure in tracebacks of its threads; we say it in one line."""
+def _silence_orbax() -> None:
+    """Hides the tracebacks of orbax's threads: a failure is one ClipinError."""
     logging.getLogger("absl").addFilter(
         lambda record: "orbax" not in Path(record.pathname).parts
     )
     report = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
-        # Writes that were under way when another one failed return to a closed loop.
+        # After one write failed, the others return to an event loop that is closed.
         if str(unraisable.exc_value) != "Event loop is closed":
             report(unraisable)
 

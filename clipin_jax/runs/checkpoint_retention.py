@@ -1,4 +1,4 @@
-"""Which checkpoints of a run stay: the last few, every so many steps, and the best."""
+"""Which checkpoints of a run stay: the newest, every so many steps, and the best."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,14 +9,17 @@ from clipin_jax.errors import ClipinError
 
 @dataclasses.dataclass
 class Retention:
-    """A rule about steps.
+    """Decides which steps stay; handed to orbax, which deletes the others.
 
     Attributes:
       last: how many of the newest stay, at least 1.
-      every_steps: those whose step it divides stay for ever; 0 for none.
-      mode: "max" or "min", what is best among the scores.
-      scores: step -> value of the metric, for those that have one.
-      damaged: steps that can not be read; they go with the next good save.
+      every_steps: multiples of it stay forever; 0 for none.
+      mode: "max" or "min": which score is best.
+      scores: step -> value of the metric, for the steps that have one.
+      damaged: steps that cannot be read; the next good save deletes them.
+
+    Raises:
+      ClipinError: `last` or `mode` is out of range.
     """
 
     last: int
@@ -34,20 +37,20 @@ class Retention:
             )
 
     def kept(self, steps: Sequence[int]) -> set[int]:
-        """The steps that stay."""
+        """Returns those of the steps that stay."""
         good = sorted(set(steps) - self.damaged)
         kept = set(good[-self.last :])
         if self.every_steps:
             kept |= {step for step in good if step % self.every_steps == 0}
         scored = [step for step in good if step in self.scores]
         if scored:
-            pick = max if self.mode == "max" else min
-            kept.add(pick(scored, key=self.scores.__getitem__))
+            best = max if self.mode == "max" else min
+            kept.add(best(scored, key=self.scores.__getitem__))
         return kept
 
     def should_preserve(
         self, checkpoints: Sequence[Any], *, context: Any
     ) -> list[bool]:
-        """The same as orbax asks for it, one answer per checkpoint."""
+        """Returns one flag a checkpoint: orbax's protocol of a preservation policy."""
         kept = self.kept([checkpoint.step for checkpoint in checkpoints])
         return [checkpoint.step in kept for checkpoint in checkpoints]

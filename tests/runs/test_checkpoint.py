@@ -1,3 +1,4 @@
+import collections
 import dataclasses
 import errno
 import json
@@ -18,7 +19,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.runs import checkpoint_manifest as manifest
+from clipin_jax.runs import checkpoint_checksums as checksums
 from clipin_jax.runs.checkpoint import Checkpoints
 from clipin_jax.runs.checkpoint_retention import Retention
 
@@ -206,7 +207,7 @@ def test_all_damaged_or_none_there(tmp_path, abstract):
     checkpoints = Checkpoints(tmp_path, read_only=True)
     with pytest.raises(ClipinError, match="every checkpoint .* is damaged .*step 1: "):
         checkpoints.restore_latest(abstract)
-    with pytest.raises(ClipinError, match="can not be read: No such file"):
+    with pytest.raises(ClipinError, match="cannot be read: No such file"):
         checkpoints.restore(1, abstract)
     checkpoints.close()
     with pytest.raises(ClipinError, match="does not exist"):
@@ -255,7 +256,7 @@ def test_a_failure_in_the_background_surfaces_once(
 
     checkpoints = Checkpoints(tmp_path, every_steps=1)
     with monkeypatch.context() as patch:
-        patch.setattr(manifest, "write", full)
+        patch.setattr(checksums, "write_checksums", full)
         checkpoints.save(2, make_state(2), {})
         with pytest.raises(ClipinError, match="saved: the disk is full .*untouched"):
             checkpoints.save(3, make_state(3), {})
@@ -327,19 +328,51 @@ def test_killed_while_saving(tmp_path, delay):
     checkpoints.close()
 
 
-def test_manifest_finds_what_is_wrong(tmp_path):
-    inside = tmp_path / "state"
-    inside.mkdir()
-    (inside / "file").write_bytes(b"abc")
-    assert "never finished" in manifest.find_damage(tmp_path)
-    manifest.write(tmp_path, {"step": 3})
-    assert manifest.read(tmp_path)["step"] == 3
-    assert manifest.find_damage(tmp_path) == ""
-    (inside / "file").write_bytes(b"abd")
-    assert manifest.find_damage(tmp_path) == "state/file was changed or cut"
+def test_restoring_reads_and_checks_each_file_once(tmp_path, abstract, monkeypatch):
+    save_steps(tmp_path, [1, 2, 3])
+    array = max((tmp_path / "3" / "state").rglob("*"), key=lambda p: p.stat().st_size)
+    garble(array, "cut")
+    reads = collections.Counter()
+
+    def counted(read: Any) -> Any:
+        def call(path: Path) -> Any:
+            reads[str(path.relative_to(tmp_path))] += 1
+            return read(path)
+
+        return call
+
+    for name in ("file_checksum", "read_facts"):
+        monkeypatch.setattr(checksums, name, counted(getattr(checksums, name)))
+    checkpoints = Checkpoints(tmp_path)
+    _, _, step = latest(checkpoints, abstract)
+    checkpoints.close()
+    assert step == 2
+    files = checksums.read_facts(tmp_path / "2")["files"]
+    assert set(reads) >= {"2", "3", *(f"2/{name}" for name in files)}
+    reads["2"] -= 1  # by the line above
+    assert set(reads.values()) == {1}
+    assert not any(name.startswith("1") for name in reads)
+
+
+def damage_of(folder: Path) -> str:
+    with pytest.raises(checksums.DamageError) as error:
+        checksums.read_verified_facts(folder)
+    return str(error.value)
+
+
+def test_checksums_find_damage(tmp_path):
+    folder = tmp_path / "state"
+    folder.mkdir()
+    (folder / "file").write_bytes(b"abc")
+    assert "never finished" in damage_of(tmp_path)
+    checksums.write_checksums(tmp_path, {"step": 3})
+    assert checksums.read_facts(tmp_path)["step"] == 3
+    assert checksums.read_verified_facts(tmp_path)["step"] == 3
+    (folder / "file").write_bytes(b"abd")
+    assert damage_of(tmp_path) == "state/file was changed or cut"
     for wrong in ("[]", "{}", "", json.dumps({"body": "{}", "checksum": 1})):
-        (tmp_path / manifest.NAME).write_text(wrong)
-        assert "can not be read" in manifest.find_damage(tmp_path)
+        (tmp_path / checksums.NAME).write_text(wrong)
+        assert "cannot be read" in damage_of(tmp_path)
 
 
 def test_only_orbax_is_silenced(tmp_path, caplog):

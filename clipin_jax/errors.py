@@ -1,6 +1,7 @@
 """The exception that users see, the nearest name for a wrong one, and exit codes."""
 
 import difflib
+import traceback
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -22,6 +23,23 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     guess = f"did you mean {near[0]!r}? " if near else ""
     return f"{guess}known: {', '.join(known) or 'none'}"
+
+
+def describe_error(error: BaseException) -> str:
+    """Returns an error of code outside of the package in one line, with its place.
+
+    The place is the innermost line of the traceback, or the line that cannot be parsed:
+    `ValueError: no such file (/home/me/birds/sources.py, line 12)`.
+    """
+    if isinstance(error, SyntaxError):
+        message, place = error.msg, (error.filename, error.lineno)
+    else:
+        message = (str(error).strip().splitlines() or [""])[0]
+        stack = traceback.extract_tb(error.__traceback__)
+        frames = [f for f in stack if not f.filename.startswith("<frozen ")]
+        place = (frames[-1].filename, frames[-1].lineno) if frames else ()
+    text = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    return f"{text} ({place[0]}, line {place[1]})" if place else text
 
 
 def check_choice(key: str, value: Any, choices: Collection[Any]) -> None:

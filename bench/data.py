@@ -39,7 +39,7 @@ import numpy as np
 
 from clipin_jax.config import load_config
 from clipin_jax.data.image import views
-from clipin_jax.data.image.decode import open_picture
+from clipin_jax.data.image.decode import open_image
 from clipin_jax.data.samples import SampleMaker
 from clipin_jax.data.text import caption_tokenizer
 
@@ -95,7 +95,7 @@ class Stages:
 
     def decode(self, number: int) -> np.ndarray:
         """As `SampleMaker` does: no more of the picture than the squash needs."""
-        picture = open_picture(self._files[number])
+        picture = open_image(self._files[number])
         return picture.pixels(min(1.0, SIDE / min(picture.height, picture.width)))
 
     def squash(self, number: int) -> np.ndarray:

@@ -21,7 +21,7 @@ from PIL import Image
 
 from clipin_jax.config import load_config
 from clipin_jax.data.image import views
-from clipin_jax.data.image.decode import Picture, decode
+from clipin_jax.data.image.decode import OpenImage, decode
 from clipin_jax.runs.metrics import read_metrics
 from clipin_jax.training.loop import train
 
@@ -45,7 +45,7 @@ def made_by(name: str) -> Iterator[None]:
         yield
         return
     whole = mock.patch.object(
-        Picture, "pixels", lambda self, share=1: decode(self.data)
+        OpenImage, "pixels", lambda self, share=1: decode(self.data)
     )
     with whole, mock.patch.object(views, "resize", resize):
         yield

@@ -13,7 +13,7 @@ import grain
 import numpy as np
 
 from clipin_jax.data.image import views
-from clipin_jax.data.image.decode import open_picture
+from clipin_jax.data.image.decode import open_image
 from clipin_jax.data.source import BadRecord, Source
 from clipin_jax.data.workers import Batch, read_options
 from clipin_jax.errors import ClipinError
@@ -83,7 +83,7 @@ class _ViewMaker:
             blank = np.zeros((*self._size, 3), np.uint8)
             return {"image": blank, "mask": False, "index": np.int64(0)}
         try:
-            image = open_picture(self._source[index]["image"]).pixels()
+            image = open_image(self._source[index]["image"]).pixels()
         except (BadRecord, OSError) as error:
             raise ClipinError(
                 f"record {index}, {self._source.describe(index)}, cannot be decoded: "

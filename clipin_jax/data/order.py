@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import grain
 import numpy as np
 
-from clipin_jax.data.source import Part
+from clipin_jax.data.source import MixturePart
 
 _WINDOW_BLOCKS = 8  # blocks whose records are mixed with each other
 _EXAMPLES = 1 << 60  # no run ends there, and grain can still count it
@@ -18,7 +18,7 @@ _ROUNDS = 4  # of the permuting hash, as grain itself takes
 
 
 def endless_order(
-    parts: Sequence[Part], *, seed: int, shuffle: bool, block: int = 0
+    parts: Sequence[MixturePart], *, seed: int, shuffle: bool, block: int = 0
 ) -> grain.MapDataset:
     """Epoch after epoch of every part, parts interleaved by their weights.
 

@@ -27,7 +27,7 @@ from clipin_jax.data.image.views import (
 )
 from clipin_jax.data.order import endless_order
 from clipin_jax.data.samples import EvalSampleMaker, SampleMaker
-from clipin_jax.data.source import Source, parts_of
+from clipin_jax.data.source import Source, mixture_parts
 from clipin_jax.data.text import caption_tokenizer
 from clipin_jax.data.text.captions import check_weights
 from clipin_jax.data.text.masking import check_masking
@@ -108,7 +108,7 @@ class TrainBatches:
         self._share = process_index, process_count
         self._samples = SampleMaker(self.source, self.tokenizer, data, seed)
         self._order = endless_order(
-            parts_of(self.source),
+            mixture_parts(self.source),
             seed=seed,
             shuffle=data.shuffle,
             block=data.shuffle_block,

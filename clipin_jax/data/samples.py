@@ -14,7 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from clipin_jax.data.image import views
-from clipin_jax.data.image.decode import Picture, decode, open_picture
+from clipin_jax.data.image.decode import OpenImage, decode, open_image
 from clipin_jax.data.source import BadRecord, Record, Source
 from clipin_jax.data.text.captions import CaptionChoice
 from clipin_jax.data.text.masking import mask_tokens
@@ -84,7 +84,7 @@ class SampleMaker:
         try:
             record = self._source[index]
             self._choice.shares(record)
-            open_picture(record["image"], self._max_pixels).pixels()
+            open_image(record["image"], self._max_pixels).pixels()
         except (BadRecord, OSError) as error:
             return str(error)
         return ""
@@ -105,7 +105,7 @@ class SampleMaker:
         )
 
     def _make(self, position: int, record: Record, shares: Any) -> dict[str, Any]:
-        picture = open_picture(record["image"], self._max_pixels)
+        picture = open_image(record["image"], self._max_pixels)
         captions, choice = record["captions"], self._choice
         rng = np.random.default_rng((self._seed, position))
         chosen = [choice.draw(rng, len(captions), shares)]
@@ -125,13 +125,15 @@ class SampleMaker:
         cut = [self._tokenizer.is_cut(text) for text in said]
         return sample | {"cut": np.float64(sum(cut) / len(cut))}
 
-    def _draw(self, rng: np.random.Generator, picture: Picture) -> views.ViewParameters:
+    def _draw(
+        self, rng: np.random.Generator, picture: OpenImage
+    ) -> views.ViewParameters:
         side = self._augment["resize_first"]
         height, width = (side, side) if side else (picture.height, picture.width)
         return views.sample_view(rng, height, width, self._augment)
 
     def _show(
-        self, picture: Picture, drawn: Sequence[views.ViewParameters]
+        self, picture: OpenImage, drawn: Sequence[views.ViewParameters]
     ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """What all views share, and each view: its image or how to make it."""
         side = self._augment["resize_first"]

@@ -22,7 +22,7 @@ class BadRecord(ValueError):
     """A record that cannot be used; the text says why, in a few words."""
 
 
-class Part(NamedTuple):
+class MixturePart(NamedTuple):
     """Some records of a source that follow one another, with a pace of their own.
 
     weight: how often they are met, against those of other parts.
@@ -58,9 +58,9 @@ class Source(Protocol):
         ...
 
 
-def parts_of(source: Source) -> Sequence[Part]:
+def mixture_parts(source: Source) -> Sequence[MixturePart]:
     """What a source consists of: itself, unless it is a mixture of others."""
-    return getattr(source, "parts", None) or [Part(len(source))]
+    return getattr(source, "parts", None) or [MixturePart(len(source))]
 
 
 def fingerprint(*parts: Any) -> str:

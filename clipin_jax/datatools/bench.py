@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from clipin_jax.data.image.decode import open_picture
+from clipin_jax.data.image.decode import open_image
 from clipin_jax.data.pipeline import TrainBatches
 from clipin_jax.data.samples import SampleMaker
 from clipin_jax.data.source import BadRecord, Record, Source
@@ -111,7 +111,7 @@ def time_stages(config: ConfigDict, seconds: float) -> dict[str, float]:
     places = itertools.count()
 
     def decode(image: Any) -> None:
-        open_picture(image, data.max_pixels).pixels()
+        open_image(image, data.max_pixels).pixels()
 
     rates = {
         "read": _rate(lambda n: _try(source, n), indices, seconds),
@@ -218,7 +218,7 @@ def _pool(source: Source, indices: Iterator[int], max_pixels: int) -> _Pool:
     for index in itertools.islice(indices, 2 * len(source) + _POOL):
         try:
             record = source[index]
-            image = open_picture(record["image"], max_pixels).pixels()
+            image = open_image(record["image"], max_pixels).pixels()
         except (BadRecord, OSError):
             continue
         records.append(record)

@@ -14,8 +14,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from clipin_jax.data import make_source
-from clipin_jax.data.files import is_remote
-from clipin_jax.data.source import parts_of
+from clipin_jax.data.source import mixture_parts
+from clipin_jax.data.storage import is_remote
 from clipin_jax.datatools.manifest import FORMAT, Manifest
 from clipin_jax.datatools.shards import Shards
 from clipin_jax.datatools.threads import count_cores
@@ -152,5 +152,5 @@ def _folder(out: str | Path) -> Path:
 
 
 def _about_mixture(source: Any) -> list[str]:
-    several = len(parts_of(source)) > 1
+    several = len(mixture_parts(source)) > 1
     return ["the weights of the mixture's sources are not kept"] if several else []

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from clipin_jax.data.image.decode import open_picture
+from clipin_jax.data.image.decode import open_image
 from clipin_jax.data.source import BadRecord, Record, Source
 from clipin_jax.data.text.caption_cleaning import clean_caption
 from clipin_jax.data.text.captions import CaptionChoice
@@ -160,7 +160,7 @@ def read_whole(
     try:
         record = source[index]
         demand(record)
-        return record, open_picture(record["image"], max_pixels).pixels()
+        return record, open_image(record["image"], max_pixels).pixels()
     except BadRecord as error:
         reason = str(error)
     except OSError as error:

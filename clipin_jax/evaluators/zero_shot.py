@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
-from clipin_jax.data.formats.json_file import some
+from clipin_jax.data.formats.json_file import first_few
 from clipin_jax.evaluators.datasets.prompts import choose_names, choose_prompts
 from clipin_jax.evaluators.metrics import scores
 from clipin_jax.inference.encoder import Encoder, read_labels
@@ -113,9 +113,9 @@ class ZeroShot:
         empty = [self.classes[i] for i in np.flatnonzero(~occurring)]
         if empty:
             warn_once(
-                f"{len(empty)} of {len(self.classes)} classes ({some(empty)}) have no "
-                f"image in the data of {self.source.describe(0)}: macro figures leave "
-                "them out"
+                f"{len(empty)} of {len(self.classes)} classes ({first_few(empty)}) "
+                f"have no image in the data of {self.source.describe(0)}: macro "
+                "figures leave them out"
             )
 
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from clipin_jax.data.order import endless_order
-from clipin_jax.data.source import Part
+from clipin_jax.data.source import MixturePart
 
 
 def first(count, *parts, start=0, **options):
     options = dict(seed=0, shuffle=True) | options
-    order = endless_order([Part(*part) for part in parts], **options)
+    order = endless_order([MixturePart(*part) for part in parts], **options)
     return [order[place] for place in range(start, start + count)]
 
 
@@ -61,7 +61,7 @@ def test_blocks_are_read_together_and_mixed():
 
 
 def test_any_size_starts_at_once():
-    order = endless_order([Part(10**12)], seed=1, shuffle=True, block=1000)
+    order = endless_order([MixturePart(10**12)], seed=1, shuffle=True, block=1000)
     assert 0 <= order[5 * 10**11] < 10**12
-    order = endless_order([Part(10**9)], seed=1, shuffle=True)
+    order = endless_order([MixturePart(10**9)], seed=1, shuffle=True)
     assert 0 <= order[5 * 10**8] < 10**9

@@ -3,7 +3,7 @@
 import fsspec
 import pytest
 
-from clipin_jax.data import files, make_source
+from clipin_jax.data import make_source, storage
 from clipin_jax.data.source import BadRecord
 
 TSV = "filepath\ttitle\na.jpg\t a dog \nb.jpg\ta cat, two\n"
@@ -11,7 +11,7 @@ TSV = "filepath\ttitle\na.jpg\t a dog \nb.jpg\ta cat, two\n"
 
 def write(folder, content, name="t.csv"):
     data = content if isinstance(content, bytes) else content.encode()
-    path = files.join(str(folder), name)
+    path = storage.join(str(folder), name)
     with fsspec.open(path, "wb", auto_mkdir=True) as file:
         file.write(data)
     return path

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from clipin_jax.data import files as storage
-from clipin_jax.data.formats.json_file import captions_of, some
+from clipin_jax.data import storage
+from clipin_jax.data.formats.json_file import captions_of, first_few
 from clipin_jax.data.source import Annotations, BadRecord
 from clipin_jax.errors import ClipinError
 
@@ -116,8 +116,9 @@ class Columns:
                 names.add(value.strip())
         if numbers and names:
             raise ClipinError(
-                f"{where} has numbers ({some(sorted(numbers))}) and names "
-                f"({some(sorted(names))}); set source.classes to the names in order"
+                f"{where} has numbers ({first_few(sorted(numbers))}) and names "
+                f"({first_few(sorted(names))}); set source.classes to the names in "
+                "order"
             )
         if not numbers and not names:
             raise ClipinError(f"{where} has no label; set source.label")
@@ -145,7 +146,7 @@ class Columns:
         return index
 
 
-def demand_columns(
+def check_columns(
     wanted: Iterable[str], there: Sequence[str], where: str, remark: str = ""
 ) -> None:
     """Raises ClipinError where a column is missing, with the nearest name.
@@ -167,7 +168,7 @@ def demand_columns(
             )
 
 
-def read_picture(value: Any, folder: str) -> bytes:
+def read_image(value: Any, folder: str) -> bytes:
     """The file that a value is or names.
 
     Args:
@@ -185,7 +186,7 @@ def read_picture(value: Any, folder: str) -> bytes:
         return value
     if not isinstance(value, str) or not value.strip():
         raise BadRecord("no picture")
-    path = picture_path(value, folder)
+    path = image_path(value, folder)
     try:
         return storage.read(path)
     except OSError:
@@ -197,7 +198,7 @@ def read_picture(value: Any, folder: str) -> bytes:
         raise BadRecord("no valid file name") from error
 
 
-def picture_path(name: str, folder: str) -> str:
+def image_path(name: str, folder: str) -> str:
     """Where a picture lies. Whole paths and URLs stay what they are."""
     if storage.is_remote(name) or name.startswith("/"):
         return name

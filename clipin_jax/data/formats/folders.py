@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from clipin_jax.data import files
-from clipin_jax.data.formats.json_file import some
+from clipin_jax.data import storage
+from clipin_jax.data.formats.json_file import first_few
 from clipin_jax.errors import ClipinError
 
 
@@ -19,14 +19,14 @@ class Listing(NamedTuple):
     files: list[str]
 
 
-def listing(folder: str) -> Listing | None:
+def list_folder(folder: str) -> Listing | None:
     """What lies in a folder, by path or URL; None where there is no such folder.
 
     Raises:
       ClipinError: a folder that may not be read, or a store out of reach.
     """
     try:
-        kinds = _remote(folder) if files.is_remote(folder) else _local(folder)
+        kinds = _remote(folder) if storage.is_remote(folder) else _local(folder)
     # Also names that no folder can have, with a zero in them or no Unicode.
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
@@ -50,7 +50,7 @@ def walk(folder: str) -> Iterator[str]:
     yield from _walk(folder, "", ())
 
 
-def check_pictures(names: Sequence[str], folder: str, named_in: str) -> None:
+def check_images(names: Sequence[str], folder: str, named_in: str) -> None:
     """Demands that files exist, listing each folder once, which stays fast.
 
     Args:
@@ -61,20 +61,20 @@ def check_pictures(names: Sequence[str], folder: str, named_in: str) -> None:
     Raises:
       ClipinError: some are missing, or the folder is.
     """
-    if listing(folder) is None:
+    if list_folder(folder) is None:
         raise ClipinError(f"image folder {folder} does not exist; set source.images")
     wanted = defaultdict(list)
     for name in names:
         wanted[os.path.dirname(name)].append(name)
     missing = []
     for inside, members in wanted.items():
-        there = listing(files.join(folder, inside) if inside else folder)
+        there = list_folder(storage.join(folder, inside) if inside else folder)
         known = set(there.files) if there else set()
         missing += [name for name in members if os.path.basename(name) not in known]
     if missing:
         raise ClipinError(
             f"{len(missing)} of {len(names)} image files named in {named_in} are not "
-            f"in {folder} ({some(missing)}); add them, or remove their entries"
+            f"in {folder} ({first_few(missing)}); add them, or remove their entries"
         )
 
 
@@ -85,7 +85,7 @@ def _local(folder: str) -> dict[str, bool]:
 
 
 def _remote(folder: str) -> dict[str, bool]:
-    files.exists(folder)  # says in words why a store is out of reach
+    storage.exists(folder)  # says in words why a store is out of reach
     from fsspec.core import url_to_fs
 
     store, path = url_to_fs(folder)
@@ -98,9 +98,9 @@ def _remote(folder: str) -> dict[str, bool]:
 
 
 def _walk(root: str, inside: str, above: tuple[str, ...]) -> Iterator[str]:
-    folder = files.join(root, inside) if inside else root
-    real = folder if files.is_remote(folder) else os.path.realpath(folder)
-    found = listing(folder)
+    folder = storage.join(root, inside) if inside else root
+    real = folder if storage.is_remote(folder) else os.path.realpath(folder)
+    found = list_folder(folder)
     if found is None or real in above:
         return
     start = f"{inside}/" if inside else ""

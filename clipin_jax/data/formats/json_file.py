@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from clipin_jax.data import files
+from clipin_jax.data import storage
 from clipin_jax.errors import ClipinError
 
 _SHOWN = 3  # values in a message before "..."
@@ -24,9 +24,9 @@ def read_json(path: str, keys: str, kind: type = dict) -> tuple[bytes, Any]:
       ClipinError: the file cannot be read, is not valid JSON, or is of another kind.
     """
     try:
-        if not files.exists(path):
+        if not storage.exists(path):
             raise FileNotFoundError(2, "No such file")
-        content = files.read(path)
+        content = storage.read(path)
     except OSError as error:
         raise ClipinError(
             f"captions file {path} cannot be read ({error.strerror or error}); set "
@@ -91,7 +91,7 @@ def clean(text: str) -> str:
     return text.strip().encode(errors="replace").decode()
 
 
-def some(values: Sequence[Any]) -> str:
+def first_few(values: Sequence[Any]) -> str:
     """The first few values, for a message."""
     shown = ", ".join(str(value) for value in values[:_SHOWN])
     return shown + (", ..." if len(values) > _SHOWN else "")

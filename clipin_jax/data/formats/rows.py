@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from clipin_jax.data import files
-from clipin_jax.data.formats.columns import demand_columns
+from clipin_jax.data import storage
+from clipin_jax.data.formats.columns import check_columns
 from clipin_jax.data.formats.row_ends import NEWLINE, row_ends
 from clipin_jax.data.source import BadRecord
 from clipin_jax.errors import ClipinError
@@ -52,11 +52,11 @@ class Rows:
         self, path: str, ends_of: Callable[[bytes], np.ndarray], hint: str = ""
     ):
         self.path, self.breaks = path, 0
-        size, digest = files.size(path), hashlib.sha256()
-        begin = len(_BOM) if files.read_range(path, 0, len(_BOM)) == _BOM else 0
+        size, digest = storage.size(path), hashlib.sha256()
+        begin = len(_BOM) if storage.read_range(path, 0, len(_BOM)) == _BOM else 0
         starts, rest = [], b""
         for at in range(begin, size, _BLOCK):
-            block = files.read_range(path, at, _BLOCK)
+            block = storage.read_range(path, at, _BLOCK)
             digest.update(block)
             first, data = at - len(rest), rest + block
             last = at + _BLOCK >= size
@@ -81,7 +81,7 @@ class Rows:
     def __getitem__(self, row: int) -> Mapping[str, Any]:
         """A row's values by column. Raises BadRecord, OSError."""
         start, end = self._starts[row : row + 2].tolist()
-        text = files.read_range(self.path, start, end - start)
+        text = storage.read_range(self.path, start, end - start)
         if len(text) < end - start:
             raise BadRecord("truncated: the file is shorter than it was")
         return self._parse(text.strip(b"\r\n"))
@@ -94,7 +94,7 @@ class Rows:
         """The values by column of all rows that can be read. Raises OSError."""
         for first in range(0, len(self), _TOGETHER):
             starts = self._starts[first : first + _TOGETHER + 1]
-            text = files.read_range(
+            text = storage.read_range(
                 self.path, int(starts[0]), int(starts[-1] - starts[0])
             )
             places = (starts - starts[0]).tolist()
@@ -126,14 +126,14 @@ class DelimitedRows(Rows):
     def __init__(
         self, path: str, wanted: Sequence[str], separator: str = "", quoted: bool = True
     ):
-        head = files.read_range(path, 0, _HEADER).removeprefix(_BOM).lstrip(b"\r\n")
+        head = storage.read_range(path, 0, _HEADER).removeprefix(_BOM).lstrip(b"\r\n")
         if not head:
             raise ClipinError(f"{path} is empty; set source.files")
         self._quoted = quoted
         self._separator, self._names = _header(head, wanted, separator, quoted, path)
         name = _SEPARATORS.get(self._separator, repr(self._separator))
         remark = f", separated by {name}" + " (found out)" * (not separator)
-        demand_columns(wanted, self._names, path, remark)
+        check_columns(wanted, self._names, path, remark)
         twice = [each for each in wanted if self._names.count(each) > 1]
         if twice:
             raise ClipinError(f"{path}: column {twice[0]!r} comes twice{remark}")
@@ -183,7 +183,7 @@ class JsonRows(Rows):
         for row in range(min(len(self), _LOOKED_AT)):
             start, end = self._starts[row : row + 2].tolist()
             try:
-                values = _object(files.read_range(path, start, end - start))
+                values = _object(storage.read_range(path, start, end - start))
             except BadRecord as error:
                 reason = reason or f"{error} ({self.describe(row)})"
                 continue
@@ -193,7 +193,7 @@ class JsonRows(Rows):
                 break
         if not there:
             raise ClipinError(f"{path} has no JSON object in each line: {reason}")
-        demand_columns(wanted, list(there), path)
+        check_columns(wanted, list(there), path)
 
     def _parse(self, text: bytes) -> Mapping[str, Any]:
         values = _object(text)

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from clipin_jax.data import files
+from clipin_jax.data import storage
 
 _BLOCK = 512
 # Name, size, checksum, type, magic, first part of the name.
@@ -90,14 +90,14 @@ class Window:
     def __init__(self, path: str, chunk: int = 0):
         self.path = path
         # Opened anew: the file may have been replaced since others opened it.
-        self._file = None if files.is_remote(path) else open(path, "rb", buffering=0)
+        self._file = None if storage.is_remote(path) else open(path, "rb", buffering=0)
         self._chunk = chunk or (_CHUNK if self._file else _REMOTE_CHUNK)
         self._first, self._data = 0, b""
         if self._file:
             state = os.fstat(self._file.fileno())
             self.size, self._changed = state.st_size, state.st_mtime_ns
         else:
-            self.size, self._changed = files.size(path), 0
+            self.size, self._changed = storage.size(path), 0
 
     def __enter__(self) -> Window:
         return self
@@ -125,7 +125,7 @@ class Window:
         length = max(min(length, self.size - at), 0)
         if self._file:
             return os.pread(self._file.fileno(), length, at)
-        return files.read_range(self.path, at, length) if length else b""
+        return storage.read_range(self.path, at, length) if length else b""
 
     def behind_zeros(self, at: int) -> int:
         """Where the blocks of zeros that begin there end."""

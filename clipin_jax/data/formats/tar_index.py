@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from clipin_jax.data import files
+from clipin_jax.data import storage
 from clipin_jax.data.formats.tar_headers import Fault, Window, walk
 from clipin_jax.data.source import fingerprint
 from clipin_jax.errors import ClipinError
@@ -206,10 +206,10 @@ def _in_words(troubles: Counter[Fault]) -> str:
 def _place(path: str, folder: str) -> str:
     """The file in which an index is kept; "" for none."""
     if not folder:
-        return "" if files.is_remote(path) else path + SUFFIX
+        return "" if storage.is_remote(path) else path + SUFFIX
     # Tars of several folders may have the same name.
     name = path.replace("\\", "/").rpartition("/")[2]
-    return files.join(folder, f"{name}.{fingerprint(path)}{SUFFIX}")
+    return storage.join(folder, f"{name}.{fingerprint(path)}{SUFFIX}")
 
 
 def _load(place: str, stamp: tuple[int, ...]) -> TarIndex | None:

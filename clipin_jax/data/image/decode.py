@@ -35,7 +35,7 @@ _UPRIGHT = (None, 0, 1)
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that swap height and width
 
 
-class Picture(NamedTuple):
+class OpenImage(NamedTuple):
     """A picture that is not decoded yet; height and width are those of upright pixels.
 
     data: an encoded file, or pixels.
@@ -72,7 +72,7 @@ class Picture(NamedTuple):
         return decode(self.data)
 
 
-def open_picture(data: bytes | np.ndarray, max_pixels: int = MAX_PIXELS) -> Picture:
+def open_image(data: bytes | np.ndarray, max_pixels: int = MAX_PIXELS) -> OpenImage:
     """Reads the header of a picture.
 
     Args:
@@ -85,11 +85,11 @@ def open_picture(data: bytes | np.ndarray, max_pixels: int = MAX_PIXELS) -> Pict
     if isinstance(data, np.ndarray):
         if data.ndim not in (2, 3) or 0 in data.shape:
             raise BadRecord(f"no picture: array of {data.dtype} {list(data.shape)}")
-        return Picture(data, *data.shape[:2], scalable=False)
+        return OpenImage(data, *data.shape[:2], scalable=False)
     if not data:
         raise BadRecord("the file is empty")
     header = _read_jpeg_header(data)
-    picture = Picture(data, *header, scalable=True) if header else _open_any(data)
+    picture = OpenImage(data, *header, scalable=True) if header else _open_any(data)
     if picture.height * picture.width > max_pixels:
         raise BadRecord(
             f"the picture has {picture.height} x {picture.width} pixels, more than "
@@ -113,7 +113,7 @@ def decode(data: bytes | np.ndarray, max_pixels: int = MAX_PIXELS) -> np.ndarray
     Raises:
       BadRecord: the data is empty, damaged, cut off, too large or not a picture.
     """
-    open_picture(data, max_pixels)
+    open_image(data, max_pixels)
     if isinstance(data, np.ndarray):
         return _from_array(data)
     try:
@@ -152,7 +152,7 @@ def _orientation(data: bytes) -> int | None:
         return None
 
 
-def _open_any(data: bytes) -> Picture:
+def _open_any(data: bytes) -> OpenImage:
     try:
         with Image.open(io.BytesIO(data)) as image:
             width, height = image.size
@@ -162,7 +162,7 @@ def _open_any(data: bytes) -> Picture:
     # struct.error, IndexError ...); to us they are one.
     except Exception as error:
         raise BadRecord(_reason(error)) from error
-    return Picture(data, height, width, scalable=False)
+    return OpenImage(data, height, width, scalable=False)
 
 
 def _reason(error: Exception) -> str:

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from clipin_jax.data import files as storage
+from clipin_jax.data import storage
 from clipin_jax.data.formats.columns import (
     Columns,
-    demand_columns,
+    check_columns,
     expand_all,
     folder_of,
     one_line,
@@ -44,7 +44,7 @@ class ArrayRecord:
     """One record per example, file by file.
 
     Args:
-      files: a pattern (see `files.expand`), or several. They are local, or at `gs://`,
+      files: a pattern (see `storage.expand`), or several. They are local, or at `gs://`,
         where the library itself reads them.
       image: the feature with the encoded picture.
       captions: the feature with one caption or more; or several features, which are
@@ -162,7 +162,7 @@ class ArrayRecord:
                 f"{self._paths[0]}: the first records are no tf.train.Example: {reason}"
             )
         wanted = (self._columns.image, *self._texts)
-        demand_columns(wanted, sorted(there), self._paths[0])
+        check_columns(wanted, sorted(there), self._paths[0])
 
 
 def _decoded(name: str, value: Any) -> Any:

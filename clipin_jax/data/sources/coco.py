@@ -16,9 +16,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from clipin_jax.data import files
-from clipin_jax.data.formats.folders import check_pictures
-from clipin_jax.data.formats.json_file import captions_of, read_json, rows_of, some
+from clipin_jax.data import storage
+from clipin_jax.data.formats.folders import check_images
+from clipin_jax.data.formats.json_file import captions_of, first_few, read_json, rows_of
 from clipin_jax.data.source import Annotations, Record, fingerprint
 from clipin_jax.errors import ClipinError, check_choice
 
@@ -64,10 +64,10 @@ class Coco:
     ):
         check_choice("coco.labels", labels, (None, "category", "objects"))
         root = os.path.expanduser(folder)
-        if not (files.is_remote(root) or os.path.isdir(root)):
+        if not (storage.is_remote(root) or os.path.isdir(root)):
             raise ClipinError(f"data folder {root} does not exist; set source.folder")
-        self._file = files.join(root, captions.replace("{split}", split))
-        self._images = files.join(root, images.replace("{split}", split))
+        self._file = storage.join(root, captions.replace("{split}", split))
+        self._images = storage.join(root, images.replace("{split}", split))
         content, data = read_json(self._file, "source.captions and source.split")
         entries, texts = _tables(data, self._file)
         label_of, self.classes = None, ()
@@ -75,13 +75,15 @@ class Coco:
             label_of, self.classes = _categories(data, self._file)
         elif labels == "objects":
             every_split = captions.replace("{split}", "*")
-            splits = files.expand(files.join(glob.escape(root), every_split))
+            splits = storage.expand(storage.join(glob.escape(root), every_split))
             label_of, self.classes = _objects(splits)
         held = b""
         if boxes:
-            held = _add_boxes(texts, files.join(root, boxes.replace("{split}", split)))
+            held = _add_boxes(
+                texts, storage.join(root, boxes.replace("{split}", split))
+            )
         self._records = _join(entries, texts, label_of, self._file)
-        check_pictures([name for name, _ in self._records], self._images, self._file)
+        check_images([name for name, _ in self._records], self._images, self._file)
         self.fingerprint = fingerprint(
             "coco 1", content, labels, self.classes, *([held] if boxes else [])
         )
@@ -92,7 +94,7 @@ class Coco:
     def __getitem__(self, index: int) -> Record:
         """The record; image: the file's bytes."""
         annotations = self.annotations(index)
-        return {"image": files.read(self.describe(index)), **annotations}
+        return {"image": storage.read(self.describe(index)), **annotations}
 
     def annotations(self, index: int) -> Annotations:
         """Captions and label of a record, without reading its file."""
@@ -102,7 +104,7 @@ class Coco:
 
     def describe(self, index: int) -> str:
         """The image file of a record."""
-        return files.join(self._images, self._records[index][0])
+        return storage.join(self._images, self._records[index][0])
 
 
 def _tables(
@@ -125,7 +127,8 @@ def _tables(
     if absent:
         raise ClipinError(
             f"captions file {file}: captions of {len(absent)} images that are not in "
-            f"its 'images' (image_id {some(absent)}); remove them or add the images"
+            f"its 'images' (image_id {first_few(absent)}); remove them or add the "
+            "images"
         )
     said = {}
     for key, pairs in texts.items():

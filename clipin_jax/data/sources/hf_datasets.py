@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from clipin_jax.data import files
+from clipin_jax.data import storage
 from clipin_jax.data.formats.columns import (
     Columns,
-    demand_columns,
+    check_columns,
     one_line,
-    read_picture,
+    read_image,
 )
 from clipin_jax.data.formats.json_file import read_json
 from clipin_jax.data.source import (
@@ -56,7 +56,7 @@ class HfDatasets:
     ):
         rows, self._folder = _load(folder, split)
         columns = Columns("hf_datasets", image, captions, label, classes)
-        demand_columns((image, *columns.texts), rows.column_names, self._folder)
+        check_columns((image, *columns.texts), rows.column_names, self._folder)
         if not len(rows):
             raise ClipinError(f"{self._folder} has no rows; set source.folder")
         names = _class_names(rows.features[label]) if label else ()
@@ -81,7 +81,7 @@ class HfDatasets:
         """The record; image: the file's bytes."""
         annotations = self.annotations(index)
         picture = _row(self._pictures, index)[self._columns.image]
-        return {"image": read_picture(picture, self._folder), **annotations}
+        return {"image": read_image(picture, self._folder), **annotations}
 
     def annotations(self, index: int) -> Annotations:
         """Captions, kinds and label of a record; of pictures nothing is read."""
@@ -104,7 +104,7 @@ def _load(folder: str, split: str) -> tuple[Any, str]:
             "source hf_datasets needs a library that is not installed: "
             "pip install 'clipin_jax[hf]'"
         ) from error
-    folder = files.join(folder, "").rstrip("/")
+    folder = storage.join(folder, "").rstrip("/")
     try:
         found = library.load_from_disk(folder)
     # A damaged description or file fails in as many ways as there are parts of it.
@@ -122,15 +122,15 @@ def _load(folder: str, split: str) -> tuple[Any, str]:
     if not split and len(found) == 1:
         [split] = found
     check_choice("hf_datasets.split", split, tuple(found))
-    return found[split], files.join(folder, split)
+    return found[split], storage.join(folder, split)
 
 
 def _digest(rows: Any, folder: str) -> str:
     """What the library calls the data, and the sizes of its files."""
-    path = files.join(folder, "state.json")
+    path = storage.join(folder, "state.json")
     _, state = read_json(path, "source.folder")
     names = [str(each.get("filename")) for each in state.get("_data_files", [])]
-    sizes = [files.size(files.join(folder, name)) for name in names]
+    sizes = [storage.size(storage.join(folder, name)) for name in names]
     return fingerprint(state.get("_fingerprint"), names, sizes, len(rows))
 
 

@@ -12,9 +12,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clipin_jax.data import files
-from clipin_jax.data.formats.folders import listing, walk
-from clipin_jax.data.formats.json_file import clean, read_json, some
+from clipin_jax.data import storage
+from clipin_jax.data.formats.folders import list_folder, walk
+from clipin_jax.data.formats.json_file import clean, first_few, read_json
 from clipin_jax.data.source import Annotations, Record, fingerprint
 from clipin_jax.errors import ClipinError
 
@@ -52,8 +52,8 @@ class ImageFolder:
         templates: Sequence[str] = ("a photo of a {}.",),
         names: str = "",
     ):
-        self._root = files.join(folder, split) if split else files.join(folder, "")
-        found = listing(self._root)
+        self._root = storage.join(folder, split) if split else storage.join(folder, "")
+        found = list_folder(self._root)
         if found is None:
             raise ClipinError(
                 f"image folder {self._root} does not exist; set source.folder and "
@@ -64,7 +64,7 @@ class ImageFolder:
             raise ClipinError(f"{self._root} has no folders, one for each class")
         words = {name: name.replace("_", " ") for name in folders}
         if names:
-            words = _words(files.join(folder, names), folders, self._root)
+            words = _words(storage.join(folder, names), folders, self._root)
         self.classes = tuple(map(clean, words.values()))
         self._captions = [_filled(templates, word) for word in self.classes]
         self._files = [
@@ -81,7 +81,7 @@ class ImageFolder:
     def __getitem__(self, index: int) -> Record:
         """The record; image: the file's bytes."""
         annotations = self.annotations(index)
-        return {"image": files.read(self.describe(index)), **annotations}
+        return {"image": storage.read(self.describe(index)), **annotations}
 
     def annotations(self, index: int) -> Annotations:
         """Captions and label of a record, without reading its file."""
@@ -92,16 +92,16 @@ class ImageFolder:
 
     def describe(self, index: int) -> str:
         """The image file of a record."""
-        return files.join(self._root, self._files[index][1])
+        return storage.join(self._root, self._files[index][1])
 
 
 def _pictures(root: str, inside: str) -> list[str]:
     """The images of a class, relative to the folder of all classes."""
-    found = walk(files.join(root, inside))
+    found = walk(storage.join(root, inside))
     names = [f"{inside}/{name}" for name in found if name.lower().endswith(_ENDINGS)]
     if not names:
         raise ClipinError(
-            f"class folder {files.join(root, inside)} has no image "
+            f"class folder {storage.join(root, inside)} has no image "
             f"({', '.join(_ENDINGS)}); add some, or remove the folder"
         )
     return names
@@ -121,7 +121,7 @@ def _words(path: str, folders: list[str], root: str) -> Mapping[str, str]:
     if unknown:
         raise ClipinError(
             f"{path}: its 'classes' lack {len(unknown)} folders of {root} "
-            f"({some(unknown)})"
+            f"({first_few(unknown)})"
         )
     absent = [name for name in classes if name not in folders]
     if absent:

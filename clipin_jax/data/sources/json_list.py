@@ -13,17 +13,17 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
-from clipin_jax.data.files import exists
 from clipin_jax.data.formats.columns import (
     Columns,
-    demand_columns,
+    check_columns,
     expand_all,
     folder_of,
-    picture_path,
-    read_picture,
+    image_path,
+    read_image,
 )
 from clipin_jax.data.formats.json_file import read_json
 from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
+from clipin_jax.data.storage import exists
 from clipin_jax.errors import ClipinError
 
 _LOOKED_FOR = 100  # images of which at least one must exist
@@ -33,7 +33,7 @@ class JsonList:
     """One record per entry of the lists, one list after the other.
 
     Args:
-      files: the lists: a pattern (see `files.expand`), or several.
+      files: the lists: a pattern (see `storage.expand`), or several.
       folder: what the images' paths are relative to; "": the folder of the list. Whole
         paths and URLs stay as they are.
       image: the key with the image's file.
@@ -71,7 +71,7 @@ class JsonList:
             self._entries += [{key: one.get(key) for key in wanted} for one in entries]
             self._folders.append(folder or folder_of(path))
             self._ends.append(len(self._entries))
-        demand_columns(wanted, tuple(there), f"json_list.files {files}")
+        check_columns(wanted, tuple(there), f"json_list.files {files}")
         self._columns.find_classes(entry[label] for entry in self._entries if label)
         self.classes = self._columns.classes
         self._check_images(files)
@@ -94,7 +94,7 @@ class JsonList:
         annotations = self.annotations(index)
         if not isinstance(self._entries[index][self._columns.image], str):
             raise BadRecord("no picture")
-        return {"image": read_picture(self.describe(index), ""), **annotations}
+        return {"image": read_image(self.describe(index), ""), **annotations}
 
     def annotations(self, index: int) -> Annotations:
         """Captions, kinds and label of a record, without reading its file."""
@@ -105,7 +105,7 @@ class JsonList:
     def describe(self, index: int) -> str:
         """The image file of a record."""
         name = self._entries[index][self._columns.image]
-        return picture_path(str(name), self._folders[bisect_right(self._ends, index)])
+        return image_path(str(name), self._folders[bisect_right(self._ends, index)])
 
 
 def _check(entries: list[Any], path: str) -> None:

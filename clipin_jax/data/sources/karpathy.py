@@ -13,8 +13,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from clipin_jax.data import files
-from clipin_jax.data.formats.folders import check_pictures
+from clipin_jax.data import storage
+from clipin_jax.data.formats.folders import check_images
 from clipin_jax.data.formats.json_file import captions_of, check_row, read_json, rows_of
 from clipin_jax.data.source import Annotations, Record, fingerprint
 from clipin_jax.errors import ClipinError, check_choice
@@ -48,8 +48,10 @@ class Karpathy:
         split: str = "train",
         images: str = "",
     ):
-        path = files.join(folder, file)
-        self._images = files.join(folder, images) if images else files.join(folder, "")
+        path = storage.join(folder, file)
+        self._images = (
+            storage.join(folder, images) if images else storage.join(folder, "")
+        )
         content, data = read_json(path, "source.folder and source.file")
         keys = {"filename": str, "split": str, "sentences": list}
         entries = rows_of(data, "images", keys, path)
@@ -62,7 +64,7 @@ class Karpathy:
             if entry["split"] in splits
         ]
         self._leave_out_silent(path)
-        check_pictures([name for name, _ in self._records], self._images, path)
+        check_images([name for name, _ in self._records], self._images, path)
         self.fingerprint = fingerprint("karpathy 1", content, sorted(splits))
 
     def _leave_out_silent(self, path: str) -> None:
@@ -80,7 +82,7 @@ class Karpathy:
     def __getitem__(self, index: int) -> Record:
         """The record; image: the file's bytes."""
         annotations = self.annotations(index)
-        return {"image": files.read(self.describe(index)), **annotations}
+        return {"image": storage.read(self.describe(index)), **annotations}
 
     def annotations(self, index: int) -> Annotations:
         """The captions of a record, without reading its file."""
@@ -90,7 +92,7 @@ class Karpathy:
 
     def describe(self, index: int) -> str:
         """The image file of a record."""
-        return files.join(self._images, self._records[index][0])
+        return storage.join(self._images, self._records[index][0])
 
 
 def _name(entry: dict[str, Any]) -> str:

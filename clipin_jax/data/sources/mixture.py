@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from clipin_jax.data.source import Annotations, Part, Record, Source, fingerprint
+from clipin_jax.data.source import Annotations, MixturePart, Record, Source, fingerprint
 from clipin_jax.errors import ClipinError
 
 
@@ -29,7 +29,9 @@ class Mixture:
     def __init__(self, sources: Mapping[str, Source], weights: Mapping[str, float]):
         self._names = sorted(sources)
         self._sources = [sources[name] for name in self._names]
-        self.parts = [Part(len(sources[n]), float(weights[n])) for n in self._names]
+        self.parts = [
+            MixturePart(len(sources[n]), float(weights[n])) for n in self._names
+        ]
         self._ends = np.cumsum([part.length for part in self.parts])
         classes = {source.classes for source in self._sources}
         self.classes = classes.pop() if len(classes) == 1 else ()

@@ -17,8 +17,13 @@ from collections import defaultdict
 
 import numpy as np
 
-from clipin_jax.data import files
-from clipin_jax.data.formats.json_file import captions_of, check_row, parse_json, some
+from clipin_jax.data import storage
+from clipin_jax.data.formats.json_file import (
+    captions_of,
+    check_row,
+    first_few,
+    parse_json,
+)
 from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
 from clipin_jax.errors import ClipinError
 
@@ -49,21 +54,21 @@ class Muge:
     classes = ()
 
     def __init__(self, folder: str, split: str = "train"):
-        self._table = files.join(folder, f"{split}_imgs.tsv")
-        listed = files.join(folder, f"{split}_texts.jsonl")
+        self._table = storage.join(folder, f"{split}_imgs.tsv")
+        listed = storage.join(folder, f"{split}_texts.jsonl")
         for path in (self._table, listed):
-            if not files.exists(path):
+            if not storage.exists(path):
                 raise ClipinError(f"no file {path}; set source.folder and source.split")
         names, starts, ends = _index(self._table)
         line_of = _lines_of(names, self._table)
-        content = files.read(listed)
+        content = storage.read(listed)
         texts = _texts(content, listed)
         unknown = [name for name in texts if name not in line_of]
         if unknown:
             raise ClipinError(
                 f"{listed}: texts of {len(unknown)} images that are not in "
-                f"{self._table} (image_ids {some(unknown)}); remove them or add the "
-                "images"
+                f"{self._table} (image_ids {first_few(unknown)}); remove them or add "
+                "the images"
             )
         silent = len(names) - len(texts)
         if silent:
@@ -82,7 +87,7 @@ class Muge:
         """The record; image: the file's bytes."""
         annotations = self.annotations(index)
         start, end = int(self._starts[index]), int(self._ends[index])
-        text = files.read_range(self._table, start, end - start)
+        text = storage.read_range(self._table, start, end - start)
         if len(text) < end - start:
             raise BadRecord("truncated")
         try:
@@ -105,9 +110,9 @@ class Muge:
 
 def _index(path: str) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Of each line: its id, where its base64 begins, where it ends."""
-    names, starts, ends, size = [], array("q"), array("q"), files.size(path)
+    names, starts, ends, size = [], array("q"), array("q"), storage.size(path)
     for at in range(0, size, _BLOCK):
-        data = files.read_range(path, at, _BLOCK + _LONGEST_ID)
+        data = storage.read_range(path, at, _BLOCK + _LONGEST_ID)
         breaks = np.flatnonzero(np.frombuffer(data[:_BLOCK], np.uint8) == _NEWLINE)
         ends.extend((at + breaks).tolist())
         begins = (breaks + 1).tolist() if at else [0, *(breaks + 1).tolist()]
@@ -131,7 +136,9 @@ def _lines_of(names: list[str], path: str) -> dict[str, int]:
     line_of = {name: line for line, name in enumerate(names)}
     if len(line_of) < len(names):
         twice = [name for line, name in enumerate(names) if line_of[name] != line]
-        raise ClipinError(f"{path}: {len(twice)} lines repeat an id ({some(twice)})")
+        raise ClipinError(
+            f"{path}: {len(twice)} lines repeat an id ({first_few(twice)})"
+        )
     return line_of
 
 

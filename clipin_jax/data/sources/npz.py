@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from clipin_jax.data import files
+from clipin_jax.data import storage
 from clipin_jax.data.class_names import class_names
 from clipin_jax.data.formats.class_labels import annotations_of
 from clipin_jax.data.formats.columns import one_line
@@ -144,7 +144,9 @@ def _read(path: str, split: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
 
 
 def _opened(path: str) -> BinaryIO:
-    return io.BytesIO(files.read(path)) if files.is_remote(path) else open(path, "rb")
+    return (
+        io.BytesIO(storage.read(path)) if storage.is_remote(path) else open(path, "rb")
+    )
 
 
 def _check_pictures(images: np.ndarray, where: str) -> None:

@@ -16,14 +16,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from clipin_jax.data import files as storage
+from clipin_jax.data import storage
 from clipin_jax.data.formats.columns import (
     Columns,
-    demand_columns,
+    check_columns,
     expand_all,
     folder_of,
     one_line,
-    read_picture,
+    read_image,
 )
 from clipin_jax.data.formats.group_cache import GroupCache
 from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
@@ -47,7 +47,7 @@ class Parquet:
     """One record per row, file by file.
 
     Args:
-      files: a pattern (see `files.expand`), or several.
+      files: a pattern (see `storage.expand`), or several.
       image: the column with the picture: its encoded bytes, a path or URL, or a struct
         of `bytes` and `path`, as Hugging Face writes.
       captions: the column with a text or a list of texts; or several, which are then
@@ -103,7 +103,7 @@ class Parquet:
 
     def _check_columns(self, path: str, schema: Any) -> None:
         columns = self._columns
-        demand_columns((columns.image, *columns.texts), schema.names, path)
+        check_columns((columns.image, *columns.texts), schema.names, path)
         meanings = [(columns.image, _PICTURE)]
         meanings += [(name, _TEXT) for name in columns.captions]
         if columns.label:
@@ -124,7 +124,7 @@ class Parquet:
         image = self._columns.image
         value = self._values(index, (image,))[image]
         folder = self._folder or folder_of(self._place(index)[0])
-        return {"image": read_picture(value, folder), **annotations}
+        return {"image": read_image(value, folder), **annotations}
 
     def annotations(self, index: int) -> Annotations:
         """Captions, kinds and label of a record; of pictures nothing is read."""

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from clipin_jax.data import files as storage
+from clipin_jax.data import storage
 from clipin_jax.data.formats.columns import (
     expand_all,
     folder_of,
-    picture_path,
-    read_picture,
+    image_path,
+    read_image,
 )
 from clipin_jax.data.formats.label_columns import LabelColumns
 from clipin_jax.data.formats.rows import DelimitedRows, JsonRows, Rows
@@ -41,7 +41,7 @@ class Table:
     cells, not in UTF-8, without a caption. Empty lines are no rows.
 
     Args:
-      files: the tables: a pattern (see `files.expand`), or several.
+      files: the tables: a pattern (see `storage.expand`), or several.
       image: the column with the path or URL of the picture.
       captions: the column with the caption; or several, which are then the kinds of the
         captions. In JSON a list of captions may stand there, and a key inside another
@@ -123,7 +123,7 @@ class Table:
         """The record; image: the file's bytes."""
         table, values = self._row(index)
         annotations = self._columns.annotations(values)
-        return {"image": read_picture(self._path(table, values), ""), **annotations}
+        return {"image": read_image(self._path(table, values), ""), **annotations}
 
     def annotations(self, index: int) -> Annotations:
         """Captions, kinds and label of a record, without reading its picture."""
@@ -154,7 +154,7 @@ class Table:
         if not isinstance(name, str) or not name.strip():
             raise BadRecord("no picture is named")
         name = name.strip() + self._ending if self._ending else name
-        return picture_path(name, self._folder or folder_of(table.path))
+        return image_path(name, self._folder or folder_of(table.path))
 
 
 def _open(path: str, wanted: Sequence[str], separator: str, quoted: bool) -> Rows:

@@ -15,10 +15,10 @@ from __future__ import annotations
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from clipin_jax.data import files
+from clipin_jax.data import storage
 from clipin_jax.data.class_names import class_names
 from clipin_jax.data.formats.class_labels import annotations_of
-from clipin_jax.data.formats.folders import check_pictures, listing
+from clipin_jax.data.formats.folders import check_images, list_folder
 from clipin_jax.data.source import Annotations, Record, fingerprint
 from clipin_jax.errors import ClipinError
 
@@ -56,15 +56,15 @@ class Voc:
     classes = _CLASSES
 
     def __init__(self, folder: str, split: str = "trainval", difficult: bool = False):
-        self._pictures = files.join(folder, "JPEGImages")
+        self._pictures = storage.join(folder, "JPEGImages")
         self._names = _split_names(folder, split)
         listed = f"split {split!r} of {folder}"
-        check_pictures([f"{name}.jpg" for name in self._names], self._pictures, listed)
-        notes = files.join(folder, "Annotations")
+        check_images([f"{name}.jpg" for name in self._names], self._pictures, listed)
+        notes = storage.join(folder, "Annotations")
         self._objects = [
             tuple(
                 each
-                for each in _objects(files.join(notes, f"{name}.xml"))
+                for each in _objects(storage.join(notes, f"{name}.xml"))
                 if difficult or not each.difficult
             )
             for name in self._names
@@ -77,7 +77,7 @@ class Voc:
     def __getitem__(self, index: int) -> Record:
         """The record; image: the file's bytes."""
         annotations = self.annotations(index)
-        return {"image": files.read(self.describe(index)), **annotations}
+        return {"image": storage.read(self.describe(index)), **annotations}
 
     def annotations(self, index: int) -> Annotations:
         """Caption, labels and boxes of a record, without reading a file."""
@@ -90,13 +90,13 @@ class Voc:
 
     def describe(self, index: int) -> str:
         """The image file of a record."""
-        return files.join(self._pictures, f"{self._names[index]}.jpg")
+        return storage.join(self._pictures, f"{self._names[index]}.jpg")
 
 
 def _split_names(folder: str, split: str) -> list[str]:
     """The images of a split, in the order of its list."""
-    lists = files.join(folder, "ImageSets/Main")
-    found = listing(lists)
+    lists = storage.join(folder, "ImageSets/Main")
+    found = list_folder(lists)
     if found is None:
         raise ClipinError(
             f"{lists} does not exist; set source.folder to the folder of a year, as "
@@ -109,7 +109,7 @@ def _split_names(folder: str, split: str) -> list[str]:
         raise ClipinError(
             f"{lists} has no {split}.txt; there are {known}. Set source.split"
         )
-    path = files.join(lists, f"{split}.txt")
+    path = storage.join(lists, f"{split}.txt")
     names = _read(path).decode(errors="replace").split()
     if not names or len(set(names)) < len(names):
         wrong = "names an image twice" if names else "is empty"
@@ -149,7 +149,7 @@ def _object(found: ElementTree.Element, where: str) -> _Object:
 
 def _read(path: str) -> bytes:
     try:
-        return files.read(path)
+        return storage.read(path)
     except OSError as error:
         raise ClipinError(
             f"{path} cannot be read ({error.strerror or error}); set source.folder"

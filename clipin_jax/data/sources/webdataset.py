@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from clipin_jax.data import files as storage
+from clipin_jax.data import storage
 from clipin_jax.data.formats.sample_texts import SampleTexts, text_parts
 from clipin_jax.data.formats.tar_headers import Fault
 from clipin_jax.data.formats.tar_index import SUFFIX, read_index, read_key

@@ -7,8 +7,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from clipin_jax.data import files
-from clipin_jax.data.formats.folders import Listing, listing
+from clipin_jax.data import storage
+from clipin_jax.data.formats.folders import Listing, list_folder
 from clipin_jax.data.source import Annotations, Record, fingerprint
 from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators.datasets.text_columns import read_columns, read_text
@@ -41,7 +41,7 @@ class Pictures:
         return len(self._paths)
 
     def __getitem__(self, index: int) -> Record:
-        return {"image": files.read(self._paths[index]), **self.annotations(index)}
+        return {"image": storage.read(self._paths[index]), **self.annotations(index)}
 
     def annotations(self, index: int) -> Annotations:
         """Nothing is said about the picture itself."""
@@ -60,8 +60,8 @@ def read_items(kind: str, folder: str, images: str) -> list[Item]:
     Raises ClipinError for what is missing or malformed.
     """
     default, read = LAYOUTS[kind]
-    root = images or files.join(folder, default)
-    if listing(root) is None:
+    root = images or storage.join(folder, default)
+    if list_folder(root) is None:
         raise ClipinError(f"image folder {root} does not exist; set `images`")
     return read(folder, _Finder(root))
 
@@ -77,24 +77,24 @@ class _Finder:
         """The path of a file, by its name with or without ending."""
         inside, _, base = name.rpartition("/")
         if inside not in self._known:
-            folder = files.join(self._root, inside) if inside else self._root
-            found = listing(folder) or Listing([], [])
+            folder = storage.join(self._root, inside) if inside else self._root
+            found = list_folder(folder) or Listing([], [])
             by_stem = {os.path.splitext(file)[0]: file for file in found.files}
             self._known[inside] = by_stem | {file: file for file in found.files}
         known = self._known[inside]
         if base not in known:
             raise ClipinError(f"{where}: no picture {name} in {self._root}")
-        return files.join(self._root, f"{inside}/" * bool(inside) + known[base])
+        return storage.join(self._root, f"{inside}/" * bool(inside) + known[base])
 
 
 def _sugarcrepe(folder: str, find: _Finder) -> list[Item]:
-    found = listing(folder)
+    found = list_folder(folder)
     names = [name for name in found.files if name.endswith(".json")] if found else []
     if not names:
         raise ClipinError(f"{folder} has no JSON file, one for each part of SugarCrepe")
     items = []
     for name in names:
-        path = files.join(folder, name)
+        path = storage.join(folder, name)
         entries = _json(read_text(path), path)
         if not isinstance(entries, dict) or not entries:
             raise ClipinError(f"{path} holds no JSON object with an entry a picture")
@@ -109,7 +109,7 @@ def _sugarcrepe(folder: str, find: _Finder) -> list[Item]:
 
 
 def _winoground(folder: str, find: _Finder) -> list[Item]:
-    path = files.join(folder, "examples.jsonl")
+    path = storage.join(folder, "examples.jsonl")
     items = []
     for number, line in enumerate(read_text(path).split("\n"), 1):
         if not line.strip():
@@ -124,7 +124,7 @@ def _winoground(folder: str, find: _Finder) -> list[Item]:
 
 
 def _mmvp(folder: str, find: _Finder) -> list[Item]:
-    path = files.join(folder, "Questions.csv")
+    path = storage.join(folder, "Questions.csv")
     rows = {}
     for number, pattern, text in read_columns(
         path, ("Question ID", "Type", "Statement")

@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from clipin_jax.data import files
+from clipin_jax.data import storage
 from clipin_jax.data.class_names import known_datasets
-from clipin_jax.data.formats.folders import Listing, listing
+from clipin_jax.data.formats.folders import Listing, list_folder
 from clipin_jax.data.formats.json_file import read_json
 from clipin_jax.errors import ClipinError, check_choice
 
@@ -70,7 +70,7 @@ class DataFolder:
             self._add(_scenes(scenes))
         if not folder:
             return
-        if listing(folder) is None:
+        if list_folder(folder) is None:
             raise ClipinError(f"there is no folder {folder}; set --data")
         prompts, before = Prompts(folder), self._count()
         for find in (_captions, _classification, _arrays, _voc):
@@ -125,11 +125,11 @@ class Prompts:
 
     def __init__(self, folder: str) -> None:
         self._paths = {
-            "names_file": files.join(folder, "classnames.json"),
-            "templates_file": files.join(folder, "templates.json"),
+            "names_file": storage.join(folder, "classnames.json"),
+            "templates_file": storage.join(folder, "templates.json"),
         }
         self._held = {
-            key: list(read_json(path, "--data")[1]) if files.exists(path) else []
+            key: list(read_json(path, "--data")[1]) if storage.exists(path) else []
             for key, path in self._paths.items()
         }
 
@@ -162,7 +162,7 @@ def _captions(root: str, prompts: Prompts) -> Found:
             continue
         source = dict(name="coco", folder=folder, captions=layout, images="images")
         yield "pairs", name, dict(source=dict(source, split=splits[0]))
-        labels = _labels(files.join(folder, layout.format(split=splits[0])))
+        labels = _labels(storage.join(folder, layout.format(split=splits[0])))
         if labels:
             source["labels"] = labels
             if layout.format(split="train") in there.files:
@@ -192,12 +192,12 @@ def _classification(root: str, prompts: Prompts) -> Found:
 
 
 def _arrays(root: str, prompts: Prompts) -> Found:
-    folder = files.join(root, "npz")
-    for file in (listing(folder) or NOTHING).files:
+    folder = storage.join(root, "npz")
+    for file in (list_folder(folder) or NOTHING).files:
         name, _, ending = file.rpartition(".")
         if ending != "npz":
             continue
-        source = dict(name="npz", file=files.join(folder, file))
+        source = dict(name="npz", file=storage.join(folder, file))
         known = known_name(name)
         there = _array_splits(source["file"])
         if known:
@@ -218,7 +218,7 @@ def _array_splits(path: str) -> Sequence[str]:
 
 def _voc(root: str, prompts: Prompts) -> Found:
     for name, folder, _ in _folders(root, "VOCdevkit"):
-        lists = listing(files.join(folder, "ImageSets/Main")) or NOTHING
+        lists = list_folder(storage.join(folder, "ImageSets/Main")) or NOTHING
         there = [file.removesuffix(".txt") for file in lists.files]
         # The classes of every year are those of 2007.
         named = prompts.of("voc2007")
@@ -246,18 +246,18 @@ def _classes(
 
 
 def _texts(root: str) -> Found:
-    folder = files.join(root, "text")
-    there = (listing(folder) or NOTHING).files
+    folder = storage.join(root, "text")
+    there = (list_folder(folder) or NOTHING).files
     for name in sorted({file.rpartition("_")[0] for file in there} - {""}):
         splits = [split for split in SPLITS if f"{name}_{split}.tsv" in there]
         if not splits:
             continue
-        path = files.join(folder, f"{name}_{splits[0]}.tsv")
+        path = storage.join(folder, f"{name}_{splits[0]}.tsv")
         header = set(_header(path))
         if {"sentence1", "sentence2", "score"} <= header:
             yield "similar_texts", name, dict(file=path)
         if {"text", "label"} <= header and f"{name}_train.tsv" in there:
-            train = files.join(folder, f"{name}_train.tsv")
+            train = storage.join(folder, f"{name}_train.tsv")
             yield "labelled_texts", name, dict(file=path, train_file=train)
 
 
@@ -268,16 +268,16 @@ def _compositions(root: str) -> Found:
 
 
 def _header(path: str) -> list[str]:
-    content = files.read_range(path, 0, 10_000).decode(errors="replace")
+    content = storage.read_range(path, 0, 10_000).decode(errors="replace")
     return content.partition("\n")[0].rstrip("\r").split("\t")
 
 
 def _folders(root: str, inside: str) -> Iterator[tuple[str, str, Listing]]:
     """Name, path and content of each folder inside one."""
-    above = files.join(root, inside)
-    for name in (listing(above) or NOTHING).folders:
-        folder = files.join(above, name)
-        yield name, folder, listing(folder) or NOTHING
+    above = storage.join(root, inside)
+    for name in (list_folder(above) or NOTHING).folders:
+        folder = storage.join(above, name)
+        yield name, folder, list_folder(folder) or NOTHING
 
 
 def _scenes(arguments: Mapping[str, Any]) -> Found:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clipin_jax.data import class_names as shipped
-from clipin_jax.data import files
+from clipin_jax.data import storage
 from clipin_jax.data.formats.json_file import parse_json
 from clipin_jax.errors import ClipinError, did_you_mean
 
@@ -118,7 +118,7 @@ def _own_prompts(prompts: Mapping[str, Any], name: str, where: str) -> tuple[str
 def _entry(path: str, dataset: str, kind: Any) -> Any:
     """What a file in CLIP_benchmark's layout says of a data set."""
     try:
-        content = files.read(path)
+        content = storage.read(path)
     except OSError as error:
         raise ClipinError(
             f"{path} cannot be read ({error.strerror or error})"

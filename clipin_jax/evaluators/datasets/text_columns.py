@@ -6,20 +6,20 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 
-from clipin_jax.data import files
+from clipin_jax.data import storage
 from clipin_jax.errors import ClipinError, did_you_mean
 
 
 def read_columns(pattern: str, columns: Sequence[str]) -> list[tuple[str, ...]]:
     """The cells of some columns, row by row, below a header; UTF-8.
 
-    pattern: a file, or what stands for several (see `files.expand`). One that ends in
+    pattern: a file, or what stands for several (see `storage.expand`). One that ends in
     .tsv has tabs and no quotes; any other has commas, and cells may stand in quotes.
     columns: what their names in the header are.
     Raises ClipinError for a file that is missing, empty or damaged, and for a column or
     a cell that is not there.
     """
-    found = files.expand(pattern)
+    found = storage.expand(pattern)
     rows = [row for path in found for row in _rows(path, columns)]
     if not rows:
         raise ClipinError(f"{found[0]} has a header, but no rows")
@@ -29,7 +29,7 @@ def read_columns(pattern: str, columns: Sequence[str]) -> list[tuple[str, ...]]:
 def read_text(path: str) -> str:
     """All of a file. Raises ClipinError where it is missing, empty or not UTF-8."""
     try:
-        text = files.read(path).decode("utf-8-sig")
+        text = storage.read(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ClipinError(f"{path} is not UTF-8: {error.reason}") from error
     except OSError as error:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipin_jax.data import files
+from clipin_jax.data import storage
 from clipin_jax.data.formats import tar_index
 from clipin_jax.data.formats.tar_headers import Fault, Window, walk
 from clipin_jax.data.formats.tar_index import read_index, read_key, split_name
@@ -183,7 +183,7 @@ def test_samples_of_a_tar(write):
     assert index.rows.tolist() == [0, 0, 1, 1, 1, 2]
     offsets, sizes = index.column(["txt"])
     assert sizes.tolist() == [6, 6, -Fault.ABSENT]
-    assert files.read_range(path, int(offsets[1]), 6) == b"text 1"
+    assert storage.read_range(path, int(offsets[1]), 6) == b"text 1"
     keys = [read_key(path, start) for start in index.starts.tolist()]
     assert keys == ["0000", "0001", "x/0000"]
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from clipin_jax.data import make_source
 from clipin_jax.data.image import views
-from clipin_jax.data.image.decode import decode, open_picture
+from clipin_jax.data.image.decode import decode, open_image
 from clipin_jax.data.samples import SampleMaker
 from clipin_jax.data.source import BadRecord
 from clipin_jax.data.text import make_tokenizer
@@ -27,7 +27,7 @@ def photo(height=480, width=640):
 
 @pytest.mark.parametrize("share", [0.05, 0.2, 0.3, 0.5, 0.51, 1.0])
 def test_as_large_as_it_is_needed_and_no_larger_than_it_pays(share):
-    picture = open_picture(packed(Image.fromarray(photo()), "JPEG"))
+    picture = open_image(packed(Image.fromarray(photo()), "JPEG"))
     assert (picture.height, picture.width) == (480, 640)
     height, width, _ = picture.pixels(share).shape
     assert height >= share * 480 and width >= share * 640
@@ -44,10 +44,10 @@ def test_scaled_pictures_are_those_that_pillow_shrinks(subsampling):
     whole = Image.open(io.BytesIO(data))
     for size in ((60, 80), (120, 160), (240, 320)):
         expected = np.asarray(whole.resize(size[::-1], Image.Resampling.BOX))
-        scaled = open_picture(data).pixels(size[0] / 480)
+        scaled = open_image(data).pixels(size[0] / 480)
         assert scaled.shape == (*size, 3)
         assert mean_difference(scaled, expected) < 1.0
-    assert mean_difference(open_picture(data).pixels(), decode(data)) < 0.5
+    assert mean_difference(open_image(data).pixels(), decode(data)) < 0.5
 
 
 def test_views_of_a_scaled_picture_are_those_of_the_whole():
@@ -57,7 +57,7 @@ def test_views_of_a_scaled_picture_are_those_of_the_whole():
     for _ in range(20):
         view = views.sample_view(rng, 480, 640, augment)._replace(blur_sigma=0.0)
         whole = views.apply_view(decode(data), view, (64, 64))
-        picture = open_picture(data)
+        picture = open_image(data)
         pixels = picture.pixels(views.needed_share([view], (64, 64)))
         scale = pixels.shape[0] / 480, pixels.shape[1] / 640
         assert max(scale) < 1
@@ -90,11 +90,11 @@ def test_turned_and_odd_files_are_left_to_pillow():
     cmyk = packed(Image.new("CMYK", (64, 48), (0, 255, 255, 0)), "JPEG")
     png = packed(Image.fromarray(photo(48, 64)), "PNG")
     for data, size in ((turned, (64, 48)), (cmyk, (48, 64)), (png, (48, 64))):
-        picture = open_picture(data)
+        picture = open_image(data)
         assert (picture.height, picture.width) == size and not picture.scalable
         assert (picture.pixels(0.2) == decode(data)).all()
     plain = packed(Image.fromarray(photo(48, 64)), "JPEG", exif=Image.Exif())
-    assert open_picture(plain).scalable
+    assert open_image(plain).scalable
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -105,7 +105,7 @@ def test_turned_and_odd_files_are_left_to_pillow():
 def test_a_bomb_is_refused_before_it_unpacks(side, message):
     data = packed(Image.new("1", (side, side)), "PNG")
     assert len(data) < 100_000
-    for read in (open_picture, decode):
+    for read in (open_image, decode):
         with pytest.raises(BadRecord, match=message):
             read(data)
 
@@ -113,14 +113,14 @@ def test_a_bomb_is_refused_before_it_unpacks(side, message):
 def test_the_limit_is_that_of_the_config():
     small = packed(Image.fromarray(smooth_picture()), "JPEG")
     with pytest.raises(BadRecord, match="48 x 64 pixels, more than 3,000 in all"):
-        open_picture(small, max_pixels=3000)
+        open_image(small, max_pixels=3000)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (5000, 2)])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_the_oddest_sizes_are_read(size, kind):
     data = packed(Image.new("RGB", size[::-1], (10, 200, 30)), kind)
-    picture = open_picture(data)
+    picture = open_image(data)
     assert (picture.height, picture.width) == size
     augment = config().augment.to_dict()
     view = views.sample_view(np.random.default_rng(1), *size, augment)
@@ -134,7 +134,7 @@ def test_damage_that_the_header_does_not_show():
     data = bytearray(packed(Image.fromarray(photo()), "JPEG", quality=90))
     middle = len(data) // 2
     data[middle : middle + 400] = bytes(400)
-    picture = open_picture(bytes(data))
+    picture = open_image(bytes(data))
     try:
         assert picture.pixels(0.3).ndim == 3  # whatever Pillow makes of it
     except BadRecord as error:

@@ -6,7 +6,7 @@ import pickle
 import fsspec
 import pytest
 
-from clipin_jax.data import files, make_source
+from clipin_jax.data import make_source, storage
 from clipin_jax.data.image.decode import decode
 from clipin_jax.errors import ClipinError
 from clipin_jax.inference.encoder import read_labels
@@ -30,7 +30,7 @@ def folder(request, tmp_path):
 
 
 def put(folder, name, content):
-    with fsspec.open(files.join(str(folder), name), "wt", auto_mkdir=True) as file:
+    with fsspec.open(storage.join(str(folder), name), "wt", auto_mkdir=True) as file:
         file.write(content)
 
 
@@ -47,7 +47,7 @@ def test_classes_and_images_are_sorted(folder):
     assert [record["label"] for record in found] == [0, 1, 1, 1]
     assert found[1]["captions"] == ("a photo of a polar bear.",)
     assert source.annotations(0) == {"captions": ("a photo of a ant.",), "label": 0}
-    assert source.describe(3) == files.join(folder, FILES[2])
+    assert source.describe(3) == storage.join(folder, FILES[2])
     for index in (-1, 4):
         with pytest.raises(IndexError):
             source[index]

@@ -6,7 +6,7 @@ import pickle
 import fsspec
 import pytest
 
-from clipin_jax.data import files, make_source
+from clipin_jax.data import make_source, storage
 from clipin_jax.data.source import BadRecord
 from clipin_jax.errors import ClipinError
 
@@ -24,7 +24,9 @@ ENTRIES = [
 def folder(request, tmp_path):
     where = str(tmp_path) if request.param == "local" else f"memory://{tmp_path.name}"
     for name in ("a.jpg", "b.jpg"):
-        with fsspec.open(files.join(where, f"p/{name}"), "wb", auto_mkdir=True) as file:
+        with fsspec.open(
+            storage.join(where, f"p/{name}"), "wb", auto_mkdir=True
+        ) as file:
             file.write(name.encode())
     write(where, ENTRIES[:2], "1.json")
     write(where, ENTRIES[2:], "2.json")
@@ -32,14 +34,14 @@ def folder(request, tmp_path):
 
 
 def write(folder, entries, name):
-    with fsspec.open(files.join(str(folder), name), "wt") as file:
+    with fsspec.open(storage.join(str(folder), name), "wt") as file:
         file.write(json.dumps(entries))
 
 
 def open_list(folder, names="*.json", pictures="p", **cfg):
     names = (names,) if isinstance(names, str) else names
-    lists = tuple(files.join(str(folder), name) for name in names)
-    where = files.join(str(folder), pictures)
+    lists = tuple(storage.join(str(folder), name) for name in names)
+    where = storage.join(str(folder), pictures)
     return make_source(name="json_list", files=lists, folder=where, **cfg)
 
 
@@ -49,7 +51,7 @@ def test_entries_of_an_image_stay_records_of_their_own(folder):
     assert source[0] == {"image": b"a.jpg", "captions": ("a dog",)}
     assert source[1] == {"image": b"a.jpg", "captions": ("two pets",)}
     assert source.annotations(2) == {"captions": ("a cow", "cattle")}
-    assert source.describe(2) == files.join(folder, "p/b.jpg")
+    assert source.describe(2) == storage.join(folder, "p/b.jpg")
     for index in (-1, 6):
         with pytest.raises(IndexError):
             source[index]
@@ -107,15 +109,15 @@ def test_lists_follow_one_another_as_they_are_named(folder):
 def test_paths_are_relative_to_their_list(folder):
     write(folder, [{"image": "p/a.jpg", "caption": "a dog"}], "a.json")
     write(folder, [{"image": "b.jpg", "caption": "a cow"}], "p/b.json")
-    lists = (files.join(folder, "a.json"), files.join(folder, "p/b.json"))
+    lists = (storage.join(folder, "a.json"), storage.join(folder, "p/b.json"))
     source = make_source(name="json_list", files=lists)
     assert [source[n]["image"] for n in range(2)] == [b"a.jpg", b"b.jpg"]
 
 
 def test_images_with_whole_paths_need_no_folder(folder):
-    path = files.join(folder, "p/a.jpg")
+    path = storage.join(folder, "p/a.jpg")
     write(folder, [{"image": path, "caption": "a dog"}], "whole.json")
-    source = make_source(name="json_list", files=files.join(folder, "whole.json"))
+    source = make_source(name="json_list", files=storage.join(folder, "whole.json"))
     assert source[0]["image"] == b"a.jpg" and source.describe(0) == path
 
 

@@ -7,7 +7,7 @@ import fsspec
 import numpy as np
 import pytest
 
-from clipin_jax.data import files, make_source
+from clipin_jax.data import make_source, storage
 from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators.retrieval import read_captions
 
@@ -34,7 +34,7 @@ def content():
 def folder(request, tmp_path, content):
     where = str(tmp_path) if request.param == "local" else f"memory://{tmp_path.name}"
     for image in content["images"]:
-        path = files.join(where, f"{image['filepath']}/{image['filename']}")
+        path = storage.join(where, f"{image['filepath']}/{image['filename']}")
         with fsspec.open(path, "wb", auto_mkdir=True) as file:
             file.write(image["filename"].encode())
     write(where, content)
@@ -42,7 +42,7 @@ def folder(request, tmp_path, content):
 
 
 def write(folder, content, name="dataset_coco.json"):
-    with fsspec.open(files.join(str(folder), name), "wt") as file:
+    with fsspec.open(storage.join(str(folder), name), "wt") as file:
         file.write(json.dumps(content))
 
 
@@ -58,7 +58,7 @@ def test_images_of_a_split_have_all_their_sentences(folder, caplog):
     source = open_karpathy(folder)
     assert captions_of(source) == [("a dog", "two pets"), ("a cat",)]
     assert source[0] == {"image": b"a.jpg", "captions": ("a dog", "two pets")}
-    assert source.describe(1) == files.join(folder, "train2014/d.jpg")
+    assert source.describe(1) == storage.join(folder, "train2014/d.jpg")
     assert "left out 1 images without sentences" in caplog.text
     assert source.classes == ()
     for index in (-1, 2):

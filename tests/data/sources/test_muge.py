@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipin_jax.data import files, make_source
+from clipin_jax.data import make_source, storage
 from clipin_jax.data.source import BadRecord
 from clipin_jax.data.sources import muge
 from clipin_jax.errors import ClipinError
@@ -42,7 +42,7 @@ def write(folder, images, texts, split="train"):
 
 
 def put(folder, name, content):
-    with fsspec.open(files.join(str(folder), name), "wb", auto_mkdir=True) as file:
+    with fsspec.open(storage.join(str(folder), name), "wb", auto_mkdir=True) as file:
         file.write(content)
 
 
@@ -57,7 +57,7 @@ def test_an_image_has_all_texts_that_name_it(folder, caplog):
     assert source[0] == {"image": IMAGES[12], "captions": ("一只猫", "两只狗")}
     assert source[1] == {"image": IMAGES[7], "captions": ("一只猫",)}
     assert source.annotations(1) == {"captions": ("一只猫",)}
-    assert source.describe(1) == f"line 2 of {files.join(folder, 'train_imgs.tsv')}"
+    assert source.describe(1) == f"line 2 of {storage.join(folder, 'train_imgs.tsv')}"
     for index in (-1, 2):
         with pytest.raises(IndexError):
             source[index]

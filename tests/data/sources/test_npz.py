@@ -6,7 +6,7 @@ import fsspec
 import numpy as np
 import pytest
 
-from clipin_jax.data import files, make_source
+from clipin_jax.data import make_source, storage
 from clipin_jax.data.class_names import class_names
 from clipin_jax.data.image.decode import decode
 from clipin_jax.errors import ClipinError
@@ -32,7 +32,7 @@ def folder(request, tmp_path):
 
 
 def open_npz(folder, content=None, save=np.savez_compressed, **cfg):
-    path = files.join(str(folder), "set.npz")
+    path = storage.join(str(folder), "set.npz")
     with fsspec.open(path, "wb", auto_mkdir=True) as file:
         save(file, **(arrays() if content is None else content))
     return make_source(name="npz", file=path, **cfg)
@@ -50,7 +50,7 @@ def test_records(folder, save):
         assert source.annotations(index) == {
             k: record[k] for k in ("captions", "label")
         }
-    said = f"picture 4 of train_images in {files.join(folder, 'set.npz')}"
+    said = f"picture 4 of train_images in {storage.join(folder, 'set.npz')}"
     assert source.describe(4) == said
     for index in (-1, 5):
         with pytest.raises(IndexError):
@@ -167,11 +167,11 @@ def test_wrong_arguments(tmp_path, wrong, message):
 
 
 def test_files_that_are_no_archives(folder):
-    path = files.join(folder, "set.npz")
+    path = storage.join(folder, "set.npz")
     with pytest.raises(ClipinError, match="set.npz cannot be read .*source.file"):
         make_source(name="npz", file=path)
     open_npz(folder)
-    whole = files.read(path)
+    whole = storage.read(path)
     objects = {"train_images": np.array([None]), "train_labels": np.array([1])}
     with pytest.raises(ClipinError, match="no sound .npz file .*allow_pickle"):
         open_npz(folder, objects)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from clipin_jax.data import files, make_source
+from clipin_jax.data import make_source, storage
 from clipin_jax.data.formats.group_cache import GroupCache
 from clipin_jax.data.source import BadRecord
 from clipin_jax.data.sources import parquet
@@ -44,7 +44,7 @@ def cut(first, last):
 
 
 def write(folder, columns, name="t.parquet", **options):
-    path = files.join(str(folder), name)
+    path = storage.join(str(folder), name)
     with fsspec.open(path, "wb", auto_mkdir=True) as file:
         table = columns if isinstance(columns, pa.Table) else pa.table(columns)
         pq.write_table(table, file, **options)
@@ -52,7 +52,7 @@ def write(folder, columns, name="t.parquet", **options):
 
 
 def open_files(where, pattern="*.parquet", **cfg):
-    return make_source(name="parquet", files=files.join(str(where), pattern), **cfg)
+    return make_source(name="parquet", files=storage.join(str(where), pattern), **cfg)
 
 
 def reason(source, index):
@@ -93,9 +93,9 @@ def test_structs_lists_kinds_and_labels(folder):
 
 def test_pictures_by_path(folder):
     for name in ("a.jpg", "p/b.jpg"):
-        with fsspec.open(files.join(folder, name), "wb", auto_mkdir=True) as file:
+        with fsspec.open(storage.join(folder, name), "wb", auto_mkdir=True) as file:
             file.write(name.encode())
-    paths = ["a.jpg", "p/b.jpg", files.join(folder, "a.jpg"), "none.jpg", "", "a\0"]
+    paths = ["a.jpg", "p/b.jpg", storage.join(folder, "a.jpg"), "none.jpg", "", "a\0"]
     columns = {
         "image": paths,
         "struct": [{"bytes": None, "path": path} for path in paths],
@@ -114,7 +114,7 @@ def test_pictures_by_path(folder):
         assert reason(source, 4) == "no picture"
         with pytest.raises((BadRecord, OSError)):
             source[5]
-    inside = open_files(folder, "t.parquet", folder=files.join(folder, "p"))
+    inside = open_files(folder, "t.parquet", folder=storage.join(folder, "p"))
     with pytest.raises(OSError):
         inside[0]
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from clipin_jax.data import files, make_source
+from clipin_jax.data import make_source, storage
 from clipin_jax.data.formats import rows
 from clipin_jax.data.formats.row_ends import row_ends
 from clipin_jax.errors import ClipinError
@@ -36,8 +36,8 @@ def test_records(folder, name):
     assert len(source) == 2 and source.classes == ()
     assert source[0] == {"image": b"a.jpg", "captions": ("a dog",)}
     assert source.annotations(1) == {"captions": ("a cat, two",)}
-    path = files.join(folder, name)
-    said = f"{files.join(folder, 'b.jpg')} in row 2, at byte 29, of {path}"
+    path = storage.join(folder, name)
+    said = f"{storage.join(folder, 'b.jpg')} in row 2, at byte 29, of {path}"
     assert source.describe(1) == said
     for index in (-1, 2):
         with pytest.raises(IndexError):
@@ -47,7 +47,7 @@ def test_records(folder, name):
 def test_json_lines(folder):
     entries = [
         {"filepath": "a.jpg", "meta": {"said": ["one ", " "], "alt": "two"}},
-        {"filepath": files.join(folder, "b.jpg"), "meta": {"said": "three"}},
+        {"filepath": storage.join(folder, "b.jpg"), "meta": {"said": "three"}},
         {"filepath": "a.jpg", "meta": {"said": None}},
         {"filepath": "a.jpg", "meta": {"said": 3}},
     ]
@@ -181,22 +181,22 @@ def test_rows_of_no_use_keep_their_place(tmp_path):
 
 def test_where_pictures_lie(folder):
     content = "filepath,title\nc.jpg,c\n../a.jpg,a\n"
-    content += f"{files.join(folder, 'b.jpg')},b\n"
-    source = open_table(folder, content, folder=files.join(folder, "p"))
+    content += f"{storage.join(folder, 'b.jpg')},b\n"
+    source = open_table(folder, content, folder=storage.join(folder, "p"))
     assert source[0]["image"] == b"p/c.jpg" and source[2]["image"] == b"b.jpg"
-    if not files.is_remote(folder):
+    if not storage.is_remote(folder):
         assert source[1]["image"] == b"a.jpg"
     with pytest.raises(ClipinError) as error:
         open_table(folder, content.replace(folder, "none").replace("..", "q"))
     said = str(error.value)
-    assert f"none of the first 3 pictures of {files.join(folder, 't.csv')}" in said
-    assert files.join(folder, "c.jpg") in said and "source.folder" in said
+    assert f"none of the first 3 pictures of {storage.join(folder, 't.csv')}" in said
+    assert storage.join(folder, "c.jpg") in said and "source.folder" in said
 
 
 def test_several_files_with_columns_in_other_orders(folder):
     write(folder, TSV, "t_0.tsv")
     write(folder, "title,n,filepath\nc,0,p/c.jpg\n", "t_1.csv")
-    pattern = (files.join(folder, "t_0.tsv"), files.join(folder, "t_*.csv"))
+    pattern = (storage.join(folder, "t_0.tsv"), storage.join(folder, "t_*.csv"))
     source = make_source(name="table", files=pattern)
     assert [source[n]["image"] for n in range(3)] == [b"a.jpg", b"b.jpg", b"p/c.jpg"]
 

@@ -6,7 +6,7 @@ import fsspec
 import numpy as np
 import pytest
 
-from clipin_jax.data import files, make_source
+from clipin_jax.data import make_source, storage
 from clipin_jax.errors import ClipinError
 from clipin_jax.inference.encoder import read_labels
 
@@ -49,7 +49,7 @@ def folder(request, tmp_path):
 
 
 def put(folder, name, content):
-    path = files.join(str(folder), name)
+    path = storage.join(str(folder), name)
     with fsspec.open(path, "wt", auto_mkdir=True) as file:
         file.write(content)
 
@@ -72,7 +72,7 @@ def test_records(folder):
         "boxes": (("person", 1.0, 2.0, 9.0, 18.0), ("dog", 0.0, 0.0, 9.5, 30.0)),
     }
     assert source.annotations(3)["label"] == [CAT]
-    assert source.describe(3) == files.join(folder, "JPEGImages/2008_000008.jpg")
+    assert source.describe(3) == storage.join(folder, "JPEGImages/2008_000008.jpg")
     for index in (-1, 4):
         with pytest.raises(IndexError):
             source[index]
@@ -115,7 +115,7 @@ def test_what_is_missing_is_named(folder):
     ):
         open_voc(folder, split="test")
     with pytest.raises(ClipinError, match="ImageSets/Main does not exist; .*VOC2007"):
-        open_voc(files.join(folder, "nowhere"))
+        open_voc(storage.join(folder, "nowhere"))
     put(folder, "ImageSets/Main/test.txt", "000005\n000006\n")
     with pytest.raises(ClipinError, match=r"1 of 2 image files .*000006\.jpg"):
         open_voc(folder, split="test")

@@ -5,7 +5,7 @@ import concurrent.futures
 import fsspec
 import pytest
 
-from clipin_jax.data import files
+from clipin_jax.data import storage
 from clipin_jax.errors import ClipinError
 
 
@@ -14,13 +14,13 @@ def folder(request, tmp_path):
     """A folder with a.txt, b_00.tar to b_02.tar and one subfolder."""
     where = str(tmp_path) if request.param == "local" else f"memory://{tmp_path.name}"
     for name in ("a.txt", "b_00.tar", "b_01.tar", "b_02.tar", "sub/c.tar"):
-        with fsspec.open(files.join(where, name), "wb", auto_mkdir=True) as file:
+        with fsspec.open(storage.join(where, name), "wb", auto_mkdir=True) as file:
             file.write(f"this is {name}".encode())
     return where
 
 
 def names(folder, pattern):
-    found = files.expand(files.join(folder, pattern))
+    found = storage.expand(storage.join(folder, pattern))
     return [name.rpartition("/")[2] for name in found]
 
 
@@ -34,25 +34,25 @@ def test_patterns(folder):
 @pytest.mark.parametrize("pattern", ["none.tar", "b_{00..03}.tar", "*.zip"])
 def test_what_is_not_there_is_an_error(folder, pattern):
     with pytest.raises(ClipinError, match="no file .*(none|b_03|zip)"):
-        files.expand(files.join(folder, pattern))
+        storage.expand(storage.join(folder, pattern))
 
 
 def test_reading(folder):
-    path = files.join(folder, "b_01.tar")
-    assert files.read(path) == b"this is b_01.tar"
-    assert files.read_range(path, 8, 4) == b"b_01"
-    assert files.read_range(path, 13, 100) == b"tar"
-    assert files.size(path) == 16
-    assert files.exists(path) and not files.exists(files.join(folder, "sub"))
+    path = storage.join(folder, "b_01.tar")
+    assert storage.read(path) == b"this is b_01.tar"
+    assert storage.read_range(path, 8, 4) == b"b_01"
+    assert storage.read_range(path, 13, 100) == b"tar"
+    assert storage.size(path) == 16
+    assert storage.exists(path) and not storage.exists(storage.join(folder, "sub"))
     with pytest.raises(OSError):
-        files.read(files.join(folder, "none"))
+        storage.read(storage.join(folder, "none"))
     with pytest.raises(OSError):
-        files.read_range(files.join(folder, "none"), 0, 1)
+        storage.read_range(storage.join(folder, "none"), 0, 1)
 
 
 def test_a_store_without_its_library():
     with pytest.raises(ClipinError, match="clipin_jax\\[remote\\]|cannot be reached"):
-        files.exists("s3://bucket/a.tar")
+        storage.exists("s3://bucket/a.tar")
 
 
 def test_many_files_in_many_threads(tmp_path):
@@ -61,7 +61,7 @@ def test_many_files_in_many_threads(tmp_path):
         path.write_bytes(f"{number:05}".encode())
 
     def check(number):
-        return int(files.read_range(str(paths[number % 600]), 0, 5)) == number % 600
+        return int(storage.read_range(str(paths[number % 600]), 0, 5)) == number % 600
 
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         assert all(pool.map(check, range(6000)))

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from clipin_jax.data import make_source
 from clipin_jax.errors import ClipinError, did_you_mean
+from clipin_jax.evaluators.base import Evaluator
 from clipin_jax.evaluators.captioning import Captioning
 from clipin_jax.evaluators.compositionality import Compositionality
 from clipin_jax.evaluators.few_shot import FewShot
@@ -45,7 +46,9 @@ EVALUATORS = {
 SOURCES = ("source", "train_source", "val_source")
 
 
-def make_evaluators(config: ConfigDict, encode: Any, mesh: Mesh) -> dict[str, Any]:
+def make_evaluators(
+    config: ConfigDict, encode: Any, mesh: Mesh
+) -> dict[str, Evaluator]:
     """Builds every entry of `config.evals`, by its name there.
 
     config: the whole config of a run; encode: the encode functions of its learner.
@@ -61,7 +64,7 @@ def make_evaluators(config: ConfigDict, encode: Any, mesh: Mesh) -> dict[str, An
 
 def make_available(
     config: ConfigDict, encode: Any, mesh: Mesh
-) -> tuple[dict[str, Any], dict[str, str]]:
+) -> tuple[dict[str, Evaluator], dict[str, str]]:
     """As `make_evaluators`, but what cannot be is left out: evaluators, and why not.
 
     That is an entry whose data is missing or damaged, or which asks for a part that the
@@ -136,7 +139,7 @@ def _source(key: str, entry: Any) -> Any:
 
 
 def clip_benchmark_record(
-    evaluator: Any,
+    evaluator: Evaluator,
     values: Mapping[str, float],
     *,
     dataset: str,
@@ -150,7 +153,7 @@ def clip_benchmark_record(
     """
     metrics = {
         theirs: values[ours] if math.isfinite(values[ours]) else None
-        for theirs, ours in evaluator.benchmark_keys.items()
+        for theirs, ours in getattr(evaluator, "benchmark_keys", {}).items()
         if ours in values
     }
     return {

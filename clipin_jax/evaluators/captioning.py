@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from clipin_jax.evaluators.base import Figure
 from clipin_jax.evaluators.metrics.caption_scores import (
     bleu,
     cider_d,
@@ -22,6 +23,12 @@ class Captioning:
     """BLEU-4, ROUGE-L and CIDEr-D of one caption an image; see `caption_scores`."""
 
     task = "captioning"
+    figures = {
+        "bleu_4": Figure("{:.3f}"),
+        "rouge_l": Figure("{:.3f}"),
+        "cider_d": Figure("{:.3f}", headline=True),
+        "distinct": Figure("{:.1%}"),
+    }
     benchmark_keys = {"Bleu_4": "bleu_4", "ROUGE_L": "rouge_l", "CIDEr": "cider_d"}
 
     def __init__(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from clipin_jax.errors import check_choice
+from clipin_jax.evaluators.base import Figure
 from clipin_jax.evaluators.datasets.compositionality import (
     LAYOUTS,
     Pictures,
@@ -31,6 +32,10 @@ class Compositionality:
     """
 
     task = "compositionality"
+    figures = {
+        "accuracy": Figure("{:.1%}", headline=True),
+        "*_score": Figure("{:.1%}", headline=True),
+    }
     benchmark_keys = {
         name: name for name in ("accuracy", "text_score", "image_score", "group_score")
     }

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from clipin_jax.errors import ClipinError
+from clipin_jax.evaluators.base import CLASSIFICATION, Figure, prefixed
 from clipin_jax.evaluators.metrics import scores
 from clipin_jax.evaluators.probes.labeled_task import Classes, make_task
 from clipin_jax.inference.encoder import Encoder
@@ -28,7 +29,11 @@ class FewShot:
     """
 
     task = "few_shot"
-    benchmark_keys = {}
+    figures = {
+        "*_shot/accuracy": Figure("{:.1%}", headline=True),
+        "*_shot/seed_*_accuracy": Figure("{:.1%}"),
+        **prefixed("*_shot/", CLASSIFICATION),
+    }
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ from scipy.special import expit
 
 from clipin_jax.core import sharding
 from clipin_jax.core.parameter_paths import path_name
+from clipin_jax.evaluators.base import CLASSIFICATION
 from clipin_jax.evaluators.metrics import scores
 from clipin_jax.evaluators.probes.labeled_task import Classes, make_task
 from clipin_jax.evaluators.probes.linear_head import (
@@ -40,7 +41,7 @@ class FineTuning:
     """
 
     task = "fine_tuning"
-    benchmark_keys = {}
+    figures = CLASSIFICATION
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from clipin_jax.errors import ClipinError
+from clipin_jax.evaluators.base import CLASSIFICATION
 from clipin_jax.evaluators.metrics import scores
 from clipin_jax.evaluators.probes.labeled_task import Classes, Task, make_task
 from clipin_jax.evaluators.probes.logistic_regression import (
@@ -37,6 +38,7 @@ class LinearProbe:
     """
 
     task = "linear_probe"
+    figures = CLASSIFICATION
     benchmark_keys = {
         "lp_acc1": "accuracy",
         "lp_acc5": "top5_accuracy",

@@ -14,6 +14,7 @@ import numpy as np
 
 from clipin_jax.data.image.decode import decode
 from clipin_jax.errors import ClipinError
+from clipin_jax.evaluators.base import Figure
 from clipin_jax.inference.encoder import Encoder, read_annotations
 from clipin_jax.inference.saliency import enlarge
 
@@ -29,6 +30,13 @@ class Localisation:
     """
 
     task = "localisation"
+    figures = {
+        "energy": Figure("{:.1%}", headline=True),
+        "pointing_game": Figure("{:.1%}", headline=True),
+        "contrast": Figure("{:.3f}"),
+        "named_object": Figure("{:.1%}"),
+        "others/pointing_game": Figure("{:.1%}", better="lower"),
+    }
     benchmark_keys = {"energy": "energy", "pointing_game": "pointing_game"}
 
     def __init__(

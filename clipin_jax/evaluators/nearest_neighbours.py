@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from clipin_jax.errors import ClipinError
+from clipin_jax.evaluators.base import CLASSIFICATION, prefixed
 from clipin_jax.evaluators.metrics import scores
 from clipin_jax.evaluators.probes.labeled_task import Classes, make_task
 from clipin_jax.inference.encoder import Encoder
@@ -25,7 +26,7 @@ class NearestNeighbours:
     """
 
     task = "nearest_neighbours"
-    benchmark_keys = {}
+    figures = {**CLASSIFICATION, **prefixed("majority/", CLASSIFICATION)}
 
     def __init__(
         self,

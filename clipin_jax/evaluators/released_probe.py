@@ -13,6 +13,7 @@ from jax import lax
 from scipy.special import expit
 
 from clipin_jax.errors import ClipinError
+from clipin_jax.evaluators.base import CLASSIFICATION
 from clipin_jax.evaluators.metrics import scores
 from clipin_jax.evaluators.probes.labeled_task import Classes, make_task
 from clipin_jax.evaluators.probes.linear_head import (
@@ -39,6 +40,7 @@ class ReleasedProbe:
     """
 
     task = "released_probe"
+    figures = CLASSIFICATION
     benchmark_keys = {
         "lp_acc1": "accuracy",
         "lp_mean_average_precision": "mean_average_precision",

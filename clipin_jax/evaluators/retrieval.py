@@ -8,11 +8,20 @@ from typing import Any
 import numpy as np
 
 from clipin_jax.errors import ClipinError
+from clipin_jax.evaluators.base import Figure, prefixed
 from clipin_jax.evaluators.metrics import scores
 from clipin_jax.evaluators.rerank import rerank
 from clipin_jax.inference.encoder import Encoder, read_annotations
 
 RECALLS = (1, 5, 10)
+
+
+FIGURES = {
+    "*_R@1": Figure("{:.1%}", headline=True),
+    "*_R@*": Figure("{:.1%}"),
+    "mean_recall": Figure("{:.1%}", headline=True),
+    "*_median_rank": Figure("{:.1f}", better="lower"),
+}
 
 
 class Retrieval:
@@ -23,6 +32,7 @@ class Retrieval:
     """
 
     task = "zeroshot_retrieval"
+    figures = {**prefixed("reranked/", FIGURES), **FIGURES}
     benchmark_keys = {
         **{f"image_retrieval_recall@{k}": f"text_to_image_R@{k}" for k in RECALLS},
         **{f"text_retrieval_recall@{k}": f"image_to_text_R@{k}" for k in RECALLS},

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from clipin_jax.errors import ClipinError, check_choice
+from clipin_jax.evaluators.base import Figure
 from clipin_jax.evaluators.datasets.text_columns import read_columns
 from clipin_jax.inference.encoder import Encoder
 
@@ -25,6 +26,10 @@ class TextSimilarity:
     """
 
     task = "text_similarity"
+    figures = {
+        "spearman": Figure("{:.3f}", headline=True),
+        "pearson": Figure("{:.3f}", headline=True),
+    }
     benchmark_keys = {"spearman": "spearman", "pearson": "pearson"}
 
     def __init__(

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.special import softmax
 
 from clipin_jax.data.formats.json_file import first_few
+from clipin_jax.evaluators.base import CLASSIFICATION, Figure
 from clipin_jax.evaluators.datasets.prompts import choose_names, choose_prompts
 from clipin_jax.evaluators.metrics import scores
 from clipin_jax.inference.encoder import Encoder, read_labels
@@ -32,6 +33,11 @@ class ZeroShot:
     """
 
     task = "zeroshot_classification"
+    figures = {
+        **CLASSIFICATION,
+        "macro_auc_cosine": Figure("{:.3f}"),
+        "mean_average_precision_cosine": Figure("{:.3f}"),
+    }
     benchmark_keys = {
         "acc1": "accuracy",
         "acc5": "top5_accuracy",

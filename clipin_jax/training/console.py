@@ -9,33 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from clipin_jax.evaluators.base import Figure
 from clipin_jax.runs.build import Experiment
-
-FIGURES = (  # metric name (its last part) -> how it is shown
-    ("R@1", "{:.1%}"),
-    ("R@5", "{:.1%}"),
-    ("R@10", "{:.1%}"),
-    ("mean_recall", "{:.1%}"),
-    ("median_rank", "{:.1f}"),
-    ("accuracy", "{:.1%}"),
-    ("mean_per_class_recall", "{:.1%}"),
-    ("macro_auc", "{:.3f}"),
-    ("macro_auc_cosine", "{:.3f}"),
-    ("mean_average_precision", "{:.3f}"),
-    ("mean_average_precision_cosine", "{:.3f}"),
-    ("spearman", "{:.3f}"),
-    ("pearson", "{:.3f}"),
-    ("text_score", "{:.1%}"),
-    ("image_score", "{:.1%}"),
-    ("group_score", "{:.1%}"),
-    ("energy", "{:.1%}"),
-    ("pointing_game", "{:.1%}"),
-    ("named_object", "{:.1%}"),
-    ("bleu_4", "{:.3f}"),
-    ("rouge_l", "{:.3f}"),
-    ("cider_d", "{:.3f}"),
-    ("distinct", "{:.1%}"),
-)
 
 
 def banner(run: Experiment, workdir: Path, examples_per_epoch: int, step: int) -> str:
@@ -98,58 +73,56 @@ def _peak(schedule: Any) -> float:
     return max(v for k, v in schedule.items() if k in ("peak", "start", "end", "value"))
 
 
-def scores(values: Mapping[str, float]) -> str:
-    """Evaluation results, one a line, chance beside each.
+def scores(values: Mapping[str, float], figures: Mapping[str, Figure]) -> str:
+    """Returns the scores of evaluators, one a line, chance beside each.
 
     Args:
-      values: `EVALUATOR/METRIC` to number, with `EVALUATOR/chance/METRIC` where known.
+      values: `EVALUATOR/METRIC` to number, with `EVALUATOR/chance/METRIC` if known.
+      figures: how each value is shown; values without one are left out.
     """
     rows = []
-    for key, value in values.items():
-        evaluator, _, metric = key.partition("/")
-        style = next((f for end, f in FIGURES if metric.endswith(end)), None)
-        if style is None or metric.startswith("chance/"):
-            continue
-        chance = values.get(f"{evaluator}/chance/{metric}")
-        beside = "" if chance is None else f"(chance {style.format(chance)})"
-        row = f"  {key:<40} {style.format(value):>7}  {beside}"
+    for key, figure in figures.items():
+        chance = _chance_of(key, values)
+        beside = "" if chance is None else f"(chance {figure.format.format(chance)})"
+        row = f"  {key:<40} {figure.format.format(values[key]):>7}  {beside}"
         rows.append(row.rstrip())
     return "\n".join(rows)
 
 
-# What a table shows of an evaluation, of the many figures that its JSON has.
-HEADLINES = (
-    "image_to_text_R@1", "text_to_image_R@1", "mean_recall", "accuracy", "macro_auc",
-    "mean_average_precision", "spearman", "pearson", "text_score", "image_score",
-    "group_score", "energy", "pointing_game", "cider_d",
-)  # fmt: skip
 WIDTHS = (18, 23, 22, 6, 7)  # 80 columns with the spaces between
 
 
-def table(values: Mapping[str, float]) -> str:
-    """The chief figures of many evaluations in percent, chance beside, 80 columns wide.
+def table(values: Mapping[str, float], figures: Mapping[str, Figure]) -> str:
+    """Returns the headlines of many evaluations as a table of 80 columns.
 
     Args:
-      values: `DATASET:PROTOCOL/METRIC` to number, with chance as for `scores`.
+      values: `DATASET:PROTOCOL/METRIC` to number, with chance as in `scores`.
+      figures: how each value is shown; the table has those that are headlines.
     """
-    rows: list[Sequence[str]] = [("data", "evaluation", "figure", "%", "chance")]
+    rows: list[Sequence[str]] = [("data", "evaluation", "figure", "score", "chance")]
     rows.append(["-" * width for width in WIDTHS])
-    shown = ["", ""]
-    for key in values:
+    last_dataset = last_name = ""
+    for key, figure in figures.items():
+        if not figure.headline:
+            continue
         name, _, metric = key.partition("/")
         dataset, _, protocol = name.partition(":")
-        # Of few shots, "5_shot/accuracy" is enough.
-        if metric.startswith("chance/") or not (
-            metric in HEADLINES or metric.endswith("_shot/accuracy")
-        ):
-            continue
-        chance = values.get(f"{name}/chance/{metric}")
-        again = dataset == shown[0]
-        names = ("" if again else dataset, "" if name == shown[1] else protocol)
-        numbers = ("" if x is None else f"{100 * x:.1f}" for x in (values[key], chance))
-        rows.append((*names, metric, *numbers))
-        shown = [dataset, name]
+        cells = (values[key], _chance_of(key, values))
+        rows.append(
+            (
+                "" if dataset == last_dataset else dataset,
+                "" if name == last_name else protocol,
+                metric,
+                *("" if x is None else figure.format.format(x) for x in cells),
+            )
+        )
+        last_dataset, last_name = dataset, name
     return "\n".join(_row(cells) for cells in rows)
+
+
+def _chance_of(key: str, values: Mapping[str, float]) -> float | None:
+    evaluator, _, metric = key.partition("/")
+    return values.get(f"{evaluator}/chance/{metric}")
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """Scores of a state: during a run, and of a run's checkpoint afterwards."""
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from clipin_jax import __version__
 from clipin_jax.core.state import TrainState
 from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators import clip_benchmark_record, make_evaluators
+from clipin_jax.evaluators.base import Evaluator, shown_figures
 from clipin_jax.inference.encode_fns import make_encode_fns
 from clipin_jax.runs.build import build_experiment
 from clipin_jax.runs.checkpoint import restore_state
@@ -20,7 +22,7 @@ from clipin_jax.training import console
 
 
 def evaluate_state(
-    evaluators: Mapping[str, Any], state: TrainState
+    evaluators: Mapping[str, Evaluator], state: TrainState
 ) -> dict[str, float]:
     """Runs evaluators; `EVALUATOR/METRIC` to number, in their order."""
     return {
@@ -56,7 +58,8 @@ def evaluate(
     with jax.set_mesh(run.mesh):
         values = evaluate_state(evaluators, state)
     if jax.process_index() == 0:
-        print(f"clipin: evaluation at step {step}\n{console.scores(values)}")
+        shown = console.scores(values, shown_figures(evaluators, values))
+        print(f"clipin: evaluation at step {step}\n{shown}")
         path = write_results(workdir, step, config, evaluators, values, output)
         print(f"clipin: written to {path}")
     return values
@@ -66,12 +69,12 @@ def write_results(
     workdir: Path,
     step: int,
     config: ConfigDict,
-    evaluators: Mapping[str, Any],
+    evaluators: Mapping[str, Evaluator],
     values: Mapping[str, float],
     output: str | Path | None = None,
     **more: Any,
 ) -> Path:
-    """Writes scores with CLIP_benchmark's keys, one record an evaluator.
+    """Writes scores, how they are shown, and records with CLIP_benchmark's keys.
 
     Args:
       more: what else is to stand in the file.
@@ -97,6 +100,10 @@ def write_results(
     results = {
         "step": step,
         "scores": dict(values),
+        "figures": {
+            key: dataclasses.asdict(figure)
+            for key, figure in shown_figures(evaluators, values).items()
+        },
         "evals": records,
         **more,
         "environment": {"clipin_jax": __version__, **environment()},

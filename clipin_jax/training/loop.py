@@ -19,6 +19,7 @@ from clipin_jax.core.step import make_health_fn, make_train_step
 from clipin_jax.data.pipeline import TrainBatches
 from clipin_jax.errors import DONE, REQUEUE, ClipinError
 from clipin_jax.evaluators import make_evaluators
+from clipin_jax.evaluators.base import Evaluator, shown_figures
 from clipin_jax.inference.encode_fns import make_encode_fns
 from clipin_jax.objectives.health import collapse_warning
 from clipin_jax.report.examples import PAIRS, save_pairs, save_retrievals
@@ -109,7 +110,7 @@ class Loop:
         run: Experiment,
         workdir: Path,
         batches: TrainBatches,
-        evaluators: dict[str, Any],
+        evaluators: dict[str, Evaluator],
         checkpoints: Checkpoints,
         writer: MetricWriter,
     ) -> None:
@@ -244,7 +245,7 @@ class Loop:
         self._progress.say(f"clipin: evaluation at step {self._step}")
         values = evaluate_state(due, self._state)
         self._writer.write(self._step, values)
-        self._progress.say(console.scores(values))
+        self._progress.say(console.scores(values, shown_figures(due, values)))
         self._throughput.read()
         return values
 

@@ -18,6 +18,7 @@ from clipin_jax.config import call_file, config_folder, first_lines
 from clipin_jax.core.state import TrainState
 from clipin_jax.errors import ClipinError, did_you_mean
 from clipin_jax.evaluators import make_available
+from clipin_jax.evaluators.base import Evaluator, shown_figures
 from clipin_jax.evaluators.datasets.data_folder import DataFolder
 from clipin_jax.inference.encode_fns import make_encode_fns
 from clipin_jax.runs.build import build_experiment
@@ -118,7 +119,8 @@ def evaluate_suite(
     with jax.set_mesh(run.mesh):
         values = _run(evaluators, state, skipped, write)
     if jax.process_index() == 0:
-        print(f"clipin: suite {name} at step {step}\n{console.table(values)}")
+        figures = shown_figures(evaluators, values)
+        print(f"clipin: suite {name} at step {step}\n{console.table(values, figures)}")
         print(console.left_out(skipped), end="")
         print(f"clipin: written to {path}")
     if not values:
@@ -147,7 +149,7 @@ def _selected(entries: Mapping[str, Any], only: Iterable[str]) -> dict[str, Any]
 
 
 def _run(
-    evaluators: Mapping[str, Any],
+    evaluators: Mapping[str, Evaluator],
     state: TrainState,
     skipped: dict[str, str],
     write: Callable[[Mapping[str, float]], None],

@@ -1,8 +1,16 @@
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from clipin_jax.config import load_config
+from clipin_jax.evaluators.base import Figure, shown_figures
+from clipin_jax.evaluators.compositionality import Compositionality
+from clipin_jax.evaluators.localisation import Localisation
+from clipin_jax.evaluators.retrieval import Retrieval
+from clipin_jax.evaluators.text_similarity import TextSimilarity
+from clipin_jax.evaluators.zero_shot import ZeroShot
 from clipin_jax.runs.build import build_experiment
 from clipin_jax.training import console
 from tests.support.tiny import tiny_config
@@ -64,12 +72,25 @@ def test_scores_are_shown_with_chance_beside_them():
         "order/group_score": 0.25,
         "order/chance/group_score": 1 / 6,
         "maps/pointing_game": 0.5,
+        "theirs/brightness": 12.345,
+        "theirs/chance/brightness": 10.0,
+        "theirs/darkness": 0.5,
     }
-    assert console.scores(values).splitlines() == [
+    evaluators: Any = {
+        "retrieval": Retrieval,
+        "mine": ZeroShot,
+        "sts": TextSimilarity,
+        "order": Compositionality,
+        "maps": Localisation,
+        "theirs": SimpleNamespace(figures={"bright*": Figure("{:.1f} lux")}),
+    }
+    figures = shown_figures(evaluators, values)
+    assert console.scores(values, figures).splitlines() == [
         "  retrieval/text_to_image_R@1                25.0%  (chance 0.4%)",
         "  retrieval/text_to_image_median_rank          7.5",
         "  mine/macro_auc                             0.500",
         "  sts/spearman                               0.500  (chance 0.000)",
         "  order/group_score                          25.0%  (chance 16.7%)",
         "  maps/pointing_game                         50.0%",
+        "  theirs/brightness                        12.3 lux  (chance 10.0 lux)",
     ]

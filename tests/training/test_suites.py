@@ -5,6 +5,8 @@ import json
 import re
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import jax
@@ -17,7 +19,11 @@ from clipin_jax.commands import main as cli
 from clipin_jax.data import SOURCES, make_source
 from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators import EVALUATORS
+from clipin_jax.evaluators.base import Figure, shown_figures
+from clipin_jax.evaluators.compositionality import Compositionality
 from clipin_jax.evaluators.datasets.data_folder import KINDS, DataFolder
+from clipin_jax.evaluators.text_similarity import TextSimilarity
+from clipin_jax.evaluators.zero_shot import ZeroShot
 from clipin_jax.runs.build import build_experiment
 from clipin_jax.runs.checkpoint import Checkpoints
 from clipin_jax.runs.folder import open_folder
@@ -335,16 +341,28 @@ def test_the_table_fits_80_columns_and_names_each_thing_once():
         "sts:similarity/pearson": -0.25,
         "sts:similarity/chance/pearson": 0.0,
         "order:words/group_score": 0.5,
+        "order:theirs/brightness": 12.3,
+        "order:theirs/darkness": 0.5,
     }
-    lines = console.table(values).splitlines()
+    made: Any = {
+        "a_data_set_with_a_long_name:zero_shot": ZeroShot,
+        "a_data_set_with_a_long_name:few": ZeroShot,
+        "sts:similarity": TextSimilarity,
+        "order:words": Compositionality,
+        "order:theirs": SimpleNamespace(
+            figures={"bright*": Figure("{:.0f}", headline=True), "dark*": Figure()}
+        ),
+    }
+    lines = console.table(values, shown_figures(made, values)).splitlines()
     assert max(map(len, lines)) == 80
     assert [line.split() for line in lines[2:]] == [
-        ["a_data_set_with_..", "zero_shot", "accuracy", "12.3", "10.0"],
+        ["a_data_set_with_..", "zero_shot", "accuracy", "12.3%", "10.0%"],
         ["macro_auc", "nan"],
-        ["few", "accuracy", "100.0"],
-        ["sts", "similarity", "spearman", "50.0"],
-        ["pearson", "-25.0", "0.0"],
-        ["order", "words", "group_score", "50.0"],
+        ["few", "accuracy", "100.0%"],
+        ["sts", "similarity", "spearman", "0.500"],
+        ["pearson", "-0.250", "0.000"],
+        ["order", "words", "group_score", "50.0%"],
+        ["theirs", "brightness", "12"],
     ]
     assert {line.index(line.split()[-2]) for line in lines[3:6]} == {43}
 

@@ -1,0 +1,98 @@
+"""What an evaluator is, and how its scores are shown."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, Protocol
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """How one score, or a family of scores, is shown.
+
+    Attributes:
+      format: template of `str.format` for the value.
+      headline: whether tables with many evaluations show it.
+      better: "higher" or "lower".
+    """
+
+    format: str = "{:.3f}"
+    headline: bool = False
+    better: str = "higher"
+
+
+Figures = Mapping[str, Figure]  # metric name, or pattern such as "*_shot/accuracy"
+
+
+class Evaluator(Protocol):
+    """Scores the model of a state. Built once for an entry of `config.evals`.
+
+    The class is called as `Class(encoder, **arguments)`, with the keys of the entry as
+    keyword arguments. `source`, and each argument whose name ends with `_source`, is
+    built first: the class gets the source, not its dict. It reads labels and captions
+    at once, and raises ClipinError for what is wrong with them.
+
+    A class may also have `benchmark_keys`: names in the JSON files of CLIP_benchmark,
+    each with the metric that it stands for.
+
+    Attributes:
+      task: kind of evaluation, as written to the JSON file.
+      figures: name of a metric, or a pattern of `fnmatch`, to how it is shown. The
+        first match counts. Metrics without a figure are saved, but not printed.
+    """
+
+    task: str
+    figures: Figures
+
+    def run(self, state: Any) -> Iterable[tuple[str, float]]:
+        """Yields (metric, value), and ("chance/METRIC", value) for a random guess.
+
+        Args:
+          state: has `variables` and `target_variables` of the model.
+        """
+        ...
+
+
+def find_figure(figures: Figures, metric: str) -> Figure | None:
+    """Returns the figure of a metric by name or pattern, None if it has none."""
+    matches = (
+        figure for pattern, figure in figures.items() if fnmatchcase(metric, pattern)
+    )
+    return next(matches, None)
+
+
+def shown_figures(
+    evaluators: Mapping[str, Evaluator], values: Iterable[str]
+) -> dict[str, Figure]:
+    """Returns the figure of each value that is shown.
+
+    Args:
+      evaluators: by their names in `config.evals`.
+      values: keys `EVALUATOR/METRIC`.
+    """
+    figures = {}
+    for key in values:
+        name, _, metric = key.partition("/")
+        if name in evaluators and not metric.startswith("chance/"):
+            figures[key] = find_figure(evaluators[name].figures, metric)
+    return {key: figure for key, figure in figures.items() if figure}
+
+
+# Figures of the metrics of `scores.classification_scores`.
+CLASSIFICATION = {
+    "accuracy": Figure("{:.1%}", headline=True),
+    "top5_accuracy": Figure("{:.1%}"),
+    "mean_per_class_recall": Figure("{:.1%}"),
+    "macro_auc": Figure("{:.3f}", headline=True),
+    "mean_average_precision": Figure("{:.3f}", headline=True),
+}
+
+
+def prefixed(prefix: str, figures: Figures) -> dict[str, Figure]:
+    """Returns figures of the metrics `prefix + metric`, none of them a headline."""
+    return {
+        f"{prefix}{metric}": dataclasses.replace(figure, headline=False)
+        for metric, figure in figures.items()
+    }

@@ -16,6 +16,7 @@ from clipin_jax.config.load import (
 )
 from clipin_jax.config.options import parse_arg
 from clipin_jax.config.overrides import apply_changes, apply_overrides
+from clipin_jax.config.parts import with_defaults
 from clipin_jax.config.recipes import (
     adamw,
     cosine,
@@ -45,5 +46,5 @@ __all__ = [
     "list_configs", "list_studies", "load_config", "missing_key", "on_scenes",
     "pair_data", "pair_evals", "pair_source", "parse_arg", "plug_clipin", "resnet",
     "resolve", "run_local", "run_settings", "run_small", "text", "to_json", "vit",
-    "warmup_cosine",
+    "warmup_cosine", "with_defaults",
 ]  # fmt: skip

@@ -9,7 +9,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from clipin_jax.config.overrides import apply_changes, apply_overrides, fields, is_unset
+from clipin_jax.config.overrides import (
+    apply_changes,
+    apply_overrides,
+    drop_removed,
+    fields,
+    is_unset,
+)
 from clipin_jax.config.serialization import from_json
 from clipin_jax.errors import ClipinError, did_you_mean
 
@@ -60,6 +66,7 @@ def load_config(
     else:
         config = _run_config_file(path, arg)
     config = apply_overrides(apply_changes(config, changes or {}), overrides)
+    drop_removed(config)
     unset = [key for key, _, _, field in fields(config) if is_unset(field)]
     if unset:
         raise ClipinError(f"config {spec} needs a value for {unset[0]}: {unset[0]}=...")

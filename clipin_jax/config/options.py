@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from clipin_jax.config.overrides import coerce
+from clipin_jax.config.values import read_value
 from clipin_jax.errors import ClipinError, did_you_mean
 
 
@@ -34,7 +34,7 @@ def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
                 f"config option {name!r} needs a value, such as {name}={default}"
             )
         with options.ignore_type():
-            options[name] = coerce(
+            options[name] = read_value(
                 text if equals else "True", default, type(default), f"option {name!r}"
             )
     return options.lock()

@@ -1,66 +1,91 @@
-"""Changes to a config that come as text: typed, and with the nearest right key."""
+"""Changes to a config by dotted key: listed keys, unlisted arguments, whole entries."""
 
-import ast
 import copy
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict, config_dict
 
+from clipin_jax.config.parts import ENTRY_GROUPS, REQUIRED, arguments
+from clipin_jax.config.values import read_literal, read_value
 from clipin_jax.errors import ClipinError
 
 # A group with one of these is a named part: its other keys are the arguments.
 PART_KEYS = ("name", "type")
-LEARNED = "learned"
-_WORDS = {"true": True, "false": False, "none": None}
+
+
+class _Place(NamedTuple):
+    """Where a key is, or may be set.
+
+    Attributes:
+      group: the group that has the key.
+      name: the last word of the key.
+      current: its value, or the default of the argument; None if there is neither.
+      kind: the type of its values.
+      is_entry: whether it is, or may become, an entry with a name of the user's.
+    """
+
+    group: ConfigDict
+    name: str
+    current: Any
+    kind: type
+    is_entry: bool
 
 
 def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
-    """A changed copy of `config`, from strings such as "optim.learning_rate=1e-4".
+    """Returns a changed copy of a config, from text such as "optim.learning_rate=1e-4".
 
-    "--config.KEY=value" is read the same way. Values are Python literals of the type
-    that is there; strings need no quotes. A float may become a schedule, a part with a
-    name or type may be replaced by a dict that names another one. Raises ClipinError if
-    a key does not exist, with the nearest one, or a value is of another type.
+    A key is one that the config lists, an argument of the class that the config names
+    there, or an entry of `evals`, `objectives`, `log` or a mixture's `sources`. A value
+    is a Python literal of the type that is there; strings need no quotes. A number may
+    become a schedule. A dict replaces a part, or adds an entry; None removes an entry.
+
+    Args:
+      config: not changed.
+      overrides: "KEY=VALUE", or "--config.KEY=VALUE".
+
+    Raises:
+      ClipinError: a key does not exist, with the nearest one, or a value is of another
+        type.
     """
-    config = copy.deepcopy(config)
+    config, locked = copy.deepcopy(config).unlock(), config.is_locked
     for item in overrides:
-        key, equals, source = item.partition("=")
+        key, equals, text = item.partition("=")
         key = key.strip().removeprefix("--").removeprefix("config.")
         if not equals:
             raise ClipinError(f"can not read {item!r}: write KEY=VALUE")
-        known = {place[0]: place[1:] for place in fields(config)}
-        if key not in known:
-            raise ClipinError(f"no config key {key!r}: {_nearest_key(key, known)}")
-        parent, name, field = known[key]
-        value = coerce(source.strip(), *_value_and_type(field), key)
-        with parent.ignore_type():
-            parent[name] = value
-    return config
+        place = _find(config, key)
+        _set(place, _read(place, text.strip(), key), key)
+    return config.lock() if locked else config
 
 
 def apply_changes(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
-    """A changed copy of `config`, from dotted keys and values of any type.
+    """Returns a changed copy of a config, from dotted keys and values of any type.
 
-    A group takes a dict, which replaces the whole of it. Raises ClipinError if a key
-    does not exist, with the nearest one.
+    Keys are those of `apply_overrides`. A group takes a dict, which replaces all of it.
+
+    Raises:
+      ClipinError: a key does not exist, with the nearest one.
     """
-    config = copy.deepcopy(config)
+    config, locked = copy.deepcopy(config).unlock(), config.is_locked
     for key, value in changes.items():
-        known = {place[0]: place[1:] for place in fields(config)}
-        if key not in known:
-            raise ClipinError(f"no config key {key!r}: {_nearest_key(key, known)}")
-        parent, name, _ = known[key]
-        with parent.ignore_type():
-            parent[name] = value
-    return config
+        _set(_find(config, key), value, key)
+    return config.lock() if locked else config
+
+
+def drop_removed(config: ConfigDict) -> None:
+    """Removes the entries that are None, as in `config.evals.retrieval = None`."""
+    for key, group, name, field in list(fields(config)):
+        if field is None and _holds_entries(key.rpartition(".")[0]):
+            del group[name]
 
 
 def fields(
     config: ConfigDict, prefix: str = ""
 ) -> Iterator[tuple[str, ConfigDict, str, Any]]:
-    """Yield dotted key, parent, name and the field itself, references not followed."""
+    """Yields dotted key, group, name and the field itself, references not followed."""
     for name, field in config.items(preserve_field_references=True):
         yield f"{prefix}{name}", config, name, field
         if isinstance(field, ConfigDict):
@@ -68,7 +93,7 @@ def fields(
 
 
 def is_unset(field: Any) -> bool:
-    """Whether a field is a required placeholder that nobody has filled yet."""
+    """Whether a field is a required placeholder without a value."""
     if not isinstance(field, config_dict.FieldReference):
         return False
     try:
@@ -78,31 +103,99 @@ def is_unset(field: Any) -> bool:
     return False
 
 
-def coerce(source: str, current: Any, kind: type, key: str) -> Any:
-    """Read `source` as a value that may stand where `current` of type `kind` stands.
+def _find(config: ConfigDict, key: str) -> _Place:
+    """The place of a key; makes the group of an argument that is a dict of its own."""
+    group_key, _, name = key.rpartition(".")
+    group = _group(config, group_key)
+    if group is None:
+        raise _no_key(config, key, ())
+    listed = dict(group.items(preserve_field_references=True))
+    is_entry = _holds_entries(group_key)
+    if name in listed:
+        return _Place(group, name, *_value_and_kind(listed[name]), is_entry)
+    if is_entry:
+        return _Place(group, name, None, ConfigDict, True)
+    known = arguments(group_key, group)
+    if name not in known:
+        raise _no_key(config, key, (f"{group_key}.{other}" for other in known))
+    argument = known[name]
+    current = None if argument.default is REQUIRED else argument.default
+    return _Place(group, name, current, argument.kind, False)
 
-    Raises ClipinError, naming `key`, if it can not.
-    """
-    try:
-        value = ast.literal_eval(source)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        value = _WORDS.get(source.lower(), source)
-    if kind is str and current != LEARNED:
-        return value if isinstance(value, str) else source
-    return _convert(value, current, kind, key)
+
+def _holds_entries(key: str) -> bool:
+    return any(re.fullmatch(pattern, key) for pattern in ENTRY_GROUPS)
 
 
-def _value_and_type(field: Any) -> tuple[Any, type]:
+def _group(config: ConfigDict, key: str) -> ConfigDict | None:
+    """The group at a dotted key; None if there is none and none can be made."""
+    group: Any = config
+    place = ""
+    for word in filter(None, key.split(".")):
+        inner = dict(group.items(preserve_field_references=True)).get(word)
+        above, place = place, f"{place}.{word}".lstrip(".")
+        if not isinstance(inner, ConfigDict):
+            if inner is not None or word not in arguments(above, group):
+                return None
+            if not arguments(place, {}):
+                return None
+            with group.ignore_type():
+                group[word] = inner = ConfigDict()
+        group = inner
+    return group
+
+
+def _value_and_kind(field: Any) -> tuple[Any, type]:
     if not isinstance(field, config_dict.FieldReference):
         return field, type(field)
     return None if is_unset(field) else field.get(), field.get_type()
 
 
+def _read(place: _Place, text: str, key: str) -> Any:
+    value = read_literal(text)
+    if place.is_entry and (value is None or type(value) in (bool, dict)):
+        return value
+    if place.is_entry and place.name not in place.group:
+        raise ClipinError(
+            f"{key} can not be {value!r}: write a dict of its arguments to add it, "
+            "such as {'type': NAME}"
+        )
+    if place.kind is ConfigDict and _names_a_part(value, place.current):
+        return value
+    return read_value(text, place.current, place.kind, key)
+
+
+def _set(place: _Place, value: Any, key: str) -> None:
+    if value is None and place.is_entry:
+        if place.name not in place.group:
+            near = difflib.get_close_matches(place.name, place.group, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ClipinError(
+                f"{key} can not be removed, it is not there: {hint}there are "
+                f"{', '.join(place.group) or 'none'}"
+            )
+        del place.group[place.name]
+        return
+    with place.group.ignore_type():
+        place.group[place.name] = value
+
+
+def _names_a_part(value: Any, current: ConfigDict) -> bool:
+    """Whether a dict names another part of the kind that is there."""
+    return type(value) is dict and any(k in value and k in current for k in PART_KEYS)
+
+
+def _no_key(config: ConfigDict, key: str, more: Iterable[str]) -> ClipinError:
+    """The error for a key that does not exist; `more` are keys that are not listed."""
+    listed = (place[0] for place in fields(config))
+    return ClipinError(f"no config key {key!r}: {_nearest_key(key, (*listed, *more))}")
+
+
 def _nearest_key(key: str, keys: Iterable[str]) -> str:
-    """The right key for a wrong one, else what its nearest existing group holds."""
+    """The right key for a wrong one, else the keys of its nearest existing group."""
     last_names = {k: k.rpartition(".")[2] for k in keys}
-    wanted = key.rpartition(".")[2]
-    near = difflib.get_close_matches(wanted, set(last_names.values()), cutoff=0.6)
+    last_name = key.rpartition(".")[2]
+    near = difflib.get_close_matches(last_name, set(last_names.values()), cutoff=0.6)
     candidates = [k for k, last in last_names.items() if last in near]
     if candidates:
         best = difflib.get_close_matches(key, candidates, n=1, cutoff=0.0)
@@ -112,52 +205,3 @@ def _nearest_key(key: str, keys: Iterable[str]) -> str:
         group = group.rpartition(".")[0]
     inside = [last for k, last in last_names.items() if k.rpartition(".")[0] == group]
     return f"{group or 'the config'} has {', '.join(sorted(inside)) or 'no keys'}"
-
-
-def _convert(value: Any, current: Any, kind: type, key: str) -> Any:
-    """`value` as type `kind`: 1 to 1.0, 1e3 to 1000, a list to a tuple."""
-    number = type(value) in (int, float)
-    if kind is type(None) or (kind is bool and type(value) is bool):
-        return value
-    if kind is float and number:
-        return float(value)
-    if kind is int and number and float(value).is_integer():
-        return int(value)
-    if kind in (list, tuple) and type(value) in (list, tuple):
-        return _convert_items(tuple(value), current or (), key)
-    if kind is not int and _is_scalar(value) and _is_scalar(current):
-        return float(value) if number else value
-    if kind is ConfigDict and _names_a_part(value, current):
-        return value
-    if kind is ConfigDict:
-        keys = ", ".join(sorted(current))
-        raise ClipinError(f"{key} is a group, set one of its keys: {keys}")
-    raise ClipinError(
-        f"{key} can not be {value!r}: it is of type {kind.__name__}, now {current!r}"
-    )
-
-
-def _is_scalar(value: Any) -> bool:
-    """What a sweep turns: a float, a schedule, or a weight that is learned."""
-    if isinstance(value, dict | ConfigDict):
-        return "schedule" in value
-    return value == LEARNED or type(value) in (int, float)
-
-
-def _names_a_part(value: Any, current: ConfigDict) -> bool:
-    """Whether a dict names another part of the kind that is there."""
-    return type(value) is dict and any(k in value and k in current for k in PART_KEYS)
-
-
-def _convert_items(value: tuple, current: Sequence, key: str) -> tuple:
-    """Keep the length and the types of a tuple of numbers; other tuples are free."""
-    if not current or any(type(item) not in (int, float) for item in current):
-        return value
-    if len(value) != len(current):
-        raise ClipinError(
-            f"{key} can not be {value!r}: it has {len(current)} items, now {current!r}"
-        )
-    return tuple(
-        _convert(new, old, type(old), key)
-        for new, old in zip(value, current, strict=True)
-    )

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from clipin_jax.config import difference, from_json, to_json
+from clipin_jax.config import difference, from_json, to_json, with_defaults
 from clipin_jax.errors import ClipinError
 
 # What may change when a run is resumed: it alters neither the model nor the data (whose
@@ -29,6 +29,9 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nump
 def open_folder(config: ConfigDict, workdir: Path) -> None:
     """Makes the run's folder, or checks that the one there is of the same config.
 
+    Its config.json lists the arguments at their defaults too, so that the run stays
+    what it is when a later version has others.
+
     Raises:
       ClipinError: the folder holds a run of another config, other files, or cannot be
         written.
@@ -43,8 +46,9 @@ def open_folder(config: ConfigDict, workdir: Path) -> None:
         )
     if jax.process_index():
         return
-    write_file(saved, to_json(config))
-    write_file(workdir / "config.yaml", str(ConfigDict(json.loads(to_json(config)))))
+    content = to_json(with_defaults(config))
+    write_file(saved, content)
+    write_file(workdir / "config.yaml", str(ConfigDict(json.loads(content))))
     write_file(workdir / "environment.json", json.dumps(environment(), indent=2))
 
 
@@ -98,7 +102,9 @@ def load_folder(workdir: Path) -> ConfigDict:
 def _check_same(config: ConfigDict, saved: ConfigDict, workdir: Path) -> None:
     changed = {
         key: values
-        for key, values in difference(saved, config).items()
+        for key, values in difference(
+            with_defaults(saved), with_defaults(config)
+        ).items()
         if not key.startswith(FREE_KEYS)
     }
     if not changed:

@@ -238,7 +238,7 @@ class Loop:
         due = {
             name: evaluator
             for name, evaluator in self._evaluators.items()
-            if last or self._due(self._config.evals[name].every_steps)
+            if last or self._due(self._config.evals[name].get("every_steps", 0))
         }
         if not due:
             return {}

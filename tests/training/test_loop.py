@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from clipin_jax.commands import main as cli
-from clipin_jax.config import to_json
+from clipin_jax.config import to_json, with_defaults
 from clipin_jax.errors import DONE, REQUEUE, ClipinError
 from clipin_jax.runs import folder as run_folder
 from clipin_jax.training import loop as train
@@ -73,7 +73,7 @@ def test_what_a_run_leaves(straight, config):
     state, position = runs.saved_state(config, straight, runs.LAST)
     assert state.target_params and state.target_collections and state.collections
     assert position["position"] == runs.LAST * config.batch_size
-    assert (straight / "config.json").read_text() == to_json(config)
+    assert (straight / "config.json").read_text() == to_json(with_defaults(config))
     environment = json.loads((straight / "environment.json").read_text())
     assert {"jax", "python", "devices"} <= environment.keys()
     assert {"pairs.json", "pair0_view1.png", "pair0_view2.png"} <= {

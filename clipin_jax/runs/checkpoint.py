@@ -6,12 +6,8 @@ before the folder gets its final name: a folder without it was never finished.
 """
 
 import contextlib
-import errno
-import functools
 import logging
 import math
-import shutil
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +22,7 @@ from clipin_jax.core.state import TrainState
 from clipin_jax.errors import ClipinError, did_you_mean
 from clipin_jax.runs import checkpoint_checksums as checksums
 from clipin_jax.runs.checkpoint_checksums import DamageError
+from clipin_jax.runs.checkpoint_failures import failure_reason, silence_orbax
 from clipin_jax.runs.checkpoint_retention import Retention
 
 _log = logging.getLogger(__name__)
@@ -67,7 +64,7 @@ class Checkpoints:
         self._failed = False
         if read_only and not self._folder.is_dir():
             raise ClipinError(f"no checkpoints: {self._folder} does not exist")
-        _silence_orbax()
+        silence_orbax()
         with self._explained("opened"):
             self._manager = self._open(read_only)
         for step in self._manager.all_steps() if best_metric else ():
@@ -130,6 +127,7 @@ class Checkpoints:
         Raises:
           ClipinError: the checkpoint is of another config, or all are damaged.
         """
+        self.wait()  # a checkpoint that is still being written has no checksums yet
         reasons = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
@@ -157,6 +155,7 @@ class Checkpoints:
         Raises:
           ClipinError: it is not there, is damaged, or is of another config.
         """
+        self.wait()
         steps = sorted(self._manager.all_steps())
         if step not in steps:
             raise ClipinError(
@@ -297,8 +296,8 @@ class Checkpoints:
             self._failed = True
             raise ClipinError(
                 f"a checkpoint in {self._folder} could not be {what}: "
-                f"{_reason(error, self._folder)}. The others are untouched: the same "
-                "command goes on from the newest"
+                f"{failure_reason(error, self._folder)}. The others are untouched: the "
+                "same command goes on from the newest"
             ) from error
 
 
@@ -332,14 +331,6 @@ def _flat(tree: Any) -> dict[str, Any]:
     return {path_name(path): leaf for path, leaf in leaves}
 
 
-def _reason(error: BaseException, folder: Path) -> str:
-    full = getattr(error, "errno", None) == errno.ENOSPC or "No space" in str(error)
-    if full:
-        free = shutil.disk_usage(folder).free / 1e6
-        return f"the disk is full ({free:.0f} MB free), make room"
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
-
-
 def _shapes(flat: dict[str, Any]) -> dict[str, str]:
     """Returns path -> dtype and shape, such as "float32[64, 16]"."""
     return {name: f"{x.dtype}{list(x.shape)}" for name, x in flat.items()}
@@ -347,19 +338,3 @@ def _shapes(flat: dict[str, Any]) -> dict[str, str]:
 
 def _join(reasons: dict[int, str]) -> str:
     return "; ".join(f"step {step}: {reason}" for step, reason in reasons.items())
-
-
-@functools.cache
-def _silence_orbax() -> None:
-    """Hides the tracebacks of orbax's threads: a failure is one ClipinError."""
-    logging.getLogger("absl").addFilter(
-        lambda record: "orbax" not in Path(record.pathname).parts
-    )
-    report = sys.unraisablehook
-
-    def hook(unraisable: Any) -> None:
-        # After one write failed, the others return to an event loop that is closed.
-        if str(unraisable.exc_value) != "Event loop is closed":
-            report(unraisable)
-
-    sys.unraisablehook = hook

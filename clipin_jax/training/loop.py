@@ -1,10 +1,11 @@
-"""The only loop: data, step, log, evaluate, save."""
+"""Trains: data, step, log, evaluate, save, until the last step or an interrupt."""
 
 import contextlib
-import json
+import dataclasses
+import functools
 import sys
 import threading
-import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +22,43 @@ from clipin_jax.errors import DONE, REQUEUE, ClipinError
 from clipin_jax.evaluators import make_evaluators
 from clipin_jax.evaluators.base import Evaluator, shown_figures
 from clipin_jax.inference.encode_fns import make_encode_fns
-from clipin_jax.objectives.health import collapse_warning
 from clipin_jax.report.examples import PAIRS, save_pairs, save_retrievals
 from clipin_jax.runs.build import Experiment, build_experiment
 from clipin_jax.runs.checkpoint import Checkpoints
 from clipin_jax.runs.checkpoint_retention import Retention
 from clipin_jax.runs.folder import is_finished, open_folder, write_file
 from clipin_jax.runs.interrupt import catch_interrupt
-from clipin_jax.runs.metrics import MetricWriter
-from clipin_jax.training import console
+from clipin_jax.runs.metric_writers import MetricWriters, check_metric_writers
 from clipin_jax.training.evaluate import evaluate_state, write_results
-from clipin_jax.training.progress import Progress, Throughput
+from clipin_jax.training.nonfinite import NonfiniteSteps
+from clipin_jax.training.run_log import RunLog
 
 _NOTICE = "\nclipin: stopping after this step; Ctrl-C stops at once\n"
 _AT_ONCE = (
     "stopped at once, without saving; the same command goes on from the newest "
     "checkpoint"
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """What a process has open while it trains.
+
+    Attributes:
+      experiment: what the config builds.
+      workdir: the run's folder.
+      batches: the training data.
+      evaluators: by their names in `config.evals`.
+      checkpoints: of this run.
+      writers: of its metrics.
+    """
+
+    experiment: Experiment
+    workdir: Path
+    batches: TrainBatches
+    evaluators: Mapping[str, Evaluator]
+    checkpoints: Checkpoints
+    writers: MetricWriters
 
 
 def train(config: ConfigDict, workdir: str | Path) -> int:
@@ -48,10 +69,11 @@ def train(config: ConfigDict, workdir: str | Path) -> int:
       workdir: the run's folder; made if it does not exist, resumed if it does.
 
     Returns:
-      0 when done, 75 when stopped by SIGTERM or Ctrl-C with everything saved.
+      0 when done, 75 when SIGTERM or Ctrl-C stopped it with everything saved.
 
     Raises:
-      ClipinError: anything that a user can mend.
+      ClipinError: the config, the data, the folder or the disk is at fault, or too many
+        steps in a row were not finite.
     """
     workdir = Path(workdir)
     with contextlib.ExitStack() as stack:
@@ -59,33 +81,94 @@ def train(config: ConfigDict, workdir: str | Path) -> int:
         if is_finished(config, workdir):
             print(f"clipin: {workdir} is already done", file=sys.stderr)
             return DONE
-        run = build_experiment(config)
-        batches = TrainBatches(
-            config.data,
-            seed=config.seed,
-            batch_size=config.batch_size,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-            bad_records=workdir / _own("bad_records.jsonl"),
-        )
-        stack.callback(batches.close)
-        _check_vocabulary(config.model.text.vocab_size, batches.tokenizer.vocab_size)
-        evaluators = make_evaluators(config, make_encode_fns(run.learner), run.mesh)
-        keep = config.checkpoint
-        # What is wrong with it is said before a folder is made.
-        Retention(keep.keep_last, keep.keep_every_steps, keep.best_mode)
-        open_folder(config, workdir)
-        checkpoints = Checkpoints(workdir / "checkpoints", **keep)
-        stack.enter_context(contextlib.closing(checkpoints))
-        writer = MetricWriter(workdir, **config.log)
-        stack.enter_context(contextlib.closing(writer))
-        stack.enter_context(jax.set_mesh(run.mesh))
-        loop = Loop(run, workdir, batches, evaluators, checkpoints, writer)
-        return loop.run(interrupt)
+        session = _open_session(config, workdir, stack)
+        stack.enter_context(jax.set_mesh(session.experiment.mesh))
+        return run_loop(session, interrupt)
 
 
-def _own(name: str) -> str:
-    """The name of a file that every process writes."""
+def run_loop(session: Session, interrupt: threading.Event) -> int:
+    """Takes the steps of a run; returns its exit code.
+
+    The host is one step ahead of the devices: while they compute a step it fetches the
+    next batch, and it reads the metrics of a step after the next one has begun.
+    """
+    experiment, config = session.experiment, session.experiment.config
+    train_step, health_fn = _compiled_functions(experiment)
+    state, step = _restore_or_init(session)
+    first_step = step + 1
+    must_stop = functools.partial(_must_stop, interrupt, config.log_every_steps)
+    log = RunLog(experiment, session.workdir, session.writers, session.batches, step)
+    nonfinite = NonfiniteSteps(config.max_nonfinite_steps, session.workdir, log.say)
+    with contextlib.closing(log):
+        while not (stop := must_stop(step)) and step < config.total_steps:
+            # Data.
+            with log.waiting_for_data():
+                indices, batch = _next_batch(session, step)
+            # Step.
+            state, metrics = train_step(state, batch, experiment.hyper(step))
+            step += 1
+            nonfinite.check()  # waits for the step before
+            nonfinite.watch(step, indices, metrics)
+            # Log.
+            is_last = step == config.total_steps
+            if is_last or _is_due(step, config.log_every_steps):
+                nonfinite.check()
+                log.write_metrics(step, metrics)
+            log.show_progress(step)
+            if _is_due(step, config.health_every_steps):
+                log.write_health(step, health_fn(state, batch))
+            # Evaluate and save; after the last step `_finish` does it.
+            if not is_last:
+                scores = _evaluate(session, log, state, step)
+                _save(session, state, step, scores)
+            if step == first_step:
+                log.forget_compilation()
+        if stop:
+            _save(session, state, step, force=True)
+            log.say(f"clipin: saved at step {step}, stopping")
+            return REQUEUE
+        _finish(session, log, state, step)
+        return DONE
+
+
+def _open_session(
+    config: ConfigDict, workdir: Path, stack: contextlib.ExitStack
+) -> Session:
+    """Builds and opens everything; the stack closes it."""
+    experiment = build_experiment(config)
+    batches = TrainBatches(
+        config.data,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        bad_records=workdir / _process_file("bad_records.jsonl"),
+    )
+    stack.callback(batches.close)
+    _check_vocabulary(config.model.text.vocab_size, batches.tokenizer.vocab_size)
+    encode_fns = make_encode_fns(experiment.learner)
+    evaluators = make_evaluators(config, encode_fns, experiment.mesh)
+    keep, log = config.checkpoint, config.log.to_dict()
+    # A wrong config must not leave a folder: both are checked before it is made.
+    Retention(keep.keep_last, keep.keep_every_steps, keep.best_mode)
+    check_metric_writers(log)
+    open_folder(config, workdir)
+    checkpoints = Checkpoints(workdir / "checkpoints", **keep)
+    stack.enter_context(contextlib.closing(checkpoints))
+    writers = MetricWriters(workdir, log)
+    stack.enter_context(contextlib.closing(writers))
+    return Session(
+        experiment=experiment,
+        workdir=workdir,
+        batches=batches,
+        evaluators=evaluators,
+        checkpoints=checkpoints,
+        writers=writers,
+    )
+
+
+def _process_file(name: str) -> str:
+    """Returns the name of a file that every process writes."""
     process = jax.process_index()
     return f"process_{process}_{name}" if process else name
 
@@ -98,184 +181,93 @@ def _check_vocabulary(model: int, tokenizer: int) -> None:
         )
 
 
-class Loop:
-    """One training run in progress.
+def _compiled_functions(experiment: Experiment) -> tuple[Any, Any]:
+    """Returns the train step and the health function; both compile when called."""
+    step = make_train_step(experiment.learner, experiment.optimizer, experiment.views)
+    shardings = experiment.state_sharding, sharding.replicated(experiment.mesh)
+    train_step = jax.jit(step, donate_argnums=0, out_shardings=shardings)
+    return train_step, jax.jit(make_health_fn(experiment.learner, experiment.views))
 
-    The host is one step ahead of the device: while step k runs it fetches batch k + 1,
-    and it reads the metrics of a step after the next one is under way.
-    """
 
-    def __init__(
-        self,
-        run: Experiment,
-        workdir: Path,
-        batches: TrainBatches,
-        evaluators: dict[str, Evaluator],
-        checkpoints: Checkpoints,
-        writer: MetricWriter,
-    ) -> None:
-        self._run, self._config, self._workdir = run, run.config, workdir
-        self._batches, self._evaluators = batches, evaluators
-        self._checkpoints, self._writer = checkpoints, writer
-        step = make_train_step(run.learner, run.optimizer, run.views)
-        outputs = run.state_sharding, sharding.replicated(run.mesh)
-        self._train_step = jax.jit(step, donate_argnums=0, out_shardings=outputs)
-        self._health = jax.jit(make_health_fn(run.learner, run.views))
-        self._state, self._step = self._start()
-        self._behind: tuple[np.ndarray, dict[str, jax.Array]] | None = None
-        self._skipped: list[np.ndarray] = []  # examples of the steps skipped in a row
-        self._progress = Progress(run.config.total_steps, self._step)
-        self._throughput = Throughput(run.config.batch_size)
-        self._compiled = False
+def _restore_or_init(session: Session) -> tuple[TrainState, int]:
+    """Returns the newest checkpoint with the data moved to its place, or step 0."""
+    restored = session.checkpoints.restore_latest(session.experiment.abstract_state)
+    if restored is None:
+        session.writers.truncate_after(0)
+        return session.experiment.init_state(), 0
+    state, data_state, step = restored
+    session.batches.set_state(data_state)
+    session.writers.truncate_after(step)
+    return state, step
 
-    def _start(self) -> tuple[TrainState, int]:
-        """The newest checkpoint with its place in the data, or the state of step 0."""
-        restored = self._checkpoints.restore_latest(self._run.abstract_state)
-        if restored is None:
-            self._writer.truncate_after(0)
-            return self._run.init_state(), 0
-        state, data_state, step = restored
-        self._batches.set_state(data_state)
-        self._writer.truncate_after(step)
-        return state, step
 
-    def run(self, interrupt: threading.Event) -> int:
-        """Steps until the end or an interrupt; returns the exit code."""
-        examples = self._batches.examples_per_epoch
-        facts = console.banner(self._run, self._workdir, examples, self._step)
-        self._progress.say(f"{facts}\nclipin: compiling the first step")
-        with contextlib.closing(self._progress):
-            while not self._wanted(interrupt):
-                if self._step == self._config.total_steps:
-                    self._finish()
-                    return DONE
-                self._one_step()
-            self._save(force=True)
-            self._checkpoints.wait()
-            self._progress.say(f"clipin: saved at step {self._step}, stopping")
-        return REQUEUE
+def _next_batch(session: Session, step: int) -> tuple[np.ndarray, Any]:
+    """Returns the examples' indices, [B] int, and the batch on the devices."""
+    experiment, batch = session.experiment, next(session.batches)
+    if step == 0 and jax.process_index() == 0:
+        first_pairs = jax.tree.map(lambda rows: rows[:PAIRS], batch)
+        views = experiment.views(first_pairs)
+        save_pairs(session.workdir, views, session.batches.tokenizer)
+    indices = batch.pop("index")
+    return indices, sharding.put(batch, experiment.mesh)
 
-    def _one_step(self) -> None:
-        index, batch = self._next_batch()
-        self._state, metrics = self._train_step(
-            self._state, batch, self._run.hyper(self._step)
-        )
-        self._step += 1
-        self._check(behind=1)
-        self._behind = index, metrics
-        last = self._step == self._config.total_steps
-        logged = last or self._due(self._config.log_every_steps)
-        self._progress.update(self._step, self._log(metrics) if logged else {})
-        if self._due(self._config.health_every_steps):
-            self._log_health(batch)
-        if not last:
-            self._save(self._evaluate(last=False))
-        if not self._compiled:
-            self._compiled = True
-            self._throughput.read()  # forget what is not the pace
-            if self._batches.cut_captions:
-                self._progress.say(console.cut_captions(self._batches.cut_captions))
 
-    def _next_batch(self) -> tuple[np.ndarray, Any]:
-        """Waits for the next batch; its examples, and the rest on the devices."""
-        began = time.perf_counter()
-        batch = next(self._batches)
-        if self._step == 0 and jax.process_index() == 0:
-            some = jax.tree.map(lambda rows: rows[:PAIRS], batch)
-            save_pairs(self._workdir, self._run.views(some), self._batches.tokenizer)
-        index = batch.pop("index")
-        placed = sharding.put(batch, self._run.mesh)
-        self._throughput.step(time.perf_counter() - began)
-        return index, placed
+def _evaluate(
+    session: Session, log: RunLog, state: TrainState, step: int
+) -> dict[str, float]:
+    """Runs the evaluators that are due; all of them after the last step."""
+    config = session.experiment.config
+    is_last = step == config.total_steps
+    due = {
+        name: evaluator
+        for name, evaluator in session.evaluators.items()
+        if is_last or _is_due(step, config.evals[name].every_steps)
+    }
+    if not due:
+        return {}
+    log.say(f"clipin: evaluation at step {step}")
+    scores = evaluate_state(due, state)
+    log.write_scores(step, scores, shown_figures(due, scores))
+    return scores
 
-    def _check(self, behind: int) -> None:
-        """Waits for the last unread step; too many skipped in a row stop the run."""
-        if self._behind is None:
-            return
-        index, metrics = self._behind
-        self._behind = None
-        skipped, step = int(metrics["skipped_in_a_row"]), self._step - behind
-        if not skipped:
-            self._skipped.clear()
-            return
-        self._skipped.append(index)
-        self._progress.say(f"clipin: step {step}: not finite, update skipped")
-        if skipped < self._config.max_nonfinite_steps:
-            return
-        path = self._workdir / "nonfinite_batches.json"
-        batches = [index.tolist() for index in self._skipped]
-        write_file(path, json.dumps({"step": step, "batches": batches}))
-        raise ClipinError(
-            f"the loss or its gradient was not finite in {skipped} steps in a row, the "
-            f"last of them step {step}; nothing was updated since. The examples of "
-            f"these batches are in {path} (the last begins with {batches[-1][:8]}). "
-            "Look at them, or start a new run with a lower optim.learning_rate or with "
-            "optim.clip_norm; the newest checkpoint holds finite numbers"
-        )
 
-    def _log(self, metrics: dict[str, jax.Array]) -> dict[str, float]:
-        """Writes a step's metrics; returns the figures that the progress shows."""
-        self._check(behind=0)
-        numbers = {name: float(value) for name, value in metrics.items()}
-        numbers["cut_captions"] = self._batches.cut_captions
-        numbers["bad_records"] = self._batches.bad_records
-        figures = self._throughput.read()
-        values = {f"train/{k}": v for k, v in (numbers | figures).items()}
-        self._writer.write(self._step, values)
-        return {"loss": numbers["loss"], **figures}
+def _save(
+    session: Session,
+    state: TrainState,
+    step: int,
+    scores: Mapping[str, float] | None = None,
+    *,
+    force: bool = False,
+) -> None:
+    """Saves in the background; waits for it if forced."""
+    position = session.batches.get_state()
+    session.checkpoints.save(step, state, position, scores, force=force)
+    if force:
+        session.checkpoints.wait()
 
-    def _log_health(self, batch: Any) -> None:
-        health = jax.device_get(self._health(self._state, batch))
-        values = {name: float(value) for name, value in health.items()}
-        self._writer.write(self._step, {f"health/{k}": v for k, v in values.items()})
-        warning = collapse_warning(values)
-        if warning:
-            self._progress.say(f"clipin: step {self._step}: warning: {warning}")
-        self._throughput.read()
 
-    def _evaluate(self, *, last: bool) -> dict[str, float]:
-        """Runs the evaluators whose turn it is; all of them at the end."""
-        due = {
-            name: evaluator
-            for name, evaluator in self._evaluators.items()
-            if last or self._due(self._config.evals[name].get("every_steps", 0))
-        }
-        if not due:
-            return {}
-        self._progress.say(f"clipin: evaluation at step {self._step}")
-        values = evaluate_state(due, self._state)
-        self._writer.write(self._step, values)
-        self._progress.say(console.scores(values, shown_figures(due, values)))
-        self._throughput.read()
-        return values
+def _must_stop(interrupt: threading.Event, vote_every: int, step: int) -> bool:
+    """Whether to stop now; many processes agree on it at the steps that they log."""
+    if jax.process_count() == 1:
+        return interrupt.is_set()
+    if not _is_due(step, vote_every):
+        return False
+    votes = multihost_utils.process_allgather(np.array(interrupt.is_set()))
+    return bool(np.any(votes))
 
-    def _due(self, every: int) -> bool:
-        return bool(every) and self._step % every == 0
 
-    def _save(
-        self, values: dict[str, float] | None = None, force: bool = False
-    ) -> None:
-        state = self._batches.get_state()
-        self._checkpoints.save(self._step, self._state, state, values, force=force)
+def _is_due(step: int, every: int) -> bool:
+    return bool(every) and step % every == 0
 
-    def _wanted(self, interrupt: threading.Event) -> bool:
-        """Whether to stop now: all processes agree, at a step where they log."""
-        if jax.process_count() == 1:
-            return interrupt.is_set()
-        if not self._due(self._config.log_every_steps):
-            return False
-        votes = multihost_utils.process_allgather(np.array(interrupt.is_set()))
-        return bool(np.any(votes))
 
-    def _finish(self) -> None:
-        values = self._evaluate(last=True)
-        self._save(values, force=True)
-        self._checkpoints.wait()
-        if jax.process_index() == 0:
-            write_results(
-                self._workdir, self._step, self._config, self._evaluators, values
-            )
-            for name, evaluator in self._evaluators.items():
-                save_retrievals(self._workdir, name, evaluator)
-            write_file(self._workdir / "DONE", "")
-        self._progress.say(f"clipin: done; for a page: clipin report {self._workdir}")
+def _finish(session: Session, log: RunLog, state: TrainState, step: int) -> None:
+    """Evaluates and saves the last step, and marks the run as done."""
+    workdir, config = session.workdir, session.experiment.config
+    scores = _evaluate(session, log, state, step)
+    _save(session, state, step, scores, force=True)
+    if jax.process_index() == 0:
+        write_results(workdir, step, config, session.evaluators, scores)
+        for name, evaluator in session.evaluators.items():
+            save_retrievals(workdir, name, evaluator)
+        write_file(workdir / "DONE", "")
+    log.say(f"clipin: done; for a page: clipin report {workdir}")

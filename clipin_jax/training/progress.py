@@ -1,9 +1,10 @@
 """How fast a run is, and its progress in the terminal."""
 
+import contextlib
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TextIO
 
 import jax
@@ -11,14 +12,14 @@ from tqdm import tqdm
 
 
 class Throughput:
-    """Images per second and the share of time spent waiting for data."""
+    """Measures images per second, and the share of time spent waiting for data."""
 
     def __init__(self, batch_size: int, clock: Callable[[], float] = time.perf_counter):
-        """Start to measure.
+        """Starts to measure.
 
         Args:
           batch_size: images in a step, over all devices.
-          clock: seconds.
+          clock: returns seconds.
         """
         self._batch_size = batch_size
         self._clock = clock
@@ -26,13 +27,19 @@ class Throughput:
         self._waited = 0.0
         self._steps = 0
 
-    def step(self, waited: float) -> None:
-        """Count one step, in which the device may have waited `waited` s for data."""
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Counts one step; the time inside counts as waiting for data."""
+        start = self._clock()
+        yield
         self._steps += 1
-        self._waited += waited
+        self._waited += self._clock() - start
 
     def read(self) -> dict[str, float]:
-        """The figures since the last reading, which start anew."""
+        """Returns the figures since the last call of `read`, and starts again.
+
+        `images_per_second`, and `data_wait_fraction` in [0, 1].
+        """
         now = self._clock()
         seconds = max(now - self._since, 1e-9)
         figures = {
@@ -44,7 +51,7 @@ class Throughput:
 
 
 class Progress:
-    """A bar on a terminal, elsewhere a plain line every few seconds."""
+    """Shows a bar in a terminal, elsewhere a plain line every few seconds."""
 
     def __init__(
         self,
@@ -55,14 +62,14 @@ class Progress:
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ):
-        """Start at `first_step`; processes other than the first show nothing.
+        """Starts at `first_step`; processes other than the first show nothing.
 
         Args:
           total_steps: where the run ends.
           first_step: where it begins, not 0 when it is resumed.
-          every_seconds: how often a plain line comes where there is no terminal.
-          stream: by default stderr.
-          clock: seconds.
+          every_seconds: seconds between plain lines where there is no terminal.
+          stream: where to print; stderr if None.
+          clock: returns seconds.
         """
         self._stream = stream or sys.stderr
         self._active = jax.process_index() == 0
@@ -83,12 +90,12 @@ class Progress:
             )
 
     def update(self, step: int, values: Mapping[str, float]) -> None:
-        """Show that `step` is done.
+        """Shows that `step` is done.
 
         Args:
           step: steps done since the beginning of the run.
-          values: the newest "loss", "images_per_second" and "data_wait_fraction", those
-            that there are.
+          values: the newest "loss", "images_per_second" and "data_wait_fraction"; each
+            may be absent, and where all are, the ones before are shown.
         """
         if not self._active:
             return
@@ -105,23 +112,23 @@ class Progress:
             print(line, file=self._stream, flush=True)
 
     def say(self, text: str) -> None:
-        """Print something that stays, above the bar where there is one."""
+        """Prints lines that stay, above the bar where there is one."""
         if self._bar is not None:
             self._bar.write(text, file=self._stream)
         elif self._active:
             print(text, file=self._stream, flush=True)
 
     def close(self) -> None:
-        """Leave the bar as it is and go to the next line."""
+        """Leaves the bar as it is and goes to the next line."""
         if self._bar is not None:
             self._bar.close()
 
     def _remaining(self) -> str:
-        """By the pace since the first step ended, which had to be compiled."""
-        step, began = self._first or (self._step, 0.0)
+        """Returns the time left, by the pace since the first step, which compiles."""
+        step, start = self._first or (self._step, 0.0)
         if self._step == step:
             return "ETA ?"
-        seconds = (self._clock() - began) / (self._step - step)
+        seconds = (self._clock() - start) / (self._step - step)
         return f"ETA {tqdm.format_interval(seconds * (self._total - self._step))}"
 
 

@@ -1,32 +1,22 @@
-import io
 import json
 import math
+from collections.abc import Mapping
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.runs import metrics
-from clipin_jax.runs.metrics import MetricWriter, read_metrics
-from clipin_jax.training.progress import Progress, Throughput
+from clipin_jax.runs import metric_writers
+from clipin_jax.runs.metric_writers import MetricWriters, check_metric_writers
+from clipin_jax.runs.metrics import read_metrics
 
-
-class Clock:
-    def __init__(self):
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
+OFF = {"tensorboard": False}
 
 
 def test_lines_are_valid_json_at_once_and_nan_is_null(tmp_path):
-    writer = MetricWriter(tmp_path, tensorboard=False)
+    writer = MetricWriters(tmp_path, OFF)
     writer.write(1, {"loss": jnp.float32(0.5), "rate": np.float64(1e-4), "n": 3})
     writer.write(2, {"loss": math.nan, "high": math.inf})
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
@@ -40,14 +30,14 @@ def test_lines_are_valid_json_at_once_and_nan_is_null(tmp_path):
 
 
 def test_resuming_forgets_what_came_after_and_a_torn_line(tmp_path):
-    writer = MetricWriter(tmp_path, tensorboard=False)
+    writer = MetricWriters(tmp_path, OFF)
     for step in (10, 20, 30):
         writer.write(step, {"loss": float(step)})
     writer.close()
     path = tmp_path / "metrics.jsonl"
     path.write_text(path.read_text() + '{"step": 40, "ti')
 
-    again = MetricWriter(tmp_path, tensorboard=False)
+    again = MetricWriters(tmp_path, OFF)
     again.truncate_after(20)
     again.write(30, {"loss": 31.0})
     again.close()
@@ -78,20 +68,20 @@ def test_a_damaged_line_is_named(tmp_path, line):
 
 def test_no_file_is_no_rows_and_starts_anew(tmp_path):
     assert read_metrics(tmp_path) == []
-    writer = MetricWriter(tmp_path, tensorboard=False)
+    writer = MetricWriters(tmp_path, OFF)
     writer.truncate_after(0)
     writer.close()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_can_not_be_written_is_named(tmp_path):
-    writer = MetricWriter(tmp_path / "gone", tensorboard=False)
-    with pytest.raises(ClipinError, match="can not write .*metrics.jsonl: No such"):
+    writer = MetricWriters(tmp_path / "gone", OFF)
+    with pytest.raises(ClipinError, match="cannot write .*metrics.jsonl: No such"):
         writer.write(1, {"loss": 1.0})
 
 
 def test_tensorboard_gets_the_same(tmp_path):
-    writer = MetricWriter(tmp_path)
+    writer = MetricWriters(tmp_path, {"tensorboard": True})
     writer.truncate_after(0)
     writer.write(1, {"train/loss": 2.0, "bad": math.nan})
     writer.close()
@@ -100,72 +90,93 @@ def test_tensorboard_gets_the_same(tmp_path):
 
 
 def test_only_the_first_process_writes(tmp_path, monkeypatch):
-    monkeypatch.setattr(metrics.jax, "process_index", lambda: 1)
-    writer = MetricWriter(tmp_path)
+    monkeypatch.setattr(metric_writers.jax, "process_index", lambda: 1)
+    writer = MetricWriters(tmp_path, {"tensorboard": True})
     writer.truncate_after(0)
     writer.write(1, {"loss": 1.0})
     writer.close()
     assert list(tmp_path.iterdir()) == []
-    stream = io.StringIO()
-    progress = Progress(10, stream=stream)
-    progress.update(1, {"loss": 1.0})
-    progress.say("banner")
-    progress.close()
-    assert stream.getvalue() == ""
 
 
-def test_throughput_counts_from_the_last_reading():
-    clock = Clock()
-    throughput = Throughput(batch_size=8, clock=clock)
-    for _ in range(10):
-        clock.now += 0.5
-        throughput.step(waited=0.1)
-    assert throughput.read() == pytest.approx(
-        {"images_per_second": 16.0, "data_wait_fraction": 0.2}
-    )
-    clock.now += 1.0
-    throughput.step(waited=5.0)
-    assert throughput.read() == pytest.approx(
-        {"images_per_second": 8.0, "data_wait_fraction": 1.0}
-    )
+class Csv:
+    """A writer as another package may have one."""
+
+    def __init__(self, workdir: Path, path: str, header: bool = True):
+        self._path = workdir / path
+        self._path.write_text("step,name,value\n" if header else "")
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        with self._path.open("a") as file:
+            file.writelines(f"{step},{k},{v}\n" for k, v in values.items())
+
+    def truncate_after(self, step: int) -> None:
+        with self._path.open("a") as file:
+            file.write(f"after {step}\n")
+
+    def close(self) -> None:
+        with self._path.open("a") as file:
+            file.write("closed\n")
 
 
-def test_plain_lines_come_every_few_seconds_and_at_the_end():
-    clock, stream = Clock(), io.StringIO()
-    progress = Progress(100, 20, every_seconds=10, stream=stream, clock=clock)
-    progress.say("banner")
-    for step in range(21, 101):
-        clock.now += 60 if step == 21 else 1  # the first one compiles
-        progress.update(step, {"loss": 2.5} if step % 2 else {})
-    progress.close()
-    lines = stream.getvalue().splitlines()
-    assert lines[:3] == [
-        "banner",
-        "step 21/100, loss 2.5000, ETA ?",
-        "step 31/100, loss 2.5000, ETA 01:09",
-    ]
-    assert lines[-1] == "step 100/100, loss 2.5000, ETA 00:00"
-    assert len(lines) == 10
+class Broken(Csv):
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        raise ValueError("no ink\nleft")
 
 
-def test_a_line_has_all_figures():
-    stream = io.StringIO()
-    progress = Progress(10, stream=stream)
-    progress.update(1, {})
-    progress.update(
-        2, {"loss": 1.0, "images_per_second": 123.4, "data_wait_fraction": 0.034}
-    )
-    start = "step 2/10, loss 1.0000, 123 images/s, 3% waiting for data, ETA "
-    assert stream.getvalue().startswith(start)
+HERE = "tests.runs.test_metrics"
 
 
-def test_a_terminal_gets_a_bar():
-    stream = Terminal()
-    progress = Progress(10, 5, stream=stream)
-    progress.update(6, {"loss": 1.0, "images_per_second": 12.0})
-    progress.say("a warning")
-    progress.update(10, {"loss": 0.5, "images_per_second": 12.0})
-    progress.close()
-    shown = stream.getvalue()
-    assert "10/10" in shown and "a warning\n" in shown
-    assert "loss 0.5000, 12 images/s" in shown
+def test_a_writer_of_another_package(tmp_path):
+    log = {"mine": {"type": f"{HERE}:Csv", "path": "curves.csv"}, "other": False}
+    writer = MetricWriters(tmp_path, log)
+    writer.truncate_after(2)
+    writer.write(3, {"loss": jnp.float32(0.5), "bad": math.inf})
+    writer.close()
+    assert (tmp_path / "curves.csv").read_text().splitlines() == [
+        "step,name,value", "after 2", "3,loss,0.5", "3,bad,inf", "closed"
+    ]  # fmt: skip
+    assert len(read_metrics(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    "log", [{"tensorboard": {"flush_secs": 1}}, {"mine": {"type": "tensorboard"}}]
+)
+def test_the_type_is_the_name_of_the_entry_if_none_is_given(tmp_path, log):
+    writer = MetricWriters(tmp_path, log)
+    writer.write(1, {"loss": 1.0})
+    writer.close()
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    "log, words",
+    [
+        ({"tensorbord": True}, "log.tensorbord is .*: did you mean 'tensorboard'"),
+        ({"mine": {"type": "cvs"}}, "log.mine.type is 'cvs': .*known: tensorboard"),
+        ({"mine": {"type": "no_such:Csv"}}, "log.mine.type .* no module no_such"),
+        ({"tensorboard": 3}, "log.tensorboard is 3: use True, False, or a dict"),
+        (
+            {"tensorboard": {"flush": 1}},
+            "log.tensorboard.flush does not exist: did you",
+        ),
+        ({"mine": {"type": f"{HERE}:Csv"}}, "log.mine.path is missing"),
+    ],
+)
+def test_wrong_entries(tmp_path, log, words):
+    with pytest.raises(ClipinError, match=words):
+        check_metric_writers(log)
+    with pytest.raises(ClipinError, match=words):
+        MetricWriters(tmp_path, log)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_writer_that_fails_is_named_in_one_line(tmp_path):
+    entry = {"type": f"{HERE}:Broken", "path": "curves.csv"}
+    writer = MetricWriters(tmp_path, {"mine": entry})
+    with pytest.raises(ClipinError, match="log.mine could not write step 3: ") as error:
+        writer.write(3, {"loss": 1.0})
+    text = str(error.value)
+    assert "ValueError: no ink (" in text and "test_metrics.py, line" in text
+    assert "\n" not in text
+    with pytest.raises(ClipinError, match="log.mine could not be opened: FileNotFound"):
+        MetricWriters(tmp_path, {"mine": entry | {"path": "no/such/folder.csv"}})

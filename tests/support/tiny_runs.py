@@ -20,7 +20,7 @@ from clipin_jax.config import from_json, load_config, to_json
 from clipin_jax.runs.build import build_experiment
 from clipin_jax.runs.checkpoint import Checkpoints
 from clipin_jax.runs.metrics import read_metrics
-from clipin_jax.training import evaluate
+from clipin_jax.training import evaluate, run_log
 from clipin_jax.training import loop as train
 from clipin_jax.training.progress import Progress
 
@@ -80,7 +80,7 @@ def signal_at(step: int, number: int) -> Iterator[None]:
                 os.kill(os.getpid(), number)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "Progress", Signals)
+        patch.setattr(run_log, "Progress", Signals)
         yield
 
 

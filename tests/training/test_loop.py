@@ -15,6 +15,7 @@ from clipin_jax.commands import main as cli
 from clipin_jax.config import to_json, with_defaults
 from clipin_jax.errors import DONE, REQUEUE, ClipinError
 from clipin_jax.runs import folder as run_folder
+from clipin_jax.runs.checkpoint import Checkpoints
 from clipin_jax.training import loop as train
 from tests.support import tiny_runs as runs
 
@@ -122,14 +123,14 @@ def test_stopped_before_the_first_and_after_the_last_step(
 
 def test_a_second_ctrl_c_stops_at_once(config, straight, tmp_path, monkeypatch):
     with runs.signal_at(3, signal.SIGINT), monkeypatch.context() as patch:
-        save = train.Loop._save
+        save = Checkpoints.save
 
-        def interrupted(self: Any, *args: Any, force: bool = False) -> None:
+        def interrupted(self: Any, *args: Any, force: bool = False) -> bool:
             if force:
                 os.kill(os.getpid(), signal.SIGINT)
-            save(self, *args, force=force)
+            return save(self, *args, force=force)
 
-        patch.setattr(train.Loop, "_save", interrupted)
+        patch.setattr(Checkpoints, "save", interrupted)
         with pytest.raises(ClipinError, match="stopped at once, without saving"):
             train.train(config, tmp_path)
     assert train.train(config, tmp_path) == DONE

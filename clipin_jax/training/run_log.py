@@ -1,0 +1,93 @@
+"""What a run reports while it trains: metrics to its writers, lines to the terminal."""
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+
+from clipin_jax.data.pipeline import TrainBatches
+from clipin_jax.evaluators.base import Figure
+from clipin_jax.objectives.health import collapse_warning
+from clipin_jax.runs.build import Experiment
+from clipin_jax.runs.metric_writers import MetricWriters
+from clipin_jax.training import console
+from clipin_jax.training.progress import Progress, Throughput
+from clipin_jax.types import Metrics
+
+
+class RunLog:
+    """Writes metrics and shows progress; measures how many images a second takes."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        workdir: Path,
+        writers: MetricWriters,
+        batches: TrainBatches,
+        step: int,
+    ):
+        """Prints the banner and starts to measure.
+
+        Args:
+          experiment: what the config builds.
+          workdir: the run's folder, for the banner.
+          writers: of the run's metrics.
+          batches: the training data, which counts cut captions and bad records.
+          step: the steps taken before; not 0 in a run that is resumed.
+        """
+        self._writers, self._batches = writers, batches
+        self._progress = Progress(experiment.config.total_steps, step)
+        self._throughput = Throughput(experiment.config.batch_size)
+        self._shown: dict[str, float] = {}
+        facts = console.banner(experiment, workdir, batches.examples_per_epoch, step)
+        self.say(f"{facts}\nclipin: compiling the first step")
+
+    def say(self, text: str) -> None:
+        """Prints lines above the progress bar."""
+        self._progress.say(text)
+
+    def waiting_for_data(self) -> contextlib.AbstractContextManager[None]:
+        """Counts one step, and the time inside as time spent waiting for data."""
+        return self._throughput.waiting()
+
+    def write_metrics(self, step: int, metrics: Metrics) -> None:
+        """Waits for a train step; writes its metrics and the throughput."""
+        numbers = {name: float(value) for name, value in metrics.items()}
+        numbers["cut_captions"] = self._batches.cut_captions
+        numbers["bad_records"] = self._batches.bad_records
+        speed = self._throughput.read()
+        values = {f"train/{name}": value for name, value in (numbers | speed).items()}
+        self._writers.write(step, values)
+        self._shown = {"loss": numbers["loss"], **speed}
+
+    def show_progress(self, step: int) -> None:
+        """Moves the progress bar, beside it the figures that were written last."""
+        self._progress.update(step, self._shown)
+
+    def write_health(self, step: int, health: Metrics) -> None:
+        """Writes the health of the representations; warns where they collapse."""
+        values = {name: float(x) for name, x in jax.device_get(health).items()}
+        self._writers.write(step, {f"health/{k}": v for k, v in values.items()})
+        warning = collapse_warning(values)
+        if warning:
+            self.say(f"clipin: step {step}: warning: {warning}")
+        self._throughput.read()  # leaves the time of this out of the next figures
+
+    def write_scores(
+        self, step: int, scores: Mapping[str, float], figures: Mapping[str, Figure]
+    ) -> None:
+        """Writes and prints the scores of an evaluation."""
+        self._writers.write(step, scores)
+        self.say(console.scores(scores, figures))
+        self._throughput.read()  # leaves the time of this out of the next figures
+
+    def forget_compilation(self) -> None:
+        """Leaves the first step out of the throughput; warns of captions it cut."""
+        self._throughput.read()
+        if self._batches.cut_captions:
+            self.say(console.cut_captions(self._batches.cut_captions))
+
+    def close(self) -> None:
+        """Leaves the progress bar as it is."""
+        self._progress.close()

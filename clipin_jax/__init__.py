@@ -1,7 +1,6 @@
 """Image-text pretraining in JAX, with the CLIPin plug-in for any two-tower host.
 
-The names that a notebook needs are imported on first use, so that `import clipin_jax`
-is instant.
+The public names are imported on first use, so that `import clipin_jax` is instant.
 """
 
 import importlib
@@ -9,6 +8,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
+# No module of this folder has the name of a public one: importing it would shadow it.
 _PUBLIC = {
     "ClipinError": "clipin_jax.errors",
     "build": "clipin_jax.core.learner",
@@ -22,22 +22,14 @@ _PUBLIC = {
     "train": "clipin_jax.training.loop",
     "write_report": "clipin_jax.report",
 }
-__all__ = [  # noqa: F822
-    "ClipinError",
-    "build",
-    "caption_images",
-    "evaluate",
-    "explain_image",
-    "load_config",
-    "make_encode_fns",
-    "make_tokenizer",
-    "make_train_step",
-    "train",
-    "write_report",
-]
+__all__ = sorted(_PUBLIC)
 
 
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'clipin_jax' has no attribute {name!r}")
     return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

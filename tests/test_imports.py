@@ -1,7 +1,8 @@
-"""The house rules that a program can read: who imports whom, and how long files are."""
+"""The architecture as a program reads it: who imports whom, and how long files are."""
 
 import ast
 import graphlib
+import importlib
 import re
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+
+import clipin_jax
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "clipin_jax"
@@ -32,8 +35,8 @@ FLOORS = [
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
-# Which rooms alone may import a library.
-KNOWN_BY = {
+# Libraries that only these rooms may import.
+ONLY_IN = {
     "flax": {"models", "objectives", "core"},
     "orbax": {"runs"},
     "grain": {"data"},
@@ -45,8 +48,8 @@ KNOWN_BY = {
     "sentencepiece": {"data"},
     "array_record": {"data", "datatools"},
 }
-# All that a room may import from outside the standard library.
-KNOWS = {
+# All libraries that a room may import, besides the standard one.
+ALLOWED = {
     "errors": set(),
     "registry": set(),
     "config": {"ml_collections"},
@@ -60,7 +63,7 @@ def room(path: Path) -> str:
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Dotted names of all modules that a file imports, wherever in it."""
+    """Yields the dotted names that a file imports, at its top and in its functions."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -70,14 +73,14 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def own(path: Path) -> set[str]:
-    """Rooms that a file imports from."""
+def imported_rooms(path: Path) -> set[str]:
+    """Returns the rooms that a file imports from."""
     names = {name for name in imports(path) if name.startswith("clipin_jax.")}
     return {name.split(".")[1] for name in names} & set(FLOOR)
 
 
-def foreign(path: Path) -> set[str]:
-    """Libraries that a file imports, the standard one left out."""
+def imported_libraries(path: Path) -> set[str]:
+    """Returns the libraries that a file imports, without the standard one."""
     names = {name.partition(".")[0] for name in imports(path)}
     return names - set(sys.stdlib_module_names) - {"clipin_jax"}
 
@@ -85,50 +88,52 @@ def foreign(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_arrows_point_down(path):
     assert room(path) in FLOOR, f"give {room(path)} a floor in this test"
-    upward = [other for other in own(path) if FLOOR[other] > FLOOR[room(path)]]
+    upward = [
+        other for other in imported_rooms(path) if FLOOR[other] > FLOOR[room(path)]
+    ]
     assert not upward, f"{room(path)} must not import {upward}"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_libraries_stay_in_their_rooms(path):
-    libraries = foreign(path)
-    strangers = {x for x, rooms in KNOWN_BY.items() if room(path) not in rooms}
-    assert not libraries & strangers
-    assert libraries <= KNOWS.get(room(path), libraries)
+    libraries = imported_libraries(path)
+    elsewhere = {x for x, rooms in ONLY_IN.items() if room(path) not in rooms}
+    assert not libraries & elsewhere
+    assert libraries <= ALLOWED.get(room(path), libraries)
     assert not libraries & {"tensorflow", "torch"}
 
 
 def test_data_is_numpy_alone():
     for path in (PACKAGE / "data").rglob("*.py"):
-        assert "jax" not in foreign(path), path
-        assert own(path) <= {"data", "errors", "registry"}, path
+        assert "jax" not in imported_libraries(path), path
+        assert imported_rooms(path) <= {"data", "errors", "registry"}, path
 
 
 def test_tools_for_data_need_no_model():
     rooms = {"config", "data", "datatools", "errors", "report"}
     for path in (PACKAGE / "datatools").rglob("*.py"):
-        assert not foreign(path) & {"jax", "grain", "cv2"}, path
-        assert own(path) <= rooms, path
+        assert not imported_libraries(path) & {"jax", "grain", "cv2"}, path
+        assert imported_rooms(path) <= rooms, path
 
 
 def test_no_module_imports_itself_in_a_circle():
     """Neither inside of functions nor under `TYPE_CHECKING`."""
-    graph = {module(path): modules(path) for path in SOURCES}
+    graph = {dotted_name(path): imported_modules(path) for path in SOURCES}
     try:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
         raise AssertionError(" -> ".join(error.args[1])) from None
 
 
-def module(path: Path) -> str:
-    """The dotted name of a file."""
+def dotted_name(path: Path) -> str:
+    """Returns the dotted name of a file."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts).removesuffix(".__init__")
 
 
-def modules(path: Path) -> set[str]:
-    """The modules of the package that a file imports."""
-    known = {module(source) for source in SOURCES}
+def imported_modules(path: Path) -> set[str]:
+    """Returns the modules of the package that a file imports."""
+    known = {dotted_name(source) for source in SOURCES}
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -160,8 +165,8 @@ def test_objectives_know_layers_but_no_tower():
 
 def test_config_files_stand_alone():
     for path in (ROOT / "configs").glob("*.py"):
-        assert foreign(path) <= {"ml_collections"}, path
-        assert own(path) <= {"config"}, path
+        assert imported_libraries(path) <= {"ml_collections"}, path
+        assert imported_rooms(path) <= {"config"}, path
 
 
 def test_no_framework_is_a_special_case():
@@ -171,17 +176,17 @@ def test_no_framework_is_a_special_case():
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text())):
             for condition in conditions(node):
-                said = {
+                words = {
                     word
                     for part in ast.walk(condition)
                     if isinstance(part, ast.Constant) and isinstance(part.value, str)
                     for word in re.findall(r"\w+", part.value.lower())
                 }
-                assert not said & names, f"{path}, line {condition.lineno}"
+                assert not words & names, f"{path}, line {condition.lineno}"
 
 
 def conditions(node: ast.AST) -> Sequence[ast.expr | ast.pattern]:
-    """What decides in a statement or expression."""
+    """Returns the conditions of a statement or expression."""
     if isinstance(node, (ast.If, ast.IfExp, ast.While, ast.Assert)):
         return [node.test]
     if isinstance(node, ast.comprehension):
@@ -212,7 +217,7 @@ def run_python(code: str) -> str:
     return done.stdout.strip()
 
 
-def test_the_package_is_imported_in_no_time():
+def test_the_package_is_imported_quickly():
     seconds, modules = run_python(
         "import sys, time; start = time.perf_counter(); import clipin_jax\n"
         "print(time.perf_counter() - start, end=' ')\n"
@@ -224,10 +229,7 @@ def test_the_package_is_imported_in_no_time():
 
 
 def test_nothing_needs_tensorflow_or_torch():
-    names = [
-        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        for path in SOURCES
-    ]
+    names = [dotted_name(path) for path in SOURCES]
     run_python(
         "import importlib, sys\n"
         "class Absent:\n"
@@ -237,3 +239,17 @@ def test_nothing_needs_tensorflow_or_torch():
         "sys.meta_path.insert(0, Absent())\n"
         f"for name in {names}: importlib.import_module(name)"
     )
+
+
+def test_no_module_shadows_a_public_name():
+    """`import clipin_jax.NAME` would set the attribute of that name to the module."""
+    names = {path.stem for path in PACKAGE.iterdir() if path.name != "__init__.py"}
+    assert not names & set(clipin_jax.__all__)
+    for path in SOURCES:
+        importlib.import_module(dotted_name(path))
+    for name in clipin_jax.__all__:
+        public = getattr(clipin_jax, name)
+        assert callable(public) and public.__name__ == name
+    assert set(clipin_jax.__all__) <= set(dir(clipin_jax))
+    with pytest.raises(AttributeError, match="has no attribute 'trian'"):
+        clipin_jax.trian  # noqa: B018

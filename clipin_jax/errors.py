@@ -7,7 +7,7 @@ from typing import Any
 
 # How a command ends, for shells and schedulers. REQUEUE (EX_TEMPFAIL of sysexits.h):
 # it was stopped with everything saved, and the same command goes on.
-DONE, FAILED, REQUEUE = 0, 1, 75
+DONE, FAILED, REQUEUE, INTERRUPTED = 0, 1, 75, 130
 
 
 class ClipinError(Exception):

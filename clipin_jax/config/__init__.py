@@ -4,6 +4,7 @@ Imports ml_collections, `errors` and `registry`; a config file imports this room
 """
 
 from clipin_jax.config.clipin_plugin import CLIPIN, plug_clipin
+from clipin_jax.config.explain import Entry, differing, explain_config
 from clipin_jax.config.load import (
     call_file,
     config_folder,
@@ -15,6 +16,7 @@ from clipin_jax.config.load import (
     missing_key,
 )
 from clipin_jax.config.options import parse_arg
+from clipin_jax.config.origins import UNSET
 from clipin_jax.config.overrides import apply_changes, apply_overrides
 from clipin_jax.config.parts import with_defaults
 from clipin_jax.config.recipes import (
@@ -40,11 +42,12 @@ from clipin_jax.config.study_recipes import FAMILY, SCENE_METRICS, on_scenes
 from clipin_jax.config.tower_sizes import resnet, text, vit
 
 __all__ = [
-    "CLIPIN", "FAMILY", "SCENE_METRICS", "adamw", "apply_changes",
+    "CLIPIN", "Entry", "FAMILY", "SCENE_METRICS", "UNSET", "adamw", "apply_changes",
     "apply_overrides", "call_file", "config_folder", "config_hash", "cosine",
-    "difference", "find_config", "first_lines", "from_json", "joint_space", "linear",
-    "list_configs", "list_studies", "load_config", "missing_key", "on_scenes",
-    "pair_data", "pair_evals", "pair_source", "parse_arg", "plug_clipin", "resnet",
-    "resolve", "run_local", "run_settings", "run_small", "text", "to_json", "vit",
-    "warmup_cosine", "with_defaults",
+    "difference", "differing", "explain_config", "find_config", "first_lines",
+    "from_json", "joint_space", "linear", "list_configs", "list_studies",
+    "load_config", "missing_key", "on_scenes", "pair_data", "pair_evals",
+    "pair_source", "parse_arg", "plug_clipin", "resnet", "resolve", "run_local",
+    "run_settings", "run_small", "text", "to_json", "vit", "warmup_cosine",
+    "with_defaults",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from clipin_jax.config.origins import changes_config
 from clipin_jax.errors import ClipinError, did_you_mean
 
 _RELEASED: dict[str, Any] = dict(
@@ -29,6 +30,7 @@ CLIPIN: dict[str, dict[str, Any]] = {
 }
 
 
+@changes_config
 def plug_clipin(
     config: ConfigDict,
     setting: str = "released",

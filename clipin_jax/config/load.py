@@ -59,18 +59,22 @@ def load_config(
     dotted keys and values, see `apply_changes`, and come first. Raises ClipinError for
     what is wrong with the name, options, file, changes or overrides.
     """
-    name, _, arg = spec.partition(":")
-    path = find_config(name)
-    if path.suffix == ".json":
-        config = _read_json(path, arg)
-    else:
-        config = _run_config_file(path, arg)
+    config = read_config(spec)
     config = apply_overrides(apply_changes(config, changes or {}), overrides)
     drop_removed(config)
     unset = [key for key, _, _, field in fields(config) if is_unset(field)]
     if unset:
         raise ClipinError(f"config {spec} needs a value for {unset[0]}: {unset[0]}=...")
     return config.lock()
+
+
+def read_config(spec: str) -> ConfigDict:
+    """Returns a config as its file has it, required values still open, not locked."""
+    name, _, arg = spec.partition(":")
+    path = find_config(name)
+    if path.suffix == ".json":
+        return _read_json(path, arg)
+    return _run_config_file(path, arg)
 
 
 def _docstring(path: Path) -> str:

@@ -52,13 +52,22 @@ def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
     """
     config, locked = copy.deepcopy(config).unlock(), config.is_locked
     for item in overrides:
-        key, equals, text = item.partition("=")
-        key = key.strip().removeprefix("--").removeprefix("config.")
-        if not equals:
-            raise ClipinError(f"can not read {item!r}: write KEY=VALUE")
+        key, text = split_override(item)
         place = _find(config, key)
-        _set(place, _read(place, text.strip(), key), key)
+        _set(place, _read(place, text, key), key)
     return config.lock() if locked else config
+
+
+def split_override(item: str) -> tuple[str, str]:
+    """Returns the key and the text of the value of "KEY=VALUE".
+
+    Raises:
+      ClipinError: there is no "=".
+    """
+    key, equals, text = item.partition("=")
+    if not equals:
+        raise ClipinError(f"can not read {item!r}: write KEY=VALUE")
+    return key.strip().removeprefix("--").removeprefix("config."), text.strip()
 
 
 def apply_changes(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:

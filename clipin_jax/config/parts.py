@@ -159,7 +159,9 @@ def defaults(config: ConfigDict) -> Iterator[tuple[str, Any, str]]:
                 yield f"{place}.{name}", argument.default, argument.owner
 
 
-def _groups(group: Mapping[str, Any], place: str) -> Iterator[tuple[str, Any]]:
+def _groups(group: Any, place: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(group, ConfigDict):  # a required value may still be missing
+        group = dict(group.items(preserve_field_references=True))
     for name, value in group.items():
         if isinstance(value, Mapping | ConfigDict):
             key = f"{place}.{name}".lstrip(".")

@@ -10,9 +10,12 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import required_placeholder
 
+from clipin_jax.config.origins import recipe
+
 SourceMaker = Callable[..., dict[str, Any]]
 
 
+@recipe(r".*")
 def warmup_cosine(
     peak: float, warmup_steps: Any, total_steps: Any, end: float = 0.0
 ) -> dict[str, Any]:
@@ -26,16 +29,19 @@ def warmup_cosine(
     )
 
 
+@recipe(r".*")
 def cosine(start: float, end: float, total_steps: Any) -> dict[str, Any]:
     """A schedule: a half cosine from `start` to `end` over `total_steps`."""
     return dict(schedule="cosine", start=start, end=end, total_steps=total_steps)
 
 
+@recipe(r".*")
 def linear(start: float, end: float, total_steps: Any) -> dict[str, Any]:
     """A schedule: a straight line from `start` to `end` over `total_steps`."""
     return dict(schedule="linear", start=start, end=end, total_steps=total_steps)
 
 
+@recipe(r"")
 def run_settings(name: str, *, batch_size: int, total_steps: int) -> ConfigDict:
     """A config with all that is not model, objectives, optimizer, data or evals.
 
@@ -63,6 +69,7 @@ def run_settings(name: str, *, batch_size: int, total_steps: int) -> ConfigDict:
     return config
 
 
+@recipe(r"model")
 def joint_space(embed_dim: int, image: str = "matrix", text: str = "matrix") -> dict:
     """The keys of `config.model` that are no tower.
 
@@ -83,6 +90,7 @@ def joint_space(embed_dim: int, image: str = "matrix", text: str = "matrix") -> 
     )
 
 
+@recipe(r"optim")
 def adamw(learning_rate: Any, weight_decay: Any, **changes: Any) -> dict[str, Any]:
     """`config.optim`: CLIP's betas and what it does not decay, unless changed."""
     optim = dict(
@@ -102,25 +110,32 @@ def adamw(learning_rate: Any, weight_decay: Any, **changes: Any) -> dict[str, An
 
 
 def pair_source(folder: str, runlocal: bool) -> SourceMaker:
-    """What makes the source of a split: a folder of pairs, or the embedded scenes.
+    """Returns a function that returns the source of a split.
 
-    The folder has the COCO captions layout. `labels` names the classes, for evaluation.
+    That is a folder of pairs in the COCO captions layout, or the embedded scenes.
+    `labels` names the classes, for evaluation.
     """
-    if runlocal:
-        return lambda split, labels=None: dict(
-            name="scenes", split=split, length=256, size=32, labels=labels
-        )
     where = folder or required_placeholder(str)
-    return lambda split, labels=None: dict(
-        name="coco",
-        folder=where,
-        split=split,
-        captions="captions_{split}.json",
-        images="images",
-        labels=labels,
-    )
+
+    @recipe(r".*source", name="pair_source")
+    def scenes(split: str, labels: str | None = None) -> dict[str, Any]:
+        return dict(name="scenes", split=split, length=256, size=32, labels=labels)
+
+    @recipe(r".*source", name="pair_source")
+    def coco(split: str, labels: str | None = None) -> dict[str, Any]:
+        return dict(
+            name="coco",
+            folder=where,
+            split=split,
+            captions="captions_{split}.json",
+            images="images",
+            labels=labels,
+        )
+
+    return scenes if runlocal else coco
 
 
+@recipe(r"data")
 def pair_data(
     config: ConfigDict,
     source: SourceMaker,
@@ -170,6 +185,7 @@ def pair_data(
     )
 
 
+@recipe(r"evals")
 def pair_evals(source: SourceMaker, labels: str, every_steps: int = 1000) -> dict:
     """`config.evals`: retrieval, and with labels zero-shot and a linear probe."""
     evals = dict(

@@ -5,7 +5,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from clipin_jax.config.origins import changes_config
 
+
+@changes_config
 def run_local(config: ConfigDict, **sizes: Mapping[str, Any]) -> None:
     """Shrinks a config so that it runs anywhere: narrow towers and a few steps.
 
@@ -27,6 +30,7 @@ def run_local(config: ConfigDict, **sizes: Mapping[str, Any]) -> None:
         evaluation.batch_size = 32
 
 
+@changes_config
 def run_small(config: ConfigDict, **sizes: Mapping[str, Any]) -> None:
     """Shrinks a config to what two cores train in minutes on a thousand photographs.
 

@@ -5,6 +5,7 @@ Config files see this module through `clipin_jax.config`.
 
 from typing import Any
 
+from clipin_jax.config.origins import recipe
 from clipin_jax.errors import ClipinError, did_you_mean
 
 _VIT = {  # width, depth, num_heads
@@ -35,6 +36,7 @@ _TEXT = {  # width, depth, num_heads
 }
 
 
+@recipe(r"model\.image")
 def vit(variant: str) -> dict[str, Any]:
     """Sizes of a ViT image tower by name: "B/16" is the base one with 16x16 patches."""
     size, _, patch = variant.partition("/")
@@ -53,6 +55,7 @@ def vit(variant: str) -> dict[str, Any]:
     )
 
 
+@recipe(r"model\.image")
 def resnet(variant: str) -> dict[str, Any]:
     """Sizes of CLIP's residual networks by name: "RN50" to "RN50x64"."""
     if variant not in _RESNET:
@@ -69,6 +72,7 @@ def resnet(variant: str) -> dict[str, Any]:
     )
 
 
+@recipe(r"model\.text")
 def text(variant: str) -> dict[str, int]:
     """Sizes of a text transformer by name; what follows a slash is not read."""
     size = variant.partition("/")[0]

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from clipin_jax.commands import main as cli
+from clipin_jax.config import load_config
 from clipin_jax.datatools.bench import Speed, bench, compare, settings, verdict
 from clipin_jax.errors import ClipinError
 from tests.support.pair_folders import pair_config, pair_folder, picture
@@ -12,7 +13,7 @@ SPEEDS = [Speed(0, 0, 400.0), Speed(2, 0, 500.0), Speed(1, 2, 900.0)]
 
 @pytest.fixture
 def config():
-    return cli.load_config("clip:runlocal", ("batch_size=100", "data.threads=2"))
+    return load_config("clip:runlocal", ("batch_size=100", "data.threads=2"))
 
 
 def test_a_device_that_would_wait_is_told_how_long(config):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from clipin_jax.commands import main as cli
+from clipin_jax.config import load_config
 from clipin_jax.datatools import check, scan
 from clipin_jax.errors import ClipinError
 from tests.support.pair_folders import pair_config, pair_folder, picture
@@ -190,7 +191,7 @@ def test_there_is_a_page_where_no_record_can_be_used(tmp_path):
 
 
 def test_pixels_and_odd_words_are_looked_at_too(tmp_path):
-    config = cli.load_config("clip:runlocal", ("data.source.length=40",))
+    config = load_config("clip:runlocal", ("data.source.length=40",))
     code, found, said = look(config, tmp_path, output=tmp_path / "page.html")
     assert code == 0 and "all pixels" in said
     assert found["pictures"]["formats"] == {"pixels": 1.0}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from clipin_jax.commands import main as cli
+from clipin_jax.config import load_config
 from clipin_jax.data import make_source
 from clipin_jax.data.image.decode import decode
 from clipin_jax.data.sources.coco import Coco
@@ -86,7 +87,7 @@ def test_two_conversions_are_equal_byte_for_byte(tmp_path, to):
 
 @formats
 def test_pixels_become_lossless_files(tmp_path, to):
-    config = cli.load_config("clip:runlocal", ("data.source.length=6",))
+    config = load_config("clip:runlocal", ("data.source.length=6",))
     _, source, _, _ = convert(config, tmp_path / "out", to)
     original = make_source(**config.data.source)
     for index in range(6):

@@ -105,5 +105,5 @@ def test_the_commands_are_understood():
         clipin, *words = shlex.split(command, comments=True)
         assert clipin == "clipin"
         args = cli.parse(words)
-        config = load_config(args.config, [*args.overrides, *args.rest])
+        config = load_config(args.config, args.overrides)
         assert config.evals.retrieval.source.folder == "data/coco"

@@ -1,0 +1,29 @@
+"""`clipin caption`: writes captions for image files."""
+
+import argparse
+from pathlib import Path
+
+from clipin_jax.commands.parsing import Verbs, add_step, add_verb
+from clipin_jax.errors import DONE
+
+EPILOG = "example: clipin caption runs/coca one.jpg two.png --strategy nucleus"
+
+
+def register(verbs: Verbs) -> None:
+    """Adds the verb."""
+    parser = add_verb(verbs, "caption", "write captions for images", call, EPILOG)
+    parser.add_argument("run", type=Path, help="a run's folder")
+    parser.add_argument("images", type=Path, nargs="+", help="image files")
+    add_step(parser)
+    parser.add_argument(
+        "--strategy", default="", help="greedy, beam or nucleus; default: the config's"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON list")
+
+
+def call(args: argparse.Namespace) -> int:
+    """Prints the captions."""
+    from clipin_jax.inference.caption import print_captions
+
+    print_captions(args.run, args.images, args.step, args.strategy, args.json)
+    return DONE

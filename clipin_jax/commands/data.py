@@ -1,0 +1,92 @@
+"""`clipin data`: checks, times or converts the training data of a config."""
+
+import argparse
+
+from clipin_jax.commands.parsing import (
+    Verbs,
+    add_config,
+    add_verb,
+    output_file,
+    whole_numbers,
+)
+from clipin_jax.config import load_config
+
+EPILOG = """
+examples:
+  clipin data check clip:data=/path/to/folder --output check.html
+  clipin data bench clip:data=/path/to/folder --step-ms 180
+  clipin data convert clip:data=/path/to/folder shards --to webdataset
+
+Each takes KEY=VALUE, as train does. Exit codes: 0 done, 75 stopped and resumed by the
+same command, 1 failed, or training would stop at this data.
+"""
+FORMATS = ("array_record", "webdataset")
+
+
+def register(verbs: Verbs) -> None:
+    """Adds the verb and its own verbs."""
+    data = add_verb(
+        verbs, "data", "check, time or convert the training data", epilog=EPILOG
+    )
+    actions = data.add_subparsers(dest="action", required=True, metavar="VERB")
+    _register_check(actions)
+    _register_bench(actions)
+    _register_convert(actions)
+
+
+def _register_check(actions: Verbs) -> None:
+    parser = add_verb(actions, "check", "look for mistakes in the data", _check)
+    parser.add_argument(
+        "--records", type=int, default=10_000, help="how many; default: 10000, 0: all"
+    )
+    parser.add_argument(
+        "--output", type=output_file, help="write an HTML page with samples"
+    )
+    parser.add_argument("--json", type=output_file, help="write the figures as JSON")
+    add_config(parser)
+
+
+def _register_bench(actions: Verbs) -> None:
+    parser = add_verb(actions, "bench", "time the input pipeline", _bench)
+    parser.add_argument(
+        "--step-ms", type=float, help="milliseconds of a training step, to compare"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=3, help="per measurement; default: 3"
+    )
+    parser.add_argument(
+        "--workers", type=whole_numbers, help="processes to try, as 0,1,2"
+    )
+    parser.add_argument("--json", action="store_true", help="the last line is JSON")
+    add_config(parser)
+
+
+def _register_convert(actions: Verbs) -> None:
+    parser = add_verb(actions, "convert", "write the data as sharded files", _convert)
+    parser.add_argument("--to", choices=FORMATS, default=FORMATS[0])
+    parser.add_argument("--records-per-file", type=int, default=10_000, metavar="N")
+    parser.add_argument("--overwrite", action="store_true", help="start over")
+    parser.add_argument("config", help="NAME[:OPTIONS], a .py file, or a run's folder")
+    parser.add_argument("out", help="a folder")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+
+
+def _check(args: argparse.Namespace) -> int:
+    from clipin_jax.datatools.check import check
+
+    config = load_config(args.config, args.overrides)
+    return check(config, args.records, args.output, args.json)
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from clipin_jax.datatools.bench import bench
+
+    config = load_config(args.config, args.overrides)
+    return bench(config, args.step_ms, args.seconds, args.workers, args.json)
+
+
+def _convert(args: argparse.Namespace) -> int:
+    from clipin_jax.datatools.convert import convert
+
+    config = load_config(args.config, args.overrides)
+    return convert(config, args.out, args.to, args.records_per_file, args.overwrite)

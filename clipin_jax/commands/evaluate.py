@@ -1,0 +1,50 @@
+"""`clipin evaluate`: scores a run by its config, or by a suite."""
+
+import argparse
+from pathlib import Path
+
+from clipin_jax.commands.parsing import Verbs, add_step, add_verb, names, output_file
+from clipin_jax.errors import DONE, ClipinError
+
+EPILOG = """
+examples:
+  clipin evaluate runs/first                      # the evals of its config
+  clipin evaluate runs/first --step 500 --json scores.json
+  clipin evaluate runs/first --suite core --data /path/to/data
+  clipin evaluate runs/first --suite full --data /path/to/data --only cifar10,retrieval
+
+A suite is core (minutes), paper (CLIPin's protocols), full (hours), or a .py file. It
+takes the data sets that the folder has, and prints what it leaves out.
+"""
+
+
+def register(verbs: Verbs) -> None:
+    """Adds the verb."""
+    parser = add_verb(verbs, "evaluate", "score a run", call, EPILOG)
+    parser.add_argument("run", type=Path, help="a run's folder")
+    add_step(parser)
+    parser.add_argument(
+        "--output", "--json", type=output_file,
+        help="default: eval/STEP.json in the run, or eval/STEP-SUITE.json",
+    )  # fmt: skip
+    parser.add_argument("--suite", help="core, paper, full, or a .py file")
+    parser.add_argument("--data", default="", help="a suite's folder of data sets")
+    parser.add_argument(
+        "--only", type=names, default=(), help="data sets and protocols of a suite"
+    )
+
+
+def call(args: argparse.Namespace) -> int:
+    """Evaluates by the suite if one is given, else by the run's config."""
+    chosen = dict(step=args.step, output=args.output)
+    if args.suite:
+        from clipin_jax.training.suites import evaluate_suite
+
+        evaluate_suite(args.run, args.suite, data=args.data, only=args.only, **chosen)
+    elif args.data or args.only:
+        raise ClipinError("--data and --only belong to a suite: add --suite core")
+    else:
+        from clipin_jax.training.evaluate import evaluate
+
+        evaluate(args.run, **chosen)
+    return DONE

@@ -1,0 +1,69 @@
+"""Arguments that several verbs share."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# The verbs of a parser, as `add_subparsers` returns them.
+Verbs = Any
+
+
+def add_verb(
+    verbs: Verbs,
+    name: str,
+    purpose: str,
+    call: Callable[[argparse.Namespace], int] | None = None,
+    epilog: str = "",
+) -> argparse.ArgumentParser:
+    """Adds a verb.
+
+    Args:
+      verbs: where to.
+      name: of the verb.
+      purpose: one line, for `--help`.
+      call: called with the arguments; returns the exit code.
+      epilog: examples, printed as they are.
+    """
+    parser = verbs.add_parser(
+        name,
+        help=purpose,
+        description=purpose,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(call=call)
+    return parser
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Adds the name of a config, and its overrides."""
+    parser.add_argument("config", help="NAME[:OPTIONS], a .py file, or a run's folder")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+
+
+def add_step(parser: argparse.ArgumentParser) -> None:
+    """Adds the step of a checkpoint."""
+    parser.add_argument("--step", type=int, help="default: the newest checkpoint")
+
+
+def listing(purposes: dict[str, str]) -> str:
+    """Returns names with their purposes, one a line."""
+    return "\n".join(f"  {name:<14}{purpose}" for name, purpose in purposes.items())
+
+
+def output_file(name: str) -> Path:
+    """A path that can be written, checked before the content is computed."""
+    if Path(name).is_dir() or not Path(name).absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{name} is not a file in an existing folder")
+    return Path(name)
+
+
+def whole_numbers(text: str) -> tuple[int, ...]:
+    """Whole numbers with commas between, as "0,1,2"."""
+    return tuple(int(part) for part in text.split(","))
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Names with commas between, as "cifar10,retrieval"."""
+    return tuple(filter(None, (part.strip() for part in text.split(","))))

@@ -1,0 +1,41 @@
+"""`clipin train`: trains a model, or resumes a run."""
+
+import argparse
+from pathlib import Path
+
+from clipin_jax.commands.parsing import Verbs, add_config, add_verb, listing
+from clipin_jax.config import find_config, list_configs, load_config
+
+EPILOG = """
+examples:
+  clipin train quickstart
+  clipin train quickstart:clipin --workdir runs/first optim.learning_rate=1e-3
+  clipin train runs/first                         # resumes that run
+
+Options follow the colon. KEY=VALUE sets any key that `clipin config NAME` lists; adds
+an entry, as in evals.second={'type': 'retrieval', ...}; or removes one, as in
+evals.retrieval=None. The same command resumes a run that was stopped.
+Exit codes: 0 done, 75 stopped with everything saved, 1 failed.
+
+configs:
+"""
+
+
+def register(verbs: Verbs) -> None:
+    """Adds the verb."""
+    parser = add_verb(
+        verbs, "train", "train a model, or resume a run", call,
+        epilog=EPILOG + listing(list_configs()),
+    )  # fmt: skip
+    add_config(parser)
+    parser.add_argument("--workdir", type=Path, help="default: runs/NAME")
+
+
+def call(args: argparse.Namespace) -> int:
+    """Trains, in the folder of the given run or in one of the config's name."""
+    from clipin_jax.training.loop import train
+
+    config = load_config(args.config, args.overrides)
+    path = find_config(args.config.partition(":")[0])
+    folder = path.parent if path.name == "config.json" else f"runs/{config.name}"
+    return train(config, args.workdir or Path(folder))

@@ -1,4 +1,4 @@
-"""A run on disk and what its config builds: folder, checkpoints, metrics.
+"""What a config builds, and a run on disk: its folder, checkpoints and metrics.
 
-Imports `config`, `core` and orbax.
+Imports `config`, `core`, `registry` and orbax; nothing of `data` or evaluation.
 """

@@ -1,4 +1,4 @@
-"""Everything that a config describes, built: mesh, learner, optimizer, state."""
+"""Builds what a config describes: mesh, learner, optimizer, the shapes of the state."""
 
 import dataclasses
 import functools
@@ -20,7 +20,8 @@ from clipin_jax.core.state import TrainState, create_state
 from clipin_jax.errors import ClipinError
 from clipin_jax.types import Hyper
 
-_PROGRAMS = 32  # of equal parts that a process keeps, see `step`
+# Equal configs get the same functions, which jax compiles once in a process.
+_CACHED_FUNCTIONS = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,10 +29,14 @@ class Experiment:
     """Everything that is built from a config before the first array exists.
 
     Attributes:
-      abstract_state: the train state as shapes with shardings.
-      init_state: makes the state of step 0, placed on the mesh.
-      views: makes the views of a batch where the data leaves that to the device.
-      hyper: step -> the numbers of that step.
+      config: of the run.
+      mesh: the devices, in axes "data" and "fsdp".
+      learner: towers and objectives, a flax module.
+      optimizer: hyper -> optax transformation.
+      hyper: step -> the numbers of that step, see `types.Hyper`.
+      abstract_state: the train state as `jax.ShapeDtypeStruct` with shardings.
+      init_state: returns the state of step 0, placed on the mesh.
+      views: host batch -> batch with its views, for data that are augmented on devices.
     """
 
     config: ConfigDict
@@ -45,34 +50,44 @@ class Experiment:
 
     @property
     def state_sharding(self) -> TrainState:
-        """Where each leaf of the state lives."""
+        """Returns the sharding of each leaf of the state."""
         return jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state)
 
     @property
     def num_params(self) -> int:
-        """Trained parameters; the target's averages are not counted."""
+        """Returns how many numbers are trained; the target's averages do not count."""
         leaves = jax.tree.leaves(self.abstract_state.params)
         return sum(int(np.prod(leaf.shape)) for leaf in leaves)
 
 
-class Example(NamedTuple):
-    """The shapes of a batch, full-size so that what refuses it does so at the start."""
+class BatchShape(NamedTuple):
+    """The shape of a training batch; of full size, so that errors show at the start.
 
-    count: int
-    size: tuple[int, int]
+    Attributes:
+      batch_size: pairs, over all devices.
+      image_size: height and width in pixels.
+      channels: of an image.
+      context_length: tokens of a text.
+      views: their names.
+      masked: whether texts come masked too.
+    """
+
+    batch_size: int
+    image_size: tuple[int, int]
     channels: int
-    length: int
+    context_length: int
     views: tuple[str, ...]
     masked: bool
 
-    def batch(self) -> dict[str, dict[str, Any]]:
-        """Zeros; no part is computed, since no initial state depends on a batch."""
+    def zeros(self) -> dict[str, dict[str, Any]]:
+        """Returns a batch of zeros, to trace with: no initial state depends on it."""
         return {name: self._view() for name in self.views}
 
     def _view(self) -> dict[str, Any]:
-        text = jnp.zeros((self.count, self.length), np.int32)
-        ids = jnp.zeros(self.count, np.int32)
-        image = jnp.zeros((self.count, *self.size, self.channels), np.uint8)
+        text = jnp.zeros((self.batch_size, self.context_length), np.int32)
+        ids = jnp.zeros(self.batch_size, np.int32)
+        shape = (self.batch_size, *self.image_size, self.channels)
+        image = jnp.zeros(shape, np.uint8)
         view = {"image": image, "text": text, "image_id": ids, "text_id": ids}
         masked = {"masked_text": text, "masked_labels": text}
         return view | masked if self.masked else view
@@ -81,10 +96,14 @@ class Example(NamedTuple):
 def build_experiment(
     config: ConfigDict, devices: Sequence[Any] | None = None
 ) -> Experiment:
-    """Builds a run from its config, on all devices if none are given.
+    """Builds an experiment from its config.
+
+    Args:
+      config: of a run.
+      devices: of the mesh; all devices if None.
 
     Raises:
-      ClipinError: what is wrong with the config, or it does not fit the devices.
+      ClipinError: the config is wrong, or does not fit the devices.
     """
     _check_counts(config)
     mesh = sharding.make_mesh(**config.mesh, devices=devices)
@@ -93,7 +112,7 @@ def build_experiment(
     hyper = make_hyper(config, learner.objectives)
     optimizer = make_optimizer(config.optim)
 
-    init = _initializer(learner, optimizer, _example(config))
+    init = _initializer(learner, optimizer, _batch_shape(config))
     numbers, seed = hyper(0), np.uint32(config.seed)
     with jax.set_mesh(mesh):
         shapes = jax.eval_shape(init, numbers, seed)
@@ -105,17 +124,23 @@ def build_experiment(
     )
     placed_init = jax.jit(init, out_shardings=placed)
     return Experiment(
-        config, mesh, learner, optimizer, hyper, abstract,
-        functools.partial(placed_init, numbers, seed), _view_maker(config),
-    )  # fmt: skip
+        config=config,
+        mesh=mesh,
+        learner=learner,
+        optimizer=optimizer,
+        hyper=hyper,
+        abstract_state=abstract,
+        init_state=functools.partial(placed_init, numbers, seed),
+        views=_view_maker(config),
+    )
 
 
-@functools.lru_cache(_PROGRAMS)
-def _initializer(learner: Any, optimizer: Optimizer, example: Example) -> Callable:
-    """`(hyper, seed) -> state`; the same function for equal arguments."""
+@functools.lru_cache(_CACHED_FUNCTIONS)
+def _initializer(learner: Any, optimizer: Optimizer, shape: BatchShape) -> Callable:
+    """Returns `(hyper, seed) -> state`; the same function for equal arguments."""
 
     def init(hyper: Hyper, seed: np.uint32) -> TrainState:
-        return create_state(learner, optimizer, example.batch(), hyper, seed)
+        return create_state(learner, optimizer, shape.zeros(), hyper, seed)
 
     return init
 
@@ -125,7 +150,7 @@ def _view_maker(config: ConfigDict) -> Callable[[Any], Any]:
     return _views(size, config.data.augment.interpolation)
 
 
-@functools.lru_cache(_PROGRAMS)
+@functools.lru_cache(_CACHED_FUNCTIONS)
 def _views(size: tuple[int, int], interpolation: str) -> Callable[[Any], Any]:
     return functools.partial(make_views, size=size, interpolation=interpolation)
 
@@ -138,12 +163,12 @@ def _check_counts(config: ConfigDict) -> None:
             raise ClipinError(f"{key} is {config[key]}: it must be at least {least}")
 
 
-def _example(config: ConfigDict) -> Example:
-    return Example(
-        config.batch_size,
-        tuple(config.model.image.image_size),
-        len(config.model.image_mean),
-        config.data.context_length,
-        ("view1", "view2") if config.data.views == 2 else ("view1",),
-        bool(config.data.mask_probability),
+def _batch_shape(config: ConfigDict) -> BatchShape:
+    return BatchShape(
+        batch_size=config.batch_size,
+        image_size=tuple(config.model.image.image_size),
+        channels=len(config.model.image_mean),
+        context_length=config.data.context_length,
+        views=("view1", "view2") if config.data.views == 2 else ("view1",),
+        masked=bool(config.data.mask_probability),
     )

@@ -1,4 +1,4 @@
-"""The folder of a run: its config, its environment, and whether it is finished."""
+"""The folder of a run: its config, its environment, and whether it is done."""
 
 import contextlib
 import importlib.metadata
@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 from clipin_jax.config import difference, from_json, to_json, with_defaults
 from clipin_jax.errors import ClipinError
 
-# What may change when a run is resumed: it alters neither the model nor the data (whose
-# fingerprint is compared, wherever the folder is now).
+# Keys that may change when a run is resumed: they alter neither the model nor the data.
+# (The data may move: its fingerprint is compared, not its folder.)
 FREE_KEYS = (
     "checkpoint.", "data.allow_change", "data.max_bad_fraction",
     "data.prefetch_batches", "data.processes", "data.source.files",
@@ -22,12 +22,12 @@ FREE_KEYS = (
     "health_every_steps", "log.", "log_every_steps", "max_nonfinite_steps", "mesh.",
     "sharding",
 )  # fmt: skip
-SHOWN = 5  # differing keys in a message
+_SHOWN = 5  # differing keys in a message
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
 def open_folder(config: ConfigDict, workdir: Path) -> None:
-    """Makes the run's folder, or checks that the one there is of the same config.
+    """Makes the run's folder, or checks that an existing one has the same config.
 
     Its config.json lists the arguments at their defaults too, so that the run stays
     what it is when a later version has others.
@@ -53,10 +53,10 @@ def open_folder(config: ConfigDict, workdir: Path) -> None:
 
 
 def is_finished(config: ConfigDict, workdir: Path) -> bool:
-    """Whether the run in a folder has reached its end.
+    """Returns whether a folder holds the finished run of a config.
 
     Raises:
-      ClipinError: it has, and is of another config.
+      ClipinError: the finished run is of another config.
     """
     if not (workdir / "DONE").is_file():
         return False
@@ -65,7 +65,7 @@ def is_finished(config: ConfigDict, workdir: Path) -> bool:
 
 
 def write_file(path: Path, content: str) -> None:
-    """Writes a file of a run whole or not at all: a full disk must not cut the old one.
+    """Writes a file as a whole or not at all: a full disk leaves the old one intact.
 
     Raises:
       ClipinError: it cannot be written.
@@ -85,7 +85,7 @@ def write_file(path: Path, content: str) -> None:
 
 
 def load_folder(workdir: Path) -> ConfigDict:
-    """The config of the run in a folder.
+    """Returns the config of the run in a folder.
 
     Raises:
       ClipinError: the folder holds no run, or its config is damaged.
@@ -109,9 +109,9 @@ def _check_same(config: ConfigDict, saved: ConfigDict, workdir: Path) -> None:
     }
     if not changed:
         return
-    shown = list(changed.items())[:SHOWN]
+    shown = list(changed.items())[:_SHOWN]
     listed = "; ".join(f"{k}: {a!r} there, {b!r} now" for k, (a, b) in shown)
-    more = f"; and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+    more = f"; and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
     raise ClipinError(
         f"{workdir} holds a run of another config ({listed}{more}): choose another "
         "--workdir to start anew, or repeat the command that made it to resume"
@@ -119,7 +119,7 @@ def _check_same(config: ConfigDict, saved: ConfigDict, workdir: Path) -> None:
 
 
 def environment() -> dict[str, Any]:
-    """Versions and devices, to explain a number later."""
+    """Returns versions and devices, which a result may depend on."""
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     devices = jax.devices()
     return {

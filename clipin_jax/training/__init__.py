@@ -1,4 +1,4 @@
-"""The training loop, the evaluation of a run, suites of evaluations, the terminal.
+"""The training loop, evaluation of a run, suites of evaluations, output in a terminal.
 
-Imports everything below it; `commands`, `datatools` and `study` import it.
+Imports every room but `datatools`, `study` and `commands`.
 """

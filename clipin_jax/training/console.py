@@ -1,5 +1,6 @@
-"""What a run says in the terminal: a banner at the start, scores with chance beside."""
+"""Texts for the terminal: the banner of a run, and tables of scores."""
 
+import dataclasses
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -13,64 +14,68 @@ from clipin_jax.evaluators.base import Figure
 from clipin_jax.runs.build import Experiment
 
 
-def banner(run: Experiment, workdir: Path, examples_per_epoch: int, step: int) -> str:
-    """The facts of a run before its first step, several lines."""
-    config = run.config
-    image, text = config.model.image, config.model.text
-    height, width = image.image_size
+def banner(
+    experiment: Experiment, workdir: Path, examples_per_epoch: int, step: int
+) -> str:
+    """Returns the facts of a run before its first step, several lines."""
+    config, mesh = experiment.config, experiment.mesh
+    towers = experiment.learner.towers
+    height, width = config.model.image.image_size
+    image, text = config.model.image.name, config.model.text.name
     epochs = config.total_steps * config.batch_size / examples_per_epoch
-    weights = ", ".join(config.objectives)
     lines = {
-        "model": f"{_size(image)} at {height}x{width}, {_size(text)}, "
-        f"{run.num_params / 1e6:.1f}M parameters",
-        "objectives": weights,
-        "devices": f"{run.mesh.size} x {jax.devices()[0].device_kind}, mesh "
-        + " x ".join(f"{axis} {size}" for axis, size in run.mesh.shape.items())
+        "model": f"{image}{_size(towers.image)} at {height}x{width}, "
+        f"{text}{_size(towers.text)}, {experiment.num_params / 1e6:.1f}M parameters",
+        "objectives": ", ".join(config.objectives),
+        "devices": f"{mesh.size} x {jax.devices()[0].device_kind}, mesh "
+        + " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
         + f", processes {jax.process_count()}",
         "data": f"{config.data.source.name}, {examples_per_epoch:,} examples per epoch",
         "schedule": f"{config.total_steps:,} steps of {config.batch_size} pairs = "
-        f"{epochs:.3g} epochs, "
-        f"peak learning rate {_peak(config.optim.learning_rate):g}",
-        **_chance(run),
+        f"{epochs:.3g} epochs{_peak(config.optim.learning_rate)}",
+        "chance": _chance_losses(experiment),
         "run": f"{workdir}" + (f", resumed at step {step:,}" if step else ""),
     }
-    body = "\n".join(f"  {name:<11}{value}" for name, value in lines.items())
+    body = "\n".join(f"  {name:<11}{text}" for name, text in lines.items() if text)
     return f"clipin: {config.name}\n{body}"
 
 
-def _chance(run: Experiment) -> dict[str, str]:
-    """What the loss is at first where an objective looks for each pair among many."""
-    choices = {
-        name: objective.num_choices(run.config.batch_size)
-        for name, objective in run.learner.objectives.items()
-        if hasattr(type(objective), "num_choices")
-    }
-    losses = [
-        f"a {name} loss of ln({count}) = {math.log(count):.3f}"
-        for name, count in choices.items()
-    ]
-    said = f"a model that knows nothing has {' and '.join(losses)}"
-    return {"chance": said} if losses else {}
+def _chance_losses(experiment: Experiment) -> str:
+    """Returns the losses of chance, of objectives that choose among a known number."""
+    losses = []
+    for name, objective in experiment.learner.objectives.items():
+        if hasattr(type(objective), "num_choices"):
+            count = objective.num_choices(experiment.config.batch_size)
+            losses.append(f"a {name} loss of ln({count}) = {math.log(count):.3f}")
+    return f"a model that knows nothing has {' and '.join(losses)}" if losses else ""
 
 
 def _size(tower: Any) -> str:
-    # A residual network has depths, a tower in two halves has two of them.
-    depth = sum(np.sum(tower[key]) for key in tower if "depth" in key)
-    return f"{tower.name} {depth}x{tower.width}"
+    """Returns depth and width of a tower, such as " 12x768"; "" if it has no width."""
+    if not hasattr(tower, "width"):
+        return ""
+    # A residual network has a tuple of depths, a tower in two halves has two fields.
+    fields = (field.name for field in dataclasses.fields(tower))
+    depth = sum(np.sum(getattr(tower, name)) for name in fields if "depth" in name)
+    return f" {depth}x{tower.width}"
 
 
 def cut_captions(share: float) -> str:
-    """What is said where captions of the first batch were cut."""
+    """Returns the warning about captions of the first batch that were cut."""
     return (
         f"clipin: {share:.0%} of the first batch's captions are longer than "
         "data.context_length and lose their end (data.long_captions)"
     )
 
 
-def _peak(schedule: Any) -> float:
-    if isinstance(schedule, (int, float)):
-        return schedule
-    return max(v for k, v in schedule.items() if k in ("peak", "start", "end", "value"))
+def _peak(schedule: Any) -> str:
+    """Returns the largest learning rate; "" for a schedule that does not show it."""
+    if isinstance(schedule, int | float):
+        rates = [schedule]
+    else:
+        keys = ("peak", "start", "end", "value")
+        rates = [rate for key, rate in schedule.items() if key in keys]
+    return f", peak learning rate {max(rates):g}" if rates else ""
 
 
 def scores(values: Mapping[str, float], figures: Mapping[str, Figure]) -> str:
@@ -126,17 +131,17 @@ def _chance_of(key: str, values: Mapping[str, float]) -> float | None:
 
 
 def _row(cells: Sequence[str]) -> str:
-    """Three cells of words and two of numbers; words that are too long lose a part."""
-    words = [
+    """Returns a line of three texts, cut to their widths, and two numbers."""
+    texts = [
         f"{cell if len(cell) <= width else cell[: width - 2] + '..':<{width}}"
         for cell, width in zip(cells[:3], WIDTHS[:3], strict=True)
     ]
     numbers = [f"{c:>{w}}" for c, w in zip(cells[3:], WIDTHS[3:], strict=True)]
-    return " ".join((*words, *numbers)).rstrip()
+    return " ".join((*texts, *numbers)).rstrip()
 
 
 def left_out(skipped: Mapping[str, str]) -> str:
-    """What was not evaluated, by reason; several lines, or none."""
+    """Returns lines with the evaluations that were skipped, grouped by reason."""
     reasons: dict[str, list[str]] = {}
     for name, reason in skipped.items():
         reasons.setdefault(reason, []).append(name)

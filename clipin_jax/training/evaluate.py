@@ -1,4 +1,4 @@
-"""Scores of a state: during a run, and of a run's checkpoint afterwards."""
+"""Evaluates a state during a run, and the checkpoint of a run afterwards."""
 
 import dataclasses
 import json
@@ -24,7 +24,7 @@ from clipin_jax.training import console
 def evaluate_state(
     evaluators: Mapping[str, Evaluator], state: TrainState
 ) -> dict[str, float]:
-    """Runs evaluators; `EVALUATOR/METRIC` to number, in their order."""
+    """Runs evaluators in their order; returns `EVALUATOR/METRIC` to number."""
     return {
         f"{name}/{metric}": float(value)
         for name, evaluator in evaluators.items()
@@ -50,59 +50,73 @@ def evaluate(
     """
     workdir = Path(workdir)
     config = load_folder(workdir)
-    run = build_experiment(config)
-    evaluators = make_evaluators(config, make_encode_fns(run.learner), run.mesh)
+    experiment = build_experiment(config)
+    encode_fns = make_encode_fns(experiment.learner)
+    evaluators = make_evaluators(config, encode_fns, experiment.mesh)
     if not evaluators:
         raise ClipinError(f"the config of {workdir} has no evals: nothing to evaluate")
-    state, step = restore_state(workdir, step, run.abstract_state)
-    with jax.set_mesh(run.mesh):
-        values = evaluate_state(evaluators, state)
+    state, step = restore_state(workdir, step, experiment.abstract_state)
+    with jax.set_mesh(experiment.mesh):
+        scores = evaluate_state(evaluators, state)
     if jax.process_index() == 0:
-        shown = console.scores(values, shown_figures(evaluators, values))
+        shown = console.scores(scores, shown_figures(evaluators, scores))
         print(f"clipin: evaluation at step {step}\n{shown}")
-        path = write_results(workdir, step, config, evaluators, values, output)
+        path = write_results(
+            workdir, step, config=config, evaluators=evaluators, scores=scores,
+            output=output,
+        )  # fmt: skip
         print(f"clipin: written to {path}")
-    return values
+    return scores
 
 
 def write_results(
     workdir: Path,
     step: int,
+    *,
     config: ConfigDict,
     evaluators: Mapping[str, Evaluator],
-    values: Mapping[str, float],
+    scores: Mapping[str, float],
     output: str | Path | None = None,
     **more: Any,
 ) -> Path:
     """Writes scores, how they are shown, and records with CLIP_benchmark's keys.
 
     Args:
-      more: what else is to stand in the file.
+      workdir: the run's folder.
+      step: of the state that was evaluated.
+      config: of the run; its `evals` name the evaluators.
+      evaluators: by name, those that have run.
+      scores: `EVALUATOR/METRIC` to number.
+      output: the JSON file; `eval/<step>.json` in the run's folder if None.
+      more: further keys of the file.
+
+    Returns:
+      The path of the file.
 
     Raises:
       ClipinError: the file cannot be written.
     """
     path = Path(output) if output else workdir / "eval" / f"{step}.json"
-    records = {}
-    for name, evaluator in evaluators.items():
-        own = {
-            key.removeprefix(f"{name}/"): value
-            for key, value in values.items()
-            if key.startswith(f"{name}/")
-        }
-        records[name] = clip_benchmark_record(
+    records = {
+        name: clip_benchmark_record(
             evaluator,
-            own,
+            {
+                key.removeprefix(f"{name}/"): value
+                for key, value in scores.items()
+                if key.startswith(f"{name}/")
+            },
             dataset=_dataset(name, config.evals[name]),
             model=config.name,
             pretrained=f"{workdir.name}/{step}",
         )
+        for name, evaluator in evaluators.items()
+    }
     results = {
         "step": step,
-        "scores": dict(values),
+        "scores": dict(scores),
         "figures": {
             key: dataclasses.asdict(figure)
-            for key, figure in shown_figures(evaluators, values).items()
+            for key, figure in shown_figures(evaluators, scores).items()
         },
         "evals": records,
         **more,
@@ -117,7 +131,7 @@ def write_results(
 
 
 def _dataset(name: str, entry: ConfigDict) -> str:
-    """What is evaluated on: a suite's entries are called DATASET:PROTOCOL."""
+    """Returns the data set of an entry; a suite's entries are DATASET:PROTOCOL."""
     dataset, colon, _ = name.partition(":")
     if colon:
         return dataset

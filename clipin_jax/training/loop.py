@@ -266,7 +266,9 @@ def _finish(session: Session, log: RunLog, state: TrainState, step: int) -> None
     scores = _evaluate(session, log, state, step)
     _save(session, state, step, scores, force=True)
     if jax.process_index() == 0:
-        write_results(workdir, step, config, session.evaluators, scores)
+        write_results(
+            workdir, step, config=config, evaluators=session.evaluators, scores=scores
+        )
         for name, evaluator in session.evaluators.items():
             save_retrievals(workdir, name, evaluator)
         write_file(workdir / "DONE", "")

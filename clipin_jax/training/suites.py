@@ -1,8 +1,8 @@
-"""Many evaluations of a run at once, by the name of a suite: core, paper or full.
+"""Evaluates a run by a suite of many evaluations: core, paper, full or a file.
 
-A suite is a file with `get_evals(data, config)`, which says what to evaluate on the
-data sets that are there (`data.data_folder`). What cannot be evaluated, for want of
-data or of a part of the model, is said and left out.
+A suite is a file with `get_evals(data, config)`, which returns what to evaluate on the
+data sets that are there (`data_folder`). Entries that lack data or a part of the model
+are skipped and listed.
 """
 
 import sys
@@ -29,23 +29,23 @@ from clipin_jax.training.evaluate import evaluate_state, write_results
 
 
 def list_suites() -> dict[str, str]:
-    """Each suite that is found by name, with the first line of its docstring."""
+    """Returns the suites by name, with the first line of their docstrings."""
     return first_lines(config_folder() / "suites")
 
 
 def load_suite(name: str, data: DataFolder, config: ConfigDict) -> dict[str, Any]:
-    """The entries of a suite, as `config.evals` has them.
+    """Returns the entries of a suite, in the form of `config.evals`.
 
     Args:
-      name: out of `list_suites`, or the path of a file.
-      data: what there is to evaluate on.
+      name: one of `list_suites`, or the path of a file.
+      data: the data sets to evaluate on.
       config: of the run.
 
     Returns:
-      Name to entry, or to a text that says why there is none.
+      Name to entry, or to the reason why there is none.
 
     Raises:
-      ClipinError: no such suite, or what is wrong with the file.
+      ClipinError: there is no such suite, or its file is wrong.
     """
     path = Path(name)
     if path.suffix != ".py":
@@ -79,13 +79,13 @@ def evaluate_suite(
 ) -> dict[str, float]:
     """Evaluates a checkpoint by a suite, prints a table and writes JSON.
 
-    The file is written anew after each evaluation, so that what is done stays.
+    The file is rewritten after each evaluation: an interrupt loses one at most.
 
     Args:
       workdir: the run's folder; it may be training at the same time.
       suite: its name, or the path of a file.
-      data: a folder of data sets, see `data.data_folder`; "": the embedded one.
-      only: parts of the suite by data set, by protocol or by both, "ucm:retrieval".
+      data: a folder of data sets, see `data_folder`; "" for the embedded scenes.
+      only: entries to keep, by data set, protocol or both ("ucm:retrieval"); all if ().
       step: which checkpoint; the newest good one if None.
       output: the JSON file; `eval/<step>-<suite>.json` in the run's folder if None.
 
@@ -96,78 +96,88 @@ def evaluate_suite(
       ClipinError: no run, checkpoint, suite or data, or nothing that can be evaluated.
     """
     workdir = Path(workdir)
-    config = load_folder(workdir)
-    entries = load_suite(suite, _data(data, config), config)
-    entries = _selected(entries, only)
-    absent = {name: text for name, text in entries.items() if isinstance(text, str)}
-    config = ConfigDict(config.to_dict())
-    config.evals = {name: e for name, e in entries.items() if name not in absent}
-    run = build_experiment(config)
-    state, step = restore_state(workdir, step, run.abstract_state)
-    evaluators, lacking = make_available(config, make_encode_fns(run.learner), run.mesh)
-    skipped = absent | lacking
+    config, reasons = _suite_config(load_folder(workdir), suite, data, only)
+    experiment = build_experiment(config)
+    state, step = restore_state(workdir, step, experiment.abstract_state)
+    encode_fns = make_encode_fns(experiment.learner)
+    evaluators, more_reasons = make_available(config, encode_fns, experiment.mesh)
+    skipped = reasons | more_reasons
     name = Path(suite).stem
     path = Path(output) if output else workdir / "eval" / f"{step}-{name}.json"
 
-    def write(values: Mapping[str, float]) -> None:
-        done = {key.partition("/")[0] for key in values}
+    def write(scores: Mapping[str, float]) -> None:
+        finished = {key.partition("/")[0] for key in scores}
         write_results(
-            workdir, step, config, {k: v for k, v in evaluators.items() if k in done},
-            values, path, suite=name, skipped=skipped,
+            workdir, step, config=config, scores=scores, output=path,
+            evaluators={k: v for k, v in evaluators.items() if k in finished},
+            suite=name, skipped=skipped,
         )  # fmt: skip
 
-    with jax.set_mesh(run.mesh):
-        values = _run(evaluators, state, skipped, write)
+    with jax.set_mesh(experiment.mesh):
+        scores = _run_evaluators(evaluators, state, skipped, write)
     if jax.process_index() == 0:
-        figures = shown_figures(evaluators, values)
-        print(f"clipin: suite {name} at step {step}\n{console.table(values, figures)}")
+        figures = shown_figures(evaluators, scores)
+        print(f"clipin: suite {name} at step {step}\n{console.table(scores, figures)}")
         print(console.left_out(skipped), end="")
         print(f"clipin: written to {path}")
-    if not values:
+    if not scores:
         raise ClipinError(_nothing(name, skipped))
-    return values
+    return scores
 
 
-def _data(folder: str, config: ConfigDict) -> DataFolder:
-    """The data sets of a folder; the embedded ones too where the run learnt on them."""
-    own = config.data.source
-    if own.name == "scenes":
-        kept = {key: own[key] for key in ("size", "objects") if key in own}
-        return DataFolder(folder, kept)
+def _suite_config(
+    config: ConfigDict, suite: str, data: str, only: Iterable[str]
+) -> tuple[ConfigDict, dict[str, str]]:
+    """Returns the run's config with the evals of a suite, and entries without data.
+
+    The latter with the reason for each.
+    """
+    entries = _selected(load_suite(suite, _data_folder(data, config), config), only)
+    reasons = {name: text for name, text in entries.items() if isinstance(text, str)}
+    config = ConfigDict(config.to_dict())
+    config.evals = {name: e for name, e in entries.items() if name not in reasons}
+    return config, reasons
+
+
+def _data_folder(folder: str, config: ConfigDict) -> DataFolder:
+    """Returns the data sets of a folder; with the scenes if the run trained on them."""
+    trained_on = config.data.source
+    if trained_on.name == "scenes":
+        keys = [key for key in ("size", "objects") if key in trained_on]
+        return DataFolder(folder, {key: trained_on[key] for key in keys})
     return DataFolder(folder, None if folder else {})
 
 
 def _selected(entries: Mapping[str, Any], only: Iterable[str]) -> dict[str, Any]:
-    """The entries that are asked for; all of them where nothing is."""
-    words = {name: {name, *name.split(":")} for name in entries}
-    known = set().union(*words.values())
-    wanted = set(only)
-    for word in sorted(wanted - known):
+    """Returns the entries that `only` names; all of them if it is empty."""
+    names = {name: {name, *name.split(":")} for name in entries}
+    only = set(only)
+    for name in sorted(only - set().union(*names.values())):
         parts = {part for name in entries for part in name.split(":")}
-        raise ClipinError(f"--only {word}: {did_you_mean(word, parts)}")
-    return {n: e for n, e in entries.items() if not wanted or words[n] & wanted}
+        raise ClipinError(f"--only {name}: {did_you_mean(name, parts)}")
+    return {n: e for n, e in entries.items() if not only or names[n] & only}
 
 
-def _run(
+def _run_evaluators(
     evaluators: Mapping[str, Evaluator],
     state: TrainState,
     skipped: dict[str, str],
     write: Callable[[Mapping[str, float]], None],
 ) -> dict[str, float]:
-    """Runs one evaluator after the other; adds to `skipped` what fails."""
-    values: dict[str, float] = {}
+    """Returns the scores; adds the evaluators that fail to `skipped`."""
+    scores: dict[str, float] = {}
     for number, (name, evaluator) in enumerate(evaluators.items(), start=1):
-        begun = time.perf_counter()
+        start = time.perf_counter()
         try:
-            values |= evaluate_state({name: evaluator}, state)
+            scores |= evaluate_state({name: evaluator}, state)
         except ClipinError as error:
             skipped[name] = str(error)
         if jax.process_index() == 0:
-            write(values)
-            seconds = time.perf_counter() - begun
-            said = f"clipin: {number} of {len(evaluators)}, {name}: {seconds:.1f} s"
-            print(said, file=sys.stderr)
-    return values
+            write(scores)
+            seconds = time.perf_counter() - start
+            progress = f"clipin: {number} of {len(evaluators)}, {name}: {seconds:.1f} s"
+            print(progress, file=sys.stderr)
+    return scores
 
 
 def _nothing(suite: str, skipped: Mapping[str, str]) -> str:

@@ -1,14 +1,11 @@
 import json
 from typing import Any
 
-import jax
 import pytest
 from ml_collections import ConfigDict
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.runs import build as run
 from clipin_jax.runs import folder as run_folder
-from tests.support.tiny import tiny_config
 from tests.support.tiny_runs import contents
 
 
@@ -16,37 +13,6 @@ def config(**changes: Any) -> ConfigDict:
     """What a folder needs of a config."""
     values: dict[str, Any] = dict(name="mine", seed=0, sizes=(1, 2), log={"x": 1})
     return ConfigDict(values | changes).lock()
-
-
-def test_everything_is_built_before_the_first_array():
-    built = run.build_experiment(
-        tiny_config("mesh.fsdp=2", "sharding=(('.*', 'fsdp'),)")
-    )
-    assert dict(built.mesh.shape) == {"data": 4, "fsdp": 2}
-    leaves = jax.tree.leaves(built.abstract_state)
-    assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves)
-    towers = built.abstract_state.params["towers"]
-    split = towers["text"]["token_embedding"]["embedding"].sharding
-    assert split.spec == jax.sharding.PartitionSpec("fsdp", None)
-    assert built.state_sharding.step.is_fully_replicated
-    online = jax.tree.leaves(built.abstract_state.params)
-    assert built.num_params == sum(leaf.size for leaf in online)
-    early, late = (built.hyper(step)["optim"]["learning_rate"] for step in (0, 4))
-    assert float(late) == pytest.approx(5 * float(early))  # 5 steps of warmup
-
-
-@pytest.mark.parametrize(
-    "override, words",
-    [
-        ("batch_size=12", "batch_size = 12 .* 8 devices: use 8 or 16"),
-        ("mesh.data=3", "mesh.data = 3 and mesh.fsdp = 1 do not fit 8 devices"),
-        ("total_steps=0", "total_steps is 0: it must be at least 1"),
-        ("seed=-1", "seed is -1: it must be at least 0"),
-    ],
-)
-def test_what_does_not_fit(override, words):
-    with pytest.raises(ClipinError, match=words):
-        run.build_experiment(tiny_config(override))
 
 
 def test_a_folder_holds_the_config_for_us_and_for_people(tmp_path):

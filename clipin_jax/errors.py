@@ -2,12 +2,14 @@
 
 import difflib
 import traceback
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 # How a command ends, for shells and schedulers. REQUEUE (EX_TEMPFAIL of sysexits.h):
 # it was stopped with everything saved, and the same command goes on.
 DONE, FAILED, REQUEUE, INTERRUPTED = 0, 1, 75, 130
+
+_SHOWN = 3  # values of a list in a message
 
 
 class ClipinError(Exception):
@@ -56,3 +58,14 @@ def check_choice(key: str, value: Any, choices: Collection[Any]) -> None:
     if value not in choices:
         names = [str(choice) for choice in choices]
         raise ClipinError(f"{key} is {value!r}: {did_you_mean(str(value), names)}")
+
+
+def first_few(values: Sequence[Any]) -> str:
+    """Returns the first few values of a list, for a message."""
+    shown = ", ".join(str(value) for value in values[:_SHOWN])
+    return shown + (", ..." if len(values) > _SHOWN else "")
+
+
+def first_line(value: Any, most: int = 200) -> str:
+    """Returns the first line of an exception or another value, cut to `most`."""
+    return (str(value).splitlines() or [type(value).__name__])[0][:most]

@@ -24,7 +24,7 @@ from clipin_jax.errors import ClipinError
 _ATTEMPTS = 100  # unusable records in a row after which no next one is tried
 _PROBED = 1000  # records among which there must be a pair
 _MASKS = 1  # names the stream of masks, beside that of views and captions
-_BLANK = {"image": np.zeros((1, 1, 3), np.uint8), "captions": ("",)}
+_BLANK: Record = {"image": np.zeros((1, 1, 3), np.uint8), "captions": ("",)}
 
 
 class SampleMaker:

@@ -1,43 +1,75 @@
-"""What a source of image-text pairs is, and the checks that all of them share."""
+"""The interface of a source of image-text pairs, and helpers that all sources share.
+
+A source is any class with the methods of `Source`. It may live in another package: a
+config names it `"their_package.module:TheirClass"`, and its arguments beside that. The
+least that is needed:
+
+    class Reports:
+        classes = ()
+
+        def __init__(self, folder: str):
+            self._images = sorted(Path(folder).glob("*.png"))
+            self._texts = [p.with_suffix(".txt").read_text() for p in self._images]
+            self.fingerprint = fingerprint("reports 1", self._texts)
+
+        def __len__(self):
+            return len(self._images)
+
+        def __getitem__(self, index):
+            image = self._images[index].read_bytes()
+            return {"image": image, **self.annotations(index)}
+
+        def annotations(self, index):
+            return {"captions": (self._texts[index],)}
+
+        def describe(self, index):
+            return str(self._images[index])
+
+With `data.processes` a source is pickled and sent to worker processes, so keep open
+files and locks out of its attributes.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, NotRequired, Protocol, TypedDict
 
-# What is said about one picture:
-#   captions: tuple of at least one str, none of them empty
-#   kinds: only where captions are of several kinds, what kind each is: tuple of as many
-#     str, as "human" or "synthetic"
-#   label: class index, or a list of them; only where there are classes
-Annotations = dict[str, Any]
-# The same and the picture:
-#   image: an encoded file as bytes, or pixels [H, W, 3] uint8
-Record = dict[str, Any]
+import numpy as np
+
+
+class Annotations(TypedDict):
+    """What is known of an image.
+
+    captions: at least one, none of them empty.
+    kinds: of each caption, as "human" or "synthetic"; only where there are several.
+    label: a class index, or a list of them; only where the source has classes.
+    boxes: (class name, left, top, width, height) in pixels of each object, if known.
+    """
+
+    captions: tuple[str, ...]
+    kinds: NotRequired[tuple[str, ...]]
+    label: NotRequired[int | list[int]]
+    boxes: NotRequired[tuple[tuple[Any, ...], ...]]
+
+
+class Record(Annotations):
+    """Annotations and the image: an encoded file, or pixels [H, W, 3] uint8."""
+
+    image: bytes | np.ndarray
 
 
 class BadRecord(ValueError):
-    """A record that cannot be used; the text says why, in a few words."""
-
-
-class MixturePart(NamedTuple):
-    """Some records of a source that follow one another, with a pace of their own.
-
-    weight: how often they are met, against those of other parts.
-    """
-
-    length: int
-    weight: float = 1.0
+    """A record that cannot be used; the text gives the reason in a few words."""
 
 
 class Source(Protocol):
     """Random access to records by index, from any thread and any process.
 
     Attributes:
-      classes: names of the classes in label order; () when there are no labels.
-      fingerprint: a short hash of what the data is; a run refuses to resume on another.
+      classes: names of the classes in label order; () without labels.
+      fingerprint: a short hash of the data; a run refuses to resume on other data.
     """
 
     classes: tuple[str, ...]
@@ -46,27 +78,51 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Record:
-        """The record. Raises BadRecord or OSError where it is of no use."""
+        """Returns a record. Raises BadRecord or OSError where it cannot be used."""
         ...
 
     def annotations(self, index: int) -> Annotations:
-        """The record without its picture, which may be much cheaper."""
+        """Returns a record without its image, which may be much cheaper."""
         ...
 
     def describe(self, index: int) -> str:
-        """Where the record comes from, for messages: a file name if there is one."""
+        """Returns the origin of a record for messages: a file name if it has one."""
         ...
 
 
+class MixturePart(NamedTuple):
+    """Consecutive records of a source that are repeated at a rate of their own.
+
+    length: how many records.
+    weight: how often they are read, relative to those of other parts.
+    """
+
+    length: int
+    weight: float = 1.0
+
+
 def mixture_parts(source: Source) -> Sequence[MixturePart]:
-    """What a source consists of: itself, unless it is a mixture of others."""
+    """Returns the parts of a source: its attribute `parts`, or all of it as one."""
     return getattr(source, "parts", None) or [MixturePart(len(source))]
 
 
 def fingerprint(*parts: Any) -> str:
-    """A short hash of JSON-able parts; bytes are hashed as they are."""
+    """Returns a short hash of JSON-able parts; bytes are hashed as they are."""
     digest = hashlib.sha256()
     for part in parts:
         data = part if isinstance(part, bytes) else json.dumps(part).encode()
         digest.update(len(data).to_bytes(8, "big") + data)
     return digest.hexdigest()[:16]
+
+
+def clean_captions(texts: Iterable[str]) -> tuple[str, ...]:
+    """Returns texts as `clean_text` does, without those that are empty then."""
+    return tuple(text for text in map(clean_text, texts) if text)
+
+
+def clean_text(text: str) -> str:
+    """Returns a text without white space around it.
+
+    Halves of a character, which JSON can write but UTF-8 cannot, become "?".
+    """
+    return text.strip().encode(errors="replace").decode()

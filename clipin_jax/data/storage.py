@@ -1,6 +1,7 @@
-"""Files by path or URL: local ones, and what fsspec knows (`gs://`, `s3://`, ...).
+"""Files by path or URL: local ones, and those of stores (`gs://`, `s3://`, ...).
 
-Remote ones need the library of their store: `pip install 'clipin_jax[remote]'`.
+fsspec reads remote ones, with the library of their store: `pip install
+'clipin_jax[remote]'`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import glob
 import itertools
 import os
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 from clipin_jax.errors import ClipinError
@@ -27,43 +28,64 @@ def is_remote(path: str) -> bool:
 
 
 def join(folder: str, name: str) -> str:
-    """The path of a file inside a folder; `folder` may be a URL or ""."""
+    """Returns the path of a file inside a folder; `folder` may be a URL or ""."""
     if is_remote(folder):
         return f"{folder.rstrip('/')}/{name}"
     return os.path.join(os.path.expanduser(folder), name)
 
 
-def expand(pattern: str) -> list[str]:
-    """The files that a pattern stands for, in the order of their names.
+def parent(path: str) -> str:
+    """Returns the folder of a file, by path or URL."""
+    return path.rpartition("/")[0] or ("/" if path.startswith("/") else "")
 
-    `{000..099}` is every number from one to the other, written as wide; each of those
-    must exist. `*`, `?` and `[...]` are whatever exists.
+
+def expand(pattern: str) -> list[str]:
+    """Returns the files that match a pattern, sorted by name.
+
+    `{000..099}` is every number from one to the other, with as many digits; each of
+    these files must exist. `*`, `?` and `[...]` match the files that exist.
 
     Raises:
       ClipinError: no such file, or a remote store that cannot be reached.
     """
-    named = [_home(each) for each in _ranges(pattern)]
-    found = []
-    for name in named:
-        there = _glob(name) if _WILD.search(name) else [name] * exists(name)
-        if not there:
-            raise ClipinError(f"no file {name}" + _of_pattern(name, pattern))
-        found += there
-    return found
+    paths = []
+    for name in map(_expand_user, _expand_ranges(pattern)):
+        matches = _glob(name) if _WILD.search(name) else [name] * exists(name)
+        if not matches:
+            origin = "" if name == pattern else f", which {pattern} asks for"
+            raise ClipinError(f"no file {name}{origin}")
+        paths += matches
+    return paths
+
+
+def expand_all(patterns: str | Sequence[str], where: str) -> list[str]:
+    """Returns the files that match one pattern or several, each once.
+
+    Args:
+      patterns: see `expand`.
+      where: the config key of the patterns, for messages.
+
+    Raises:
+      ClipinError: no pattern, or a pattern without a file.
+    """
+    each = [patterns] if isinstance(patterns, str) else list(patterns)
+    if not each or not all(isinstance(one, str) and one for one in each):
+        raise ClipinError(f"{where} is {patterns!r}; it must name files")
+    return list(dict.fromkeys(path for pattern in each for path in expand(pattern)))
 
 
 def exists(path: str) -> bool:
-    """Whether there is such a file. Raises ClipinError for a store out of reach."""
+    """Whether a file exists. Raises ClipinError for a store that cannot be reached."""
     if not is_remote(path):
         return os.path.isfile(path)
-    with _explained(path):
+    with _as_clipin_error(path):
         store, name = _store(path)
         return bool(store.isfile(name))
     return False
 
 
 def size(path: str) -> int:
-    """Bytes of a file. Raises OSError."""
+    """Returns the size of a file in bytes. Raises OSError."""
     if not is_remote(path):
         return os.path.getsize(path)
     with _as_os_error(path):
@@ -72,7 +94,7 @@ def size(path: str) -> int:
 
 
 def read(path: str) -> bytes:
-    """All of a file. Raises OSError."""
+    """Returns the content of a file. Raises OSError."""
     if not is_remote(path):
         with open(path, "rb") as file:
             return file.read()
@@ -82,12 +104,13 @@ def read(path: str) -> bytes:
 
 
 def read_range(path: str, start: int, length: int) -> bytes:
-    """A part of a file, from any thread; shorter where the file ends. Raises OSError.
+    """Returns part of a file, less where the file ends. Raises OSError.
 
-    Local files stay open, so one that is replaced while it is read is not noticed.
+    Any thread may call it. Local files stay open, so a file that is replaced between
+    two calls is not noticed.
     """
     if not is_remote(path):
-        file = _open(path)  # held until the read is over
+        file = _open(path)  # keeps it open until the read is done
         return os.pread(file.number, length, start)
     with _as_os_error(path):
         store, name = _store(path)
@@ -95,7 +118,7 @@ def read_range(path: str, start: int, length: int) -> bytes:
 
 
 class _Open:
-    """A local file, open until nobody holds it."""
+    """A local file, open as long as something refers to it."""
 
     number = -1
 
@@ -110,12 +133,12 @@ class _Open:
 _open = functools.lru_cache(_OPEN_FILES)(_Open)
 
 
-def _home(path: str) -> str:
+def _expand_user(path: str) -> str:
     return path if is_remote(path) else os.path.expanduser(path)
 
 
-def _ranges(pattern: str) -> Iterator[str]:
-    """The pattern with each `{first..last}` replaced by its numbers."""
+def _expand_ranges(pattern: str) -> Iterator[str]:
+    """Yields the pattern with each `{first..last}` replaced by its numbers."""
     spans = [
         [f"{n:0{len(first)}}" for n in range(int(first), int(last) + 1)]
         for first, last in _RANGE.findall(pattern)
@@ -129,14 +152,10 @@ def _ranges(pattern: str) -> Iterator[str]:
 def _glob(pattern: str) -> list[str]:
     if not is_remote(pattern):
         return sorted(filter(os.path.isfile, glob.glob(pattern, recursive=True)))
-    with _explained(pattern):
+    with _as_clipin_error(pattern):
         store, name = _store(pattern)
         return sorted(store.unstrip_protocol(each) for each in store.glob(name))
     return []
-
-
-def _of_pattern(name: str, pattern: str) -> str:
-    return "" if name == pattern else f", which {pattern} asks for"
 
 
 def _store(url: str) -> tuple[Any, str]:
@@ -148,7 +167,7 @@ def _store(url: str) -> tuple[Any, str]:
 
 @contextlib.contextmanager
 def _as_os_error(url: str) -> Generator[None]:
-    """Each store has errors of its own; whoever reads from one knows OSError."""
+    """Turns the errors of a store, of which each has its own, into OSError."""
     try:
         yield
     except OSError:
@@ -158,7 +177,8 @@ def _as_os_error(url: str) -> Generator[None]:
 
 
 @contextlib.contextmanager
-def _explained(url: str) -> Generator[None]:
+def _as_clipin_error(url: str) -> Generator[None]:
+    """Turns the errors of a store into ClipinError, with what to do."""
     try:
         yield
     except ImportError as error:

@@ -204,7 +204,7 @@ class _Pool:
         return len(self.records)
 
     def __getitem__(self, index: int) -> Record:
-        return self.records[index] | {"image": self._pixels[index]}
+        return {**self.records[index], "image": self._pixels[index]}
 
     def annotations(self, index: int) -> Record:
         return self.records[index]

@@ -74,7 +74,7 @@ class RecordWriter:
         # Not at the top: the library is only needed here.
         from array_record.python.array_record_module import ArrayRecordWriter
 
-        from clipin_jax.data.sources.array_record import encode_example
+        from clipin_jax.data.formats.example_proto import encode_example
 
         self._encode = encode_example
         self._path = path

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
-from clipin_jax.data.formats.json_file import first_few
+from clipin_jax.errors import first_few
 from clipin_jax.evaluators.base import CLASSIFICATION, Figure
 from clipin_jax.evaluators.datasets.prompts import choose_names, choose_prompts
 from clipin_jax.evaluators.metrics import scores

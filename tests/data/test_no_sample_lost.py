@@ -12,7 +12,7 @@ from PIL import Image
 
 from clipin_jax.data.pipeline import TrainBatches
 from clipin_jax.errors import ClipinError
-from tests.data.image.test_views import packed, smooth_picture
+from tests.data.image.test_views import packed, smooth_image
 from tests.data.sources.test_webdataset import special, tar_of
 from tests.data.test_pipeline import config
 
@@ -82,25 +82,25 @@ def animated():
 def turned():
     exif = Image.Exif()
     exif[0x0112] = 6
-    return packed(Image.fromarray(smooth_picture()), "JPEG", exif=exif)
+    return packed(Image.fromarray(smooth_image()), "JPEG", exif=exif)
 
 
-JPEG = packed(Image.fromarray(smooth_picture()), "JPEG")
+JPEG = packed(Image.fromarray(smooth_image()), "JPEG")
 READ = {
     "plain": JPEG,
     "cmyk": packed(Image.new("CMYK", (8, 8)), "JPEG"),
-    "palette": packed(Image.fromarray(smooth_picture()).quantize(8), "PNG"),
+    "palette": packed(Image.fromarray(smooth_image()).quantize(8), "PNG"),
     "alpha": packed(Image.new("RGBA", (8, 8), (9, 9, 9, 9)), "PNG"),
     "sixteen": packed(Image.fromarray(np.full((8, 8), 40_000, np.uint16)), "PNG"),
     "turned": turned(),
     "animated": animated(),
     "tiny": packed(Image.new("RGB", (1, 1)), "PNG"),
     "wide": packed(Image.new("L", (20_000, 2)), "JPEG"),
-    "webp": packed(Image.fromarray(smooth_picture()), "WEBP"),
+    "webp": packed(Image.fromarray(smooth_image()), "WEBP"),
 }
-BAD_PICTURES = {
+BAD_IMAGES = {
     "truncated": (JPEG[: len(JPEG) // 2], "runcated"),
-    "text": (b"not a picture at all", "cannot identify"),
+    "text": (b"not an image at all", "cannot identify"),
     "nothing": (b"", "zero bytes|empty"),
     "bomb": (packed(Image.new("1", (9_000, 9_000)), "PNG"), "9000 x 9000 pixels"),
 }
@@ -119,7 +119,7 @@ def test_every_bad_record_is_counted_with_its_reason(tmp_path):
     )
     for key, content in READ.items():
         members += [(f"read/{key}.png", content), (f"read/{key}.txt", b"fine")]
-    for key, (content, reason) in BAD_PICTURES.items():
+    for key, (content, reason) in BAD_IMAGES.items():
         members += [(f"bad/{key}.jpg", content), (f"bad/{key}.txt", b"fine")]
         reasons[f"bad/{key}"] = reason
     for key, (text, reason) in BAD_CAPTIONS.items():

@@ -1,4 +1,4 @@
-"""Batches: the same whoever makes them, resumed bit by bit, robust to bad pictures."""
+"""Batches: the same whoever makes them, resumed bit by bit, robust to bad images."""
 
 import json
 import threading
@@ -104,7 +104,7 @@ def test_batches():
     assert state["position"] == 2 * BATCH and json.loads(json.dumps(state)) == state
 
 
-def test_captions_belong_to_their_picture():
+def test_captions_belong_to_their_image():
     data = config()
     source, rows = make_source(**data.source), {}
     batches = TrainBatches(data, seed=0, batch_size=BATCH)
@@ -250,7 +250,7 @@ def test_wrong_arguments(arguments, changes, message):
         batches_of(1, config(**changes), **arguments)
 
 
-def test_real_pictures(data_folder):
+def test_real_images(data_folder):
     folder = str(data_folder / "captions" / "ucm")
     data = config(source=dict(name="coco", folder=folder))
     batches = TrainBatches(data, seed=0, batch_size=32)

@@ -1,4 +1,4 @@
-"""Samples from pictures that may be bad, and the samples of evaluation."""
+"""Samples from images that may be bad, and the samples of evaluation."""
 
 import json
 
@@ -13,14 +13,14 @@ from tests.data.test_pipeline import config
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    """A COCO folder of 40 pictures whose grey level is 5 times their index."""
+def images(tmp_path):
+    """A COCO folder of 40 images whose grey level is 5 times their index."""
     (tmp_path / "images").mkdir()
     images = [{"id": n, "file_name": f"{n:02}.png"} for n in range(40)]
     captions = [{"image_id": n, "caption": f"number {n}"} for n in range(40)]
     for n, entry in enumerate(images):
-        picture = np.full((20, 24, 3), 5 * n, np.uint8)
-        assert cv2.imwrite(str(tmp_path / "images" / entry["file_name"]), picture)
+        image = np.full((20, 24, 3), 5 * n, np.uint8)
+        assert cv2.imwrite(str(tmp_path / "images" / entry["file_name"]), image)
     text = json.dumps(dict(images=images, annotations=captions))
     (tmp_path / "captions_train.json").write_text(text)
     return tmp_path
@@ -28,7 +28,7 @@ def pictures(tmp_path):
 
 def spoil(folder, *numbers):
     for number in numbers:
-        (folder / "images" / f"{number:02}.png").write_bytes(b"no picture")
+        (folder / "images" / f"{number:02}.png").write_bytes(b"no image")
 
 
 def plain_config(folder, **changes):
@@ -40,9 +40,9 @@ def plain_config(folder, **changes):
 
 
 @pytest.mark.parametrize("processes", [0, 1])
-def test_bad_pictures_are_replaced_by_the_next_and_counted(pictures, processes):
-    spoil(pictures, 3, 4, 39)
-    data = plain_config(pictures, max_bad_fraction=0.5, processes=processes)
+def test_bad_images_are_replaced_by_the_next_and_counted(images, processes):
+    spoil(images, 3, 4, 39)
+    data = plain_config(images, max_bad_fraction=0.5, processes=processes)
     batches = TrainBatches(data, seed=0, batch_size=20)
     first, second = next(batches), next(batches)
     # 3 is followed by 4, which is bad too, so 3 costs two and 4 another one.
@@ -54,9 +54,9 @@ def test_bad_pictures_are_replaced_by_the_next_and_counted(pictures, processes):
     assert (first["view1"]["text"][3] == first["view1"]["text"][5]).all()
 
 
-def test_too_many_bad_pictures_stop_the_run(pictures):
-    spoil(pictures, 7, 17)
-    batches = TrainBatches(plain_config(pictures), seed=0, batch_size=20)
+def test_too_many_bad_images_stop_the_run(images):
+    spoil(images, 7, 17)
+    batches = TrainBatches(plain_config(images), seed=0, batch_size=20)
     # Two of 40 are more than 1 %, but 100 records must have been seen.
     taken = 0
     with pytest.raises(ClipinError, match=r"of 10\d records .*record 17, .*17\.png: "):
@@ -67,9 +67,9 @@ def test_too_many_bad_pictures_stop_the_run(pictures):
     batches.close()
 
 
-def test_few_bad_pictures_are_tolerated(pictures):
-    spoil(pictures, 7)
-    data = plain_config(pictures, max_bad_fraction=0.03)
+def test_few_bad_images_are_tolerated(images):
+    spoil(images, 7)
+    data = plain_config(images, max_bad_fraction=0.03)
     batches = TrainBatches(data, seed=0, batch_size=20)
     for _ in range(10):
         next(batches)
@@ -77,25 +77,25 @@ def test_few_bad_pictures_are_tolerated(pictures):
     batches.close()
 
 
-def test_nothing_but_bad_pictures_stops_at_once(pictures):
-    spoil(pictures, *range(40))
-    data = plain_config(pictures, max_bad_fraction=1.0)
+def test_nothing_but_bad_images_stops_at_once(images):
+    spoil(images, *range(40))
+    data = plain_config(images, max_bad_fraction=1.0)
     with pytest.raises(ClipinError, match="first 40 .*40 times: UnidentifiedImageErr"):
         TrainBatches(data, seed=0, batch_size=20)
 
 
 @pytest.mark.parametrize("processes", [0, 1])
-def test_a_hundred_bad_pictures_in_a_row_stop_the_run(pictures, processes):
-    data = plain_config(pictures, max_bad_fraction=1.0, processes=processes)
+def test_a_hundred_bad_images_in_a_row_stop_the_run(images, processes):
+    data = plain_config(images, max_bad_fraction=1.0, processes=processes)
     batches = TrainBatches(data, seed=0, batch_size=20)
-    spoil(pictures, *range(40))
+    spoil(images, *range(40))
     with pytest.raises(ClipinError, match="record .*png: UnidentifiedImageError"):
         next(batches)
     batches.close()
 
 
-def bad_records_of(pictures, path, count=2):
-    data = plain_config(pictures, max_bad_fraction=0.5)
+def bad_records_of(images, path, count=2):
+    data = plain_config(images, max_bad_fraction=0.5)
     batches = TrainBatches(data, seed=0, batch_size=20, bad_records=path)
     for _ in range(count):
         next(batches)
@@ -103,29 +103,29 @@ def bad_records_of(pictures, path, count=2):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_bad_records_are_listed_once_with_their_reason(pictures, tmp_path):
-    spoil(pictures, 3, 4)
-    (pictures / "images" / "07.png").write_bytes(b"")
+def test_bad_records_are_listed_once_with_their_reason(images, tmp_path):
+    spoil(images, 3, 4)
+    (images / "images" / "07.png").write_bytes(b"")
     path = tmp_path / "bad_records.jsonl"
-    entries = bad_records_of(pictures, path, count=4)
+    entries = bad_records_of(images, path, count=4)
     assert [entry["index"] for entry in entries] == [3, 4, 7]
     assert entries[0]["where"].endswith("03.png")
     assert "UnidentifiedImageError" in entries[0]["reason"]
     assert entries[2]["reason"] == "the file is empty"
     # The next start of the run goes on with the list, whatever a crash left of it.
     path.write_text(path.read_text() + '{"index": 9, "wh')
-    spoil(pictures, 11)
-    entries = bad_records_of(pictures, path)
+    spoil(images, 11)
+    entries = bad_records_of(images, path)
     assert [entry["index"] for entry in entries] == [3, 4, 7, 11]
     path.write_text("what is this\n")
     with pytest.raises(ClipinError, match="damaged at 'what is this'"):
-        bad_records_of(pictures, path)
+        bad_records_of(images, path)
 
 
-def test_a_picture_that_vanishes_counts_as_bad(pictures):
-    data = plain_config(pictures, max_bad_fraction=0.5)
+def test_a_image_that_vanishes_counts_as_bad(images):
+    data = plain_config(images, max_bad_fraction=0.5)
     batches = TrainBatches(data, seed=0, batch_size=20)
-    (pictures / "images" / "02.png").unlink()
+    (images / "images" / "02.png").unlink()
     assert next(batches)["index"].tolist() == [0, 1, 3, *range(3, 20)]
     assert batches.bad_records == 1
     batches.close()
@@ -168,9 +168,9 @@ def test_evaluation_in_shares():
             np.testing.assert_array_equal(both, batch[key])
 
 
-def test_evaluation_refuses_bad_pictures(pictures):
-    spoil(pictures, 5)
-    source = make_source(name="coco", folder=str(pictures))
+def test_evaluation_refuses_bad_images(images):
+    spoil(images, 5)
+    source = make_source(name="coco", folder=str(images))
     with pytest.raises(ClipinError, match=r"record 5, .*05\.png, cannot be decoded"):
         evaluate(source)
     with pytest.raises(ClipinError, match="2 processes"):

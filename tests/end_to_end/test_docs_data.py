@@ -23,9 +23,9 @@ MADE_UP = ("scenes", "image_folder", *OF_CLASSES)  # have captions of their own
 
 
 def pair(number):
-    picture = np.full((40, 50, 3), 20 * number, np.uint8)
-    image = cv2.imencode(".jpg", picture)[1].tobytes()
-    captions = (f"picture {number}", f"a photograph of {number}")
+    image = np.full((40, 50, 3), 20 * number, np.uint8)
+    image = cv2.imencode(".jpg", image)[1].tobytes()
+    captions = (f"image {number}", f"a photograph of {number}")
     return Pair(image, captions, number % len(CLASSES))
 
 

@@ -161,7 +161,7 @@ def add(tar, name, content):
 def array_record(folder, pairs, classes):
     from array_record.python.array_record_module import ArrayRecordWriter
 
-    from clipin_jax.data.sources.array_record import encode_example
+    from clipin_jax.data.formats.example_proto import encode_example
 
     writer = ArrayRecordWriter(str(folder / "pairs.array_record"), "group_size:1")
     for pair in pairs:

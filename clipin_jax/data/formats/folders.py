@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from clipin_jax.data import storage
-from clipin_jax.data.formats.json_file import first_few
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import ClipinError, first_few
 
 
 class Listing(NamedTuple):

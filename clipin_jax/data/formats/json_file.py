@@ -1,27 +1,26 @@
-"""Files of captions in JSON: read, and checked for what a source needs of them."""
+"""JSON files, read and checked for the values that a source needs."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from clipin_jax.data import storage
 from clipin_jax.errors import ClipinError
 
-_SHOWN = 3  # values in a message before "..."
-
 
 def read_json(path: str, keys: str, kind: type = dict) -> tuple[bytes, Any]:
-    """A JSON file: its bytes, and what they say.
+    """Returns the bytes of a JSON file, and its parsed value.
 
     Args:
       path: of the file, or its URL.
-      keys: of the config, named where there is no such file.
-      kind: what is at the top, dict or list.
+      keys: the config keys to set where there is no such file, for messages.
+      kind: of the value, dict or list.
 
     Raises:
-      ClipinError: the file cannot be read, is not valid JSON, or is of another kind.
+      ClipinError: the file cannot be read, is not valid JSON, or has another kind of
+        value.
     """
     try:
         if not storage.exists(path):
@@ -40,7 +39,12 @@ def read_json(path: str, keys: str, kind: type = dict) -> tuple[bytes, Any]:
 
 
 def parse_json(content: bytes, where: str) -> Any:
-    """What JSON says. Raises ClipinError, which begins with where it stands."""
+    """Returns the value of JSON. Raises ClipinError, whose message begins with where.
+
+    Args:
+      content: in UTF-8.
+      where: the file, and the line if it is one of many.
+    """
     try:
         return json.loads(content)
     except json.JSONDecodeError as error:
@@ -53,45 +57,32 @@ def parse_json(content: bytes, where: str) -> Any:
         raise ClipinError(f"{where} is not valid JSON: {error}") from error
 
 
-def rows_of(
-    data: Mapping[str, Any], table: str, keys: Mapping[str, Any], path: str
+def read_rows(
+    data: Mapping[str, Any], name: str, keys: Mapping[str, Any], path: str
 ) -> list[dict[str, Any]]:
-    """The list of that name, each entry of it with keys of the given types.
+    """Returns the list of objects that a JSON object has under a name.
+
+    Args:
+      data: the JSON object.
+      name: of the list.
+      keys: the keys that each entry must have, with their types.
+      path: of the file, for messages.
 
     Raises:
       ClipinError: no such list, an empty one, or an entry that lacks a key.
     """
-    rows = data.get(table)
+    rows = data.get(name)
     if not isinstance(rows, list):
-        raise ClipinError(f"captions file {path} has no list '{table}'")
+        raise ClipinError(f"captions file {path} has no list '{name}'")
     if not rows:
-        raise ClipinError(f"captions file {path}: its list '{table}' is empty")
+        raise ClipinError(f"captions file {path}: its list '{name}' is empty")
     for number, row in enumerate(rows):
-        check_row(row, keys, f"captions file {path}: {table}[{number}]")
+        check_row(row, keys, f"captions file {path}: {name}[{number}]")
     return rows
 
 
 def check_row(row: Any, keys: Mapping[str, Any], where: str) -> None:
-    """Raises ClipinError unless a row is an object with keys of the given types."""
+    """Demands an object with keys of the given types. Raises ClipinError."""
     for key, kind in keys.items():
         if not isinstance(row, dict) or not isinstance(row.get(key), kind):
             raise ClipinError(f"{where} has no valid '{key}'")
-
-
-def captions_of(texts: Iterable[str]) -> tuple[str, ...]:
-    """Those that have words, as `clean` gives them."""
-    return tuple(text for text in map(clean, texts) if text)
-
-
-def clean(text: str) -> str:
-    """A text without white space around it.
-
-    Halves of a character, which JSON can write but UTF-8 cannot, become "?".
-    """
-    return text.strip().encode(errors="replace").decode()
-
-
-def first_few(values: Sequence[Any]) -> str:
-    """The first few values, for a message."""
-    shown = ", ".join(str(value) for value in values[:_SHOWN])
-    return shown + (", ..." if len(values) > _SHOWN else "")

@@ -1,6 +1,7 @@
-"""Rows of text files, found once and read when they are asked for.
+"""Rows of text files by index: delimited cells, or one JSON object a line.
 
-Kept is where each row begins: eight bytes a row.
+A first pass finds where each row begins and keeps that in memory: eight bytes a row.
+The row itself is read when it is asked for.
 """
 
 from __future__ import annotations
@@ -9,49 +10,63 @@ import csv
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
 from clipin_jax.data import storage
 from clipin_jax.data.formats.columns import check_columns
-from clipin_jax.data.formats.row_ends import NEWLINE, row_ends
 from clipin_jax.data.source import BadRecord
 from clipin_jax.errors import ClipinError
 
 _SEPARATORS = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars"}
-_BLOCK = 1 << 24  # bytes that are looked at in one go
-_LONGEST_ROW = 1 << 24  # bytes; a quote that is never closed makes one of all rows
+_BLOCK = 1 << 24  # bytes scanned at once
+_LONGEST_ROW = 1 << 24  # bytes; one quote that is never closed joins all rows
 _HEADER = 1 << 16  # bytes in which the header must end
-_LOOKED_AT = 1000  # JSON objects among which one must have a key
-_TOGETHER = 4096  # rows that are read in one go when all are
+_MOST_PROBED = 1000  # JSON objects of which one must have a key
+_ROWS_AT_ONCE = 4096  # rows read at once when all are read
 _BOM = b"\xef\xbb\xbf"
+_UNQUOTED_HINT = "set source.quoted=False if quotes are plain characters there"
+_NEWLINE, _RETURN, _QUOTE = b'\n\r"'
 _log = logging.getLogger(__name__)
 
 
+class RowFormat(Protocol):
+    """How the rows of a file are split and parsed."""
+
+    unended: str  # what a row without end lacks, for messages
+
+    def ends(self, data: bytes) -> np.ndarray:
+        """Returns the offset behind each row; data begins with one: [n] int."""
+        ...
+
+    def parse(self, text: bytes) -> Mapping[str, Any]:
+        """Returns the values of a row by column. Raises BadRecord."""
+        ...
+
+
 class Rows:
-    """The rows of a file, by index; empty lines are none.
+    """The rows of a file, by index. Empty lines are skipped.
 
     Args:
       path: of the file.
-      ends_of: where rows end in bytes that begin with one.
-      hint: what else to say of a row without end.
+      row_format: how it is split and parsed.
+      header: whether the first row is a header, which has no index.
 
     Attributes:
       path: of the file.
-      digest: of its content.
-      breaks: how many line breaks are inside rows.
+      digest: SHA-256 of its content.
+      inner_breaks: how many line breaks are inside rows.
 
     Raises:
       ClipinError: a row that does not end.
       OSError: the file cannot be read.
     """
 
-    def __init__(
-        self, path: str, ends_of: Callable[[bytes], np.ndarray], hint: str = ""
-    ):
-        self.path, self.breaks = path, 0
+    def __init__(self, path: str, row_format: RowFormat, header: bool = False):
+        self.path, self._format, self.inner_breaks = path, row_format, 0
         size, digest = storage.size(path), hashlib.sha256()
         begin = len(_BOM) if storage.read_range(path, 0, len(_BOM)) == _BOM else 0
         starts, rest = [], b""
@@ -59,183 +74,246 @@ class Rows:
             block = storage.read_range(path, at, _BLOCK)
             digest.update(block)
             first, data = at - len(rest), rest + block
-            last = at + _BLOCK >= size
-            if last:
+            is_last = at + _BLOCK >= size
+            if is_last:
                 data += b"\n"  # ends the last row, or is an empty one
-            ends = ends_of(data)
+            ends = row_format.ends(data)
             done = int(ends[-1]) if len(ends) else 0
             rest = data[done:]
-            if len(rest) > _LONGEST_ROW or last and rest:
+            if len(rest) > _LONGEST_ROW or is_last and rest:
                 raise ClipinError(
-                    f"{path}: the row at byte {first + done} has no {hint}"
+                    f"{path}: the row at byte {first + done} has no "
+                    f"{row_format.unended}"
                 )
-            inside, found = _full_rows(data, ends)
-            starts.append(first + found)
-            self.breaks += inside
-        self._starts = np.concatenate([*starts, [size]]).astype(np.int64)
+            breaks, offsets = _nonempty_rows(data, ends)
+            starts.append(first + offsets)
+            self.inner_breaks += breaks
+        self._starts = np.concatenate([*starts, [size]]).astype(np.int64)[int(header) :]
         self.digest = digest.hexdigest()
 
     def __len__(self) -> int:
         return len(self._starts) - 1
 
     def __getitem__(self, row: int) -> Mapping[str, Any]:
-        """A row's values by column. Raises BadRecord, OSError."""
+        """Returns the values of a row by column. Raises BadRecord, OSError."""
+        return self._format.parse(self.text(row))
+
+    def text(self, row: int) -> bytes:
+        """Returns a row as it is in the file. Raises BadRecord, OSError."""
         start, end = self._starts[row : row + 2].tolist()
         text = storage.read_range(self.path, start, end - start)
         if len(text) < end - start:
             raise BadRecord("truncated: the file is shorter than it was")
-        return self._parse(text.strip(b"\r\n"))
+        return text.strip(b"\r\n")
 
     def describe(self, row: int) -> str:
-        """Where a row is; the first one is row 1."""
+        """Returns the place of a row for messages. The first one is row 1."""
         return f"row {row + 1}, at byte {self._starts[row]}, of {self.path}"
 
     def values(self) -> Iterator[Mapping[str, Any]]:
-        """The values by column of all rows that can be read. Raises OSError."""
-        for first in range(0, len(self), _TOGETHER):
-            starts = self._starts[first : first + _TOGETHER + 1]
-            text = storage.read_range(
-                self.path, int(starts[0]), int(starts[-1] - starts[0])
-            )
-            places = (starts - starts[0]).tolist()
-            for start, end in zip(places, places[1:], strict=False):
+        """Yields the values of all rows that can be parsed. Raises OSError."""
+        for first in range(0, len(self), _ROWS_AT_ONCE):
+            starts = self._starts[first : first + _ROWS_AT_ONCE + 1]
+            offsets = (starts - starts[0]).tolist()
+            text = storage.read_range(self.path, int(starts[0]), offsets[-1])
+            for start, end in zip(offsets, offsets[1:], strict=False):
                 try:
-                    yield self._parse(text[start:end].strip(b"\r\n"))
+                    yield self._format.parse(text[start:end].strip(b"\r\n"))
                 except BadRecord:
                     continue
 
-    def _parse(self, text: bytes) -> Mapping[str, Any]:
-        raise NotImplementedError
 
-
-class DelimitedRows(Rows):
-    """Rows of cells, below a header.
+def open_delimited(
+    path: str, columns: Sequence[str], separator: str = "", quoted: bool = True
+) -> Rows:
+    """Opens rows of cells below a header.
 
     Args:
       path: of the file.
-      wanted: columns that there must be.
-      separator: a character, or "" to find out which it is.
+      columns: the columns that it must have.
+      separator: one ASCII character, or "" to find it by the header.
       quoted: whether cells may stand in quotes.
 
     Raises:
-      ClipinError: the file has no header or not these columns, no rows, or a quote that
-        is never closed.
+      ClipinError: the file has no header, lacks a column or has it twice, has no rows,
+        or has a quote that is never closed.
       OSError: it cannot be read.
     """
-
-    def __init__(
-        self, path: str, wanted: Sequence[str], separator: str = "", quoted: bool = True
-    ):
-        head = storage.read_range(path, 0, _HEADER).removeprefix(_BOM).lstrip(b"\r\n")
-        if not head:
-            raise ClipinError(f"{path} is empty; set source.files")
-        self._quoted = quoted
-        self._separator, self._names = _header(head, wanted, separator, quoted, path)
-        name = _SEPARATORS.get(self._separator, repr(self._separator))
-        remark = f", separated by {name}" + " (found out)" * (not separator)
-        check_columns(wanted, self._names, path, remark)
-        twice = [each for each in wanted if self._names.count(each) > 1]
-        if twice:
-            raise ClipinError(f"{path}: column {twice[0]!r} comes twice{remark}")
-        hint = "set source.quoted=False if quotes are plain characters there"
-        super().__init__(
-            path,
-            lambda data: row_ends(data, self._separator, quoted),
-            f"end: a quote is never closed; {hint}" if quoted else "end",
-        )
-        self._starts = self._starts[1:]  # the header is no row
-        if not len(self):
-            raise ClipinError(f"{path} has a header, but no rows")
-        if self.breaks > 0:
-            _log.warning(
-                "%s: %d line breaks inside cells in quotes; %s", path, self.breaks, hint
-            )
-        usual = {".csv": ",", ".tsv": "\t"}.get(path.lower()[-4:], self._separator)
-        if not separator:
-            level = logging.INFO if usual == self._separator else logging.WARNING
-            _log.log(level, "%s: columns are separated by %s", path, name)
-
-    def _parse(self, text: bytes) -> Mapping[str, Any]:
-        cells = _cells(text, self._separator, self._quoted)
-        if len(cells) != len(self._names):
-            raise BadRecord(f"{len(cells)} cells, the header has {len(self._names)}")
-        return dict(zip(self._names, cells, strict=True))
+    start = storage.read_range(path, 0, _HEADER).removeprefix(_BOM).lstrip(b"\r\n")
+    if not start:
+        raise ClipinError(f"{path} is empty; set source.files")
+    mark, names = _read_header(start, columns, separator, quoted, path)
+    mark_name = _SEPARATORS.get(mark, repr(mark))
+    remark = f", separated by {mark_name}" + " (detected)" * (not separator)
+    check_columns(columns, names, path, remark)
+    repeated = [name for name in columns if names.count(name) > 1]
+    if repeated:
+        raise ClipinError(f"{path}: column {repeated[0]!r} comes twice{remark}")
+    rows = Rows(path, _Delimited(names, mark, quoted), header=True)
+    if not len(rows):
+        raise ClipinError(f"{path} has a header, but no rows")
+    if rows.inner_breaks > 0:
+        message = "%s: %d line breaks inside cells in quotes; %s"
+        _log.warning(message, path, rows.inner_breaks, _UNQUOTED_HINT)
+    if not separator:
+        usual = {".csv": ",", ".tsv": "\t"}.get(path.lower()[-4:], mark)
+        level = logging.INFO if usual == mark else logging.WARNING
+        _log.log(level, "%s: columns are separated by %s", path, mark_name)
+    return rows
 
 
-class JsonRows(Rows):
-    """One JSON object a line. Keys inside one another are joined by dots.
+def open_json_lines(path: str, keys: Sequence[str]) -> Rows:
+    """Opens rows of one JSON object a line.
 
     Args:
       path: of the file.
-      wanted: the keys to read, each of which one of the first rows must have.
+      keys: the keys to read, "meta.title" for a key of an inner object. One of the
+        first rows must have each of them.
 
     Raises:
       ClipinError: none of the first rows is an object, or none has one of the keys.
       OSError: the file cannot be read.
     """
-
-    def __init__(self, path: str, wanted: Sequence[str]):
-        self._wanted = tuple(wanted)
-        super().__init__(path, _lines, "end")
-        if not len(self):
-            raise ClipinError(f"{path} is empty; set source.files")
-        there, reason = {}, ""
-        for row in range(min(len(self), _LOOKED_AT)):
-            start, end = self._starts[row : row + 2].tolist()
-            try:
-                values = _object(storage.read_range(path, start, end - start))
-            except BadRecord as error:
-                reason = reason or f"{error} ({self.describe(row)})"
-                continue
-            there |= dict.fromkeys(values)
-            there |= {key: None for key in wanted if _at(values, key) is not None}
-            if set(wanted) <= set(there):
-                break
-        if not there:
-            raise ClipinError(f"{path} has no JSON object in each line: {reason}")
-        check_columns(wanted, list(there), path)
-
-    def _parse(self, text: bytes) -> Mapping[str, Any]:
-        values = _object(text)
-        return {key: _at(values, key) for key in self._wanted}
+    rows = Rows(path, _JsonLines(keys))
+    if not len(rows):
+        raise ClipinError(f"{path} is empty; set source.files")
+    present, reason = {}, ""
+    for row in range(min(len(rows), _MOST_PROBED)):
+        try:
+            values = _parse_object(rows.text(row))
+        except BadRecord as error:
+            reason = reason or f"{error} ({rows.describe(row)})"
+            continue
+        present |= dict.fromkeys(values)
+        present |= {key: None for key in keys if _value_at(values, key) is not None}
+        if set(keys) <= set(present):
+            break
+    if not present:
+        raise ClipinError(f"{path} has no JSON object in each line: {reason}")
+    check_columns(keys, list(present), path)
+    return rows
 
 
-def _full_rows(data: bytes, ends: np.ndarray) -> tuple[int, np.ndarray]:
-    """How many line breaks are inside rows, and where those with content begin."""
+class _Delimited:
+    """Rows of cells, split as Python's csv module does.
+
+    A quote that opens a cell runs to the next quote that is not doubled, and the line
+    breaks and separators between the two belong to the cell. Any other quote is a plain
+    character.
+    """
+
+    def __init__(self, names: Sequence[str], separator: str, quoted: bool):
+        self._names, self._separator, self._quoted = names, separator, quoted
+        self.unended = "end"
+        if quoted:
+            self.unended = f"end: a quote is never closed; {_UNQUOTED_HINT}"
+
+    def ends(self, data: bytes) -> np.ndarray:
+        return row_ends(data, self._separator, self._quoted)
+
+    def parse(self, text: bytes) -> Mapping[str, Any]:
+        cells = _split_cells(text, self._separator, self._quoted)
+        if len(cells) != len(self._names):
+            raise BadRecord(f"{len(cells)} cells, the header has {len(self._names)}")
+        return dict(zip(self._names, cells, strict=True))
+
+
+class _JsonLines:
+    """One JSON object a line. Keys of inner objects are joined by dots."""
+
+    unended = "end"
+
+    def __init__(self, keys: Sequence[str]):
+        self._keys = tuple(keys)
+
+    def ends(self, data: bytes) -> np.ndarray:
+        return np.flatnonzero(np.frombuffer(data, np.uint8) == _NEWLINE) + 1
+
+    def parse(self, text: bytes) -> Mapping[str, Any]:
+        values = _parse_object(text)
+        return {key: _value_at(values, key) for key in self._keys}
+
+
+def row_ends(data: bytes, separator: str, quoted: bool) -> np.ndarray:
+    """Returns the offset behind each complete row of cells: [n] int.
+
+    Args:
+      data: begins with a row; behind the last end is an incomplete row or nothing.
+      separator: of cells, one ASCII character.
+      quoted: whether cells may stand in quotes.
+    """
+    characters = np.frombuffer(data, np.uint8)
+    breaks = np.flatnonzero((characters == _NEWLINE) | (characters == _RETURN))
+    # Of CR LF only the LF ends the row. A CR at the end of the data does not count: LF
+    # may follow in the next block.
+    following = np.append(characters[1:], _NEWLINE)[breaks]
+    breaks = breaks[(characters[breaks] == _NEWLINE) | (following != _NEWLINE)]
+    if not quoted or b'"' not in data:
+        return breaks + 1
+    quotes = np.flatnonzero(characters == _QUOTE)
+    if not _quotes_enclose_cells(characters, quotes, ord(separator)):
+        return _match_rows(data, separator)
+    # Every quote opens or closes, so breaks behind an odd number of them are inside.
+    return breaks[np.searchsorted(quotes, breaks) % 2 == 0] + 1
+
+
+def _quotes_enclose_cells(
+    characters: np.ndarray, quotes: np.ndarray, separator: int
+) -> np.bool_ | bool:
+    """Whether quotes stand only around whole cells, and doubled inside."""
+    may_adjoin = np.isin(np.arange(256), [separator, _NEWLINE, _RETURN, _QUOTE])
+    # As if a line break were before the data and another behind.
+    around = np.concatenate([[_NEWLINE], characters, [_NEWLINE]])
+    opening, closing = quotes[::2], quotes[1::2]
+    return may_adjoin[around[opening]].all() and may_adjoin[around[closing + 2]].all()
+
+
+def _match_rows(data: bytes, separator: str) -> np.ndarray:
+    """As `row_ends`, by a regular expression: slower, for quotes at any place."""
+    mark = re.escape(separator)
+    rest = rf"[^{mark}\r\n]*+"
+    cell = rf'(?:"(?:[^"]++|"")*+"{rest}|(?!"){rest})'
+    row = rf"{cell}(?:{mark}{cell})*+(?:\r\n|\n|\r(?=[^\n]))"
+    pattern, ends, at = re.compile(row.encode()), [], 0
+    while match := pattern.match(data, at):
+        at = match.end()
+        ends.append(at)
+    return np.array(ends, np.int64)
+
+
+def _nonempty_rows(data: bytes, ends: np.ndarray) -> tuple[int, np.ndarray]:
+    """Returns how many line breaks are inside rows, and where nonempty rows begin."""
     if not len(ends):
         return 0, ends
     characters = np.frombuffer(data, np.uint8)[: ends[-1]]
     begins = np.concatenate([[0], ends[:-1]])
-    full = (characters[begins] != NEWLINE) & (characters[begins] != ord("\r"))
-    lines = int(np.count_nonzero(characters == NEWLINE))
-    return lines - len(ends), begins[full]
+    nonempty = (characters[begins] != _NEWLINE) & (characters[begins] != _RETURN)
+    lines = int(np.count_nonzero(characters == _NEWLINE))
+    return lines - len(ends), begins[nonempty]
 
 
-def _lines(data: bytes) -> np.ndarray:
-    return np.flatnonzero(np.frombuffer(data, np.uint8) == NEWLINE) + 1
-
-
-def _header(
-    head: bytes, wanted: Sequence[str], separator: str, quoted: bool, path: str
+def _read_header(
+    start: bytes, columns: Sequence[str], separator: str, quoted: bool, path: str
 ) -> tuple[str, list[str]]:
-    """The separator, and the names of the columns.
+    """Returns the separator and the names of the columns.
 
-    One that yields all wanted columns is the right one, else one that yields the most.
+    Without a separator it prefers one that yields all `columns`, then the one that
+    yields the most.
     """
     names = {}
-    for each in separator or _SEPARATORS:
-        ends = row_ends(head, each, quoted)
-        line = head[: ends[0]] if len(ends) else head
+    for mark in separator or _SEPARATORS:
+        ends = row_ends(start, mark, quoted)
+        line = (start[: ends[0]] if len(ends) else start).strip(b"\r\n")
         try:
-            names[each] = [n.strip() for n in _cells(line.strip(b"\r\n"), each, quoted)]
+            names[mark] = [cell.strip() for cell in _split_cells(line, mark, quoted)]
         except BadRecord as error:
-            raise ClipinError(f"{path}: its header is {error}; mend it") from error
-    best = max(names, key=lambda n: (set(wanted) <= set(names[n]), len(names[n])))
+            raise ClipinError(f"{path}: its header is {error}; correct it") from error
+    best = max(names, key=lambda m: (set(columns) <= set(names[m]), len(names[m])))
     return best, names[best]
 
 
-def _cells(text: bytes, separator: str, quoted: bool) -> list[str]:
-    """The cells of one row. Raises BadRecord."""
+def _split_cells(text: bytes, separator: str, quoted: bool) -> list[str]:
+    """Returns the cells of one row. Raises BadRecord."""
     quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     try:
         [cells] = csv.reader([text.decode()], delimiter=separator, quoting=quoting)
@@ -246,8 +324,8 @@ def _cells(text: bytes, separator: str, quoted: bool) -> list[str]:
     return cells
 
 
-def _object(text: bytes) -> dict[str, Any]:
-    """What a line of JSON says. Raises BadRecord."""
+def _parse_object(text: bytes) -> dict[str, Any]:
+    """Returns the JSON object of a line. Raises BadRecord."""
     try:
         values = json.loads(text.decode())
     except UnicodeDecodeError as error:
@@ -260,11 +338,11 @@ def _object(text: bytes) -> dict[str, Any]:
     return values
 
 
-def _at(values: Mapping[str, Any], key: str) -> Any:
-    """The value of a key, or of keys inside one another; None where it is missing."""
+def _value_at(values: Mapping[str, Any], key: str) -> Any:
+    """Returns the value of a key, or of dotted inner keys; None where it is missing."""
     if key in values:
         return values[key]
-    found: Any = values
+    value: Any = values
     for part in key.split("."):
-        found = found.get(part) if isinstance(found, dict) else None
-    return found
+        value = value.get(part) if isinstance(value, dict) else None
+    return value

@@ -13,29 +13,20 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
-
 from clipin_jax.data import storage
-from clipin_jax.data.formats.columns import (
-    Columns,
-    check_columns,
-    expand_all,
-    folder_of,
-    one_line,
-)
-from clipin_jax.data.formats.example_proto import encode_example, parse_example
+from clipin_jax.data.formats.columns import Columns, check_columns
+from clipin_jax.data.formats.concatenation import Concatenation
+from clipin_jax.data.formats.example_proto import parse_example
 from clipin_jax.data.formats.json_file import read_json
 from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
-from clipin_jax.errors import ClipinError
-
-__all__ = ["ArrayRecord", "encode_example"]
+from clipin_jax.errors import ClipinError, first_line
 
 MANIFEST = "manifest.json"
 
 _OPEN_FILES = 256  # that stay open between two reads
-_LOOKED_AT = 20  # records among which one must have a feature
+_MOST_PROBED = 20  # records of which one must have a feature
 _THREADS = 16
-_SAMPLE = 1 << 16  # bytes at both ends of a file that tell it from another
+_SAMPLE = 1 << 16  # bytes at both ends of a file that the fingerprint depends on
 _GROUP = re.compile(r"group_size:(\d+)")
 _log = logging.getLogger(__name__)
 
@@ -46,15 +37,15 @@ class ArrayRecord:
     Args:
       files: a pattern (see `storage.expand`), or several. They are local, or at `gs://`,
         where the library itself reads them.
-      image: the feature with the encoded picture.
-      captions: the feature with one caption or more; or several features, which are
-        then the kinds of the captions.
+      image: the feature with the encoded image.
+      captions: the feature with one caption or more; or several features, whose names
+        are then the kinds of the captions.
       kinds: None, or the feature with the kind of each caption.
       label: None, or the feature with the index of the class, its name, or several.
       classes: names of the classes in label order; (): those in `manifest.json` beside
         the files, if there is one.
 
-    Damaged records keep their place and are bad records.
+    Damaged records keep their index and are bad records.
 
     Raises:
       ClipinError: a file is missing, no ArrayRecord file or cut off, there are no
@@ -70,11 +61,11 @@ class ArrayRecord:
         label: str | None = None,
         classes: Sequence[str] = (),
     ):
-        self._paths = expand_all("array_record", files)
+        self._paths = storage.expand_all(files, "array_record.files")
         if label and not classes:
-            classes = _classes_beside(self._paths[0])
+            classes = _read_classes(self._paths[0])
         self._columns = Columns("array_record", image, captions, label, classes)
-        if kinds and len(self._columns.captions) > 1:
+        if kinds and len(self._columns.captions) != 1:
             raise ClipinError(
                 "array_record.kinds needs a single feature in array_record.captions"
             )
@@ -82,8 +73,8 @@ class ArrayRecord:
         self._texts = (*self._columns.texts, *filter(None, [kinds]))
         with ThreadPoolExecutor(_THREADS) as pool:
             counts = list(pool.map(_count, self._paths))
-            samples = list(pool.map(_sample, self._paths))
-        self._ends = np.cumsum(counts)
+            digests = list(pool.map(_digest_ends, self._paths))
+        self._records = Concatenation(counts)
         if not len(self):
             raise ClipinError(f"{self._paths[0]}: no records; set source.files")
         self._check_features()
@@ -91,54 +82,49 @@ class ArrayRecord:
         self.fingerprint = fingerprint(
             "array_record 1",
             [os.path.basename(path) for path in self._paths],
-            (counts, samples),
+            (counts, digests),
             (image, self._columns.captions, kinds, label, self.classes),
         )
 
     def __len__(self) -> int:
-        return int(self._ends[-1])
+        return len(self._records)
 
     def __getitem__(self, index: int) -> Record:
-        """The record; image: the file's bytes."""
-        image = self._columns.image
-        features = self._features(index, (image, *self._texts))
+        """Returns a record; image: the file's bytes."""
+        name = self._columns.image
+        features = self._features(index, (name, *self._texts))
         annotations = self._annotations(features)
-        pictures = features.get(image)
-        if not isinstance(pictures, list) or [type(p) for p in pictures] != [bytes]:
-            raise BadRecord(f"no single picture in feature {image!r}")
-        return {"image": pictures[0], **annotations}
+        images = features.get(name)
+        if not isinstance(images, list) or [type(each) for each in images] != [bytes]:
+            raise BadRecord(f"no single image in feature {name!r}")
+        return {"image": images[0], **annotations}
 
     def annotations(self, index: int) -> Annotations:
-        """Captions, kinds and label; the picture is read, but thrown away."""
+        """Returns captions, kinds and label; the image is read, but dropped."""
         return self._annotations(self._features(index, self._texts))
 
     def describe(self, index: int) -> str:
-        """Number and file of a record; the first one in a file is record 0."""
-        path, row = self._place(index)
-        return f"record {row} of {path}"
-
-    def _place(self, index: int) -> tuple[str, int]:
-        if not 0 <= index < len(self):
-            raise IndexError(f"record {index} of {len(self)}")
-        number = int(np.searchsorted(self._ends, index, side="right"))
-        before = int(self._ends[number - 1]) if number else 0
-        return self._paths[number], index - before
+        """Returns number and file of a record; the first one in a file is record 0."""
+        number, row = self._records.locate(index)
+        return f"record {row} of {self._paths[number]}"
 
     def _features(self, index: int, names: Sequence[str] | None) -> dict[str, Any]:
-        path, row = self._place(index)
+        number, row = self._records.locate(index)
         try:
-            [data] = _reader(path).read([row])
+            [data] = _reader(self._paths[number]).read([row])
         # The library has no exceptions of its own.
         except (RuntimeError, ValueError) as error:
-            raise BadRecord(f"damaged record: {one_line(error)}") from error
+            raise BadRecord(f"damaged record: {first_line(error)}") from error
         return parse_example(data, names)
 
     def _annotations(self, features: dict[str, Any]) -> Annotations:
-        there = [name for name in self._texts if name in features]
-        values = {name: _decoded(name, features[name]) for name in there}
-        label = values.get(self._columns.label or "")
-        if isinstance(label, list) and len(label) == 1 and isinstance(label[0], str):
-            values[str(self._columns.label)] = label[0]
+        names = [name for name in self._texts if name in features]
+        values = {name: _decode(name, features[name]) for name in names}
+        for name in self._columns.label_columns:
+            label = values.get(name)
+            # A feature of text is always a list, also of one name.
+            if isinstance(label, list) and [type(each) for each in label] == [str]:
+                values[name] = label[0]
         annotations = self._columns.annotations(values)
         if self._kinds:
             texts = values[self._columns.captions[0]]
@@ -150,23 +136,23 @@ class ArrayRecord:
         return annotations
 
     def _check_features(self) -> None:
-        """Raises ClipinError where none of the first records has what is read."""
-        there, reason = {}, ""
-        for index in range(min(len(self), _LOOKED_AT)):
+        """Demands that the first records have what is read. Raises ClipinError."""
+        present, reason = {}, ""
+        for index in range(min(len(self), _MOST_PROBED)):
             try:
-                there |= self._features(index, None)
+                present |= self._features(index, None)
             except BadRecord as error:
                 reason = reason or str(error)
-        if not there and reason:
+        if not present and reason:
             raise ClipinError(
                 f"{self._paths[0]}: the first records are no tf.train.Example: {reason}"
             )
-        wanted = (self._columns.image, *self._texts)
-        check_columns(wanted, sorted(there), self._paths[0])
+        names = (self._columns.image, *self._texts)
+        check_columns(names, sorted(present), self._paths[0])
 
 
-def _decoded(name: str, value: Any) -> Any:
-    """The same, bytes as text. Raises BadRecord."""
+def _decode(name: str, value: Any) -> Any:
+    """Returns a feature with its bytes as text. Raises BadRecord."""
     if not isinstance(value, list):
         return value
     try:
@@ -177,7 +163,7 @@ def _decoded(name: str, value: Any) -> Any:
 
 @functools.lru_cache(_OPEN_FILES)
 def _reader(path: str) -> Any:
-    """A reader, which any thread may use."""
+    """Returns a reader, which any thread may use."""
     # Not at the top: the import of the package stays fast.
     from array_record.python.array_record_module import ArrayRecordReader
 
@@ -186,7 +172,7 @@ def _reader(path: str) -> Any:
 
 
 def _count(path: str) -> int:
-    """How many records a file has. Raises ClipinError unless it is such a file."""
+    """Returns how many records a file has. Raises ClipinError for another format."""
     if storage.is_remote(path) and not path.startswith("gs://"):
         raise ClipinError(
             f"{path}: ArrayRecord files are read from a local disk, or from gs://; "
@@ -201,8 +187,8 @@ def _count(path: str) -> int:
     return reader.num_records()
 
 
-def _sample(path: str) -> str:
-    """A digest of both ends of a file: the last part says where each record is."""
+def _digest_ends(path: str) -> str:
+    """Returns a digest of both ends of a file; the last part has all offsets."""
     try:
         size = storage.size(path)
         ends = [storage.read_range(path, 0, _SAMPLE)]
@@ -215,23 +201,23 @@ def _sample(path: str) -> str:
 
 
 def _warn_of_groups(path: str) -> None:
-    found = _GROUP.search(_reader(path).writer_options_string() or "")
-    if found and found[1] != "1":
+    group = _GROUP.search(_reader(path).writer_options_string() or "")
+    if group and group[1] != "1":
         _log.warning(
             "%s was written with group_size:%s, so that each read unpacks as many "
             "records; group_size:1 is faster",
             path,
-            found[1],
+            group[1],
         )
 
 
-def _classes_beside(path: str) -> tuple[str, ...]:
-    """The classes that the manifest beside a file has, () if there is none."""
-    manifest = storage.join(folder_of(path), MANIFEST)
+def _read_classes(path: str) -> tuple[str, ...]:
+    """Returns the classes in the manifest beside a file, () if there is none."""
+    manifest = storage.join(storage.parent(path), MANIFEST)
     if not storage.exists(manifest):
         return ()
     _, content = read_json(manifest, "source.classes")
     classes = content.get("classes", [])
     if not isinstance(classes, list) or not all(isinstance(n, str) for n in classes):
-        raise ClipinError(f"{manifest}: its 'classes' is no list of names; mend it")
+        raise ClipinError(f"{manifest}: its 'classes' is no list of names; correct it")
     return tuple(classes)

@@ -1,6 +1,6 @@
 """Data sets of the library `datasets`, as its `save_to_disk` writes them.
 
-Nothing is downloaded: whoever has `load_dataset(...)` calls `.save_to_disk(folder)`.
+Nothing is downloaded: call `load_dataset(...).save_to_disk(folder)` first.
 """
 
 from __future__ import annotations
@@ -9,32 +9,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from clipin_jax.data import storage
-from clipin_jax.data.formats.columns import (
-    Columns,
-    check_columns,
-    one_line,
-    read_image,
-)
+from clipin_jax.data.formats.columns import Columns, check_columns, read_image
 from clipin_jax.data.formats.json_file import read_json
-from clipin_jax.data.source import (
-    Annotations,
-    BadRecord,
-    Record,
-    fingerprint,
-)
-from clipin_jax.errors import ClipinError, check_choice
+from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
+from clipin_jax.errors import ClipinError, check_choice, first_line
 
 
 class HfDatasets:
-    """One record per row. Pictures stay encoded.
+    """One record per row. Images stay encoded.
 
     Args:
-      folder: what `save_to_disk` wrote, of one split or of several.
-      split: which of them; "" where there is only one.
-      image: the column with the picture: of the feature Image, encoded bytes, or a path
+      folder: that `save_to_disk` wrote, with one split or several.
+      split: name of the split; "" where there is only one.
+      image: the column with the image: of the feature Image, encoded bytes, or a path
         relative to the folder.
-      captions: the column with a text or a list of texts; or several, which are then
-        the kinds of the captions.
+      captions: the column with a text or a list of texts; or several, whose names
+        are then the kinds of the captions.
       label: None, or the column with the class or several.
       classes: names of the classes in label order; (): those of the feature ClassLabel,
         else those that occur, sorted.
@@ -63,11 +53,12 @@ class HfDatasets:
         if names and not classes:
             columns = Columns("hf_datasets", image, captions, label, names)
         if label and not columns.classes:
-            columns.find_classes(rows.with_format(None)[label])
+            labels = rows.select_columns([label]).with_format(None)
+            columns.check_labels({self._folder: labels})
         self._columns, self.classes = columns, columns.classes
-        _check_kinds(rows.features, columns, self._folder)
+        _check_types(rows.features, columns, self._folder)
         self._texts = rows.select_columns(list(columns.texts)).with_format(None)
-        self._pictures = _encoded(rows.select_columns([image]).with_format(None), image)
+        self._images = _encoded(rows.select_columns([image]).with_format(None), image)
         self.fingerprint = fingerprint(
             "hf_datasets 1",
             _digest(rows, self._folder),
@@ -78,24 +69,24 @@ class HfDatasets:
         return len(self._texts)
 
     def __getitem__(self, index: int) -> Record:
-        """The record; image: the file's bytes."""
+        """Returns a record; image: the file's bytes."""
         annotations = self.annotations(index)
-        picture = _row(self._pictures, index)[self._columns.image]
-        return {"image": read_image(picture, self._folder), **annotations}
+        value = _row(self._images, index)[self._columns.image]
+        return {"image": read_image(value, self._folder), **annotations}
 
     def annotations(self, index: int) -> Annotations:
-        """Captions, kinds and label of a record; of pictures nothing is read."""
+        """Returns captions, kinds and label of a record; reads no column of images."""
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
         return self._columns.annotations(_row(self._texts, index))
 
     def describe(self, index: int) -> str:
-        """Row and folder of a record; the first one is row 0."""
+        """Returns row and folder of a record; the first one is row 0."""
         return f"row {index} of {self._folder}"
 
 
 def _load(folder: str, split: str) -> tuple[Any, str]:
-    """The rows of a split, and the folder that they lie in. Raises ClipinError."""
+    """Returns the rows of a split, and their folder. Raises ClipinError."""
     try:
         # Imported here: it takes two seconds, and is an extra.
         import datasets as library
@@ -106,27 +97,27 @@ def _load(folder: str, split: str) -> tuple[Any, str]:
         ) from error
     folder = storage.join(folder, "").rstrip("/")
     try:
-        found = library.load_from_disk(folder)
-    # A damaged description or file fails in as many ways as there are parts of it.
+        data = library.load_from_disk(folder)
+    # The library raises all kinds of errors on a damaged description or file.
     except Exception as error:
         raise ClipinError(
             f"{folder} cannot be read as a data set that save_to_disk wrote: "
-            f"{one_line(error)}; set source.folder"
+            f"{first_line(error)}; set source.folder"
         ) from error
-    if not isinstance(found, library.DatasetDict):
+    if not isinstance(data, library.DatasetDict):
         if split:
             raise ClipinError(
                 f"{folder} has no splits, but source.split is {split!r}; leave it empty"
             )
-        return found, folder
-    if not split and len(found) == 1:
-        [split] = found
-    check_choice("hf_datasets.split", split, tuple(found))
-    return found[split], storage.join(folder, split)
+        return data, folder
+    if not split and len(data) == 1:
+        [split] = data
+    check_choice("hf_datasets.split", split, tuple(data))
+    return data[split], storage.join(folder, split)
 
 
 def _digest(rows: Any, folder: str) -> str:
-    """What the library calls the data, and the sizes of its files."""
+    """Returns a hash of the library's own fingerprint and the sizes of the files."""
     path = storage.join(folder, "state.json")
     _, state = read_json(path, "source.folder")
     names = [str(each.get("filename")) for each in state.get("_data_files", [])]
@@ -135,44 +126,44 @@ def _digest(rows: Any, folder: str) -> str:
 
 
 def _class_names(feature: Any) -> tuple[str, ...]:
-    """Of a class label, or of a list of them."""
+    """Returns the classes of the feature ClassLabel, or of a list of it; else ()."""
     return tuple(getattr(_inner(feature), "names", ()))
 
 
 def _inner(feature: Any) -> Any:
-    """What a list is a list of; anything else as it is."""
+    """Returns the feature of a list's items; any other feature as it is."""
     if isinstance(feature, list) and len(feature) == 1:
         return feature[0]
     return getattr(feature, "feature", feature)
 
 
-def _check_kinds(features: Any, columns: Columns, folder: str) -> None:
-    meanings = [(name, "text", _is_text) for name in columns.captions]
-    for name, meaning, fits in [(columns.image, "a picture", _is_picture), *meanings]:
+def _check_types(features: Any, columns: Columns, folder: str) -> None:
+    texts = [(name, "text", _is_text) for name in columns.captions]
+    for name, meaning, fits in [(columns.image, "an image", _is_image), *texts]:
         if not fits(features[name]):
             raise ClipinError(
                 f"{folder}: column {name!r} is not {meaning}, but "
-                f"{one_line(features[name])}"
+                f"{first_line(features[name])}"
             )
 
 
 def _is_text(feature: Any) -> bool:
-    return _kind(_inner(feature)) in ("string", "large_string")
+    return _dtype(_inner(feature)) in ("string", "large_string")
 
 
-def _is_picture(feature: Any) -> bool:
+def _is_image(feature: Any) -> bool:
     if isinstance(feature, dict):
         return bool({"bytes", "path"} & set(feature))
     plain = ("string", "large_string", "binary", "large_binary")
-    return type(feature).__name__ == "Image" or _kind(feature) in plain
+    return type(feature).__name__ == "Image" or _dtype(feature) in plain
 
 
-def _kind(feature: Any) -> str:
+def _dtype(feature: Any) -> str:
     return str(getattr(feature, "dtype", ""))
 
 
 def _encoded(rows: Any, image: str) -> Any:
-    """The same rows, pictures as the files they are."""
+    """Returns the rows with images as encoded files."""
     import datasets as library
 
     if isinstance(rows.features[image], library.Image):
@@ -183,6 +174,6 @@ def _encoded(rows: Any, image: str) -> Any:
 def _row(rows: Any, index: int) -> dict[str, Any]:
     try:
         return rows[index]
-    # Whatever the reader of a damaged file says.
+    # The library raises all kinds of errors on a damaged file.
     except Exception as error:
-        raise BadRecord(f"damaged row: {one_line(error)}") from error
+        raise BadRecord(f"damaged row: {first_line(error)}") from error

@@ -1,9 +1,9 @@
-"""Images sorted into a folder per class; captions are made of the classes' names.
+"""Images in a folder per class; captions are made of the classes' names.
 
     FOLDER/SPLIT/CLASS/*.jpg    at any depth inside the class
 
-Training on such captions is training on labels, and it is what zero-shot classification
-and linear probing are evaluated on.
+Zero-shot classification and linear probes are evaluated on such data. Training on its
+captions is training on labels.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 
 from clipin_jax.data import storage
 from clipin_jax.data.formats.folders import list_folder, walk
-from clipin_jax.data.formats.json_file import clean, first_few, read_json
-from clipin_jax.data.source import Annotations, Record, fingerprint
-from clipin_jax.errors import ClipinError
+from clipin_jax.data.formats.json_file import read_json
+from clipin_jax.data.source import Annotations, Record, clean_text, fingerprint
+from clipin_jax.errors import ClipinError, first_few
 
 _ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 _log = logging.getLogger(__name__)
@@ -26,19 +26,19 @@ class ImageFolder:
     """One record per image, class by class, each by name.
 
     Images are known by their ending; hidden files and folders are left out. Links are
-    followed, and one that leads nowhere is a record that cannot be read.
+    followed; a broken link is a bad record.
 
     Args:
       folder: where the data lies.
       split: the folder of the classes, relative to the folder; "": the folder itself.
-      templates: captions, "{}" is where the words for the class go.
+      templates: captions; "{}" is replaced by the name of the class.
       names: "", or a JSON file, relative to the folder, with the list `classes`, the
-        names of the class folders in label order, and the list `names`, the words for
-        each. Without it labels follow the folders' names, and the words are those
-        names with spaces for underscores.
+        class folders in label order, and the list `names`, the name of each class.
+        Without it labels follow the sorted folders, and the name of a class is that of
+        its folder, with spaces for underscores.
 
     Attributes:
-      classes: the words for each class.
+      classes: the name of each class.
 
     Raises:
       ClipinError: no such folder, no classes in it, one of them without an image or not
@@ -53,25 +53,26 @@ class ImageFolder:
         names: str = "",
     ):
         self._root = storage.join(folder, split) if split else storage.join(folder, "")
-        found = list_folder(self._root)
-        if found is None:
+        listing = list_folder(self._root)
+        if listing is None:
             raise ClipinError(
                 f"image folder {self._root} does not exist; set source.folder and "
                 "source.split"
             )
-        folders = [name for name in found.folders if name[0] != "."]
+        folders = [name for name in listing.folders if name[0] != "."]
         if not folders:
             raise ClipinError(f"{self._root} has no folders, one for each class")
-        words = {name: name.replace("_", " ") for name in folders}
+        class_names = {each: each.replace("_", " ") for each in folders}
         if names:
-            words = _words(storage.join(folder, names), folders, self._root)
-        self.classes = tuple(map(clean, words.values()))
-        self._captions = [_filled(templates, word) for word in self.classes]
+            path = storage.join(folder, names)
+            class_names = _read_names(path, folders, self._root)
+        self.classes = tuple(map(clean_text, class_names.values()))
+        self._captions = [_fill(templates, name) for name in self.classes]
         self._files = [
             (label, name)
-            for label, inside in enumerate(words)
-            if inside in folders
-            for name in _pictures(self._root, inside)
+            for label, class_folder in enumerate(class_names)
+            if class_folder in folders
+            for name in _list_images(self._root, class_folder)
         ]
         self.fingerprint = fingerprint("image_folder 1", self._files, self._captions)
 
@@ -79,39 +80,38 @@ class ImageFolder:
         return len(self._files)
 
     def __getitem__(self, index: int) -> Record:
-        """The record; image: the file's bytes."""
+        """Returns a record; image: the file's bytes."""
         annotations = self.annotations(index)
         return {"image": storage.read(self.describe(index)), **annotations}
 
     def annotations(self, index: int) -> Annotations:
-        """Captions and label of a record, without reading its file."""
+        """Returns captions and label of a record without reading its image."""
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
         label = self._files[index][0]
         return {"captions": self._captions[label], "label": label}
 
     def describe(self, index: int) -> str:
-        """The image file of a record."""
+        """Returns the image file of a record."""
         return storage.join(self._root, self._files[index][1])
 
 
-def _pictures(root: str, inside: str) -> list[str]:
-    """The images of a class, relative to the folder of all classes."""
-    found = walk(storage.join(root, inside))
-    names = [f"{inside}/{name}" for name in found if name.lower().endswith(_ENDINGS)]
+def _list_images(root: str, class_folder: str) -> list[str]:
+    """Returns the images of a class, relative to the folder of all classes."""
+    folder = storage.join(root, class_folder)
+    names = [n for n in walk(folder) if n.lower().endswith(_ENDINGS)]
     if not names:
         raise ClipinError(
-            f"class folder {storage.join(root, inside)} has no image "
+            f"class folder {folder} has no image "
             f"({', '.join(_ENDINGS)}); add some, or remove the folder"
         )
-    return names
+    return [f"{class_folder}/{name}" for name in names]
 
 
-def _words(path: str, folders: list[str], root: str) -> Mapping[str, str]:
-    """The words for each class, by the name of its folder, in label order."""
+def _read_names(path: str, folders: list[str], root: str) -> dict[str, str]:
+    """Returns the name of each class by its folder, in label order."""
     _, data = read_json(path, "source.names")
-    tables = [_strings(data, table, path) for table in ("classes", "names")]
-    classes, names = tables
+    classes, names = (_strings(data, key, path) for key in ("classes", "names"))
     if len(classes) != len(names) or len(set(classes)) < len(classes):
         raise ClipinError(
             f"{path} has {len(set(classes))} different 'classes' and {len(names)} "
@@ -129,14 +129,14 @@ def _words(path: str, folders: list[str], root: str) -> Mapping[str, str]:
     return dict(zip(classes, names, strict=True))
 
 
-def _strings(data: Mapping[str, Any], table: str, path: str) -> list[str]:
-    rows = data.get(table)
-    if not isinstance(rows, list) or not all(isinstance(row, str) for row in rows):
-        raise ClipinError(f"{path} has no list '{table}' of strings")
-    return rows
+def _strings(data: Mapping[str, Any], key: str, path: str) -> list[str]:
+    texts = data.get(key)
+    if not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
+        raise ClipinError(f"{path} has no list '{key}' of strings")
+    return texts
 
 
-def _filled(templates: Sequence[str], word: str) -> tuple[str, ...]:
+def _fill(templates: Sequence[str], name: str) -> tuple[str, ...]:
     if isinstance(templates, str) or not templates:
         raise ClipinError(
             f"image_folder.templates is {templates!r}; it must be a list of captions"
@@ -146,4 +146,4 @@ def _filled(templates: Sequence[str], word: str) -> tuple[str, ...]:
             raise ClipinError(
                 f'image_folder.templates: {template!r} has no "{{}}" for the class'
             )
-    return tuple(template.replace("{}", word) for template in templates)
+    return tuple(template.replace("{}", name) for template in templates)

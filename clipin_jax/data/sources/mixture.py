@@ -1,23 +1,32 @@
-"""Several sources at once, each met as often as its weight says."""
+"""Several sources at once, each read as often as its weight says."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
-
-from clipin_jax.data.source import Annotations, MixturePart, Record, Source, fingerprint
+from clipin_jax.data.formats.concatenation import Concatenation
+from clipin_jax.data.source import (
+    Annotations,
+    MixturePart,
+    Record,
+    Source,
+    fingerprint,
+)
 from clipin_jax.errors import ClipinError
+
+T = TypeVar("T", Annotations, Record)
 
 
 class Mixture:
     """The records of all sources, one source after the other by their names.
 
-    In training every source has its share of each batch, exactly but for rounding, and
-    epochs of its own: a small source with a large weight begins anew while a large one
-    goes on, and none ever leaves a record out. What is called an epoch of the mixture
-    is as many records as all sources have together.
+    In training every source has its share of each batch, up to rounding, and epochs of
+    its own: a small source with a large weight starts again while a large one goes on,
+    and none ever leaves out a record. An epoch of the mixture is as many records as all
+    sources have together.
+
+    Labels are kept only where all sources have the same classes.
 
     Args:
       sources: name -> source.
@@ -30,9 +39,10 @@ class Mixture:
         self._names = sorted(sources)
         self._sources = [sources[name] for name in self._names]
         self.parts = [
-            MixturePart(len(sources[n]), float(weights[n])) for n in self._names
+            MixturePart(len(sources[name]), float(weights[name]))
+            for name in self._names
         ]
-        self._ends = np.cumsum([part.length for part in self.parts])
+        self._records = Concatenation([part.length for part in self.parts])
         classes = {source.classes for source in self._sources}
         self.classes = classes.pop() if len(classes) == 1 else ()
         self.fingerprint = fingerprint(
@@ -42,34 +52,30 @@ class Mixture:
         )
 
     def __len__(self) -> int:
-        return int(self._ends[-1])
+        return len(self._records)
 
     def __getitem__(self, index: int) -> Record:
-        """The record of the source in whose part the index lies."""
-        number, own = self._place(index)
-        return self._shared(self._sources[number][own])
+        """Returns the record of the source in whose part the index lies."""
+        number, inner = self._records.locate(index)
+        return self._without_foreign_label(self._sources[number][inner])
 
     def annotations(self, index: int) -> Annotations:
-        """Captions and label of a record, without its picture."""
-        number, own = self._place(index)
-        return self._shared(self._sources[number].annotations(own))
+        """Returns captions and label of a record without its image."""
+        number, inner = self._records.locate(index)
+        return self._without_foreign_label(self._sources[number].annotations(inner))
 
     def describe(self, index: int) -> str:
-        """Where the record comes from, for messages."""
-        number, own = self._place(index)
-        return f"{self._sources[number].describe(own)} of {self._names[number]}"
+        """Returns the origin of a record, for messages."""
+        number, inner = self._records.locate(index)
+        return f"{self._sources[number].describe(inner)} of {self._names[number]}"
 
-    def _place(self, index: int) -> tuple[int, int]:
-        if not 0 <= index < len(self):
-            raise IndexError(f"record {index} of {len(self)}")
-        number = int(np.searchsorted(self._ends, index, side="right"))
-        return number, index - int(self._ends[number]) + self.parts[number].length
-
-    def _shared(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Labels mean the same only where all sources have the same classes."""
-        if self.classes:
-            return record
-        return {key: value for key, value in record.items() if key != "label"}
+    def _without_foreign_label(self, annotations: T) -> T:
+        # A label is an index, so it means nothing without the list of classes.
+        if self.classes or "label" not in annotations:
+            return annotations
+        kept = annotations.copy()
+        del kept["label"]
+        return kept
 
 
 def check_weights(weights: Mapping[str, Any]) -> None:

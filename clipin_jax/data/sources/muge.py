@@ -1,10 +1,10 @@
-"""Images in a table of base64, texts beside it: the layout of Chinese-CLIP's data.
+"""Images in a table of base64 and texts beside it, in the layout of Chinese-CLIP.
 
     FOLDER/train_imgs.tsv      one image a line: its id, a tab, the file in base64
     FOLDER/train_texts.jsonl   {"text_id": 8, "text": "...", "image_ids": [12, 15]}
 
-MUGE and the others that are published so. Yang et al. 2022, "Chinese CLIP: contrastive
-vision-language pretraining in Chinese".
+MUGE and other Chinese data sets are published so. Yang et al. 2022, "Chinese CLIP:
+contrastive vision-language pretraining in Chinese".
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from collections import defaultdict
 import numpy as np
 
 from clipin_jax.data import storage
-from clipin_jax.data.formats.json_file import (
-    captions_of,
-    check_row,
-    first_few,
-    parse_json,
+from clipin_jax.data.formats.json_file import check_row, parse_json
+from clipin_jax.data.source import (
+    Annotations,
+    BadRecord,
+    Record,
+    clean_captions,
+    fingerprint,
 )
-from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import ClipinError, first_few
 
-_BLOCK = 1 << 24  # bytes of the table that are looked at in one go
-_LONGEST_ID = 256  # bytes of a line in which its tab must come
+_BLOCK = 1 << 24  # bytes of the table that are scanned at once
+_LONGEST_ID = 256  # bytes of a line that its first tab must be among
 _NEWLINE = ord("\n")
 _FROM_URLSAFE = bytes.maketrans(b"-_", b"+/")
 _log = logging.getLogger(__name__)
@@ -37,14 +38,14 @@ _log = logging.getLogger(__name__)
 class Muge:
     """One record per image, with all texts that name it, in the order of the table.
 
-    The table may be larger than memory: it is gone through once, to find its lines,
-    and an image is read when it is asked for. Both alphabets of base64 are understood.
+    The table may be larger than memory: one pass finds its lines, and an image is read
+    when it is asked for. Both alphabets of base64 are read.
 
     Args:
       folder: where the data lies.
-      split: of which the two files are: SPLIT_imgs.tsv and SPLIT_texts.jsonl.
+      split: the prefix of the two files, SPLIT_imgs.tsv and SPLIT_texts.jsonl.
 
-    Images that no text names are left out, and how many is logged as a warning.
+    Images that no text names are left out; a warning says how many.
 
     Raises:
       ClipinError: a file is missing, empty or malformed, an id comes twice, texts name
@@ -55,61 +56,61 @@ class Muge:
 
     def __init__(self, folder: str, split: str = "train"):
         self._table = storage.join(folder, f"{split}_imgs.tsv")
-        listed = storage.join(folder, f"{split}_texts.jsonl")
-        for path in (self._table, listed):
+        texts_file = storage.join(folder, f"{split}_texts.jsonl")
+        for path in (self._table, texts_file):
             if not storage.exists(path):
                 raise ClipinError(f"no file {path}; set source.folder and source.split")
-        names, starts, ends = _index(self._table)
+        names, starts, ends = _find_lines(self._table)
         line_of = _lines_of(names, self._table)
-        content = storage.read(listed)
-        texts = _texts(content, listed)
+        content = storage.read(texts_file)
+        texts = _read_texts(content, texts_file)
         unknown = [name for name in texts if name not in line_of]
         if unknown:
             raise ClipinError(
-                f"{listed}: texts of {len(unknown)} images that are not in "
+                f"{texts_file}: texts of {len(unknown)} images that are not in "
                 f"{self._table} (image_ids {first_few(unknown)}); remove them or add "
                 "the images"
             )
-        silent = len(names) - len(texts)
-        if silent:
-            _log.warning("%s: left out %d images without texts", self._table, silent)
-        rows = sorted((line_of[name], tuple(said)) for name, said in texts.items())
-        self._captions = [said for _, said in rows]
+        dropped = len(names) - len(texts)
+        if dropped:
+            _log.warning("%s: left out %d images without texts", self._table, dropped)
+        rows = sorted((line_of[name], tuple(each)) for name, each in texts.items())
+        self._captions = [captions for _, captions in rows]
         self._lines = np.array([line for line, _ in rows])
         self._starts, self._ends = starts[self._lines], ends[self._lines]
-        places = starts.tobytes() + ends.tobytes()
-        self.fingerprint = fingerprint("muge 1", names, places, content)
+        offsets = starts.tobytes() + ends.tobytes()
+        self.fingerprint = fingerprint("muge 1", names, offsets, content)
 
     def __len__(self) -> int:
         return len(self._captions)
 
     def __getitem__(self, index: int) -> Record:
-        """The record; image: the file's bytes."""
+        """Returns a record; image: the file's bytes."""
         annotations = self.annotations(index)
         start, end = int(self._starts[index]), int(self._ends[index])
         text = storage.read_range(self._table, start, end - start)
         if len(text) < end - start:
             raise BadRecord("truncated")
         try:
-            plain = text.strip().translate(_FROM_URLSAFE)
-            image = base64.b64decode(plain, validate=True)
+            standard = text.strip().translate(_FROM_URLSAFE)
+            image = base64.b64decode(standard, validate=True)
         except binascii.Error as error:
             raise BadRecord(f"no valid base64: {error}") from error
         return {"image": image, **annotations}
 
     def annotations(self, index: int) -> Annotations:
-        """The captions of a record, without reading its image."""
+        """Returns the captions of a record without reading its image."""
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
         return {"captions": self._captions[index]}
 
     def describe(self, index: int) -> str:
-        """The line of the table with the image."""
+        """Returns the line of the table with the image."""
         return f"line {self._lines[index] + 1} of {self._table}"
 
 
-def _index(path: str) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Of each line: its id, where its base64 begins, where it ends."""
+def _find_lines(path: str) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Returns of each line its id, and the offsets where its base64 begins and ends."""
     names, starts, ends, size = [], array("q"), array("q"), storage.size(path)
     for at in range(0, size, _BLOCK):
         data = storage.read_range(path, at, _BLOCK + _LONGEST_ID)
@@ -132,18 +133,18 @@ def _index(path: str) -> tuple[list[str], np.ndarray, np.ndarray]:
 
 
 def _lines_of(names: list[str], path: str) -> dict[str, int]:
-    """The line of each id, from 0."""
+    """Returns the line of each id, from 0."""
     line_of = {name: line for line, name in enumerate(names)}
     if len(line_of) < len(names):
-        twice = [name for line, name in enumerate(names) if line_of[name] != line]
+        repeated = [name for line, name in enumerate(names) if line_of[name] != line]
         raise ClipinError(
-            f"{path}: {len(twice)} lines repeat an id ({first_few(twice)})"
+            f"{path}: {len(repeated)} lines repeat an id ({first_few(repeated)})"
         )
     return line_of
 
 
-def _texts(content: bytes, path: str) -> dict[str, list[str]]:
-    """The texts of each image that any names."""
+def _read_texts(content: bytes, path: str) -> dict[str, list[str]]:
+    """Returns the texts of each image, by its id."""
     texts = defaultdict(list)
     for number, line in enumerate(content.split(b"\n"), 1):
         if not line.strip():
@@ -151,7 +152,7 @@ def _texts(content: bytes, path: str) -> dict[str, list[str]]:
         where = f"{path}: line {number}"
         row = parse_json(line, where)
         check_row(row, {"text": str, "image_ids": list}, where)
-        for text in captions_of([row["text"]]):
+        for text in clean_captions([row["text"]]):
             for name in row["image_ids"]:
                 texts[str(name)].append(text)
     if not texts:

@@ -1,7 +1,7 @@
-"""Arrays of pictures and labels in one file, as MedMNIST (Yang et al. 2023) has them.
+"""Arrays of images and labels in one file, in the layout of MedMNIST.
 
     retinamnist.npz    train_images [N, H, W, 3] or [N, H, W] uint8
-                       train_labels [N, 1], or [N, K] of 0 and 1 where pictures
+                       train_labels [N, 1], or [N, K] of 0 and 1 where images
                        belong to any number of K classes
                        val_images, val_labels, test_images, test_labels: the same
 
@@ -23,25 +23,24 @@ import numpy as np
 
 from clipin_jax.data import storage
 from clipin_jax.data.class_names import class_names
-from clipin_jax.data.formats.class_labels import annotations_of
-from clipin_jax.data.formats.columns import one_line
+from clipin_jax.data.formats.labels import class_annotations
 from clipin_jax.data.source import Annotations, Record, fingerprint
-from clipin_jax.errors import ClipinError, check_choice
+from clipin_jax.errors import ClipinError, check_choice, first_line
 
 _IMAGES, _LABELS = "_images", "_labels"
-# What numpy raises on files that are damaged, cut off or none of its own.
+# What numpy raises on files that are damaged, cut off or of another format.
 _UNREADABLE = (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 class Npz:
-    """One record per picture of a split; the caption is the name of its class.
+    """One record per image of a split; the caption is the name of its class.
 
-    A split is held in memory. Grey pictures become coloured ones of three equal
-    channels. A picture of several classes has them in one caption, joined by commas.
+    A split is held in memory. A gray image gets three equal channels. The caption of an
+    image of several classes joins their names by commas.
 
     Args:
       file: the .npz file, by path or URL.
-      split: "train", "val", "test": what the names of the arrays begin with.
+      split: "train", "val", "test": the prefix of the arrays' names.
       classes: names of the classes in label order; (): the labels' numbers, up to the
         largest of any split; or the name of a set in `class_names`, as "retinamnist".
 
@@ -57,36 +56,38 @@ class Npz:
         self._file, self._split = os.path.expanduser(file), split
         self._images, every_label = _read(self._file, split)
         self._labels = every_label[split]
-        _check_pictures(self._images, f"{self._file}: {split}{_IMAGES}")
+        _check_images(self._images, f"{self._file}: {split}{_IMAGES}")
         for name, labels in every_label.items():
             _check_labels(labels, f"{self._file}: {name}{_LABELS}")
         if len(self._images) != len(self._labels):
             raise ClipinError(
-                f"{self._file}: {split}{_IMAGES} has {len(self._images)} pictures, but "
-                f"{split}{_LABELS} has {len(self._labels)} labels; mend the file"
+                f"{self._file}: {split}{_IMAGES} has {len(self._images)} images, but "
+                f"{split}{_LABELS} has {len(self._labels)} labels; correct the file"
             )
-        self.classes = self._named(classes, _count(every_label.values()))
+        self.classes = self._class_names(classes, _count(every_label.values()))
         self.fingerprint = fingerprint(
             "npz 1", _digest(self._images), _digest(self._labels), self.classes
         )
 
-    def _named(self, classes: Sequence[str] | str, found: int) -> tuple[str, ...]:
-        """The names of the classes, of which the labels need `found`."""
+    def _class_names(
+        self, classes: Sequence[str] | str, needed: int
+    ) -> tuple[str, ...]:
+        """Returns the names of the classes; the labels need at least `needed`."""
         names = class_names(classes) if isinstance(classes, str) else tuple(classes)
-        names = names or tuple(map(str, range(found)))
+        names = names or tuple(map(str, range(needed)))
         if len(set(names)) < len(names) or not all(isinstance(n, str) for n in names):
             raise ClipinError(
                 f"npz.classes is {classes!r}; it must be a list of different names"
             )
-        several = _is_multi(self._labels)
-        if found > len(names) or several and found < len(names):
+        is_multi = _is_multi(self._labels)
+        if needed > len(names) or is_multi and needed < len(names):
             raise ClipinError(
-                f"{self._file}: {self._split}{_LABELS} needs {found} classes, but "
+                f"{self._file}: {self._split}{_LABELS} needs {needed} classes, but "
                 f"source.classes has {len(names)} names; set as many, in label order"
             )
         return names
 
-    # What a worker needs is in the file: arrays may be of any size.
+    # A worker process reads the file again: arrays may be too large to send.
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), self._arguments
 
@@ -94,7 +95,7 @@ class Npz:
         return len(self._images)
 
     def __getitem__(self, index: int) -> Record:
-        """The record; image: pixels."""
+        """Returns a record; image: pixels."""
         annotations = self.annotations(index)
         pixels = self._images[index]
         if pixels.ndim == 2:
@@ -102,22 +103,22 @@ class Npz:
         return {"image": pixels, **annotations}
 
     def annotations(self, index: int) -> Annotations:
-        """Caption and label of a record; a list where there may be several labels."""
+        """Returns caption and label of a record; a list where there may be several."""
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
         row = self._labels[index]
         label = row.nonzero()[0].tolist() if _is_multi(self._labels) else int(row[0])
-        return annotations_of(self.classes, label)
+        return class_annotations(self.classes, label)
 
     def describe(self, index: int) -> str:
-        """The array and the file of a record."""
-        return f"picture {index} of {self._split}{_IMAGES} in {self._file}"
+        """Returns array and file of a record."""
+        return f"image {index} of {self._split}{_IMAGES} in {self._file}"
 
 
 def _read(path: str, split: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The pictures of a split, and the labels [N, K] of all splits by name."""
+    """Returns the images of a split, and the labels [N, K] of all splits by name."""
     try:
-        with _opened(path) as content, np.load(content) as arrays:
+        with _open(path) as content, np.load(content) as arrays:
             splits = [n.removesuffix(_IMAGES) for n in arrays if n.endswith(_IMAGES)]
             if not splits:
                 raise ClipinError(
@@ -132,27 +133,27 @@ def _read(path: str, split: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
             images = arrays[split + _IMAGES]
     except OSError as error:
         raise ClipinError(
-            f"{path} cannot be read ({error.strerror or one_line(error)}); set "
+            f"{path} cannot be read ({error.strerror or first_line(error)}); set "
             "source.file"
         ) from error
     # An array that was saved alone, not in an archive, has no `with`.
     except (*_UNREADABLE, TypeError) as error:
         raise ClipinError(
-            f"{path} is no sound .npz file of arrays: {one_line(error)}"
+            f"{path} is not a valid .npz file of arrays: {first_line(error)}"
         ) from error
     return images, {n: v[:, None] if v.ndim == 1 else v for n, v in labels.items()}
 
 
-def _opened(path: str) -> BinaryIO:
+def _open(path: str) -> BinaryIO:
     return (
         io.BytesIO(storage.read(path)) if storage.is_remote(path) else open(path, "rb")
     )
 
 
-def _check_pictures(images: np.ndarray, where: str) -> None:
+def _check_images(images: np.ndarray, where: str) -> None:
     shape = images.shape
-    coloured = len(shape) == 3 or len(shape) == 4 and shape[3] == 3
-    if images.dtype != np.uint8 or not coloured or 0 in shape:
+    is_image = len(shape) == 3 or len(shape) == 4 and shape[3] == 3
+    if images.dtype != np.uint8 or not is_image or 0 in shape:
         raise ClipinError(
             f"{where} is {images.dtype} {list(shape)}; it must be uint8 [N, H, W] or "
             "[N, H, W, 3]"
@@ -178,7 +179,7 @@ def _is_multi(labels: np.ndarray) -> bool:
 
 
 def _count(every_label: Any) -> int:
-    """How many classes the labels of all splits speak of."""
+    """Returns how many classes the labels of all splits need."""
     return max(
         labels.shape[1] if _is_multi(labels) else int(labels.max()) + 1
         for labels in every_label

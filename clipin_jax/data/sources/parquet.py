@@ -1,42 +1,38 @@
-"""Parquet files with pictures, or with paths of pictures, and texts.
+"""Parquet files with images, or with paths of images, and texts.
 
-A file is rows in groups, and a group is the least that can be read. So reading rows in
-any order costs a whole group for each, unless its neighbours are wanted soon: the last
-few groups are kept. Set `data.shuffle_block` to the rows of a group and a group is read
-about once an epoch, or let `clipin data convert` make ArrayRecord files of the data.
+A file has rows in groups, and a group is the least that can be read. So reading rows in
+any order costs a whole group for each row, unless its neighbours are read soon: the
+groups that were read last are kept in memory. Set `data.shuffle_block` to the rows of a
+group, and a group is read about once an epoch; or let `clipin data convert` make
+ArrayRecord files of the data.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from clipin_jax.data import storage
-from clipin_jax.data.formats.columns import (
-    Columns,
-    check_columns,
-    expand_all,
-    folder_of,
-    one_line,
-    read_image,
-)
-from clipin_jax.data.formats.group_cache import GroupCache
+from clipin_jax.data.formats.columns import Columns, check_columns, read_image
+from clipin_jax.data.formats.concatenation import Concatenation
 from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import ClipinError, first_line
 
 _THREADS = 16
 _TAIL = 1 << 16  # bytes at the end that are read first
 _MAGIC = b"PAR1"
-_PICTURE, _TEXT, _LABEL = "a picture", "text", "a class label"
+_IMAGE, _TEXT, _LABEL = "an image", "text", "a class label"
 
 
 class _Footer(NamedTuple):
-    """What the end of a file says: its groups' rows, its columns, a digest."""
+    """The end of a file: the rows of its groups, its Arrow schema, a digest."""
 
     rows: list[int]
     schema: Any
@@ -48,17 +44,17 @@ class Parquet:
 
     Args:
       files: a pattern (see `storage.expand`), or several.
-      image: the column with the picture: its encoded bytes, a path or URL, or a struct
+      image: the column with the image: its encoded bytes, a path or URL, or a struct
         of `bytes` and `path`, as Hugging Face writes.
-      captions: the column with a text or a list of texts; or several, which are then
-        the kinds of the captions.
+      captions: the column with a text or a list of texts; or several, whose names are
+        then the kinds of the captions.
       label: None, or the column with the class, as its index or its name, or a list.
       classes: names of the classes in label order; (): those that occur, sorted. Set
         them where several sources must agree.
-      folder: what paths are relative to; "": the folder of the file. They may lead out
+      folder: what paths are relative to; "": the folder of the file. Paths may lead out
         of it.
-      cache_mb: of memory for groups that were read last, in each process. Shuffling in
-        blocks mixes the records of eight, so there should be room for nine groups.
+      cache_mb: of memory for the groups that were read last, in each process. Shuffling
+        in blocks mixes the records of eight, so there should be room for nine groups.
 
     Raises:
       ClipinError: a file is missing or damaged, lacks a column or has another type in
@@ -77,9 +73,9 @@ class Parquet:
     ):
         self._columns = Columns("parquet", image, captions, label, classes)
         self._folder = folder
-        self._paths = expand_all("parquet", files)
+        self._paths = storage.expand_all(files, "parquet.files")
         with ThreadPoolExecutor(_THREADS) as pool:
-            footers = list(pool.map(_footer, self._paths))
+            footers = list(pool.map(_read_footer, self._paths))
         for path, footer in zip(self._paths, footers, strict=True):
             self._check_columns(path, footer.schema)
         groups = [
@@ -88,11 +84,11 @@ class Parquet:
             for group, rows in enumerate(footer.rows)
         ]
         self._groups = np.array(groups, np.int64).reshape(-1, 3)
-        self._ends = np.cumsum(self._groups[:, 2])
+        self._records = Concatenation(self._groups[:, 2].tolist())
         if not len(self):
             raise ClipinError(f"{self._paths[0]}: no rows; set source.files")
         self._cache = GroupCache(cache_mb << 20)
-        self._columns.find_classes(self._labels())
+        self._columns.check_labels({self._paths[0]: self._label_values()})
         self.classes = self._columns.classes
         self.fingerprint = fingerprint(
             "parquet 1",
@@ -104,46 +100,45 @@ class Parquet:
     def _check_columns(self, path: str, schema: Any) -> None:
         columns = self._columns
         check_columns((columns.image, *columns.texts), schema.names, path)
-        meanings = [(columns.image, _PICTURE)]
+        meanings = [(columns.image, _IMAGE)]
         meanings += [(name, _TEXT) for name in columns.captions]
-        if columns.label:
-            meanings.append((columns.label, _LABEL))
+        meanings += [(name, _LABEL) for name in columns.label_columns]
         for name, meaning in meanings:
-            kind = schema.field(name).type
-            if not _fits(kind, meaning):
+            arrow_type = schema.field(name).type
+            if not _fits(arrow_type, meaning):
                 raise ClipinError(
-                    f"{path}: column {name!r} is not {meaning}, but {one_line(kind)}"
+                    f"{path}: column {name!r} is not {meaning}, but "
+                    f"{first_line(arrow_type)}"
                 )
 
     def __len__(self) -> int:
-        return int(self._ends[-1]) if len(self._ends) else 0
+        return len(self._records)
 
     def __getitem__(self, index: int) -> Record:
-        """The record; image: the file's bytes."""
+        """Returns a record; image: the file's bytes."""
         annotations = self.annotations(index)
         image = self._columns.image
         value = self._values(index, (image,))[image]
-        folder = self._folder or folder_of(self._place(index)[0])
+        folder = self._folder or storage.parent(self._locate(index)[0])
         return {"image": read_image(value, folder), **annotations}
 
     def annotations(self, index: int) -> Annotations:
-        """Captions, kinds and label of a record; of pictures nothing is read."""
+        """Returns captions, kinds and label of a record; reads no column of images."""
         return self._columns.annotations(self._values(index, self._columns.texts))
 
     def describe(self, index: int) -> str:
-        """Row, group and file of a record; the first ones are 0."""
-        path, group, row = self._place(index)
+        """Returns row, group and file of a record; the first ones are 0."""
+        path, group, row = self._locate(index)
         return f"row {row} of row group {group} of {path}"
 
-    def _place(self, index: int) -> tuple[str, int, int]:
-        if not 0 <= index < len(self):
-            raise IndexError(f"record {index} of {len(self)}")
-        number = int(np.searchsorted(self._ends, index, side="right"))
-        file, group, rows = self._groups[number].tolist()
-        return self._paths[file], group, index - int(self._ends[number]) + rows
+    def _locate(self, index: int) -> tuple[str, int, int]:
+        """Returns file, group and row of a record."""
+        number, row = self._records.locate(index)
+        file, group, _ = self._groups[number].tolist()
+        return self._paths[file], group, row
 
     def _values(self, index: int, names: tuple[str, ...]) -> dict[str, Any]:
-        path, group, row = self._place(index)
+        path, group, row = self._locate(index)
         key = (path, group, names)
         table = self._cache.get(key, lambda: _read_group(path, group, names))
         if row >= table.num_rows:
@@ -153,18 +148,70 @@ class Parquet:
         except UnicodeDecodeError as error:
             raise BadRecord("not UTF-8") from error
 
-    def _labels(self) -> Iterator[Any]:
-        """All labels, or most of those that there are of each kind."""
-        label = self._columns.label
+    def _label_values(self) -> Iterator[Mapping[str, Any]]:
+        """Yields the labels of all groups that can be read, row by row."""
         for file, group, _ in self._groups.tolist():
             try:
-                table = _read_group(self._paths[file], group, (str(label),))
-                yield from table.column(0).to_pylist()
+                names = self._columns.label_columns
+                yield from _read_group(self._paths[file], group, names).to_pylist()
             except (BadRecord, UnicodeDecodeError):
                 continue
 
 
-def _footer(path: str) -> _Footer:
+class GroupCache:
+    """Keeps the values that were read last, for all threads of a process.
+
+    Where several threads ask for one value at once, it is read once. Pickled, the cache
+    is empty.
+
+    Args:
+      most: bytes, by `nbytes` of the values. The last one read is kept in any case.
+    """
+
+    def __init__(self, most: int):
+        self.__setstate__(most)
+
+    def get(self, key: Hashable, read: Callable[[], Any]) -> Any:
+        """Returns the value of a key, and reads it if it is not there.
+
+        Raises what `read` raises; the next call reads again.
+        """
+        with self._lock:
+            future = self._futures.get(key)
+            is_new = future is None
+            if future is None:
+                future = self._futures[key] = Future()
+            self._futures.move_to_end(key)
+        if is_new:
+            try:
+                future.set_result(read())
+            except BaseException as error:
+                with self._lock:
+                    del self._futures[key]
+                future.set_exception(error)
+            else:
+                self._make_room()
+        return future.result()
+
+    def _make_room(self) -> None:
+        with self._lock:
+            done = [key for key, each in self._futures.items() if each.done()]
+            total = sum(self._futures[key].result().nbytes for key in done)
+            for key in done[:-1]:
+                if total <= self._most:
+                    break
+                total -= self._futures.pop(key).result().nbytes
+
+    def __getstate__(self) -> int:
+        return self._most
+
+    def __setstate__(self, most: int) -> None:
+        self._most = most
+        self._futures: OrderedDict[Hashable, Future] = OrderedDict()
+        self._lock = threading.Lock()
+
+
+def _read_footer(path: str) -> _Footer:
     """Reads the end of a file. Raises ClipinError."""
     from pyarrow import ArrowException, BufferReader, parquet
 
@@ -179,21 +226,21 @@ def _footer(path: str) -> _Footer:
             )
         if length > len(tail):
             tail = storage.read_range(path, size - length, length)
-        found = parquet.read_metadata(BufferReader(_MAGIC + tail[-length:]))
-        rows = [found.row_group(n).num_rows for n in range(found.num_row_groups)]
-        schema = found.schema.to_arrow_schema()
-        if min(rows, default=0) < 0 or sum(rows) != found.num_rows:
-            raise ValueError("its row groups are not the rows that it should have")
+        metadata = parquet.read_metadata(BufferReader(_MAGIC + tail[-length:]))
+        rows = [metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)]
+        schema = metadata.schema.to_arrow_schema()
+        if min(rows, default=0) < 0 or sum(rows) != metadata.num_rows:
+            raise ValueError("its row groups do not add up to its number of rows")
     except (ArrowException, OSError, ValueError) as error:
         raise ClipinError(
-            f"{path} cannot be read: {one_line(error)}; write it again, or leave it "
+            f"{path} cannot be read: {first_line(error)}; write it again, or leave it "
             "out of source.files"
         ) from error
     return _Footer(rows, schema, fingerprint(size, tail[-length:]))
 
 
 def _read_group(path: str, group: int, names: tuple[str, ...]) -> Any:
-    """Some columns of a group. Raises BadRecord, OSError."""
+    """Reads some columns of a group as an Arrow table. Raises BadRecord, OSError."""
     from pyarrow import ArrowException, parquet
 
     try:
@@ -205,10 +252,10 @@ def _read_group(path: str, group: int, names: tuple[str, ...]) -> Any:
             return reader.read_row_group(group, columns=list(names), use_threads=False)
     except OSError as error:
         if error.errno is None and not storage.is_remote(path):  # Arrow's own
-            raise BadRecord(f"damaged row group: {one_line(error)}") from error
+            raise BadRecord(f"damaged row group: {first_line(error)}") from error
         raise
     except (ArrowException, ValueError) as error:
-        raise BadRecord(f"damaged row group: {one_line(error)}") from error
+        raise BadRecord(f"damaged row group: {first_line(error)}") from error
 
 
 def _open(path: str) -> contextlib.AbstractContextManager[Any]:
@@ -222,22 +269,22 @@ def _open(path: str) -> contextlib.AbstractContextManager[Any]:
     return store.open(name, "rb")
 
 
-def _fits(kind: Any, meaning: str) -> bool:
-    """Whether a type of Arrow is what a column means."""
+def _fits(arrow_type: Any, meaning: str) -> bool:
+    """Whether a column of this type can have that meaning."""
     from pyarrow import types
 
-    if types.is_dictionary(kind):
-        kind = kind.value_type
-    text = str(kind) in ("string", "large_string", "string_view")
-    binary = str(kind) in ("binary", "large_binary", "binary_view")
-    if meaning == _PICTURE:
-        if types.is_struct(kind):
-            fields = {kind.field(n).name for n in range(kind.num_fields)}
+    if types.is_dictionary(arrow_type):
+        arrow_type = arrow_type.value_type
+    text = str(arrow_type) in ("string", "large_string", "string_view")
+    binary = str(arrow_type) in ("binary", "large_binary", "binary_view")
+    if meaning == _IMAGE:
+        if types.is_struct(arrow_type):
+            fields = {arrow_type.field(n).name for n in range(arrow_type.num_fields)}
             return bool(fields & {"bytes", "path"})
-        return text or binary or types.is_fixed_size_binary(kind)
-    listed = types.is_list(kind) or types.is_large_list(kind)
-    if listed or types.is_fixed_size_list(kind):
-        return _fits(kind.value_type, meaning)
+        return text or binary or types.is_fixed_size_binary(arrow_type)
+    is_list = types.is_list(arrow_type) or types.is_large_list(arrow_type)
+    if is_list or types.is_fixed_size_list(arrow_type):
+        return _fits(arrow_type.value_type, meaning)
     if meaning == _LABEL:
-        return text or types.is_integer(kind) or types.is_floating(kind)
+        return text or types.is_integer(arrow_type) or types.is_floating(arrow_type)
     return text

@@ -1,6 +1,6 @@
 """Any data set that tensorflow-datasets prepared as ArrayRecord files.
 
-Read without TensorFlow. Whoever prepares one needs it, once:
+Reading needs no TensorFlow. Preparing the files does, once:
 `builder.download_and_prepare(file_format="array_record")`.
 """
 
@@ -12,13 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from clipin_jax.data.source import (
-    Annotations,
-    BadRecord,
-    Record,
-    fingerprint,
-)
-from clipin_jax.errors import ClipinError, check_choice
+from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
+from clipin_jax.errors import ClipinError, check_choice, first_line
 
 
 class Tfds:
@@ -28,16 +23,15 @@ class Tfds:
     "captions".
 
     Args:
-      folder: of one version: where dataset_info.json and features.json lie.
-      split: as tensorflow-datasets reads it: "train", "validation[:10%]".
-      image: the feature with the picture. Encoded ones stay encoded.
+      folder: of one version, with dataset_info.json and features.json.
+      split: in the notation of tensorflow-datasets: "train", "validation[:10%]".
+      image: the feature with the image. Encoded ones stay encoded.
       captions: the feature with one text or several.
       label: None, or the feature with a class label or several.
 
     Raises:
       ClipinError: the folder holds no prepared data set, not in ArrayRecord files, or
-        some are missing; no such split; a feature that it does not have or that is not
-        of that kind.
+        some are missing; no such split; a feature is missing or has another type.
     """
 
     def __init__(
@@ -52,13 +46,13 @@ class Tfds:
         self._image, self._captions, self._label = image, captions, label
         builder = _open(self._folder)
         _check_files(builder.info.splits, split, self._folder)
-        picture = _feature(builder, image, "a picture", _is_picture)
+        image_feature = _feature(builder, image, "an image", _is_image)
         _feature(builder, captions, "text", _is_text)
         self.classes = ()
         if label is not None:
             feature = _feature(builder, label, "a class label", _is_label)
             self.classes = tuple(feature.names)
-        encoded = image if hasattr(picture, "encoding_format") else None
+        encoded = image if hasattr(image_feature, "encoding_format") else None
         self._examples = _read_split(builder, split, encoded, self._folder)
         self.fingerprint = fingerprint(
             "tfds 1",
@@ -71,17 +65,17 @@ class Tfds:
         return len(self._examples)
 
     def __getitem__(self, index: int) -> Record:
-        """The record; image: bytes of an image feature, pixels of a tensor."""
+        """Returns a record; image: bytes of an image feature, pixels of a tensor."""
         example = self._example(index)
         image = _at(example, self._image)
         return {"image": image, **self._annotations(example)}
 
     def annotations(self, index: int) -> Annotations:
-        """Captions and label of a record; its picture is read, but not decoded."""
+        """Returns captions and label of a record; its image is not decoded."""
         return self._annotations(self._example(index))
 
     def describe(self, index: int) -> str:
-        """Where the record comes from, for messages."""
+        """Returns number, split and folder of a record."""
         return f"example {index} of split {self._split!r} in {self._folder}"
 
     def _example(self, index: int) -> dict[str, Any]:
@@ -89,7 +83,7 @@ class Tfds:
             raise IndexError(f"example {index} of {len(self)}")
         try:
             return self._examples[index]
-        # Whatever the readers of a damaged file say, the record cannot be read.
+        # The library raises all kinds of errors on a damaged file.
         except Exception as error:
             raise BadRecord(f"damaged record: {error}") from error
 
@@ -116,9 +110,9 @@ def _open(folder: Path) -> Any:
     try:
         builder = library.builder_from_directory(str(folder))
         file_format = builder.info.file_format
-    # A malformed description fails in as many ways as there are fields in it.
+    # The library raises all kinds of errors on a malformed description.
     except Exception as error:
-        raise ClipinError(f"{folder} cannot be opened: {_line(error)}") from error
+        raise ClipinError(f"{folder} cannot be opened: {_describe(error)}") from error
     if file_format is None or file_format.value != "array_record":
         raise ClipinError(
             f"{folder} was not prepared as ArrayRecord files, which are the ones that "
@@ -143,7 +137,7 @@ def _check_files(splits: Mapping[str, Any], split: str, folder: Path) -> None:
 
 
 def _feature(builder: Any, path: str, meaning: str, fits: Callable[[Any], bool]) -> Any:
-    """The feature at that path; for a sequence, what it is a sequence of."""
+    """Returns the feature at a path; of a sequence, the feature of its items."""
     feature = builder.info.features
     for key in path.split("/"):
         known = list(feature.keys()) if hasattr(feature, "keys") else []
@@ -161,9 +155,9 @@ def _feature(builder: Any, path: str, meaning: str, fits: Callable[[Any], bool])
     return feature
 
 
-def _is_picture(feature: Any) -> bool:
-    pixels = getattr(feature, "np_dtype", None) == np.uint8
-    return pixels and len(feature.shape) in (2, 3)
+def _is_image(feature: Any) -> bool:
+    is_uint8 = getattr(feature, "np_dtype", None) == np.uint8
+    return is_uint8 and len(feature.shape) in (2, 3)
 
 
 def _is_text(feature: Any) -> bool:
@@ -180,10 +174,10 @@ def _read_split(builder: Any, split: str, encoded: str | None, folder: Path) -> 
     decoders = _nested(encoded, library.decode.SkipDecoding()) if encoded else None
     try:
         return builder.as_data_source(split, decoders=decoders)
-    # Split arithmetic that makes no sense, or a format that no reader knows.
+    # Wrong split arithmetic, or a format that no reader knows.
     except Exception as error:
         raise ClipinError(
-            f"split {split!r} of {folder} cannot be read: {_line(error)}"
+            f"split {split!r} of {folder} cannot be read: {_describe(error)}"
         ) from error
 
 
@@ -205,5 +199,5 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+def _describe(error: Exception) -> str:
+    return first_line(f"{type(error).__name__}: {error}")

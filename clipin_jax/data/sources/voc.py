@@ -4,8 +4,8 @@
     FOLDER/JPEGImages/000005.jpg
     FOLDER/Annotations/000005.xml         <object><name>chair</name><bndbox>...
 
-Labels and boxes come from the annotations. `ImageSets/Main/CLASS_SPLIT.txt` says the
-same of labels, but nothing of boxes, and two records of one thing may disagree.
+Labels and boxes come from the annotations. `ImageSets/Main/CLASS_SPLIT.txt` has the
+labels again, without boxes; it is not read, since the two may disagree.
 
 Everingham et al. 2010, "The PASCAL visual object classes (VOC) challenge".
 """
@@ -17,13 +17,13 @@ from xml.etree import ElementTree
 
 from clipin_jax.data import storage
 from clipin_jax.data.class_names import class_names
-from clipin_jax.data.formats.class_labels import annotations_of
 from clipin_jax.data.formats.folders import check_images, list_folder
+from clipin_jax.data.formats.labels import class_annotations
 from clipin_jax.data.source import Annotations, Record, fingerprint
 from clipin_jax.errors import ClipinError
 
 _CLASSES = class_names("voc2007")
-_PLACE = {name: index for index, name in enumerate(_CLASSES)}
+_INDEX = {name: index for index, name in enumerate(_CLASSES)}
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -34,37 +34,37 @@ class _Object(NamedTuple):
 
 
 class Voc:
-    """One record per image of a split; the caption is the names of what is in it.
+    """One record per image of a split; the caption is the classes of its objects.
 
     An image without an object stays a record: its label is [].
 
     Args:
       folder: the folder of a year, as `VOCdevkit/VOC2007`.
       split: "train", "val", "trainval", "test": a file of `ImageSets/Main`.
-      difficult: whether objects marked as difficult count. The challenge leaves them
-        out, and so do most who report figures.
+      difficult: whether objects marked as difficult count. The challenge and most
+        papers leave them out.
 
     Annotations have `boxes` too: a tuple of (class name, left, top, width, height) in
-    pixels from the upper left corner. Files count pixels from 1 and name the last one
-    inside.
+    pixels from the upper left corner; in the files pixels count from 1, and the last
+    one is inside.
 
     Raises:
-      ClipinError: a folder, list, annotation or picture is missing; a list is empty or
+      ClipinError: a folder, list, annotation or image is missing; a list is empty or
         names an image twice; an annotation is malformed or has an unknown class.
     """
 
     classes = _CLASSES
 
     def __init__(self, folder: str, split: str = "trainval", difficult: bool = False):
-        self._pictures = storage.join(folder, "JPEGImages")
+        self._images = storage.join(folder, "JPEGImages")
         self._names = _split_names(folder, split)
-        listed = f"split {split!r} of {folder}"
-        check_images([f"{name}.jpg" for name in self._names], self._pictures, listed)
-        notes = storage.join(folder, "Annotations")
+        names = [f"{name}.jpg" for name in self._names]
+        check_images(names, self._images, f"split {split!r} of {folder}")
+        annotations = storage.join(folder, "Annotations")
         self._objects = [
             tuple(
                 each
-                for each in _objects(storage.join(notes, f"{name}.xml"))
+                for each in _read_objects(storage.join(annotations, f"{name}.xml"))
                 if difficult or not each.difficult
             )
             for name in self._names
@@ -75,36 +75,36 @@ class Voc:
         return len(self._names)
 
     def __getitem__(self, index: int) -> Record:
-        """The record; image: the file's bytes."""
+        """Returns a record; image: the file's bytes."""
         annotations = self.annotations(index)
         return {"image": storage.read(self.describe(index)), **annotations}
 
     def annotations(self, index: int) -> Annotations:
-        """Caption, labels and boxes of a record, without reading a file."""
+        """Returns caption, labels and boxes of a record without reading a file."""
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
-        found = self._objects[index]
-        boxes = tuple((self.classes[each.label], *each.box) for each in found)
-        labels = sorted({each.label for each in found})
-        return annotations_of(self.classes, labels) | {"boxes": boxes}
+        objects = self._objects[index]
+        boxes = tuple((self.classes[each.label], *each.box) for each in objects)
+        labels = sorted({each.label for each in objects})
+        return {**class_annotations(self.classes, labels), "boxes": boxes}
 
     def describe(self, index: int) -> str:
-        """The image file of a record."""
-        return storage.join(self._pictures, f"{self._names[index]}.jpg")
+        """Returns the image file of a record."""
+        return storage.join(self._images, f"{self._names[index]}.jpg")
 
 
 def _split_names(folder: str, split: str) -> list[str]:
-    """The images of a split, in the order of its list."""
+    """Returns the names of a split's images, in the order of its list."""
     lists = storage.join(folder, "ImageSets/Main")
-    found = list_folder(lists)
-    if found is None:
+    listing = list_folder(lists)
+    if listing is None:
         raise ClipinError(
             f"{lists} does not exist; set source.folder to the folder of a year, as "
             "VOCdevkit/VOC2007"
         )
-    if f"{split}.txt" not in found.files:
-        # Those with a class in their names are of one class each.
-        splits = [n[:-4] for n in found.files if n.endswith(".txt") and "_" not in n]
+    if f"{split}.txt" not in listing.files:
+        # The other lists, CLASS_SPLIT.txt, are of one class each.
+        splits = [n[:-4] for n in listing.files if n.endswith(".txt") and "_" not in n]
         known = ", ".join(splits) or "none"
         raise ClipinError(
             f"{lists} has no {split}.txt; there are {known}. Set source.split"
@@ -113,38 +113,38 @@ def _split_names(folder: str, split: str) -> list[str]:
     names = _read(path).decode(errors="replace").split()
     if not names or len(set(names)) < len(names):
         wrong = "names an image twice" if names else "is empty"
-        raise ClipinError(f"{path} {wrong}; mend it, or set source.split")
+        raise ClipinError(f"{path} {wrong}; correct it, or set source.split")
     return names
 
 
-def _objects(path: str) -> list[_Object]:
-    """The objects of an annotation, in its order."""
+def _read_objects(path: str) -> list[_Object]:
+    """Returns the objects of an annotation file, in its order."""
     try:
         root = ElementTree.fromstring(_read(path))
     except ElementTree.ParseError as error:
         raise ClipinError(f"{path} is not valid XML: {error}") from error
-    # Children alone: the parts of a person have boxes inside its object.
+    # Only direct children: an object may have parts, with boxes of their own.
     return [
-        _object(found, f"{path}: object {number + 1}")
-        for number, found in enumerate(root.findall("object"))
+        _parse_object(element, f"{path}: object {number + 1}")
+        for number, element in enumerate(root.findall("object"))
     ]
 
 
-def _object(found: ElementTree.Element, where: str) -> _Object:
-    name = (found.findtext("name") or "").strip()
-    if name not in _PLACE:
+def _parse_object(element: ElementTree.Element, where: str) -> _Object:
+    name = (element.findtext("name") or "").strip()
+    if name not in _INDEX:
         raise ClipinError(f"{where} is a {name!r}, which is no class of VOC")
     try:
-        sides = [float(found.findtext(f"bndbox/{side}") or "") for side in _SIDES]
-        difficult = bool(int(found.findtext("difficult") or 0))
+        sides = [float(element.findtext(f"bndbox/{side}") or "") for side in _SIDES]
+        difficult = bool(int(element.findtext("difficult") or 0))
     except ValueError as error:
         raise ClipinError(f"{where} has no valid box or mark: {error}") from error
     left, top = sides[0] - 1, sides[1] - 1
     width, height = sides[2] - left, sides[3] - top
-    # Also false where a side is not a number.
+    # A comparison with NaN is false too.
     if not (width > 0 and height > 0):
         raise ClipinError(f"{where} has an empty box: {', '.join(map(str, sides))}")
-    return _Object(_PLACE[name], difficult, (left, top, width, height))
+    return _Object(_INDEX[name], difficult, (left, top, width, height))
 
 
 def _read(path: str) -> bytes:

@@ -12,12 +12,12 @@ from clipin_jax.data.image.decode import decode, open_image
 from clipin_jax.data.samples import SampleMaker
 from clipin_jax.data.source import BadRecord
 from clipin_jax.data.text import make_tokenizer
-from tests.data.image.test_views import packed, smooth_picture
+from tests.data.image.test_views import packed, smooth_image
 from tests.data.test_pipeline import config
 
 
 def photo(height=480, width=640):
-    """A picture with shapes of every size, and edges."""
+    """An image with shapes of every size, and edges."""
     rows, columns = np.mgrid[0.0 : 1.0 : height * 1j, 0.0 : 1.0 : width * 1j]
     waves = [np.sin(2**n * (3 * rows + n * columns)) / n for n in range(1, 6)]
     luma = 127 + 60 * sum(waves) / 2 + 40 * (rows + columns > 1)
@@ -27,9 +27,9 @@ def photo(height=480, width=640):
 
 @pytest.mark.parametrize("share", [0.05, 0.2, 0.3, 0.5, 0.51, 1.0])
 def test_as_large_as_it_is_needed_and_no_larger_than_it_pays(share):
-    picture = open_image(packed(Image.fromarray(photo()), "JPEG"))
-    assert (picture.height, picture.width) == (480, 640)
-    height, width, _ = picture.pixels(share).shape
+    image = open_image(packed(Image.fromarray(photo()), "JPEG"))
+    assert (image.height, image.width) == (480, 640)
+    height, width, _ = image.pixels(share).shape
     assert height >= share * 480 and width >= share * 640
     assert height <= (share + 1 / 8) * 480 if share <= 0.5 else height == 480
 
@@ -39,7 +39,7 @@ def mean_difference(first, second):
 
 
 @pytest.mark.parametrize("subsampling", [0, 2])
-def test_scaled_pictures_are_those_that_pillow_shrinks(subsampling):
+def test_scaled_images_are_those_that_pillow_shrinks(subsampling):
     data = packed(Image.fromarray(photo()), "JPEG", quality=90, subsampling=subsampling)
     whole = Image.open(io.BytesIO(data))
     for size in ((60, 80), (120, 160), (240, 320)):
@@ -50,15 +50,15 @@ def test_scaled_pictures_are_those_that_pillow_shrinks(subsampling):
     assert mean_difference(open_image(data).pixels(), decode(data)) < 0.5
 
 
-def test_views_of_a_scaled_picture_are_those_of_the_whole():
+def test_views_of_a_scaled_image_are_those_of_the_whole():
     data = packed(Image.fromarray(photo()), "JPEG", quality=95)
     augment = config().augment.to_dict()
     rng = np.random.default_rng(0)
     for _ in range(20):
         view = views.sample_view(rng, 480, 640, augment)._replace(blur_sigma=0.0)
         whole = views.apply_view(decode(data), view, (64, 64))
-        picture = open_image(data)
-        pixels = picture.pixels(views.needed_share([view], (64, 64)))
+        image = open_image(data)
+        pixels = image.pixels(views.needed_share([view], (64, 64)))
         scale = pixels.shape[0] / 480, pixels.shape[1] / 640
         assert max(scale) < 1
         shrunk = views.apply_view(pixels, views.scaled(view, *scale), (64, 64))
@@ -66,7 +66,7 @@ def test_views_of_a_scaled_picture_are_those_of_the_whole():
 
 
 @pytest.mark.parametrize("side", [0, 32])
-def test_training_sees_the_same_whether_or_not_a_picture_is_scaled(side, tmp_path):
+def test_training_sees_the_same_whether_or_not_a_image_is_scaled(side, tmp_path):
     """The same pixels as a JPEG, which is scaled, and as a PNG, which is not."""
     source = make_source(name="scenes", length=2)
     jpeg = packed(Image.fromarray(photo()), "JPEG", quality=95)
@@ -90,9 +90,9 @@ def test_turned_and_odd_files_are_left_to_pillow():
     cmyk = packed(Image.new("CMYK", (64, 48), (0, 255, 255, 0)), "JPEG")
     png = packed(Image.fromarray(photo(48, 64)), "PNG")
     for data, size in ((turned, (64, 48)), (cmyk, (48, 64)), (png, (48, 64))):
-        picture = open_image(data)
-        assert (picture.height, picture.width) == size and not picture.scalable
-        assert (picture.pixels(0.2) == decode(data)).all()
+        image = open_image(data)
+        assert (image.height, image.width) == size and not image.scalable
+        assert (image.pixels(0.2) == decode(data)).all()
     plain = packed(Image.fromarray(photo(48, 64)), "JPEG", exif=Image.Exif())
     assert open_image(plain).scalable
 
@@ -111,7 +111,7 @@ def test_a_bomb_is_refused_before_it_unpacks(side, message):
 
 
 def test_the_limit_is_that_of_the_config():
-    small = packed(Image.fromarray(smooth_picture()), "JPEG")
+    small = packed(Image.fromarray(smooth_image()), "JPEG")
     with pytest.raises(BadRecord, match="48 x 64 pixels, more than 3,000 in all"):
         open_image(small, max_pixels=3000)
 
@@ -120,11 +120,11 @@ def test_the_limit_is_that_of_the_config():
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_the_oddest_sizes_are_read(size, kind):
     data = packed(Image.new("RGB", size[::-1], (10, 200, 30)), kind)
-    picture = open_image(data)
-    assert (picture.height, picture.width) == size
+    image = open_image(data)
+    assert (image.height, image.width) == size
     augment = config().augment.to_dict()
     view = views.sample_view(np.random.default_rng(1), *size, augment)
-    pixels = picture.pixels(views.needed_share([view], (16, 16)))
+    pixels = image.pixels(views.needed_share([view], (16, 16)))
     scale = pixels.shape[0] / size[0], pixels.shape[1] / size[1]
     made = views.apply_view(pixels, views.scaled(view, *scale), (16, 16))
     assert made.shape == (16, 16, 3) and made[..., 1].min() > 100
@@ -134,8 +134,8 @@ def test_damage_that_the_header_does_not_show():
     data = bytearray(packed(Image.fromarray(photo()), "JPEG", quality=90))
     middle = len(data) // 2
     data[middle : middle + 400] = bytes(400)
-    picture = open_image(bytes(data))
+    image = open_image(bytes(data))
     try:
-        assert picture.pixels(0.3).ndim == 3  # whatever Pillow makes of it
+        assert image.pixels(0.3).ndim == 3  # whatever Pillow makes of it
     except BadRecord as error:
         assert str(error)

@@ -10,13 +10,13 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from clipin_jax.data.image import rand_augment, views
 from clipin_jax.errors import ClipinError
-from tests.data.image.test_views import OFF, smooth_picture, whole
+from tests.data.image.test_views import OFF, smooth_image, whole
 from tests.data.test_pipeline import batches_of, config
 
 BILINEAR, AFFINE = Image.Resampling.BILINEAR, Image.Transform.AFFINE
 NOISE = np.random.default_rng(0).integers(20, 201, (41, 53, 3), np.uint8)
 FLAT = np.full((9, 11, 3), 77, np.uint8)
-PICTURES = [smooth_picture(), NOISE, FLAT, NOISE[:2, :3]]
+IMAGES = [smooth_image(), NOISE, FLAT, NOISE[:2, :3]]
 FACTORS = (0.1, 0.64, 1.0, 1.36, 1.9)
 
 
@@ -24,18 +24,18 @@ def done(view, name, amount=0.0):
     return rand_augment.apply(view, ((name, amount),)).astype(int)
 
 
-@pytest.mark.parametrize("picture", PICTURES, ids=lambda p: str(p.shape))
-def test_colours_are_those_of_pillow(picture):
-    pillow = Image.fromarray(picture)
-    assert (done(picture, "identity") == picture).all()
-    assert (done(picture, "autocontrast") == ImageOps.autocontrast(pillow)).all()
-    assert (done(picture, "equalize") == ImageOps.equalize(pillow)).all()
+@pytest.mark.parametrize("image", IMAGES, ids=lambda p: str(p.shape))
+def test_colours_are_those_of_pillow(image):
+    pillow = Image.fromarray(image)
+    assert (done(image, "identity") == image).all()
+    assert (done(image, "autocontrast") == ImageOps.autocontrast(pillow)).all()
+    assert (done(image, "equalize") == ImageOps.equalize(pillow)).all()
     for factor in FACTORS:
         bright = ImageEnhance.Brightness(pillow).enhance(factor)
-        assert (done(picture, "brightness", factor) == bright).all()
+        assert (done(image, "brightness", factor) == bright).all()
         # Pillow cuts fractions off, OpenCV rounds.
         sharp = np.asarray(ImageEnhance.Sharpness(pillow).enhance(factor)).astype(int)
-        assert np.abs(done(picture, "sharpness", factor) - sharp).max() <= 1
+        assert np.abs(done(image, "sharpness", factor) - sharp).max() <= 1
 
 
 @pytest.mark.parametrize(
@@ -51,23 +51,23 @@ def test_colours_are_those_of_pillow(picture):
         ("rotate", -30, None),
     ],
 )
-@pytest.mark.parametrize("picture", PICTURES[:2], ids=["smooth", "noise"])
-def test_movements_are_those_of_pillow(picture, name, amount, inverse):
+@pytest.mark.parametrize("image", IMAGES[:2], ids=["smooth", "noise"])
+def test_movements_are_those_of_pillow(image, name, amount, inverse):
     def moved(image, fill):
         if inverse is None:
             return image.rotate(amount, BILINEAR, fillcolor=fill)
         return image.transform(image.size, AFFINE, inverse, BILINEAR, fillcolor=fill)
 
-    expected = np.asarray(moved(Image.fromarray(picture), (128, 128, 128))).astype(int)
-    ours = done(picture, name, amount)
+    expected = np.asarray(moved(Image.fromarray(image), (128, 128, 128))).astype(int)
+    ours = done(image, name, amount)
     # The two differ at the seam: OpenCV blends with the fill there.
-    seen = np.asarray(moved(Image.new("L", picture.shape[1::-1], 255), 0))
+    seen = np.asarray(moved(Image.new("L", image.shape[1::-1], 255), 0))
     seam = np.ones((5, 5), np.uint8)
     inside = cv2.erode(seen, seam, borderValue=255) == 255
     outside = cv2.dilate(seen, seam) == 0
     assert inside.sum() > 0.4 * inside.size and outside.any()
     # Places of older OpenCVs are multiples of 1/32 pixel; neighbours differ by 180.
-    limit = 5 if picture is NOISE else 1
+    limit = 5 if image is NOISE else 1
     assert np.abs(ours - expected)[inside].max() <= limit
     assert np.abs(ours - expected)[inside].mean() < 1
     assert (ours[outside] == 128).all()
@@ -124,7 +124,7 @@ def test_other_draws_stay_what_they_are():
 
 
 def test_views_show_what_was_drawn():
-    image = smooth_picture()
+    image = smooth_image()
     view = whole(image)._replace(flip=True, operations=(("translate_x", 10.0),))
     moved = views.apply_view(image, view, (48, 64))
     assert (moved[:, 10:] == image[:, ::-1][:, :-10]).all()

@@ -31,7 +31,7 @@ OFF = dict(
 )
 
 
-def smooth_picture(height=48, width=64):
+def smooth_image(height=48, width=64):
     rng = np.random.default_rng(0)
     small = rng.integers(30, 220, (6, 8, 3), np.uint8)
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -49,7 +49,7 @@ def whole(image):
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF"])
 def test_decode_kinds(kind):
-    image = smooth_picture()
+    image = smooth_image()
     decoded = decode(packed(Image.fromarray(image), kind))
     assert decoded.shape == image.shape and decoded.dtype == np.uint8
     assert np.abs(decoded.astype(int) - image).mean() < 12
@@ -57,7 +57,7 @@ def test_decode_kinds(kind):
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_decode_turns_upright(kind):
-    image, exif = smooth_picture(), Image.Exif()
+    image, exif = smooth_image(), Image.Exif()
     exif[0x0112] = 6  # shown turned by a quarter, clockwise
     decoded = decode(packed(Image.fromarray(image), kind, exif=exif))
     expected = np.rot90(image, -1)
@@ -91,9 +91,9 @@ def test_decode_modes():
 
 
 def test_decode_refuses_what_is_damaged():
-    jpeg = packed(Image.fromarray(smooth_picture()), "JPEG")
-    png = packed(Image.fromarray(smooth_picture()), "PNG")
-    damaged = [b"", b"no picture", jpeg[: len(jpeg) // 2], jpeg[:20], png[:200]]
+    jpeg = packed(Image.fromarray(smooth_image()), "JPEG")
+    png = packed(Image.fromarray(smooth_image()), "PNG")
+    damaged = [b"", b"no image", jpeg[: len(jpeg) // 2], jpeg[:20], png[:200]]
     damaged += [np.zeros((4, 4, 3), np.float32), np.zeros((4, 0, 3), np.uint8)]
     damaged += [np.zeros((4, 4, 2), np.uint8), np.zeros(4, np.uint8)]
     for data in damaged:
@@ -102,12 +102,12 @@ def test_decode_refuses_what_is_damaged():
 
 
 def test_trailing_bytes_do_no_harm():
-    jpeg = packed(Image.fromarray(smooth_picture()), "JPEG") + b"trailing"
+    jpeg = packed(Image.fromarray(smooth_image()), "JPEG") + b"trailing"
     assert decode(jpeg).shape == (48, 64, 3)
 
 
 def test_nothing_drawn_changes_nothing():
-    image = smooth_picture()
+    image = smooth_image()
     same = views.apply_view(image, whole(image), (48, 64))
     assert (same == image).all()
     wide = dict(OFF, crop_ratio=(64 / 48, 64 / 48))
@@ -148,7 +148,7 @@ def test_shares_of_flips_and_the_like():
 
 
 def test_flip_brightness_and_grayscale():
-    image = smooth_picture()
+    image = smooth_image()
     view = whole(image)
     flipped = views.apply_view(image, view._replace(flip=True), (48, 64))
     assert (flipped == image[:, ::-1]).all()
@@ -161,7 +161,7 @@ def test_flip_brightness_and_grayscale():
 
 
 def test_contrast_saturation_and_hue():
-    image = smooth_picture()
+    image = smooth_image()
     view = whole(image)
 
     def luma(pixels):
@@ -193,7 +193,7 @@ def test_shrinking_is_antialiased():
 
 
 def test_squash_comes_first():
-    image = smooth_picture(40, 80)
+    image = smooth_image(40, 80)
     assert views.prepare(image, OFF) is image
     assert views.prepare(image, dict(OFF, resize_first=24)).shape == (24, 24, 3)
 
@@ -201,12 +201,12 @@ def test_squash_comes_first():
 @pytest.mark.parametrize("size", [(32, 32), (40, 20), (20, 40), (100, 90)])
 @pytest.mark.parametrize("shape", [(48, 64), (64, 48), (33, 97)])
 def test_evaluation_view_covers_the_size(size, shape):
-    view = views.evaluation_view(smooth_picture(*shape), size)
+    view = views.evaluation_view(smooth_image(*shape), size)
     assert view.shape == (*size, 3) and view.min() > 0
 
 
 def test_evaluation_view_is_resize_and_centre_crop():
-    image = smooth_picture(60, 91)
+    image = smooth_image(60, 91)
     resized = Image.fromarray(image).resize((48, 32), Image.Resampling.BICUBIC)
     expected = np.asarray(resized)[:, 8:40]
     assert (views.evaluation_view(image, (32, 32)) == expected).all()

@@ -12,9 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from clipin_jax.data import make_source
-from clipin_jax.data.formats.example_proto import parse_example
+from clipin_jax.data.formats.example_proto import encode_example, parse_example
 from clipin_jax.data.source import BadRecord
-from clipin_jax.data.sources.array_record import encode_example
 from clipin_jax.errors import ClipinError
 
 int64 = st.integers(-(1 << 63), (1 << 63) - 1)
@@ -39,7 +38,7 @@ def write(path, records, options="group_size:1"):
 
 def record(number, **other):
     return {
-        "image": b"picture %d" % number,
+        "image": b"image %d" % number,
         "captions": [f" first {number} ", "", "café"],
         "kinds": ["human", "none", "made"],
         "label": number % 3,
@@ -74,7 +73,7 @@ def test_records(folder):
     assert len(source) == 12 and source.classes == ()
     for n in range(12):
         captions = f"first {n}", "café"
-        assert source[n] == {"image": b"picture %d" % n, "captions": captions}
+        assert source[n] == {"image": b"image %d" % n, "captions": captions}
         assert source.annotations(n) == {"captions": captions}
     assert source.describe(8) == f"record 1 of {folder / 'a-1.array_record'}"
     for index in (-1, 12):
@@ -128,7 +127,7 @@ def test_records_of_no_use_keep_their_place(tmp_path):
         "no caption": [record(0, captions=" "), {"image": b""}],
         "captions: neither text": [record(0, captions=3)],
         "captions: not UTF-8": [record(0, captions=b"\xff")],
-        "no single picture": [record(0, image=[b"", b""]), record(0, image=3)],
+        "no single image": [record(0, image=[b"", b""]), record(0, image=3)],
         "no label": [{"image": b"", "captions": "a"}],
         "no index": [record(0, label="dog"), record(0, label=-1)],
         "truncated": [good[:-1], good[:20]],
@@ -152,7 +151,7 @@ def test_damaged_and_cut_files(folder):
     source, bad = open_files(folder, "d.array_record"), 0
     for index in range(7):
         try:
-            assert source[index]["image"] == b"picture %d" % index
+            assert source[index]["image"] == b"image %d" % index
         except BadRecord:
             bad += 1
     assert 0 < bad < 7
@@ -209,9 +208,9 @@ def test_large_groups_are_said_to_be_slow(tmp_path, caplog):
     source = open_files(tmp_path)
     assert "group_size:4" in caplog.text
     assert [source[n]["image"] for n in (8, 0, 5)] == [
-        b"picture 8",
-        b"picture 0",
-        b"picture 5",
+        b"image 8",
+        b"image 0",
+        b"image 5",
     ]
 
 
@@ -228,16 +227,16 @@ def test_the_fingerprint_is_of_the_content(folder, tmp_path_factory):
 
 def test_threads_and_other_processes(tmp_path):
     rng = np.random.default_rng(0)
-    pictures = [rng.bytes(2000) for _ in range(500)]
+    images = [rng.bytes(2000) for _ in range(500)]
     for part in range(5):
-        records = (record(n, image=pictures[n]) for n in range(part, 500, 5))
+        records = (record(n, image=images[n]) for n in range(part, 500, 5))
         write(tmp_path / f"{part}.array_record", records)
     source = pickle.loads(pickle.dumps(open_files(tmp_path)))
 
     def check(index):
         n = index % 100 * 5 + index // 100
         assert source[index] == {
-            "image": pictures[n],
+            "image": images[n],
             "captions": (f"first {n}", "café"),
         }
 

@@ -39,8 +39,8 @@ def content():
 def folder(tmp_path, content):
     (tmp_path / "images" / "sub").mkdir(parents=True)
     for entry in content["images"]:
-        picture = np.full((6, 8, 3), 100, np.uint8)
-        assert cv2.imwrite(str(tmp_path / "images" / entry["file_name"]), picture)
+        image = np.full((6, 8, 3), 100, np.uint8)
+        assert cv2.imwrite(str(tmp_path / "images" / entry["file_name"]), image)
     write(tmp_path, content)
     return tmp_path
 
@@ -167,8 +167,8 @@ def test_missing_things(folder, tmp_path):
         open_coco(tmp_path / "nowhere")
     with pytest.raises(ClipinError, match="captions_val.json cannot be read"):
         open_coco(folder, split="val")
-    with pytest.raises(ClipinError, match="pictures does not exist"):
-        open_coco(folder, images="pictures")
+    with pytest.raises(ClipinError, match="photos does not exist"):
+        open_coco(folder, images="photos")
     with pytest.raises(ClipinError, match="source.folder is missing"):
         make_source(name="coco")
     with pytest.raises(ClipinError, match="did you mean 'category'"):

@@ -88,7 +88,7 @@ def test_records(folder):
             source[index]
 
 
-def test_kinds_labels_and_other_pictures(folder):
+def test_kinds_labels_and_other_images(folder):
     source = open_folder(
         folder, image="file", captions=("caption", "more"), label="label"
     )
@@ -130,7 +130,7 @@ def test_empty_cells_are_bad_records(tmp_path):
     changed.save_to_disk(str(tmp_path / "t"))
     source = open_folder(tmp_path / "t", label="label")
     why = [reason(source, n) for n in (0, 1, 2, N - 1)]
-    assert why == ["no picture", "no caption", "no caption", "no label"]
+    assert why == ["no image", "no caption", "no caption", "no label"]
     assert source[3]["captions"] == ("b",)
 
 
@@ -140,8 +140,8 @@ def test_empty_cells_are_bad_records(tmp_path):
         (dict(captions="captions"), "no column 'captions' .did you mean 'caption'"),
         (dict(image="img"), "no column 'img'"),
         (dict(label="lable"), "did you mean 'label'"),
-        (dict(image="score"), "'score' is not a picture, but Value"),
-        (dict(image="more"), "'more' is not a picture"),
+        (dict(image="score"), "'score' is not an image, but Value"),
+        (dict(image="more"), "'more' is not an image"),
         (dict(captions="label"), "'label' is not text, but ClassLabel"),
         (dict(captions="image"), "'image' is not text"),
         (dict(split="train"), "has no splits, but source.split is 'train'"),

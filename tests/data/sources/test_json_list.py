@@ -38,10 +38,10 @@ def write(folder, entries, name):
         file.write(json.dumps(entries))
 
 
-def open_list(folder, names="*.json", pictures="p", **cfg):
+def open_list(folder, names="*.json", images="p", **cfg):
     names = (names,) if isinstance(names, str) else names
     lists = tuple(storage.join(str(folder), name) for name in names)
-    where = storage.join(str(folder), pictures)
+    where = storage.join(str(folder), images)
     return make_source(name="json_list", files=lists, folder=where, **cfg)
 
 
@@ -148,7 +148,7 @@ def open_labelled(folder, labels, given):
     (folder / "a.jpg").write_bytes(b"a")
     entries = [{"image": "a.jpg", "caption": "a", "class": label} for label in labels]
     write(folder, entries, "list.json")
-    return open_list(folder, pictures="", label="class", classes=given)
+    return open_list(folder, images="", label="class", classes=given)
 
 
 def test_a_source_travels_to_a_worker(folder):
@@ -162,7 +162,7 @@ def test_a_source_travels_to_a_worker(folder):
         ({}, "no JSON list at the top"),
         ([], "has no column 'image'; there are none"),
         ([{"image": "a.jpg", "captions": "x"}], "did you mean 'captions'"),
-        ([{"picture": "a.jpg", "caption": "x"}], "files .* has no column 'image'"),
+        ([{"photo": "a.jpg", "caption": "x"}], "files .* has no column 'image'"),
         (["a.jpg"], "entry 0 is no JSON object"),
         ([{"image": "none.jpg", "caption": "x"}] * 3, "none of the first 3 images"),
     ],
@@ -170,7 +170,7 @@ def test_a_source_travels_to_a_worker(folder):
 def test_malformed_lists(tmp_path, entries, message):
     write(tmp_path, entries, "list.json")
     with pytest.raises(ClipinError, match=message):
-        open_list(tmp_path, pictures="")
+        open_list(tmp_path, images="")
 
 
 def test_no_such_list(tmp_path):

@@ -1,4 +1,4 @@
-"""Arrays of pictures and labels: shapes, kinds of labels, and files that are wrong."""
+"""Arrays of images and labels: shapes, kinds of labels, and files that are wrong."""
 
 import pickle
 
@@ -14,7 +14,7 @@ from clipin_jax.inference.encoder import read_labels
 
 
 def arrays(**changes):
-    """Two splits, of 5 and 3 pictures of 4 x 6, with labels 0, 1, 2 and one of 3."""
+    """Two splits, of 5 and 3 images of 4 x 6, with labels 0, 1, 2 and one of 3."""
     rng = np.random.default_rng(0)
     content = {
         "train_images": rng.integers(0, 256, (5, 4, 6, 3), np.uint8),
@@ -50,7 +50,7 @@ def test_records(folder, save):
         assert source.annotations(index) == {
             k: record[k] for k in ("captions", "label")
         }
-    said = f"picture 4 of train_images in {storage.join(folder, 'set.npz')}"
+    said = f"image 4 of train_images in {storage.join(folder, 'set.npz')}"
     assert source.describe(4) == said
     for index in (-1, 5):
         with pytest.raises(IndexError):
@@ -71,14 +71,14 @@ def test_names_are_given_or_known(tmp_path):
     assert known.fingerprint != named.fingerprint
 
 
-def test_grey_pictures_become_coloured(tmp_path):
+def test_grey_images_become_coloured(tmp_path):
     grey = arrays()["train_images"][..., 0]
     image = open_npz(tmp_path, arrays(train_images=grey))[1]["image"]
     assert image.shape == (4, 6, 3) and (image == grey[1][..., None]).all()
     np.testing.assert_array_equal(decode(image), image)
 
 
-def test_pictures_of_several_classes(tmp_path):
+def test_images_of_several_classes(tmp_path):
     members = np.array([[1, 0, 1], [0, 0, 0], [0, 1, 0], [1, 1, 1], [0, 0, 1]])
     content = arrays(train_labels=members, val_labels=members[:3])
     source = open_npz(tmp_path, content, classes=("mass", "edema", "hernia"))
@@ -139,7 +139,7 @@ WIDE = np.zeros((5, 4, 6, 3))
         (dict(train_images=np.zeros((0, 4, 4), np.uint8)), r"uint8 \[0, 4, 4\]"),
         (dict(train_labels=np.zeros((5, 1))), r"train_labels is float64 \[5, 1\]"),
         (dict(train_labels=np.zeros((5, 1, 1), int)), r"int64 \[5, 1, 1\]; it must be"),
-        (dict(train_labels=np.zeros((4, 1), int)), "5 pictures, but .* 4 labels"),
+        (dict(train_labels=np.zeros((4, 1), int)), "5 images, but .* 4 labels"),
         (dict(train_labels=np.full((5, 1), -1)), "from -1 to -1; .* at least 0"),
         (dict(train_labels=np.full((5, 2), 2)), "from 2 to 2; they must be 0 and 1"),
         (dict(val_labels=np.full((3, 1), -1)), "val_labels has labels from -1"),
@@ -173,18 +173,18 @@ def test_files_that_are_no_archives(folder):
     open_npz(folder)
     whole = storage.read(path)
     objects = {"train_images": np.array([None]), "train_labels": np.array([1])}
-    with pytest.raises(ClipinError, match="no sound .npz file .*allow_pickle"):
+    with pytest.raises(ClipinError, match="is not a valid .npz file .*allow_pickle"):
         open_npz(folder, objects)
     middle = len(whole) // 3
     damaged = whole[:middle] + bytes(99) + whole[middle + 99 :]
     for content in (b"", b"text", whole[: len(whole) // 2], damaged):
         with fsspec.open(path, "wb") as file:
             file.write(content)
-        with pytest.raises(ClipinError, match="no sound .npz file"):
+        with pytest.raises(ClipinError, match="is not a valid .npz file"):
             make_source(name="npz", file=path)
     with fsspec.open(path, "wb") as file:
         np.save(file, np.zeros((3, 4, 4), np.uint8))
-    with pytest.raises(ClipinError, match="no sound .npz file"):
+    with pytest.raises(ClipinError, match="is not a valid .npz file"):
         make_source(name="npz", file=path)
 
 

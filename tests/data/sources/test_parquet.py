@@ -1,4 +1,4 @@
-"""Parquet files: pictures as bytes, structs or paths, read a row group at a time."""
+"""Parquet files: images as bytes, structs or paths, read a row group at a time."""
 
 import concurrent.futures
 import pickle
@@ -12,14 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from clipin_jax.data import make_source, storage
-from clipin_jax.data.formats.group_cache import GroupCache
 from clipin_jax.data.source import BadRecord
 from clipin_jax.data.sources import parquet
 from clipin_jax.errors import ClipinError
 
 N = 20
 COLUMNS = {
-    "image": [b"picture %d" % n for n in range(N)],
+    "image": [b"image %d" % n for n in range(N)],
     "file": [{"bytes": b"file %d" % n, "path": f"{n}.jpg"} for n in range(N)],
     "caption": [f" first {n} " for n in range(N)],
     "more": [["", f"café {n}", None] for n in range(N)],
@@ -65,7 +64,7 @@ def test_records(folder):
     source = open_files(folder)
     assert len(source) == N and source.classes == ()
     for n in np.random.default_rng(0).permutation(N).tolist():
-        assert source[n] == {"image": b"picture %d" % n, "captions": (f"first {n}",)}
+        assert source[n] == {"image": b"image %d" % n, "captions": (f"first {n}",)}
         assert source.annotations(n) == {"captions": (f"first {n}",)}
     assert source.describe(17).startswith("row 1 of row group 1 of ")
     assert source.describe(17).endswith("/a_1.parquet")
@@ -91,7 +90,7 @@ def test_structs_lists_kinds_and_labels(folder):
     assert open_files(folder, label="tags")[19]["label"] == [0, 3]
 
 
-def test_pictures_by_path(folder):
+def test_images_by_path(folder):
     for name in ("a.jpg", "p/b.jpg"):
         with fsspec.open(storage.join(folder, name), "wb", auto_mkdir=True) as file:
             file.write(name.encode())
@@ -111,7 +110,7 @@ def test_pictures_by_path(folder):
         ]
         with pytest.raises(OSError):
             source[3]
-        assert reason(source, 4) == "no picture"
+        assert reason(source, 4) == "no image"
         with pytest.raises((BadRecord, OSError)):
             source[5]
     inside = open_files(folder, "t.parquet", folder=storage.join(folder, "p"))
@@ -128,7 +127,7 @@ def test_empty_cells_are_bad_records(tmp_path):
     write(tmp_path, columns)
     source = open_files(tmp_path, label="label")
     why = [reason(source, n) for n in range(4)]
-    assert why == ["no picture", "no caption", "no caption", "no label"]
+    assert why == ["no image", "no caption", "no caption", "no label"]
     text = pa.array([b"\xff", b"a"]).cast(pa.binary())
     broken = pa.StringArray.from_buffers(2, *text.buffers()[1:])
     write(tmp_path, {"image": [b"a", b"b"], "caption": broken}, "u.parquet")
@@ -156,9 +155,9 @@ def test_other_types_of_text(tmp_path, kind):
     "wrong, message",
     [
         (dict(captions="captions"), "a_0.parquet has no column 'captions' .*'caption'"),
-        (dict(image="picture"), "no column 'picture'"),
+        (dict(image="photo"), "no column 'photo'"),
         (dict(label="lable"), "did you mean 'label'"),
-        (dict(image="score"), "column 'score' is not a picture, but double"),
+        (dict(image="score"), "column 'score' is not an image, but double"),
         (dict(captions="score"), "column 'score' is not text, but double"),
         (dict(captions="image"), "column 'image' is not text, but binary"),
         (dict(label="file"), "column 'file' is not a class label, but struct"),
@@ -224,7 +223,7 @@ def test_a_file_that_is_gone(tmp_path):
 def test_a_large_footer_is_read_whole(tmp_path, monkeypatch):
     write(tmp_path, COLUMNS, row_group_size=1)
     monkeypatch.setattr(parquet, "_TAIL", 100)
-    assert open_files(tmp_path)[N - 1]["image"] == b"picture 19"
+    assert open_files(tmp_path)[N - 1]["image"] == b"image 19"
 
 
 def test_neighbours_cost_one_read(tmp_path, monkeypatch):
@@ -239,7 +238,7 @@ def test_neighbours_cost_one_read(tmp_path, monkeypatch):
     assert calls == [(0, ("caption",)), (1, ("caption",))]
     for index in (3, 12, 4, 13):
         source[index]
-    assert len(calls) == 5  # one of texts and two of pictures
+    assert len(calls) == 5  # one of texts and two of images
     small = open_files(tmp_path, cache_mb=0)
     for index in (0, 5, 1, 6):
         small.annotations(index)
@@ -276,7 +275,7 @@ def test_threads_and_other_processes(tmp_path):
 
 
 def test_the_cache_reads_once_and_forgets_the_oldest():
-    cache, calls = GroupCache(most=250), []
+    cache, calls = parquet.GroupCache(most=250), []
 
     def get(key, size=100):
         return cache.get(key, lambda: calls.append(key) or np.zeros(size, np.uint8))
@@ -289,7 +288,7 @@ def test_the_cache_reads_once_and_forgets_the_oldest():
 
 
 def test_the_cache_keeps_no_errors_and_reads_for_all_who_wait():
-    cache, calls, go = GroupCache(most=100), [], threading.Event()
+    cache, calls, go = parquet.GroupCache(most=100), [], threading.Event()
 
     def fail():
         raise BadRecord("damaged")

@@ -47,13 +47,13 @@ def test_an_index_is_all_it_takes():
 
 
 def test_streams_differ():
-    pictures = [
+    images = [
         Scenes(split, seed=seed)[index]["image"].tobytes()
         for split in ("train", "val", "test")
         for seed in (0, 1)
         for index in (0, 1)
     ]
-    assert len(set(pictures)) == len(pictures)
+    assert len(set(images)) == len(images)
 
 
 def test_splits_never_show_the_same_kind_of_scene():
@@ -165,7 +165,7 @@ def test_labels(labels, classes):
     assert np.bincount(found, minlength=8).min() > N / 8 / 2
 
 
-def test_pictures_show_their_object():
+def test_images_show_their_object():
     """Where the object is said to be, its colour is."""
     source = Scenes(length=200, objects=(1, 1), size=96)
     reddish = []

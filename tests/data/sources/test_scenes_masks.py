@@ -1,4 +1,4 @@
-"""The masks of the embedded scenes against their pictures."""
+"""The masks of the embedded scenes against their images."""
 
 import zlib
 
@@ -8,7 +8,7 @@ import pytest
 from clipin_jax.data.scenes.paint import _RGB
 from clipin_jax.data.sources.scenes import Scenes
 
-PICTURES = [1308839491, 1658896354]  # checksums; a run's data must never change
+IMAGES = [1308839491, 1658896354]  # checksums; a run's data must never change
 
 
 @pytest.fixture(scope="module")
@@ -16,14 +16,14 @@ def scenes():
     return Scenes("val", length=60, size=64)
 
 
-def test_pictures_are_what_they_were_before_masks():
-    """Checksums of pictures that runs were trained on."""
+def test_images_are_what_they_were_before_masks():
+    """Checksums of images that runs were trained on."""
     plain, shifted = Scenes(length=40, size=48), Scenes(length=40, size=48, shift=0.5)
     sums = [
         zlib.crc32(b"".join(s[i]["image"].tobytes() for i in range(40)))
         for s in (plain, shifted)
     ]
-    assert sums == PICTURES
+    assert sums == IMAGES
 
 
 def test_there_is_a_mask_for_every_object(scenes):

@@ -1,4 +1,4 @@
-"""Tables that name pictures: cells as the csv module splits them, JSON lines."""
+"""Tables that name images: cells as the csv module splits them, JSON lines."""
 
 import concurrent.futures
 import csv
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from clipin_jax.data import make_source, storage
 from clipin_jax.data.formats import rows
-from clipin_jax.data.formats.row_ends import row_ends
+from clipin_jax.data.formats.rows import row_ends
 from clipin_jax.errors import ClipinError
 from tests.support.tables import TSV, open_table, reason, unchecked, write
 
@@ -91,7 +91,7 @@ def test_what_the_csv_module_wrote_is_read(
     )
     writer.writerows([["filepath", "title"], *table])
     path = write(tmp_path_factory.mktemp("t"), text.getvalue())
-    found = rows.DelimitedRows(path, ("filepath", "title"))
+    found = rows.open_delimited(path, ("filepath", "title"))
     assert [list(found[row].values()) for row in range(len(found))] == table
     assert [row["title"] for row in found.values()] == [row[1] for row in table]
 
@@ -167,7 +167,7 @@ def test_rows_of_no_use_keep_their_place(tmp_path):
     assert [reason(source, index) for index in (1, 2, 3, 4, 6)] == [
         "1 cells, the header has 2",
         "3 cells, the header has 2",
-        "no picture is named",
+        "no image is named",
         "no caption",
         "not UTF-8",
     ]
@@ -179,7 +179,7 @@ def test_rows_of_no_use_keep_their_place(tmp_path):
     assert reason(unchecked(tmp_path, content, "u.csv"), 5) == "no valid file name"
 
 
-def test_where_pictures_lie(folder):
+def test_where_images_lie(folder):
     content = "filepath,title\nc.jpg,c\n../a.jpg,a\n"
     content += f"{storage.join(folder, 'b.jpg')},b\n"
     source = open_table(folder, content, folder=storage.join(folder, "p"))
@@ -189,7 +189,7 @@ def test_where_pictures_lie(folder):
     with pytest.raises(ClipinError) as error:
         open_table(folder, content.replace(folder, "none").replace("..", "q"))
     said = str(error.value)
-    assert f"none of the first 3 pictures of {storage.join(folder, 't.csv')}" in said
+    assert f"none of the first 3 images of {storage.join(folder, 't.csv')}" in said
     assert storage.join(folder, "c.jpg") in said and "source.folder" in said
 
 
@@ -222,12 +222,12 @@ def test_line_breaks_in_cells_are_said(tmp_path, caplog):
         (b"\n\n", "t.jsonl", "t.jsonl is empty"),
         (b"filepath,title\n", "t.csv", "has a header, but no rows"),
         (b"file,titel\na,b\n", "t.csv", "'filepath'.*did you mean 'file'.*by commas"),
-        (b"filepath\ttitel\n1\t2\n", "t.csv", "'titel', separated by tabs \\(found"),
+        (b"filepath\ttitel\n1\t2\n", "t.csv", "'titel', separated by tabs \\(detected"),
         (b"a.jpg\n", "t.csv", "no column 'filepath'"),
         (b"filepath,title,title\na,b,c\n", "t.csv", "'title' comes twice"),
         ("filepath,title,é\n".encode("latin-1"), "t.csv", "its header is not UTF-8"),
         ("filepath,title\na,b\n".encode("utf-16"), "t.csv", "its header is not UTF-8"),
-        (TSV.encode(), "t.xls", "no table that is known by its ending: .csv"),
+        (TSV.encode(), "t.xls", "does not end like a table: .csv"),
         (b'[\n{"a": 1}\n]', "t.jsonl", "no column 'filepath'"),
         (b"[\n1\n]", "t.jsonl", "no JSON object in each line: no valid JSON"),
         (b'{"file_path": "a", "title": ""}', "t.jsonl", "did you mean 'file_path'"),
@@ -253,8 +253,8 @@ def test_wrong_tables(tmp_path, content, name, message):
         ),
         (dict(label="none"), "column 'none' has no label"),
         (dict(label="big"), "no class index"),
-        (dict(separator="::"), "must be one sign"),
-        (dict(separator='"'), "separates no cells"),
+        (dict(separator="::"), "must be one ASCII character"),
+        (dict(separator='"'), "cannot separate cells"),
         (dict(separator=","), "by commas"),
         (dict(files=""), "must name files"),
         (dict(files="/none/t.csv"), "no file /none/t.csv"),

@@ -96,17 +96,17 @@ def test_rows_of_no_use_are_one_clear_error_in_evaluation(tmp_path):
 
 
 def test_columns_of_classes_are_checked_in_one_pass(tmp_path, monkeypatch):
-    parsed, parse = [], rows.DelimitedRows._parse
+    parsed, parse = [], rows._Delimited.parse
 
     def counted(self, text):
         parsed.append(text)
         return parse(self, text)
 
-    monkeypatch.setattr(rows.DelimitedRows, "_parse", counted)
+    monkeypatch.setattr(rows._Delimited, "parse", counted)
     names = [f"d{n}" for n in range(9)]
     content = ",".join(["ID", *names]) + "\n" + ("1" + ",0" * 9 + "\n") * 50
     diseases(tmp_path, content, label=names)
-    assert len(parsed) <= 50 + 1  # the first picture is looked for
+    assert len(parsed) <= 50 + 1  # the first image is looked for
 
 
 def test_columns_of_classes_in_json(tmp_path):
@@ -132,7 +132,7 @@ def test_columns_of_classes_in_json(tmp_path):
         (dict(classes="ab"), "table.classes is 'ab'"),
         (dict(label=()), "captions is ..; it must name"),
         (dict(label="DR", classes=("a", "a")), "must be a list of different names"),
-        (dict(ending=".jpg"), "none of the first 4 pictures .*1.jpg, in column 'ID'"),
+        (dict(ending=".jpg"), "none of the first 4 images .*1.jpg, in column 'ID'"),
     ],
 )
 def test_columns_of_classes_that_are_wrong(tmp_path, wrong, message):

@@ -57,10 +57,10 @@ def prepare(folder):
 
 
 def example(number):
-    picture = np.full((10 + number, 20, 3), 10 * number, np.uint8)
+    image = np.full((10 + number, 20, 3), 10 * number, np.uint8)
     return {
-        "image": io.BytesIO(cv2.imencode(".jpg", picture)[1].tobytes()),
-        "pixels": picture[:4, :5],
+        "image": io.BytesIO(cv2.imencode(".jpg", image)[1].tobytes()),
+        "pixels": image[:4, :5],
         "captions": [{"text": f"first {number}"}, {"text": "café"}],
         "title": f"title {number}",
         "label": number % 2,
@@ -130,7 +130,7 @@ def test_without_tensorflow(folder, repository):
         (dict(captions="captions/words"), "'words' is not among \\['text'\\]"),
         (dict(captions="label"), "'label' .* is not text, but ClassLabel"),
         (dict(captions="image"), "is not text"),
-        (dict(image="title"), "is not a picture"),
+        (dict(image="title"), "is not an image"),
         (dict(label="title"), "is not a class label"),
         (dict(lable="label"), "did you mean 'label'"),
     ],

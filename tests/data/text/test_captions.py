@@ -10,20 +10,20 @@ from clipin_jax.data.pipeline import TrainBatches
 from clipin_jax.data.text import caption_tokenizer
 from clipin_jax.errors import ClipinError
 from tests.data.test_pipeline import batches_of, config
-from tests.data.test_samples import pictures as pictures
+from tests.data.test_samples import images as images
 
 SHORT, LONG = "It's red/blue!", "a b c d e f g h"
 
 
 @pytest.fixture
-def folder(pictures):
-    """40 pictures; the caption of every fourth has eight words."""
-    path = pictures / "captions_train.json"
+def folder(images):
+    """40 images; the caption of every fourth has eight words."""
+    path = images / "captions_train.json"
     content = json.loads(path.read_text())
     for entry in content["annotations"]:
         entry["caption"] = SHORT if entry["image_id"] % 4 else LONG
     path.write_text(json.dumps(content))
-    return pictures
+    return images
 
 
 def data_of(folder, **changes):

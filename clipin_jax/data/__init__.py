@@ -1,4 +1,7 @@
-"""From files to batches: `sources` give records, `pipeline` makes batches of them."""
+"""From files to batches: `sources` read records, `pipeline` makes batches of them.
+
+Imports `errors` and `registry`, numpy and grain; never jax.
+"""
 
 from clipin_jax.data.sources import SOURCES, make_source
 

@@ -1,4 +1,4 @@
-"""The list of records that were of no use in a run, and why."""
+"""The list of bad records of a run, and the reasons."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ class BadRecordLog:
     """Each bad record once, as a line of JSON: `index`, `where`, `reason`.
 
     Args:
-      path: a file that is continued, or begun with the first record; None for no file.
+      path: a file that is continued, or created with the first record; None for no
+        file.
 
     Attributes:
-      entry: the last record that was added or asked for.
+      entry: the last record that was added or looked up.
 
     Raises:
       ClipinError: the file is damaged or cannot be written.
@@ -47,7 +48,7 @@ class BadRecordLog:
 
 
 def _read(path: Path) -> dict[int, dict[str, Any]]:
-    """The entries of a file; a last line that a crash cut off does not count."""
+    """Returns the entries of a file; removes a last line that a crash cut off."""
     entries = {}
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     for line in lines[:-1]:

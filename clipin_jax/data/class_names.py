@@ -1,21 +1,21 @@
 """Names of the classes of well-known data sets, and prompts for them.
 
-Sets are called as CLIP_benchmark calls them. The order of names is that of the labels
+The data sets have the names of CLIP_benchmark. Classes are in the order of the labels
 in the data set's own files, or as torchvision reads them: CIFAR-100's names are sorted,
 SUN397 has 397 different ones, Pets and VOC are in their official order. OpenAI's lists
 for CLIP have another order in places (`eurosat`, `pets`, `sun397`, `voc2007`).
 
-Some sets exist in several orders:
+Some data sets exist in several orders:
   caltech101          101 classes, as torchvision has them
   caltech101_folders  102, with "background", sorted as the folders are
   caltech101_vtab     102, as tensorflow-datasets has them
   fer2013             as in its CSV file
   fer2013_folders     as folders named by emotion are sorted
-VTAB makes classes of its own from `clevr_count_all`, `dmlab` and
-`kitti_closest_vehicle_distance`.
+The classes of `clevr_count_all`, `dmlab` and `kitti_closest_vehicle_distance` are those
+of VTAB.
 
-Where names and prompts come from, and what was changed, stands in `class_names.LICENSE`
-beside the file.
+The sources of names and prompts, and the changes to them, are listed in
+`class_names.LICENSE` beside this file.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _FILE = "class_names.json.gz"
 
 
 def class_names(dataset: str) -> tuple[str, ...]:
-    """The names of a data set's classes, as prompts show them, in label order.
+    """Returns the names of a data set's classes for prompts, in label order.
 
     Raises:
       ClipinError: no such data set, with the nearest name.
@@ -40,7 +40,7 @@ def class_names(dataset: str) -> tuple[str, ...]:
 
 
 def templates(dataset: str) -> tuple[str, ...]:
-    """The prompts of a data set; "{}" is where the name of the class goes.
+    """Returns the prompts of a data set; "{}" is replaced by the name of the class.
 
     Raises:
       ClipinError: no such data set, with the nearest name.
@@ -49,7 +49,7 @@ def templates(dataset: str) -> tuple[str, ...]:
 
 
 def known_datasets() -> tuple[str, ...]:
-    """The data sets whose names and prompts are here, sorted."""
+    """Returns the data sets that have names and prompts, sorted."""
     return tuple(sorted(_read()))
 
 

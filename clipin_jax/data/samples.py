@@ -1,7 +1,4 @@
-"""One record to one sample.
-
-For training: decode once, look twice, choose captions. For evaluation: one view.
-"""
+"""A record becomes a training sample: decode once, make views, choose captions."""
 
 from __future__ import annotations
 
@@ -14,23 +11,29 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from clipin_jax.data.image import views
-from clipin_jax.data.image.decode import OpenImage, decode, open_image
+from clipin_jax.data.image.decode import OpenImage, open_image
 from clipin_jax.data.source import BadRecord, Record, Source
 from clipin_jax.data.text.captions import CaptionChoice
 from clipin_jax.data.text.masking import mask_tokens
 from clipin_jax.data.text.tokenizer import Tokenizer
 from clipin_jax.errors import ClipinError
 
-_ATTEMPTS = 100  # unusable records in a row after which no next one is tried
-_PROBED = 1000  # records among which there must be a pair
-_MASKS = 1  # names the stream of masks, beside that of views and captions
+_ATTEMPTS = 100  # bad records in a row after which no next one is tried
+_PROBED = 1000  # records of which one must be a pair
+_MASKS = 1  # names the random stream of masks, beside that of views and captions
 _BLANK: Record = {"image": np.zeros((1, 1, 3), np.uint8), "captions": ("",)}
 
 
 class SampleMaker:
-    """(position, index) -> a sample; all that is random follows from the position.
+    """(position, index) -> a sample. All that is random follows from the position.
 
     The first view and its caption do not depend on whether there is a second one.
+
+    Args:
+      source: of the records.
+      tokenizer: of the captions.
+      data: `config.data`.
+      seed: of views, captions and masks.
     """
 
     def __init__(
@@ -50,20 +53,21 @@ class SampleMaker:
                 vocab_size=tokenizer.vocab_size,
                 never_masked=tokenizer.never_masked,
             )
-        # A plain dict: looked up a dozen times a sample, and sent to workers.
+        # A plain dict: read a dozen times a sample, and sent to worker processes.
         self._augment = data.augment.to_dict()
 
     def __call__(self, place: tuple[int, int]) -> dict[str, Any]:
-        """A sample as `TrainBatches` documents it, without the batch axis.
+        """Returns a sample as `TrainBatches` documents it, without the batch axis.
 
-        Beside it `bad`, how many records were of no use on the way, `bad_index`, the
-        first of them (-1: none), and `cut`, the share of its captions that were too
-        long. Where no record could be found, `index` is -1 and the picture black.
+        A bad record is replaced by the next good one. Three more values tell of that,
+        and of captions: `bad_count`, how many records were bad; `first_bad`, the index
+        of the first of them (-1: none); `cut_share`, the share of the sample's captions
+        that were too long. Without a good record `index` is -1 and the image black.
         """
-        position, wanted = place
+        position, first = place
         attempts = min(_ATTEMPTS, len(self._source))
-        for bad in range(attempts):
-            index = (wanted + bad) % len(self._source)
+        for bad_count in range(attempts):
+            index = (first + bad_count) % len(self._source)
             try:
                 record = self._source[index]
                 shares = self._choice.shares(record)
@@ -72,15 +76,16 @@ class SampleMaker:
             except (BadRecord, OSError):
                 continue
         else:
-            index, bad, sample = -1, attempts, self._make(position, _BLANK, None)
+            index, bad_count = -1, attempts
+            sample = self._make(position, _BLANK, None)
         return sample | {
             "index": np.int64(index),
-            "bad": np.int64(bad),
-            "bad_index": np.int64(wanted if bad else -1),
+            "bad_count": np.int64(bad_count),
+            "first_bad": np.int64(first if bad_count else -1),
         }
 
     def why_bad(self, index: int) -> str:
-        """Reads a record that was of no use once more; says why, "" if it is sound."""
+        """Reads a record again. Returns the reason why it is bad, "" if it is not."""
         try:
             record = self._source[index]
             self._choice.shares(record)
@@ -90,7 +95,7 @@ class SampleMaker:
         return ""
 
     def check_some(self, indices: Iterable[int]) -> None:
-        """Raises ClipinError unless one of the first records is a pair."""
+        """Demands that one of the first records is a pair. Raises ClipinError."""
         reasons: Counter[str] = Counter()
         for index, _ in zip(indices, range(_PROBED), strict=False):
             reason = self.why_bad(index)
@@ -99,96 +104,82 @@ class SampleMaker:
             reasons[reason] += 1
         seen = "; ".join(f"{n} times: {text}" for text, n in reasons.most_common(3))
         raise ClipinError(
-            f"none of the first {reasons.total()} records is a pair of a picture and a "
+            f"none of the first {reasons.total()} records is a pair of an image and a "
             f"caption. Seen: {seen}. Look at data.source, and at the data with "
             "`clipin data check`"
         )
 
-    def _make(self, position: int, record: Record, shares: Any) -> dict[str, Any]:
-        picture = open_image(record["image"], self._max_pixels)
+    def _make(
+        self, position: int, record: Record, shares: np.ndarray | None
+    ) -> dict[str, Any]:
+        image = open_image(record["image"], self._max_pixels)
         captions, choice = record["captions"], self._choice
         rng = np.random.default_rng((self._seed, position))
+        # A caption and a view in turn: what is drawn for the first view does not depend
+        # on the second.
         chosen = [choice.draw(rng, len(captions), shares)]
-        drawn = [self._draw(rng, picture)]
+        parameters = [self._draw_view(rng, image)]
         if self._views == 2:
             second = chosen[0]
             if self._second_text == "another":
                 second = choice.draw_another(rng, chosen[0], len(captions), shares)
             chosen.append(second)
-            drawn.append(self._draw(rng, picture))
-        said = [captions[number] for number in chosen]
-        sample, seen = self._show(picture, drawn)
-        image_id = _identity(record["image"])
-        for number, view in enumerate(seen):
-            text = self._read(position, said[number])
-            sample[f"view{number + 1}"] = view | text | {"image_id": image_id}
-        cut = [self._tokenizer.is_cut(text) for text in said]
-        return sample | {"cut": np.float64(sum(cut) / len(cut))}
+            parameters.append(self._draw_view(rng, image))
+        texts = [captions[number] for number in chosen]
+        sample, images = self._make_images(image, parameters)
+        image_id = _hash(record["image"])
+        for number, (view, text) in enumerate(zip(images, texts, strict=True), 1):
+            tokens = self._tokenize(position, text)
+            sample[f"view{number}"] = view | tokens | {"image_id": image_id}
+        cut = [self._tokenizer.is_cut(text) for text in texts]
+        return sample | {"cut_share": np.float64(sum(cut) / len(cut))}
 
-    def _draw(
-        self, rng: np.random.Generator, picture: OpenImage
+    def _draw_view(
+        self, rng: np.random.Generator, image: OpenImage
     ) -> views.ViewParameters:
         side = self._augment["resize_first"]
-        height, width = (side, side) if side else (picture.height, picture.width)
+        height, width = (side, side) if side else (image.height, image.width)
         return views.sample_view(rng, height, width, self._augment)
 
-    def _show(
-        self, picture: OpenImage, drawn: Sequence[views.ViewParameters]
+    def _make_images(
+        self, image: OpenImage, parameters: Sequence[views.ViewParameters]
     ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """What all views share, and each view: its image or how to make it."""
+        """Returns what the views share, and of each view its image or parameters."""
         side = self._augment["resize_first"]
         if side:
-            share = min(1.0, max(side / picture.height, side / picture.width))
-            pixels = views.prepare(picture.pixels(share), self._augment)
+            share = min(1.0, max(side / image.height, side / image.width))
+            pixels = views.prepare(image.pixels(share), self._augment)
             if self._on_device:
-                return {"canvas": pixels}, [{"drawn": views.numbers(v)} for v in drawn]
+                numbers = [{"drawn": views.numbers(view)} for view in parameters]
+                return {"canvas": pixels}, numbers
         else:
-            pixels = picture.pixels(views.needed_share(drawn, self._size))
-            scale = pixels.shape[0] / picture.height, pixels.shape[1] / picture.width
+            pixels = image.pixels(views.needed_share(parameters, self._size))
+            scale = pixels.shape[0] / image.height, pixels.shape[1] / image.width
             if scale != (1, 1):
-                drawn = [views.scaled(view, *scale) for view in drawn]
-        how = self._augment["interpolation"]
+                parameters = [views.scaled(view, *scale) for view in parameters]
+        interpolation = self._augment["interpolation"]
         return {}, [
-            {"image": views.apply_view(pixels, view, self._size, how)} for view in drawn
+            {"image": views.apply_view(pixels, view, self._size, interpolation)}
+            for view in parameters
         ]
 
-    def _read(self, position: int, caption: str) -> dict[str, Any]:
+    def _tokenize(self, position: int, caption: str) -> dict[str, Any]:
         ids = self._tokenizer([caption])[0]
-        text = {"text": ids, "text_id": _identity(caption.lower().encode())}
+        text = {"text": ids, "text_id": _hash(caption.lower().encode())}
         if self._masking:
-            # Drawn anew: a caption that both views have is masked alike, so that what
-            # the target says of one holds for the other.
-            masks = np.random.default_rng((self._seed, position, _MASKS))
-            text |= mask_tokens(ids, masks, **self._masking)
+            # From a new generator: a caption that both views have is masked alike, so
+            # that the target's answer for one holds for the other.
+            rng = np.random.default_rng((self._seed, position, _MASKS))
+            text |= mask_tokens(ids, rng, **self._masking)
         return text
 
 
-def _identity(data: Any) -> np.int32:
-    """Equal for equal data; not negative. 32 bits: in a batch of 32,768, there is on
-    average a quarter of a pair that is taken for equal and is not.
+def _hash(data: Any) -> np.int32:
+    """Returns a hash that is not negative.
+
+    Of 31 bits: in a batch of 32,768 there is on average a quarter of a pair with equal
+    hashes and different data.
     """
     if isinstance(data, np.ndarray):
         data = np.ascontiguousarray(data).data
     return np.int32(zlib.crc32(data) >> 1)
-
-
-class EvalSampleMaker:
-    """Index -> the evaluation view of that record, or padding behind the last."""
-
-    def __init__(self, source: Source, size: tuple[int, int], interpolation: str):
-        self._source, self._size, self._interpolation = source, size, interpolation
-
-    def __call__(self, index: int) -> dict[str, Any]:
-        """A sample as `eval_batches` documents it; raises ClipinError if unreadable."""
-        if index >= len(self._source):
-            blank = np.zeros((*self._size, 3), np.uint8)
-            return {"image": blank, "mask": False, "index": np.int64(0)}
-        try:
-            image = decode(self._source[index]["image"])
-        except (BadRecord, OSError) as error:
-            raise ClipinError(
-                f"record {index}, {self._source.describe(index)}, cannot be decoded: "
-                f"{error}. Evaluation leaves no sample out: mend or remove the file"
-            ) from error
-        view = views.evaluation_view(image, self._size, self._interpolation)
-        return {"image": view, "mask": True, "index": np.int64(index)}

@@ -1,4 +1,4 @@
-"""How grain's threads and worker processes are asked for and what they hand back."""
+"""Threads, worker processes and shares of a batch: how grain runs the pipeline."""
 
 from __future__ import annotations
 
@@ -9,26 +9,45 @@ import grain
 import numpy as np
 from absl import flags
 
+from clipin_jax.errors import ClipinError
+
 _SHARED_BYTES = 1 << 16
 
 Batch = dict[str, Any]
 
 
+def check_share(batch_size: int, process_index: int, process_count: int) -> None:
+    """Checks which share of the global batch a process makes.
+
+    Raises:
+      ClipinError: no such share, or shares that are not equal.
+    """
+    if batch_size < 1:
+        raise ClipinError(f"batch_size is {batch_size}; it must be at least 1")
+    if not 0 <= process_index < process_count:
+        raise ClipinError(f"no process {process_index} among {process_count}")
+    if batch_size % process_count:
+        raise ClipinError(
+            f"batch_size is {batch_size}, which {process_count} processes cannot "
+            "share equally; take a multiple of the number of processes"
+        )
+
+
 def read_options(threads: int, buffer: int) -> grain.ReadOptions:
-    """How many samples are under way: none ahead without threads."""
+    """Returns how many samples are made ahead; none without threads."""
     return grain.ReadOptions(threads, max(threads, buffer) if threads else 0)
 
 
 def in_workers(
     batches: grain.IterDataset, processes: int, buffer: int
 ) -> grain.IterDataset:
-    """The same batches, made in so many processes; 0: in this one."""
+    """Returns the same batches, made in worker processes; 0: in this process."""
     if not processes:
         return batches
-    # Grain reads absl flags when it starts workers; we have none, so nobody parsed.
+    # Grain reads absl flags when it starts workers, and fails where nobody parsed them.
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
-    # Pictures come through shared memory; for small arrays a file each is too much.
+    # Images come through shared memory; for small arrays a file each is too much.
     options = grain.experimental.DatasetOptions(min_shm_size=_SHARED_BYTES)
     batches = grain.experimental.WithOptionsIterDataset(batches, options)
     workers = grain.MultiprocessingOptions(processes, max(1, buffer))
@@ -36,13 +55,13 @@ def in_workers(
 
 
 def _ignore_interrupt(worker: int, workers: int) -> None:
-    # Ctrl-C reaches the workers too; what it means is for the training loop to say.
+    # Ctrl-C reaches the workers too, but the training loop alone decides what it does.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def copied(batch: Batch) -> Batch:
-    """Copies out of shared memory, which is freed with the array that lives there."""
+def copy_batch(batch: Batch) -> Batch:
+    """Copies out of shared memory, which is freed with the array in it."""
     return {
-        key: copied(value) if isinstance(value, dict) else np.array(value)
+        key: copy_batch(value) if isinstance(value, dict) else np.array(value)
         for key, value in batch.items()
     }

@@ -10,8 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from clipin_jax.data.label_batches import label_batches
-from clipin_jax.data.pipeline import eval_batches
+from clipin_jax.data.evaluation import eval_batches, view_batches
 from clipin_jax.data.source import Annotations, BadRecord
 from clipin_jax.data.text import caption_tokenizer
 from clipin_jax.errors import ClipinError, check_choice
@@ -93,11 +92,11 @@ class Encoder:
         epoch: int,
         augment: bool = True,
     ) -> Iterator[dict]:
-        """Our share of the batches of training views, see `data.label_views`.
+        """Our share of the batches of training views, see `data.evaluation`.
 
         Without `augment` they are the views of evaluation.
         """
-        return label_batches(
+        return view_batches(
             source,
             order=order,
             seed=seed,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from clipin_jax.data.pipeline import eval_batches
+from clipin_jax.data.evaluation import eval_batches
 from clipin_jax.errors import ClipinError
 from clipin_jax.report.gallery import FOLDER, picture_file
 

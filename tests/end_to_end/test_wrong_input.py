@@ -194,7 +194,7 @@ def test_many_broken_images_stop_the_run_until_they_are_mended(
         path.write_bytes(path.read_bytes()[:40])
     more = "total_steps=8", "data.max_bad_fraction=0.05"
     line = refused(argv(data, tmp_path / "run", *more))
-    for word in ("records are of no use", "5.png", "data.max_bad_fraction 0.05"):
+    for word in ("records cannot be used", "5.png", "data.max_bad_fraction 0.05"):
         assert word in line
     shutil.copytree(original / "images", data / "images", dirs_exist_ok=True)
     assert cli.main(argv(data, tmp_path / "run", *more)) == 0

@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from clipin_jax.config import load_config
-from clipin_jax.data.label_batches import label_batches
+from clipin_jax.data.evaluation import view_batches
 from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators.probes.linear_head import (
     answer,
@@ -102,7 +102,7 @@ def test_devices_and_batch_size_change_nothing(augment):
 def test_a_picture_that_cannot_be_read_is_named(augment):
     train = Pictures(4, 2)
     train[2]["image"] = b"no picture"
-    batches = label_batches(
+    batches = view_batches(
         train, order=np.arange(4), seed=0, epoch=0, augment=augment,
         image_size=(2, 2), interpolation="bicubic", batch_size=2,
     )  # fmt: skip

@@ -1,8 +1,8 @@
 """`tf.train.Example`, read and written without TensorFlow.
 
-Of protobuf's wire format it takes only this much: a message is a row of fields, each a
-tag (number and wire type) and a value, which is a varint, four or eight bytes, or a
-length and so many bytes.
+It needs little of protobuf's wire format: a message is a sequence of fields, each a tag
+(number and wire type) and a value, which is a varint, four or eight bytes, or a length
+and so many bytes.
 
     Example {Features features = 1}
     Features {map<string, Feature> feature = 1}
@@ -26,11 +26,11 @@ Value = bytes | str | int | Sequence[bytes] | Sequence[str] | Sequence[int]
 
 
 def encode_example(values: Mapping[str, Value]) -> bytes:
-    """A serialized `tf.train.Example`, the same bytes for the same values.
+    """Returns a serialized `tf.train.Example`: the same bytes for the same values.
 
-    Numbers of a list are written one by one, a single number as a packed list, which
-    is TensorFlow's way. All readers of protobuf take the two for the same; by it
-    `parse_example` tells a list of one number from a number.
+    A list of numbers is written one by one, a single number as a packed list, as
+    TensorFlow does. Both are equal to readers of protobuf, but so `parse_example` tells
+    a list of one number from a number.
 
     Raises:
       TypeError: a value of another type.
@@ -43,17 +43,21 @@ def encode_example(values: Mapping[str, Value]) -> bytes:
 
 
 def parse_example(data: bytes, names: Collection[str] | None) -> dict[str, Any]:
-    """The features of these names that an example has; None: all of them.
+    """Returns features of an example.
+
+    Args:
+      data: a serialized `tf.train.Example`.
+      names: of the features, absent ones are left out; None: all.
 
     Returns:
-      name -> list of bytes, list of float, int, or list of int: an int if there is one
-      and it is packed.
+      name -> list of bytes, list of float, int, or list of int; a packed list of one
+      number is an int.
 
     Raises:
       BadRecord: the data is no such message.
     """
-    wanted = None if names is None else {name.encode() for name in names}
-    found = {}
+    keys = None if names is None else {name.encode() for name in names}
+    values = {}
     for features in _messages(memoryview(data), 1):
         for entry in _messages(features, 1):
             key, value = b"", memoryview(b"")
@@ -62,9 +66,9 @@ def parse_example(data: bytes, names: Collection[str] | None) -> dict[str, Any]:
                     key = bytes(content)
                 elif kind == _BYTES and number == 2:
                     value = content
-            if wanted is None or key in wanted:
-                found[key.decode(errors="replace")] = _parse_feature(value)
-    return found
+            if keys is None or key in keys:
+                values[key.decode(errors="replace")] = _parse_feature(value)
+    return values
 
 
 def _feature(name: str, value: Value) -> bytes:
@@ -108,41 +112,41 @@ def _parse_feature(data: memoryview) -> Any:
 
 
 def _floats(data: memoryview) -> list[float]:
-    found = []
+    values = []
     for number, kind, content in _fields(data):
         if number == 1 and kind in (_BYTES, _FOUR):
             if len(content) % 4:
                 raise BadRecord("damaged example: half a number")
-            found += [value for (value,) in struct.iter_unpack("<f", content)]
-    return found
+            values += [value for (value,) in struct.iter_unpack("<f", content)]
+    return values
 
 
 def _integers(data: memoryview) -> int | list[int]:
-    found, packed = [], False
+    values, packed = [], False
     for number, kind, content in _fields(data):
         if number == 1 and kind == _VARINT:
-            found.append(_signed(content))
+            values.append(_signed(content))
         elif number == 1 and kind == _BYTES:
             packed, at = True, 0
             while at < len(content):
                 value, at = _read_varint(content, at)
-                found.append(_signed(value))
-    return found[0] if packed and len(found) == 1 else found
+                values.append(_signed(value))
+    return values[0] if packed and len(values) == 1 else values
 
 
 def _signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-def _messages(data: memoryview, wanted: int) -> Iterator[memoryview]:
-    """The contents of all fields of one number; others are passed over."""
+def _messages(data: memoryview, field: int) -> Iterator[memoryview]:
+    """Yields the contents of all fields of one number."""
     for number, kind, content in _fields(data):
-        if number == wanted and kind == _BYTES:
+        if number == field and kind == _BYTES:
             yield content
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, int, Any]]:
-    """(number, wire type, content) of each field."""
+    """Yields (number, wire type, content) of each field."""
     at = 0
     while at < len(data):
         tag, at = _read_varint(data, at)
@@ -163,7 +167,7 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int, Any]]:
 
 
 def _read_varint(data: memoryview, at: int) -> tuple[int, int]:
-    """A number, and where it ends."""
+    """Returns a number, and the offset behind it."""
     value = 0
     for place in range(_LONGEST_VARINT):
         if at + place >= len(data):

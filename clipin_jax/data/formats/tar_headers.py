@@ -1,7 +1,7 @@
-"""The headers of a tar: what files it has and where each of them lies.
+"""The headers of a tar: its files, and the offset of each.
 
-512 bytes stand before each file; nothing else says what a tar holds. Understood are
-the formats of today (ustar, pax, GNU) and their forerunner. Damage is passed over.
+A tar has no table of contents: a header of 512 bytes precedes each file. The formats
+ustar, pax, GNU and the one before them are read. Damaged parts are skipped.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ _BLOCK = 512
 _HEADER = struct.Struct("100s24x12s12x8s1s100x6s82x155s")
 _MAGIC, _MAGIC_AT = b"ustar", 257
 _MODULUS = 65521  # of Adler-32
-_ABOUT_NEXT = {b"x", b"X", b"g", b"L", b"K"}  # headers that are about the next one
-_LONGEST_ABOUT = 1 << 20  # bytes in such a header; what is longer is passed over
+_EXTENDED = {b"x", b"X", b"g", b"L", b"K"}  # headers that extend the next one
+_LONGEST_EXTENDED = 1 << 20  # bytes in such a header; a longer one is ignored
 _SPARSE = b"S"
 _NO_FILES = {b"5", b"D", b"V"}  # folders, and the name of an archive
-_NO_CONTENT = {b"1", b"2", b"3", b"4", b"5", b"6"}  # whatever size they claim
+_NO_CONTENT = {b"1", b"2", b"3", b"4", b"5", b"6"}  # even where the header has a size
 _CHUNK = 1 << 14  # bytes read at once
 _REMOTE_CHUNK = 1 << 22  # where each read is a request
 
 
 class Fault(enum.IntEnum):
-    """What makes a file in a tar, or a sample, of no use."""
+    """Why a file in a tar, or a sample, cannot be used."""
 
     NONE = 0
     ABSENT = 1
@@ -45,7 +45,7 @@ class Fault(enum.IntEnum):
 
     @property
     def reason(self) -> str:
-        """The same in words."""
+        """The fault in words, "" for none."""
         return _REASONS[self]
 
 
@@ -66,10 +66,10 @@ _FAULTS |= {b"1": Fault.LINK, b"2": Fault.LINK}
 
 
 class Member(NamedTuple):
-    """A file in a tar; with a fault and no name, what stands where one should be.
+    """A file in a tar; with a fault and no name, the bytes in place of one.
 
-    start: where its header is, or the first of several.
-    data: where its content begins.
+    start: offset of its header, or of the first of several.
+    data: offset of its content.
     """
 
     name: bytes
@@ -80,16 +80,16 @@ class Member(NamedTuple):
 
 
 class Window:
-    """A file, seen through one chunk at a time. Raises OSError.
+    """Reads a file through a buffer of one chunk. Raises OSError.
 
     Args:
       path: of the file, or its URL.
-      chunk: bytes read at once; 0: what suits one who goes through all of the file.
+      chunk: bytes read at once; 0: a size for reading all headers.
     """
 
     def __init__(self, path: str, chunk: int = 0):
         self.path = path
-        # Opened anew: the file may have been replaced since others opened it.
+        # Not by `storage`, which keeps files open: this one may have been replaced.
         self._file = None if storage.is_remote(path) else open(path, "rb", buffering=0)
         self._chunk = chunk or (_CHUNK if self._file else _REMOTE_CHUNK)
         self._first, self._data = 0, b""
@@ -107,14 +107,14 @@ class Window:
             self._file.close()
 
     def stamp(self) -> tuple[int, int]:
-        """Numbers that change when the file does."""
+        """Returns numbers that change with the file."""
         if self._file:
             return self.size, self._changed
-        # Stores agree on no time of change, but the first header of a tar has one.
+        # Not every store has a time of change, but the first header of a tar does.
         return self.size, zlib.crc32(self._fetch(0, _BLOCK))
 
     def read(self, at: int, length: int = _BLOCK) -> bytes:
-        """A part of the file; shorter where the file ends."""
+        """Returns part of the file, less where the file ends."""
         inside = at - self._first
         if not 0 <= inside <= len(self._data) - length:
             self._data = self._fetch(at, max(length, self._chunk))
@@ -128,7 +128,7 @@ class Window:
         return storage.read_range(self.path, at, length) if length else b""
 
     def behind_zeros(self, at: int) -> int:
-        """Where the blocks of zeros that begin there end."""
+        """Returns the offset behind the blocks of zeros that begin at `at`."""
         while len(data := self.read(at, self._chunk)) >= _BLOCK:
             rest = len(data.lstrip(b"\0"))
             at += (len(data) - rest) // _BLOCK * _BLOCK
@@ -137,30 +137,30 @@ class Window:
         return at
 
     def next_header(self, at: int) -> int:
-        """Where the next header is, from there on; the size if there is none."""
+        """Returns the offset of the next header from `at` on; the size without one."""
         while len(data := self.read(at, self._chunk)) >= _BLOCK:
-            found = data.find(_MAGIC, _MAGIC_AT)
-            while found >= 0:
-                start = found - _MAGIC_AT
+            magic = data.find(_MAGIC, _MAGIC_AT)
+            while magic >= 0:
+                start = magic - _MAGIC_AT
                 if _header(data[start : start + _BLOCK]):
                     return at + start
-                found = data.find(_MAGIC, found + 1)
+                magic = data.find(_MAGIC, magic + 1)
             at += len(data) - _BLOCK + 1
         return self.size
 
 
 def walk(window: Window, at: int = 0) -> Iterator[Member]:
-    """The files of a tar in their order, and what is wrong with it.
+    """Yields the files of a tar in order, and its faults.
 
-    Blocks of zeros should end a tar, but are passed over: tars that were put together
-    with `cat` have some in the middle. What is no header, up to the next one that is,
-    makes one member that is DAMAGED. The last one may say that the tar is UNENDED.
+    Blocks of zeros should end a tar, but are skipped: tars that were concatenated have
+    some in the middle. The bytes up to the next header, where one should be, are one
+    member that is DAMAGED. A last member is UNENDED where no zeros end the tar.
     """
     ended = False
     while at + _BLOCK <= window.size:
-        found = _member(window, at)
-        if found:
-            member, at = found
+        parsed = _read_member(window, at)
+        if parsed:
+            member, at = parsed
             ended = member is not None and member.fault is Fault.CUT
             if member:
                 yield member
@@ -175,29 +175,29 @@ def walk(window: Window, at: int = 0) -> Iterator[Member]:
         yield Member(b"", at, at, 0, Fault.UNENDED)
 
 
-def _member(window: Window, start: int) -> tuple[Member | None, int] | None:
-    """What is there, None for a folder, and where the next header should be.
+def _read_member(window: Window, start: int) -> tuple[Member | None, int] | None:
+    """Returns a member, None for a folder, and the offset of the next header.
 
-    None if there is no header.
+    Returns None if there is no header at `start`.
     """
-    at, about = start, {}
+    at, extensions = start, {}
     while header := _header(window.read(at)):
         name, size, kind = header
         data = at + _BLOCK
-        if kind not in _ABOUT_NEXT:
+        if kind not in _EXTENDED:
             break
-        if size <= _LONGEST_ABOUT:
-            about |= _about_next(kind, window.read(data, size))
+        if size <= _LONGEST_EXTENDED:
+            extensions |= _parse_extended(kind, window.read(data, size))
         at = data + _padded(size)
         if at + _BLOCK > window.size:
             return Member(b"", start, at, 0, Fault.CUT), window.size
     else:
         return None
     fault = _FAULTS.get(kind, Fault.SPECIAL)
-    if about:
-        name, size, fault = _corrected(about, name, size, fault)
+    if extensions:
+        name, size, fault = _extend(extensions, name, size, fault)
     if kind == _SPARSE:
-        data = _behind_map(window, at)
+        data = _skip_sparse_map(window, at)
     elif kind in _NO_CONTENT:
         size = 0
     if data + size > window.size:
@@ -209,15 +209,15 @@ def _member(window: Window, start: int) -> tuple[Member | None, int] | None:
 
 
 def _header(block: bytes) -> tuple[bytes, int, bytes] | None:
-    """Name, size and type; None if this is no header."""
+    """Returns name, size and type; None if this is no header."""
     if len(block) < _BLOCK:
         return None
     name, size, checksum, kind, magic, folder = _HEADER.unpack_from(block)
-    said, length = _number(checksum), _number(size)
+    stored_sum, length = _number(checksum), _number(size)
     # The low half of Adler-32 is the sum of all bytes plus one, and much faster. The
     # checksum is that sum, with eight spaces in place of itself.
     total = (zlib.adler32(block) & 0xFFFF) - 1 - sum(checksum) + 8 * 32
-    if said < 0 or length < 0 or (said - total) % _MODULUS:
+    if stored_sum < 0 or length < 0 or (stored_sum - total) % _MODULUS:
         return None
     name = name.partition(b"\0")[0]
     if magic == b"ustar\0" and folder[0]:
@@ -226,7 +226,7 @@ def _header(block: bytes) -> tuple[bytes, int, bytes] | None:
 
 
 def _number(field: bytes) -> int:
-    """An octal number, or a large one in binary; -1 for neither."""
+    """Returns an octal number, or a large one in binary; -1 for neither."""
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")
     try:
@@ -239,11 +239,11 @@ def _padded(size: int) -> int:
     return -(-size // _BLOCK) * _BLOCK
 
 
-def _about_next(kind: bytes, data: bytes) -> dict[bytes, bytes]:
-    """What a header says about the next one, by the keys of pax."""
+def _parse_extended(kind: bytes, data: bytes) -> dict[bytes, bytes]:
+    """Returns the values for the next header, by the keys of pax."""
     if kind == b"L":
         return {b"path": data}
-    said = {}
+    values = {}
     while kind in (b"x", b"X"):
         # "LENGTH KEY=VALUE\n", one behind the other
         length, _, rest = data.partition(b" ")
@@ -251,25 +251,26 @@ def _about_next(kind: bytes, data: bytes) -> dict[bytes, bytes]:
             break
         entry, data = rest[: int(length) - len(length) - 1], data[int(length) :]
         key, _, value = entry.removesuffix(b"\n").partition(b"=")
-        said[key] = value
-    return said
+        values[key] = value
+    return values
 
 
-def _corrected(
-    about: dict[bytes, bytes], name: bytes, size: int, fault: Fault
+def _extend(
+    extensions: dict[bytes, bytes], name: bytes, size: int, fault: Fault
 ) -> tuple[bytes, int, Fault]:
-    """Name, size and fault, by what was said about them before."""
-    name = about.get(b"GNU.sparse.name", about.get(b"path", name)).partition(b"\0")[0]
-    length = about.get(b"size", b"")
+    """Returns name, size and fault, replaced by those of extended headers."""
+    path = extensions.get(b"path", name)
+    name = extensions.get(b"GNU.sparse.name", path).partition(b"\0")[0]
+    length = extensions.get(b"size", b"")
     if length.isdigit() and len(length) < 20:
         size = int(length)
-    if any(key.startswith(b"GNU.sparse") for key in about):
+    if any(key.startswith(b"GNU.sparse") for key in extensions):
         fault = Fault.SPECIAL
     return name, size, fault
 
 
-def _behind_map(window: Window, at: int) -> int:
-    """Where the content of a sparse file begins: more blocks may tell of its holes."""
+def _skip_sparse_map(window: Window, at: int) -> int:
+    """Returns the offset of a sparse file's content, behind the map of its holes."""
     more, at = window.read(at)[482], at + _BLOCK
     while more and at + _BLOCK <= window.size:
         more, at = window.read(at)[504], at + _BLOCK

@@ -1,7 +1,7 @@
-"""The samples of a tar, and where each file of theirs lies.
+"""The samples of a tar, and the offsets of their files.
 
-Finding that out takes a look at every header, so it is kept in a small file for the
-next time: beside the tar, or in another folder.
+Finding them takes a read of every header, so they are kept in a small file, the index,
+beside the tar or in another folder.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from clipin_jax.data.formats.tar_headers import Fault, Window, walk
 from clipin_jax.data.source import fingerprint
 from clipin_jax.errors import ClipinError
 
-SUFFIX = ".index.npz"  # of the file that is kept, behind the name of the tar
+SUFFIX = ".index.npz"  # of the index, behind the name of the tar
 
-_VERSION = 1  # of that file
+_VERSION = 1  # of the index
 _PACKED = {
     b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",
@@ -32,24 +32,24 @@ _PACKED = {
     b"\x28\xb5\x2f\xfd": "zstd",
 }
 _LONGEST_MAGIC = 6
-_CHUNK_OF_ONE = 1 << 12  # bytes read to find out one name
+_NAME_CHUNK = 1 << 12  # bytes read to find one name
 _ARRAYS = ("starts", "faults", "rows", "kinds", "offsets", "sizes")
 
 
 class TarIndex(NamedTuple):
-    """Samples of a tar: files that follow one another and have the same key.
+    """Samples of a tar: consecutive files with the same key.
 
     Of each sample:
-      starts: where its first header is.
-      faults: a `Fault`.
+      starts: [samples] int64, offset of its first header.
+      faults: [samples] uint8, a `Fault`.
     Of each file:
-      rows: to which sample it belongs.
-      kinds: which of the extensions it has.
-      offsets: where its content begins.
-      sizes: of its content; a `Fault` with a minus sign if it is of no use.
+      rows: [files] uint32, number of its sample.
+      kinds: [files] uint32, number of its extension.
+      offsets: [files] int64, of its content.
+      sizes: [files] int64, of its content; minus a `Fault` if it cannot be used.
     Of the tar:
       extensions: all that occur, in lower case.
-      trouble: what is wrong with it, for a warning.
+      trouble: its faults in words, for a warning; "" for none.
       size: in bytes.
     """
 
@@ -64,17 +64,25 @@ class TarIndex(NamedTuple):
     size: int
 
     def column(self, extensions: Collection[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Offset and size of each sample's first file with one of these extensions."""
+        """Returns of each sample offset and size of its first file with an extension.
+
+        Args:
+          extensions: any of these.
+
+        Returns:
+          Both [samples] int64; the size is minus `Fault.ABSENT` without such a file.
+        """
         codes = [n for n, name in enumerate(self.extensions) if name in extensions]
-        wanted = np.flatnonzero(np.isin(self.kinds, codes))[::-1]  # so the first stays
+        # In reverse, so that the first file of a sample is written last.
+        selected = np.flatnonzero(np.isin(self.kinds, codes))[::-1]
         offsets = np.zeros(len(self.starts), np.int64)
         sizes = np.full(len(self.starts), -int(Fault.ABSENT), np.int64)
-        offsets[self.rows[wanted]] = self.offsets[wanted]
-        sizes[self.rows[wanted]] = self.sizes[wanted]
+        offsets[self.rows[selected]] = self.offsets[selected]
+        sizes[self.rows[selected]] = self.sizes[selected]
         return offsets, sizes
 
     def counts(self) -> Counter[str]:
-        """How many files have each extension."""
+        """Returns how many files have each extension."""
         numbers = np.bincount(self.kinds, minlength=len(self.extensions)).tolist()
         counts = Counter()
         for name, number in zip(self.extensions, numbers, strict=True):
@@ -83,7 +91,7 @@ class TarIndex(NamedTuple):
 
 
 def split_name(name: bytes) -> tuple[bytes, bytes]:
-    """Key and extension, parted by the first dot of the base name.
+    """Returns key and extension, split at the first dot of the base name.
 
     Both are empty for folders, hidden files, and files without an extension.
     """
@@ -95,41 +103,47 @@ def split_name(name: bytes) -> tuple[bytes, bytes]:
 
 
 def read_key(path: str, start: int) -> str:
-    """The key of the sample whose first header is there, "" if none. Raises OSError."""
-    with Window(path, _CHUNK_OF_ONE) as window:
-        found = next(walk(window, start), None)
-    return split_name(found.name)[0].decode(errors="replace") if found else ""
+    """Returns the key of the sample at an offset, "" if none. Raises OSError.
+
+    Args:
+      path: of the tar.
+      start: offset of the sample's first header.
+    """
+    with Window(path, _NAME_CHUNK) as window:
+        member = next(walk(window, start), None)
+    return split_name(member.name)[0].decode(errors="replace") if member else ""
 
 
 def read_index(path: str, folder: str = "") -> tuple[TarIndex, bool]:
-    """The index of a tar: as an earlier run kept it, else made and kept.
+    """Returns the index of a tar: loaded, or made and saved.
 
     Args:
       path: of the tar, or its URL.
-      folder: where it is kept; "": beside the tar, if that is local.
+      folder: of the index; "": beside the tar, if that is local.
 
     Returns:
-      The index, and whether it is kept: it is not in a folder that is read-only.
+      The index, and whether it is saved: not in a read-only folder.
 
     Raises:
       ClipinError: the tar is compressed.
       OSError: the tar cannot be read.
     """
     with Window(path) as window:
-        place, stamp = _place(path, folder), (_VERSION, *window.stamp())
-        if index := _load(place, stamp):
+        index_path = _index_path(path, folder)
+        stamp = (_VERSION, *window.stamp())
+        if index := _load(index_path, stamp):
             return index, True
         index = _make(window)
-    return index, _save(place, index, stamp)
+    return index, _save(index_path, index, stamp)
 
 
 def _make(window: Window) -> TarIndex:
     starts, keys, faults = array("q"), array("q"), array("B")
     rows, kinds, offsets, sizes = array("I"), array("I"), array("q"), array("q")
     codes: dict[bytes, int] = {}
-    last, row, troubles, known = b"", 0, Counter(), False
+    last, row, troubles, has_files = b"", 0, Counter(), False
     for name, start, data, size, fault in walk(window):
-        known = known or bool(name)
+        has_files = has_files or bool(name)
         if not name or fault is Fault.CUT:
             troubles[fault] += 1
         key, extension = split_name(name)
@@ -147,26 +161,26 @@ def _make(window: Window) -> TarIndex:
         kinds.append(codes.setdefault(extension.lower(), len(codes)))
         offsets.append(data)
         sizes.append(-fault if fault else size)
-    if not known and window.size and set(troubles) & {Fault.DAMAGED, Fault.UNENDED}:
-        return _no_tar(window)
+    if not has_files and window.size and set(troubles) & {Fault.DAMAGED, Fault.UNENDED}:
+        return _index_of_no_tar(window)
     index = TarIndex(
         *map(np.asarray, (starts, faults, rows, kinds, offsets, sizes)),
         extensions=tuple(code.decode(errors="replace") for code in codes),
-        trouble=_in_words(troubles) if known else "no files in it",
+        trouble=_describe(troubles) if has_files else "no files in it",
         size=window.size,
     )
     _mark_repeated(index, np.asarray(keys))
     return index
 
 
-def _no_tar(window: Window) -> TarIndex:
-    """One sample, which says so."""
+def _index_of_no_tar(window: Window) -> TarIndex:
+    """Returns an index of one sample with the fault NO_TAR."""
     magic = window.read(0, _LONGEST_MAGIC)
     for start, name in _PACKED.items():
         if magic.startswith(start):
             raise ClipinError(
                 f"{window.path} is compressed ({name}): unpack it to a plain .tar "
-                "first, since nothing can be read from the middle of it"
+                "first; samples inside a compressed one cannot be read by themselves"
             )
     none = np.zeros(0, np.int64)
     return TarIndex(
@@ -190,21 +204,21 @@ def _mark_repeated(index: TarIndex, keys: np.ndarray) -> None:
 
 
 def _repeated(values: np.ndarray) -> np.ndarray:
-    """Where a value stands that stood before."""
+    """Returns the places of values that occur at an earlier place too."""
     order = np.argsort(values, kind="stable")
     same = values[order[1:]] == values[order[:-1]]
     return order[1:][same]
 
 
-def _in_words(troubles: Counter[Fault]) -> str:
+def _describe(troubles: Counter[Fault]) -> str:
     return "; ".join(
         fault.reason + (f" ({count} times)" if count > 1 else "")
         for fault, count in troubles.items()
     )
 
 
-def _place(path: str, folder: str) -> str:
-    """The file in which an index is kept; "" for none."""
+def _index_path(path: str, folder: str) -> str:
+    """Returns the file of a tar's index; "" for none."""
     if not folder:
         return "" if storage.is_remote(path) else path + SUFFIX
     # Tars of several folders may have the same name.
@@ -212,28 +226,28 @@ def _place(path: str, folder: str) -> str:
     return storage.join(folder, f"{name}.{fingerprint(path)}{SUFFIX}")
 
 
-def _load(place: str, stamp: tuple[int, ...]) -> TarIndex | None:
-    """What is kept, if it is of the tar as it is now."""
-    if not os.path.isfile(place):
+def _load(index_path: str, stamp: tuple[int, ...]) -> TarIndex | None:
+    """Returns a saved index, if the tar has not changed since."""
+    if not os.path.isfile(index_path):
         return None
     try:
-        with open(place, "rb") as file, np.load(file) as kept:
-            about = json.loads(kept["about"].tobytes())
+        with open(index_path, "rb") as file, np.load(file) as saved:
+            about = json.loads(saved["about"].tobytes())
             if tuple(about["stamp"]) != stamp:
                 return None
-            arrays = {name: kept[name] for name in _ARRAYS}
+            arrays = {name: saved[name] for name in _ARRAYS}
         names = tuple(about["extensions"])
         return TarIndex(
             **arrays, extensions=names, trouble=about["trouble"], size=about["size"]
         )
-    # A damaged file fails in as many ways as it has parts.
+    # numpy and json raise all kinds of errors on a damaged file.
     except Exception:
         return None
 
 
-def _save(place: str, index: TarIndex, stamp: tuple[int, ...]) -> bool:
-    """Keeps an index, all of it or nothing; whether it could."""
-    if not place:
+def _save(index_path: str, index: TarIndex, stamp: tuple[int, ...]) -> bool:
+    """Saves an index, all of it or nothing. Returns whether it is saved."""
+    if not index_path:
         return False
     about = dict(
         stamp=stamp,
@@ -242,13 +256,13 @@ def _save(place: str, index: TarIndex, stamp: tuple[int, ...]) -> bool:
         size=index.size,
     )
     content = np.frombuffer(json.dumps(about).encode(), np.uint8)
-    unfinished = f"{place}.{uuid.uuid4().hex}"
+    unfinished = f"{index_path}.{uuid.uuid4().hex}"
     try:
-        os.makedirs(os.path.dirname(place) or ".", exist_ok=True)
+        os.makedirs(os.path.dirname(index_path) or ".", exist_ok=True)
         with open(unfinished, "wb") as file:
             arrays = {name: getattr(index, name) for name in _ARRAYS}
             np.savez(file, about=content, **arrays)
-        os.replace(unfinished, place)
+        os.replace(unfinished, index_path)
     except OSError:
         with contextlib.suppress(OSError):
             os.unlink(unfinished)

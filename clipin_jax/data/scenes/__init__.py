@@ -1,4 +1,4 @@
-"""The embedded data set: what a scene holds, its pixels and its sentences.
+"""The embedded data set: content of a scene, its pixels and its sentences.
 
 Imports numpy and OpenCV, and nothing from `data.sources`.
 """

@@ -1,8 +1,8 @@
-"""A scene to pixels, with numpy and OpenCV: about 0.2 ms at 64 pixels.
+"""Paints scenes with numpy and OpenCV, in about 0.2 ms at 64 pixels.
 
 Positions, angles, colours and noise vary within a scene's kind. Colours lie close
 together (red, pink, orange, brown), small shapes are a few pixels wide, and noise hides
-edges: telling them apart has to be learned.
+edges: a model has to learn to tell them apart.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ _PATTERNS = {1: _stripes, 2: _checks, 3: _blotches}
 
 
 def _shifted_ground(size: int, rng: np.random.Generator) -> np.ndarray:
-    """A colourful gradient with rings: neither hues nor pattern occur in training."""
+    """A colourful gradient with rings, hues and a pattern of shifted scenes only."""
     y, x = _grid(size)
     corners = rng.integers(0, 256, (2, 2, 3)).astype(np.float32)
     image = cv2.resize(corners, (size, size), interpolation=cv2.INTER_LINEAR)
@@ -115,7 +115,7 @@ def _draw(
 ) -> None:
     loops, color = _placed(thing, len(image), rng)
     if shifted:
-        # Never in training: a dark or light contour around the object.
+        # In shifted scenes only: a dark or light contour around the object.
         rim = [int(rng.integers(2)) * 255] * 3
         width = 2 + len(image) // 48
         cv2.polylines(image, loops, True, rim, width, cv2.LINE_AA, _SHIFT)
@@ -125,7 +125,7 @@ def _draw(
 def _placed(
     thing: Thing, size: int, rng: np.random.Generator
 ) -> tuple[list[np.ndarray], list[float]]:
-    """The outlines of a thing, in fractions of pixels, and its colour."""
+    """Returns the outlines of a thing, in fractions of pixels, and its colour."""
     row, column = divmod(thing.cell, 3)
     right, down, scale, angle, light, *tint = rng.uniform(-1, 1, 8).tolist()
     right, down = _WANDER * right, _WANDER * down
@@ -145,7 +145,7 @@ def _placed(
 
 
 def _polygon(corners: int, first: float = 0.0, radii: tuple = (1.0,)) -> np.ndarray:
-    """Corners around (0, 0), the first one above turned by `first` of a full turn."""
+    """Corners around (0, 0); the first is at the top, turned by `first` turns."""
     angles = 2 * np.pi * (np.arange(corners) / corners + first)
     lengths = np.resize(radii, corners)
     return np.stack([np.sin(angles), -np.cos(angles)], axis=1) * lengths[:, None]
@@ -158,7 +158,7 @@ def _plus(arm: float) -> np.ndarray:
     return np.concatenate([top @ turn for turn in turns])
 
 
-# Each shape is the loops that bound it, of about equal areas.
+# The loops that bound each shape; shapes have about equal areas.
 _OUTLINES = {
     "circle": [_polygon(32, radii=(0.95,))],
     "ring": [_polygon(32, radii=(1.05,)), _polygon(32, radii=(0.6,))],

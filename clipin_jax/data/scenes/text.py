@@ -60,44 +60,45 @@ _OPENINGS = (
 _LEFT, _RIGHT, _ABOVE, _BELOW = "to the left of", "to the right of", "above", "below"
 _PLAIN, _TEXTURED = "on a plain background", "on a textured ground"
 _THING = "thing"
-_SYNONYM, _SAY_SIZE, _SAY_PLACE, _SAY_BACKGROUND = 0.3, 0.5, 0.5, 0.2
+# Probabilities.
+_SYNONYM, _NAME_SIZE, _NAME_PLACE, _NAME_BACKGROUND = 0.3, 0.5, 0.5, 0.2
 
 
 def full_sentence(scene: Scene, rng: np.random.Generator) -> str:
-    """A sentence that names every object, in random order."""
+    """Returns a sentence that names every object, in random order."""
     order = rng.permutation(len(scene.things))
     things = [scene.things[number] for number in order]
-    said = _related(things[:2], rng) if len(things) > 1 else ""
-    named = [said] if said else []
-    named += [_placed(thing, rng) for thing in (things[2:] if said else things)]
-    text = _pick(_OPENINGS, rng) + _listed(named)
-    if rng.random() < _SAY_BACKGROUND:
+    relation = _relation(things[:2], rng) if len(things) > 1 else ""
+    phrases = [relation] if relation else []
+    phrases += [_place(thing, rng) for thing in (things[2:] if relation else things)]
+    text = _pick(_OPENINGS, rng) + _join(phrases)
+    if rng.random() < _NAME_BACKGROUND:
         text += f" {_PLAIN if scene.is_plain else _TEXTURED}"
     return text
 
 
 def partial_sentence(scene: Scene, rng: np.random.Generator) -> str:
-    """A sentence that names the colour or the shape of one object only."""
+    """Returns a sentence that names the colour or the shape of one object only."""
     thing = scene.things[rng.integers(len(scene.things))]
     if rng.random() < 0.5:
-        noun = f"{_article(_named(COLOR_WORDS[thing.color], rng))} {_THING}"
+        noun = f"{_article(_word(COLOR_WORDS[thing.color], rng))} {_THING}"
     else:
-        noun = _article(_named(SHAPE_WORDS[thing.shape], rng))
+        noun = _article(_word(SHAPE_WORDS[thing.shape], rng))
     return _pick(_OPENINGS, rng) + noun
 
 
 def stock_sentence(scene: Scene) -> str:
-    """One of eight sentences, which tells the first object's shape and no more."""
+    """Returns one of eight sentences, which names only the first object's shape."""
     return f"a picture of a {scene.things[0].shape}"
 
 
 def name_thing(thing: Thing) -> str:
-    """Colour and shape, by their usual words."""
+    """Returns colour and shape, by their usual words."""
     return _article(f"{thing.color} {thing.shape}")
 
 
 def vocabulary() -> tuple[str, ...]:
-    """Every word that a sentence can have, sorted; hyphens and commas part words."""
+    """Returns every word of the grammar, sorted; hyphens and commas separate words."""
     phrases = ["a", "an", "and", _THING, _LEFT, _RIGHT, _ABOVE, _BELOW]
     phrases += [_PLAIN, _TEXTURED, *_OPENINGS]
     for table in (SHAPE_WORDS.values(), COLOR_WORDS.values(), _SIZES, _PLACES):
@@ -105,8 +106,8 @@ def vocabulary() -> tuple[str, ...]:
     return tuple(sorted({word for p in phrases for word in re.findall("[a-z]+", p)}))
 
 
-def _related(things: list[Thing], rng: np.random.Generator) -> str:
-    """Where one object is as seen from another; "" where not said or not clear."""
+def _relation(things: list[Thing], rng: np.random.Generator) -> str:
+    """Returns the relation of two objects; "" where it is left out or not clear."""
     (row1, column1), (row2, column2) = (divmod(thing.cell, 3) for thing in things)
     if row1 == row2:
         relation = _LEFT if column1 < column2 else _RIGHT
@@ -114,28 +115,28 @@ def _related(things: list[Thing], rng: np.random.Generator) -> str:
         relation = _ABOVE if row1 < row2 else _BELOW
     else:
         return ""
-    if rng.random() >= _SAY_PLACE:
+    if rng.random() >= _NAME_PLACE:
         return ""
     return f"{_noun(things[0], rng)} {relation} {_noun(things[1], rng)}"
 
 
-def _placed(thing: Thing, rng: np.random.Generator) -> str:
+def _place(thing: Thing, rng: np.random.Generator) -> str:
     noun = _noun(thing, rng)
-    if rng.random() < _SAY_PLACE:
+    if rng.random() < _NAME_PLACE:
         return f"{noun} {_pick(_PLACES[thing.cell], rng)}"
     return noun
 
 
 def _noun(thing: Thing, rng: np.random.Generator) -> str:
-    color = _named(COLOR_WORDS[thing.color], rng)
-    shape = _named(SHAPE_WORDS[thing.shape], rng)
-    if rng.random() < _SAY_SIZE:
+    color = _word(COLOR_WORDS[thing.color], rng)
+    shape = _word(SHAPE_WORDS[thing.shape], rng)
+    if rng.random() < _NAME_SIZE:
         return _article(f"{_pick(_SIZES[thing.size], rng)} {color} {shape}")
     return _article(f"{color} {shape}")
 
 
-def _named(synonyms: tuple[str, ...], rng: np.random.Generator) -> str:
-    """Mostly the first, the name of the class."""
+def _word(synonyms: tuple[str, ...], rng: np.random.Generator) -> str:
+    """Picks mostly the first word, the name of the class."""
     return _pick(synonyms[1:], rng) if rng.random() < _SYNONYM else synonyms[0]
 
 
@@ -147,7 +148,7 @@ def _article(phrase: str) -> str:
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
-def _listed(phrases: list[str]) -> str:
+def _join(phrases: list[str]) -> str:
     if len(phrases) == 1:
         return phrases[0]
     return ", ".join(phrases[:-1]) + " and " + phrases[-1]

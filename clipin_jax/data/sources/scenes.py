@@ -1,11 +1,13 @@
-"""An embedded data set: pictures of shapes and sentences about them, made on demand.
+"""An embedded data set: images of shapes and sentences about them, made on demand.
 
-Every record is a function of (seed, split, index) alone, so there is nothing to
-download and any length. What is in a scene and what is said about it are drawn here and
-in `scenes_text`, the pixels are painted in `scenes_paint`.
+Every record is a function of (seed, split, index) alone: there is nothing to download,
+and the data set may have any length. See `data.scenes` for how scenes are drawn,
+painted and described.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -32,28 +34,27 @@ _STREAMS = {"content": 0, "pixels": 1}
 
 
 class Scenes:
-    """Pictures of one to three objects with several captions each.
+    """Images of one to three objects with several captions each.
 
     Eight shapes in eight colours, three sizes and nine places, on plain or textured
-    backgrounds; see `scenes_text` for the grammar. Captions say left and right, so
-    train without mirroring (`data.augment.flip = 0`).
+    backgrounds. Captions name left and right, so train without mirroring
+    (`data.augment.flip=0`).
 
     Args:
       split: "train", "val" or "test"; they never show the same kind of scene.
       length: how many records.
-      size: height and width of the pictures, in pixels.
+      size: height and width of the images, in pixels.
       objects: least and greatest number of objects.
-      captions: how many per picture.
-      looseness: share of captions that belong to another picture (half of them) or
-        name only one of the objects, and that in part: like pairs from the web.
-      redundancy: share of pictures about which nothing is said but one stock sentence,
-        the same for all pictures whose first object has that shape: like medical
-        reports, most of which say that nothing was found. At 1 there are 8 sentences.
-      shift: share of pictures with backgrounds and renderings that the others never
-        have.
-      labels: None; or "shape" or "color": one object a picture, and `label` and
+      captions: how many per image.
+      looseness: share of captions that belong to another image (half of them) or name
+        only the colour or the shape of one object: like pairs from the web.
+      redundancy: share of images whose only caption is a stock sentence, the same for
+        all images whose first object has that shape: like medical reports, most of
+        which state that nothing was found. At 1 there are 8 different sentences.
+      shift: share of images with backgrounds and renderings that the others never have.
+      labels: None; or "shape" or "color": one object an image, and `label` and
         `classes` are its shape or colour.
-      seed: another seed, another data set.
+      seed: each seed is another data set.
 
     Attributes:
       held_out: the (shape, color) pairs that never appear in the training split.
@@ -76,38 +77,38 @@ class Scenes:
     ):
         check_choice("scenes.split", split, SPLITS)
         check_choice("scenes.labels", labels, (None, "shape", "color"))
-        dials = dict(looseness=looseness, redundancy=redundancy, shift=shift)
-        _check(dict(length=length, captions=captions), size, objects, dials, seed)
+        shares = dict(looseness=looseness, redundancy=redundancy, shift=shift)
+        _check(dict(length=length, captions=captions), size, objects, shares, seed)
         self._split, self._length, self._size = split, length, size
         low, high = objects
         self._objects = (1, 1) if labels else (low, high)
-        self._captions, self._dials = captions, dials
+        self._captions, self._shares = captions, shares
         self._labels, self._seed = labels, seed
         self.classes = {None: (), "shape": SHAPES, "color": COLORS}[labels]
         self.fingerprint = fingerprint(
-            "scenes 2", split, length, size, objects, captions, dials, labels, seed
+            "scenes 2", split, length, size, objects, captions, shares, labels, seed
         )
 
     def __len__(self) -> int:
         return self._length
 
     def __getitem__(self, index: int) -> Record:
-        """The record; image: [size, size, 3] uint8."""
+        """Returns a record; image: [size, size, 3] uint8."""
         scene, annotations = self._content(index)
         image = paint(scene, self._size, self._rng(index, "pixels"))
         return {"image": image, **annotations}
 
     def annotations(self, index: int) -> Annotations:
-        """Captions and label of a record, without painting it."""
+        """Returns captions and label of a record without painting it."""
         return self._content(index)[1]
 
     def _content(self, index: int) -> tuple[Scene, Annotations]:
         rng = self._rng(index, "content")
         scene = self._draw(rng)
-        if rng.random() < self._dials["redundancy"]:
+        if rng.random() < self._shares["redundancy"]:
             captions = (stock_sentence(scene),) * self._captions
         else:
-            captions = tuple(self._say(scene, rng) for _ in range(self._captions))
+            captions = tuple(self._caption(scene, rng) for _ in range(self._captions))
         if self._labels is None:
             return scene, {"captions": captions}
         name = getattr(scene.things[0], self._labels)
@@ -115,19 +116,19 @@ class Scenes:
         return scene, {"captions": captions, "label": label}
 
     def describe(self, index: int) -> str:
-        """Where the record comes from, for messages."""
+        """Returns the number and split of a record."""
         return f"scene {index} of {self._split}"
 
     def scene(self, index: int) -> Scene:
-        """What the picture at index shows."""
+        """Returns the content of an image."""
         return self._draw(self._rng(index, "content"))
 
     def masks(self, index: int) -> np.ndarray:
-        """Where the objects of a picture are seen: [objects, size, size] bool."""
+        """Returns the visible pixels of each object: [objects, size, size] bool."""
         return masks(self.scene(index), self._size, self._rng(index, "pixels"))
 
     def names(self, index: int) -> tuple[str, ...]:
-        """What its objects are called, in the order of `masks`, as "a red star"."""
+        """Returns names of the objects, as "a red star", in the order of `masks`."""
         return tuple(name_thing(thing) for thing in self.scene(index).things)
 
     def _rng(self, index: int, stream: str) -> np.random.Generator:
@@ -138,18 +139,24 @@ class Scenes:
 
     def _draw(self, rng: np.random.Generator) -> Scene:
         return draw_scene(
-            rng, split=self._split, objects=self._objects, shift=self._dials["shift"]
+            rng, split=self._split, objects=self._objects, shift=self._shares["shift"]
         )
 
-    def _say(self, scene: Scene, rng: np.random.Generator) -> str:
-        if rng.random() >= self._dials["looseness"]:
+    def _caption(self, scene: Scene, rng: np.random.Generator) -> str:
+        if rng.random() >= self._shares["looseness"]:
             return full_sentence(scene, rng)
         if rng.random() < 0.5:
             return partial_sentence(scene, rng)
         return full_sentence(self._draw(rng), rng)
 
 
-def _check(counts, size, objects, dials, seed) -> None:
+def _check(
+    counts: Mapping[str, int],
+    size: int,
+    objects: tuple[int, int],
+    shares: Mapping[str, float],
+    seed: int,
+) -> None:
     for name, value in counts.items():
         if value < 1:
             raise ClipinError(f"scenes.{name} is {value}; it must be at least 1")
@@ -161,7 +168,7 @@ def _check(counts, size, objects, dials, seed) -> None:
             f"scenes.objects is {tuple(objects)}; it must be (least, greatest) number "
             "of objects, from 1 to 3"
         )
-    for name, value in dials.items():
+    for name, value in shares.items():
         if not 0 <= value <= 1:
             raise ClipinError(f"scenes.{name} is {value}; it must be from 0 to 1")
     if seed < 0:

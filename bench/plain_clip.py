@@ -128,7 +128,7 @@ def init(config: ConfigDict) -> Callable[[Any], TrainState]:
     optimizer = optax.chain(
         optax.clip_by_global_norm(optim.clip_norm),
         optax.adamw(
-            optim.learning_rate.peak, optim.b1, optim.b2, optim.eps,
+            optim.learning_rate.peak, b1=0.9, b2=0.98, eps=1e-6,
             weight_decay=optim.weight_decay,
             mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
         ),

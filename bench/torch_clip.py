@@ -97,7 +97,7 @@ class TorchStep:
         rest = [p for p in self.model.parameters() if p.ndim <= 1]
         self.optimizer = torch.optim.AdamW(
             [dict(params=decayed), dict(params=rest, weight_decay=0.0)],
-            optim.learning_rate.peak, (optim.b1, optim.b2), optim.eps,
+            optim.learning_rate.peak, (0.9, 0.98), 1e-6,
             optim.weight_decay, fused=True,
         )  # fmt: skip
         pixels = torch.from_numpy(image.transpose(0, 3, 1, 2).copy())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from clipin_jax.errors import ClipinError, describe_error, did_you_mean
@@ -41,7 +41,11 @@ def find(table: Mapping[str, T], name: str, where: str) -> T:
 
 
 def check_arguments(
-    target: Callable[..., Any], arguments: Mapping[str, Any], where: str, given: int = 0
+    target: Callable[..., Any],
+    arguments: Mapping[str, Any],
+    where: str,
+    given: int = 0,
+    also: Iterable[str] = (),
 ) -> None:
     """Checks the names of keyword arguments against a signature.
 
@@ -50,6 +54,7 @@ def check_arguments(
       arguments: what a config gives it.
       where: the config key of the arguments, for messages.
       given: how many leading parameters the caller fills itself.
+      also: keys that the caller reads itself, for the nearest name.
 
     Raises:
       ClipinError: an argument that the target lacks, with the nearest name, or a
@@ -65,7 +70,7 @@ def check_arguments(
     for key in arguments:
         if key not in named and inspect.Parameter.VAR_KEYWORD not in kinds:
             raise ClipinError(
-                f"{where}.{key} does not exist: {did_you_mean(key, named)}"
+                f"{where}.{key} does not exist: {did_you_mean(key, [*named, *also])}"
             )
     for key, required in named.items():
         if required and key not in arguments:

@@ -61,6 +61,14 @@ PARTS = (
         r"objectives\.[^.]+", "clipin_jax.objectives:OBJECTIVES", "type",
         filled=(*_FLAX, "learned"),
     ),
+    Part(
+        "optim", "clipin_jax.core.optimizers:OPTIMIZERS", "name", given=1,
+        filled=("learning_rate", "weight_decay", "mask"),  # of a function of optax
+        settings=dict(
+            weight_decay=0.0, clip_norm=0.0, no_decay=(), bounds=(), groups=(),
+            layer_decay=1.0,
+        ),
+    ),
     Part(_SOURCE, "clipin_jax.data.sources:SOURCES", "name"),
     Part(
         r"data\.tokenizer", "clipin_jax.data.text:TOKENIZERS", "name",

@@ -92,13 +92,16 @@ def joint_space(embed_dim: int, image: str = "matrix", text: str = "matrix") -> 
 
 @recipe(r"optim")
 def adamw(learning_rate: Any, weight_decay: Any, **changes: Any) -> dict[str, Any]:
-    """`config.optim`: CLIP's betas and what it does not decay, unless changed."""
+    """Returns `config.optim`: AdamW as in CLIP, unless changed.
+
+    Another `name` is another optimizer, with arguments of its own. `groups` sets rates,
+    decay and clipping by parameter path, or freezes: `(("^towers/image/",
+    dict(freeze=True)),)`. `layer_decay` lowers the rates towards a tower's input.
+    """
     optim = dict(
+        name="adamw",
         learning_rate=learning_rate,
         weight_decay=weight_decay,
-        b1=0.9,
-        b2=0.98,
-        eps=1e-6,
         clip_norm=1.0,  # of the global gradient; 0 for none
         no_decay=(r"bias$", r"scale$", r"embedding$", r"learned_"),
         bounds=(  # after every step; 4.6052 is ln 100

@@ -1,13 +1,13 @@
-"""Views made by the device: the host sends one square picture and what was drawn.
+"""Views made on the device, from one square image and the parameters of each view.
 
-`data.views` of the host draws the numbers of a view and applies them with OpenCV. With
-`data.augment_on = "device"` it only draws, and this module applies them within the
-jitted step. The pictures agree with the host's: OpenCV's weights are followed down to
-its fixed-point rounding, see the tests for how closely.
+The host draws the parameters of a view and applies them with OpenCV. With
+`data.augment_on = "device"` it only draws them, and this module applies them within the
+jitted step. The images agree with the host's up to OpenCV's fixed-point rounding, which
+is followed too; the tests state how closely.
 
 There are no gathers. Crop, mirror and scale are one matrix for the rows and one for the
-columns of each picture, made from a count of pixels and the box; so is the blur. The
-batch axis stays as it is split over the devices.
+columns of each image, made from a range of pixels and the box; so is the blur. The
+batch axis stays split over the devices.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ DRAWN = (
     "top", "left", "height", "width", "flip", "brightness", "contrast", "saturation",
     "hue", "grayscale", "blur_sigma",
 )  # fmt: skip
-"""The columns of `drawn`: the host's ViewParameters in their order, as numbers."""
+"""The columns of `drawn`: the fields of the host's ViewParameters, in their order."""
 
 _LUMA = (0.299, 0.587, 0.114)
 # A quarter turn of the colour plane of YIQ, in RGB: its inverse times the turn times
@@ -34,28 +34,28 @@ _QUARTER = (
 )
 _MILD = 1.5  # as on the host: the factor from which shrinking averages areas
 _CUBIC = -0.75  # OpenCV's; Pillow's is -0.5
-# For 8-bit pixels, OpenCV's weights are multiples of 1 / 2048, a Gaussian's of 1 / 256.
+# For 8-bit pixels, OpenCV rounds weights to 1 / 2048, those of a Gaussian to 1 / 256.
 _FIXED = 2048
 _BLUR_FIXED = 256
-# Products of float32. With factors rounded to bfloat16, as on a TPU by default, views
-# differ by up to 3 levels of 255, on average by a quarter (224 px, bicubic). What that
-# would save is about one percent of the arithmetic of ViT-B/16's CLIP on a TPU.
+# Products in float32. With bfloat16, the default on TPU, views differ by up to 3 levels
+# of 255, on average by a quarter (224 px, bicubic). That would save about one percent
+# of the arithmetic of ViT-B/16's CLIP on a TPU.
 _PRECISION = jax.lax.Precision.HIGHEST
 
 
 def make_views(
     batch: Mapping[str, Any], size: tuple[int, int], interpolation: str
 ) -> Mapping[str, Any]:
-    """Cuts, scales and colours all views of a batch; pure and jittable.
+    """Crops, scales and colours all views of a batch; pure and jittable.
 
     Args:
       batch: `canvas`: [B, S, S, 3] uint8, and views that each hold `drawn`:
         [B, 11] float32, the columns of `DRAWN`. Boxes are whole pixels of the canvas
-        and lie within it; what is no view is handed on. A batch without `canvas` is
-        returned as it is: its views are made.
-      size: (height, width) of the views.
+        and lie within it. Other entries are kept. A batch without `canvas` is returned
+        unchanged: its views are made.
+      size: (height, width) of the views in pixels.
       interpolation: "bicubic", "bilinear" or "nearest", for views larger than the box
-        on either side; otherwise, as on the host, areas are averaged or, up to a factor
+        on either side. Otherwise, as on the host, areas are averaged or, up to a factor
         of 1.5, the scaling is bilinear.
 
     Returns:
@@ -68,19 +68,19 @@ def make_views(
     # views share them.
     planes = batch["canvas"].transpose(0, 1, 3, 2)
 
-    def made(view: Any) -> Any:
+    def with_image(view: Any) -> Any:
         if not isinstance(view, Mapping) or "drawn" not in view:
             return view
-        kept = {key: value for key, value in view.items() if key != "drawn"}
-        return kept | {"image": _view(planes, view["drawn"], size, interpolation)}
+        rest = {key: value for key, value in view.items() if key != "drawn"}
+        return rest | {"image": _view(planes, view["drawn"], size, interpolation)}
 
-    return {key: made(value) for key, value in batch.items() if key != "canvas"}
+    return {key: with_image(value) for key, value in batch.items() if key != "canvas"}
 
 
 def _view(
     planes: Array, drawn: Array, size: tuple[int, int], interpolation: str
 ) -> Array:
-    """[B, S, 3, S] uint8 and [B, 11] -> [B, *size, 3] uint8."""
+    """Returns the views [B, *size, 3] uint8 of [B, S, 3, S] uint8 and [B, 11]."""
     top, left, height, width, flip, *colour, sigma = drawn.T
     fits = (height >= size[0]) & (width >= size[1])
     mild = (height < _MILD * size[0]) & (width < _MILD * size[1])
@@ -95,37 +95,37 @@ def _view(
     columns = scaling(left, width, planes.shape[3], size[1], flip)
     view = _to_pixels(_products(planes.astype(jnp.float32), rows, columns))
     view = _colour(view, *colour)
-    # Half of the work, which most recipes do not ask for.
+    # Skipped where no view of the batch is blurred: it is half of the work.
     view = jax.lax.cond(jnp.any(sigma > 0), _blurred, lambda x, _: x, view, sigma)
     return view.astype(jnp.uint8).transpose(0, 1, 3, 2)
 
 
 def _each(x: Array, axes: int = 2) -> Array:
-    """[B] with so many axes behind, to be spread over a picture or its weights."""
+    """Returns [B] as [B, 1, ...], to be broadcast over images or their weights."""
     return x.reshape(-1, *[1] * axes)
 
 
 def _products(planes: Array, rows: Array, columns: Array) -> Array:
-    """[B, S, 3, T], [B, H, S] and [B, W, T] -> [B, H, 3, W]."""
+    """Returns [B, H, 3, W], from [B, S, 3, T], [B, H, S] and [B, W, T]."""
     half = jnp.einsum("bhs,bsct->bhct", rows, planes, precision=_PRECISION)
     return jnp.einsum("bhct,bwt->bhcw", half, columns, precision=_PRECISION)
 
 
 def _to_pixels(x: Array) -> Array:
-    """Whole numbers from 0 to 255, halves upwards as in OpenCV's fixed point."""
+    """Returns whole numbers from 0 to 255, halves rounded up as in OpenCV."""
     return jnp.clip(jnp.floor(x + 0.5), 0, 255)
 
 
 def _places(new: int, mirror: Array) -> Array:
-    """[B, new, 1]: which pixel of the view a row of weights belongs to."""
+    """Returns [B, new, 1]: the pixel of the view of each row of weights."""
     place = jnp.arange(new, dtype=jnp.float32)
     return jnp.where(mirror[:, None] > 0, new - 1 - place, place)[..., None]
 
 
 def _area_weights(start, length, old: int, new: int, mirror) -> Array:
-    """[B, new, old]: the share of each old pixel in the span of a new one."""
+    """Returns [B, new, old]: the share of each old pixel in the span of a new one."""
     place, length = _places(new, mirror), _each(length)
-    # Multiplied before it is divided: whole where the span ends with a pixel.
+    # Multiplied before divided: exact where the span ends with a pixel.
     first, last = place * length / new, (place + 1) * length / new
     pixel = jnp.arange(old, dtype=jnp.float32) - _each(start)
     shared = jnp.minimum(last, pixel + 1) - jnp.maximum(first, pixel)
@@ -135,16 +135,16 @@ def _area_weights(start, length, old: int, new: int, mirror) -> Array:
 def _point_weights(
     start, length, old: int, new: int, mirror, interpolation: str
 ) -> Array:
-    """[B, new, old]: what each old pixel says of the point at a new one's centre."""
-    # OpenCV's nearest looks at the corner; the half pixel of the old picture keeps a
-    # division that is not quite exact on the right side.
+    """Returns [B, new, old]: the weights that interpolate at new pixels' centres."""
+    # OpenCV's nearest takes the corner. Half a pixel of the old image more keeps an
+    # inexact division on the right side.
     inside = 0.5 / _each(length) if interpolation == "nearest" else 0.5
     at = (_places(new, mirror) + inside) / new
     return _weights(start, length, old, at, interpolation)
 
 
 def _weights(start, length, old: int, at: Array, interpolation: str) -> Array:
-    """[B, new, old]: what each old pixel says of the points `at` shares of the box."""
+    """Returns [B, new, old]: the weights that interpolate at shares `at` of the box."""
     length = _each(length)
     if interpolation == "nearest":
         corner, taps = jnp.floor(at * length), {0: 1.0}
@@ -155,8 +155,8 @@ def _weights(start, length, old: int, at: Array, interpolation: str) -> Array:
     pixel = jnp.arange(old, dtype=jnp.float32) - _each(start)
     weights = jnp.zeros(pixel.shape[:1] + (at.shape[1], old))
     for step, weight in taps.items():  # pixels beyond the border repeat it
-        found = pixel == jnp.clip(corner + step, 0, length - 1)
-        weights += jnp.where(found, weight, 0)
+        is_tap = pixel == jnp.clip(corner + step, 0, length - 1)
+        weights += jnp.where(is_tap, weight, 0)
     return weights
 
 
@@ -180,7 +180,7 @@ def _fixed(weight: Array) -> Array:
 
 
 def _colour(view: Array, brightness, contrast, saturation, hue, grayscale) -> Array:
-    """One affine map of [B, H, 3, W] pixels, as on the host; see `views._colour`."""
+    """Returns [B, H, 3, W] pixels after one affine map of colours, as on the host."""
     luma = jnp.einsum("bhcw,c->bhw", view, jnp.array(_LUMA), precision=_PRECISION)
     luma = luma[:, :, None]
     quarter = jnp.einsum(
@@ -201,15 +201,15 @@ def _blurred(view: Array, sigma: Array) -> Array:
 
 
 def _blur_weights(sigma: Array, n: int) -> Array:
-    """[B, n, n]: a Gaussian as OpenCV's for 8 bits, the picture mirrored at its edges.
+    """Returns [B, n, n]: OpenCV's Gaussian for 8 bits, on images mirrored at edges.
 
-    Mirrored without its edge twice, the picture has the period 2 n - 2, and the
+    Mirrored without repeating its edge, an image has the period 2 n - 2, and the
     Gaussian is one row of weights that moves by a pixel a row.
     """
     row = _gaussian(sigma[:, None], n)
     row = jnp.concatenate([row, row[:, n - 2 : 0 : -1]], axis=1)
     period = row.shape[1]
-    # Rows of one more than the period: each is moved by one against that before it.
+    # Rows of the period plus one: each is moved by one against the one before it.
     moved = jnp.tile(row, (1, n + 1))[:, : n * (period + 1)]
     moved = moved.reshape(-1, n, period + 1)
     both = moved[..., :n] + moved[..., : n - 2 : -1]
@@ -219,9 +219,9 @@ def _blur_weights(sigma: Array, n: int) -> Array:
 
 
 def _gaussian(sigma: Array, n: int) -> Array:
-    """[B, n]: OpenCV's weights by distance, in multiples of 1 / 256.
+    """Returns [B, n]: OpenCV's weights by distance, in multiples of 1 / 256.
 
-    It rounds from the edge inwards, carrying the error along: what is rounded are sums.
+    It rounds from the edge inwards and carries the error along, so sums are rounded.
     """
     distance = jnp.arange(n, dtype=jnp.float32)
     radius = jnp.floor(jnp.round(6 * sigma + 1) / 2)

@@ -1,6 +1,6 @@
-"""The one module: towers and objectives. It knows none of them by name."""
+"""The learner: one module of two towers and any number of objectives."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from flax.core import FrozenDict
 from ml_collections import ConfigDict
 
+from clipin_jax import registry
+from clipin_jax.core.hashable import hashable
 from clipin_jax.errors import ClipinError
 from clipin_jax.models import IMAGE_TOWERS, TEXT_TOWERS
 from clipin_jax.models.two_towers import TwoTowers
@@ -16,20 +18,20 @@ from clipin_jax.objectives.base import Inputs
 from clipin_jax.types import Array, Batch, Features, Hyper, Metrics, View
 
 TARGET_VIEWS = ("second", "same")
-OTHER = {"view1": "view2", "view2": "view1"}
+OTHER_VIEW = {"view1": "view2", "view2": "view1"}
 
 
 class Learner(nn.Module):
-    """Towers plus a dict of objectives; one parameter tree, named by role.
+    """Two towers and objectives, with one tree of parameters.
 
-    The online branch sees view 1. What the target branch sees is for each objective
-    that asks it to say: `target_view` is `second` or `same`.
+    The online branch sees view 1. An objective that uses the target network chooses the
+    view of that with `target_view`: `second` or `same`.
 
     Attributes:
-      towers: what encodes images and texts.
+      towers: encode images and texts.
       objectives: name to objective.
-      symmetric: whether the views also take each other's part, as in BYOL; the loss is
-        the mean over both ways.
+      symmetric: whether the views also swap their roles, as in BYOL; the loss is the
+        mean over both directions.
       embedding_from: the objective whose `embed` makes the embeddings of evaluation;
         empty for the joint space of the towers.
     """
@@ -41,53 +43,61 @@ class Learner(nn.Module):
 
     @property
     def online_views(self) -> tuple[str, ...]:
-        """The views that the online branch sees, one after the other."""
+        """The views of the online branch, one after the other."""
         return ("view1", "view2") if self.symmetric else ("view1",)
+
+    @property
+    def layer_order(self) -> dict[str, tuple[str, ...]]:
+        """Path of each tower to the patterns that state the depth of its parameters."""
+        towers = {"towers/image": self.towers.image, "towers/text": self.towers.text}
+        return {path: getattr(t, "layer_order", ()) for path, t in towers.items()}
 
     def __call__(
         self, batch: Batch, targets: Mapping[str, Any], hyper: Hyper, train: bool = True
     ) -> tuple[Array, Metrics]:
-        """The loss of a batch and its parts.
+        """Returns the loss of a batch and its metrics.
 
         Args:
           batch: `view1`, and `view2` where the data has two views.
-          targets: what `targets` returned under the target's parameters.
-          hyper: this step's numbers, see `types.Hyper`.
-          train: whether batch norms use and move batch statistics, and dropout drops.
+          targets: from `targets`, applied with the target's parameters.
+          hyper: the numbers of this step, see `types.Hyper`.
+          train: whether batch norms use and update batch statistics, and dropout drops.
 
         Returns:
-          The scalar loss, and a flat dict of metrics.
+          The scalar loss, and a flat dict of scalar metrics, `loss` among them.
         """
-        sums: dict[str, Array] = {}
+        means: dict[str, Array] = {}
         for online in self.online_views:
-            metrics = self._one_way(batch, online, targets[online], hyper, train)
+            metrics = self._losses(batch, online, targets[online], hyper, train=train)
             for name, value in metrics.items():
-                sums[name] = sums.get(name, 0.0) + value / len(self.online_views)
-        return sums["loss"], sums
+                means[name] = means.get(name, 0.0) + value / len(self.online_views)
+        return means["loss"], means
 
-    def _one_way(
+    def _losses(
         self,
         batch: Batch,
         online: str,
         targets: Mapping[str, Any],
         hyper: Hyper,
+        *,
         train: bool,
     ) -> dict[str, Array]:
-        view, other = _view(batch, online), _view(batch, OTHER[online])
+        """Returns the metrics of one direction, whose online view is `online`."""
+        view, other = _view(batch, online), _view(batch, OTHER_VIEW[online])
         features = self.towers.embed(self.towers.encode(view, train))
         total, metrics = jnp.zeros(()), {}
         for name, objective in self.objectives.items():
             numbers = hyper["objectives"][name]
             loss, parts = objective(
                 Inputs(
-                    self.towers,
-                    view,
-                    other,
-                    features,
-                    targets.get(name),
-                    numbers,
-                    train,
-                )  # fmt: skip
+                    towers=self.towers,
+                    view=view,
+                    other_view=other,
+                    features=features,
+                    targets=targets.get(name),
+                    hyper=numbers,
+                    train=train,
+                )
             )
             weight = objective.scalar("weight", numbers)
             total = total + weight * loss
@@ -96,38 +106,39 @@ class Learner(nn.Module):
         return {"loss": total, **metrics}
 
     def targets(self, batch: Batch, train: bool = True) -> dict[str, Any]:
-        """What the objectives ask of the target network; run with its parameters.
+        """Returns the targets of the objectives; applied with the target's parameters.
 
-        Touches no module, and so averages no parameter, when none asks.
+        Without an objective that has `targets`, no module runs and no parameter is
+        averaged.
 
         Returns:
-          Per online view, per asking objective, whatever it wants.
+          Per online view, per objective that has `targets`, what that returned.
         """
-        asking = self._objectives_with("targets")
         features: dict[str, Features] = {}  # each view is encoded once
-        targets: dict[str, Any] = {name: {} for name in self.online_views}
-        for online, answers in targets.items():
-            for name, objective in asking.items():
-                seen = online if objective.target_view == "same" else OTHER[online]
+        targets: dict[str, Any] = {online: {} for online in self.online_views}
+        for online in self.online_views:
+            for name, objective in self._objectives_with("targets").items():
+                same = objective.target_view == "same"
+                seen = online if same else OTHER_VIEW[online]
                 view = _view(batch, seen)
                 if seen not in features:
                     features[seen] = self.towers.encode(view, train)
-                answers[name] = objective.targets(
+                targets[online][name] = objective.targets(
                     self.towers, view, features[seen], train
                 )
         return targets
 
     def _objectives_with(self, method: str) -> dict[str, Any]:
-        # Asked of the class: a module that is asked sets itself up, parameters and all.
+        # Looked up in the class: `hasattr` of a bound module would run its `setup`.
         objectives = self.objectives.items()
         return {name: o for name, o in objectives if hasattr(type(o), method)}
 
     def initialize(self, batch: Batch, hyper: Hyper) -> None:
-        """Touches every parameter, for `init`."""
+        """Runs every module that has parameters, for `init`."""
         self(batch, self.targets(batch), hyper)
 
     def health(self, batch: Batch, targets: Mapping[str, Any]) -> Metrics:
-        """The health numbers of every objective that has some."""
+        """Returns the health numbers of the objectives, as `objective/number`."""
         online = self.online_views[0]
         features = self.towers.encode(_view(batch, online), train=True)
         return {
@@ -137,7 +148,7 @@ class Learner(nn.Module):
         }
 
     def encode(self, view: View) -> Features:
-        """Online features of the modalities in the view, for evaluation."""
+        """Returns the online features of a view's modalities, in evaluation mode."""
         features = self.towers.embed(self.towers.encode(view))
         if not self.embedding_from:
             return features
@@ -149,25 +160,25 @@ class Learner(nn.Module):
 
     @property
     def matchers(self) -> list[str]:
-        """The objectives that can score pairs one by one."""
+        """Names of the objectives that score pairs one by one."""
         return list(self._objectives_with("scores"))
 
     def match(self, text: Array, image_tokens: Array) -> Array:
-        """How well texts and images match, by the first objective that says so.
+        """Returns how well pairs match, scored by the first of `matchers`.
 
         Args:
           text: [B, L] int32.
           image_tokens: [B, N, D] of the image tower.
 
         Returns:
-          [B] in at least float32.
+          [B] in at least float32, larger for better matches.
         """
         tokens = self.towers.encode({"text": text})["text"]["tokens"]
         objective: Any = self.objectives[self.matchers[0]]
         return objective.scores(self.towers, text, tokens, image_tokens)
 
     def predictions(self, view: View) -> dict[str, Any]:
-        """What objectives with online predictions predict, in evaluation mode."""
+        """Returns the predictions per objective that has some, in evaluation mode."""
         features = self.towers.encode(view)
         return {
             name: objective.predictions(features)
@@ -175,34 +186,38 @@ class Learner(nn.Module):
         }
 
     def projections(self, view: View, name: str) -> Any:
-        """What one objective asks of the target network, in evaluation mode.
+        """Returns the targets of one objective, in evaluation mode.
 
-        The view may lack a modality that the objective does not need for the others.
+        The view may lack a modality if the objective treats modalities apart.
         """
         objective: Any = self.objectives[name]
         return objective.targets(self.towers, view, self.towers.encode(view), False)
 
 
 def _view(batch: Batch, name: str) -> View:
+    """Returns a view of the batch, the first one where there is one alone."""
     return batch.get(name, batch["view1"])
 
 
 def build(config: ConfigDict) -> Learner:
     """Builds the learner that a config describes.
 
+    Towers and objectives are names in our tables or "module:Class". An objective's
+    `type` is its own key in `config.objectives` unless the config gives another.
+
     Raises:
-      ClipinError: a name that is in no table, or an argument that its class lacks.
+      ClipinError: an unknown name, or an argument that the class does not have.
     """
     dtypes: dict[str, Any] = dict(
         dtype=jnp.dtype(config.model.dtype),
         param_dtype=jnp.dtype(config.model.param_dtype),
     )
     stack = dict(scan_layers=config.model.scan_layers, remat=config.model.remat)
-    image = _make(IMAGE_TOWERS, "model.image", config.model.image, **stack, **dtypes)
-    text = _make(TEXT_TOWERS, "model.text", config.model.text, **stack, **dtypes)
     towers = TwoTowers(
-        image,
-        text,
+        image=_make_tower(
+            IMAGE_TOWERS, "model.image", config.model.image, stack | dtypes
+        ),
+        text=_make_tower(TEXT_TOWERS, "model.text", config.model.text, stack | dtypes),
         embed_dim=config.model.embed_dim,
         pre_projector=config.model.pre_projector,
         projection=FrozenDict(config.model.projection.to_dict()),
@@ -214,12 +229,12 @@ def build(config: ConfigDict) -> Learner:
         name: _make_objective(name, spec, dtypes)
         for name, spec in config.objectives.items()
     }
-    # Frozen, so that equal learners have equal hashes and share what is compiled.
+    # A frozen dict: equal learners have equal hashes and share compiled programs.
     learner = Learner(
-        towers,
-        FrozenDict(objectives),
-        config.target.symmetric,
-        config.model.embedding_from,
+        towers=towers,
+        objectives=FrozenDict(objectives),
+        symmetric=config.target.symmetric,
+        embedding_from=config.model.embedding_from,
     )
     _check(learner)
     return learner
@@ -232,35 +247,47 @@ def _check(learner: Learner) -> None:
             raise ClipinError(
                 f"objectives.{name}.target_view is {view!r}: use one of {TARGET_VIEWS}"
             )
-    able = [n for n, o in learner.objectives.items() if hasattr(type(o), "embed")]
-    if learner.embedding_from and learner.embedding_from not in able:
+    embedding = [n for n, o in learner.objectives.items() if hasattr(type(o), "embed")]
+    if learner.embedding_from and learner.embedding_from not in embedding:
         raise ClipinError(
             f"model.embedding_from is {learner.embedding_from!r}: use '' for the joint "
-            f"space, or an objective that can embed (here {able or 'none'})"
+            f"space, or an objective that has `embed` (here {embedding or 'none'})"
         )
 
 
-def _make_objective(name: str, spec: ConfigDict, dtypes: dict[str, Any]) -> nn.Module:
-    scalars = OBJECTIVES[name].scalars if name in OBJECTIVES else {}
-    arguments = {k: v for k, v in spec.items() if k not in scalars}
+def _make_tower(
+    table: Mapping[str, Any], where: str, spec: Mapping[str, Any], shared: dict
+) -> Any:
+    if "name" not in spec:
+        raise ClipinError(f"{where}.name is missing: use one of {', '.join(table)}")
+    arguments = {key: value for key, value in spec.items() if key != "name"}
+    tower = registry.find(table, spec["name"], f"{where}.name")
+    return _call(tower, where, arguments, shared)
+
+
+def _make_objective(name: str, spec: Mapping[str, Any], dtypes: dict[str, Any]) -> Any:
+    where = f"objectives.{name}"
+    key = f"{where}.type" if "type" in spec else where
+    objective = registry.find(OBJECTIVES, spec.get("type", name), key)
+    scalars = getattr(objective, "scalars", None)
+    if scalars is None:
+        raise ClipinError(f"{key}: {objective} is no objective, it has no `scalars`")
+    arguments = {k: v for k, v in spec.items() if k not in (*scalars, "type")}
     learned = tuple(scalar for scalar in scalars if spec.get(scalar) == "learned")
-    arguments["name"] = name
-    return _make(OBJECTIVES, f"objectives.{name}", arguments, learned=learned, **dtypes)
+    shared = dict(name=name, learned=learned, **dtypes)
+    return _call(objective, where, arguments, shared, also=scalars)
 
 
-def _make(
-    table: Mapping[str, type], where: str, spec: Mapping[str, Any], **shared: Any
-) -> nn.Module:
-    """Builds the module that `spec.name` names in a table, with the other keys."""
-    arguments = dict(spec)
-    name = arguments.pop("name")
-    if name not in table:
-        raise ClipinError(f"{where}: {name!r} is unknown; known are {sorted(table)}")
-    known = set(table[name].__dataclass_fields__)
-    unknown = sorted(set(arguments) - known)
-    if unknown:
-        raise ClipinError(f"{where} ({name}) has no argument {', '.join(unknown)}")
-    arguments = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()
-    }
-    return table[name](**arguments, **shared)
+def _call(
+    module: Any,
+    where: str,
+    arguments: Mapping[str, Any],
+    shared: Mapping[str, Any],
+    also: Iterable[str] = (),
+) -> Any:
+    """Returns the module with the arguments of its config and those that all share."""
+    for key in (*shared, "parent"):
+        if key in arguments:
+            raise ClipinError(f"{where}.{key} cannot be set: it follows from the rest")
+    registry.check_arguments(module, {**arguments, **shared}, where, also=also)
+    return module(**hashable(arguments), **shared)

@@ -1,86 +1,194 @@
-"""The optimizer chain, decay masks and parameter bounds."""
+"""The optimizers: a table of rules that turn gradients into a direction of descent.
 
-import dataclasses
-import re
-from collections.abc import Callable, Sequence
+A rule is a function `(decay, **arguments) -> optax.GradientTransformation`. It puts
+`decay`, which adds the decayed weights, where its paper does. The learning rate,
+clipping and bounds are not its part, see `optimizer_chain`. Where a config names a
+function of optax (`optax:adamaxw`) or another one whose first argument is
+`learning_rate`, that is called with a learning rate of 1, and weights decay after it.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import optax
-from ml_collections import ConfigDict
 
-from clipin_jax.core.parameter_paths import path_name
-from clipin_jax.types import Array, Hyper
+from clipin_jax.core.parameter_paths import Params, map_paths
+from clipin_jax.types import Array
 
-Optimizer = Callable[[Hyper], optax.GradientTransformation]
+Transformation = optax.GradientTransformation
+Rule = Callable[..., Transformation]
 
 
-@dataclasses.dataclass(frozen=True)
-class AdamW:
-    """AdamW with clipping, a decay mask and bounds, for the numbers of a step.
+def adamw(
+    decay: Transformation,
+    *,
+    b1: float = 0.9,
+    b2: float = 0.98,
+    eps: float = 1e-6,
+    mu_dtype: str | None = None,
+    nesterov: bool = False,
+) -> Transformation:
+    """AdamW, arXiv 1711.05101, with CLIP's numbers.
 
-    Called, it is an optax chain whose state does not depend on those numbers.
-
-    Attributes:
-      clip_norm: of the global gradient; 0 for off.
-      no_decay: regular expressions of the paths of parameters without weight decay.
-      bounds: (expression, low, high) of the parameters that stay within.
+    mu_dtype: of the first moment, such as "bfloat16"; None for the parameter's.
     """
+    adam = optax.scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype, nesterov=nesterov)
+    return optax.chain(adam, decay)
 
-    b1: float
-    b2: float
-    eps: float
-    clip_norm: float
-    no_decay: tuple[re.Pattern, ...]
-    bounds: tuple[tuple[re.Pattern, float, float], ...]
 
-    def __call__(self, hyper: Hyper) -> optax.GradientTransformation:
-        """hyper: this step's learning rate and weight decay."""
-        numbers = hyper["optim"]
-        clip = optax.clip_by_global_norm(self.clip_norm) if self.clip_norm else None
-        return optax.chain(
-            clip or optax.identity(),
-            optax.scale_by_adam(self.b1, self.b2, self.eps),
-            optax.add_decayed_weights(numbers["weight_decay"], self._decayed),
-            optax.scale_by_learning_rate(numbers["learning_rate"]),
-            keep_within(self.bounds),
+def lion(
+    decay: Transformation,
+    *,
+    b1: float = 0.9,
+    b2: float = 0.99,
+    mu_dtype: str | None = None,
+) -> Transformation:
+    """Lion, arXiv 2302.06675: the sign of one moment.
+
+    Learning rates are three to ten times lower than AdamW's, decay as much higher.
+    mu_dtype: of the moment; None for the parameter's.
+    """
+    return optax.chain(optax.scale_by_lion(b1, b2, mu_dtype), decay)
+
+
+def lamb(
+    decay: Transformation,
+    *,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-6,
+    mu_dtype: str | None = None,
+) -> Transformation:
+    """LAMB, arXiv 1904.00962: Adam, scaled to the norm of each parameter.
+
+    A stack of scanned layers is one parameter, with one norm.
+    mu_dtype: of the first moment; None for the parameter's.
+    """
+    adam = optax.scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype)
+    return optax.chain(adam, decay, optax.scale_by_trust_ratio())
+
+
+def adafactor(
+    decay: Transformation,
+    *,
+    min_dim_size_to_factor: int = 128,
+    decay_rate: float = 0.8,
+    decay_offset: int = 0,
+    clipping_threshold: float | None = 1.0,
+    multiply_by_parameter_scale: bool = False,
+    momentum: float | None = None,
+    dtype_momentum: str = "float32",
+    eps: float = 1e-30,
+) -> Transformation:
+    """Adafactor, arXiv 1804.04235: a second moment of rows and columns alone.
+
+    min_dim_size_to_factor: matrices with a smaller side keep their whole second moment.
+    decay_rate: the second moment forgets with 1 - step ** -decay_rate.
+    decay_offset: the step from which that counts, for fine-tuning.
+    clipping_threshold: of the root mean square of an update; None for none.
+    multiply_by_parameter_scale: whether learning rates are relative to a parameter's
+      root mean square, as in the paper; otherwise they are of AdamW's size.
+    momentum: of a first moment; None for none, which saves the most memory.
+    dtype_momentum: of that moment, such as "bfloat16".
+    """
+    parts = [
+        optax.scale_by_factored_rms(
+            decay_rate=decay_rate,
+            step_offset=decay_offset,
+            min_dim_size_to_factor=min_dim_size_to_factor,
+            epsilon=eps,
         )
-
-    def _decayed(self, params: Any) -> Any:
-        return jax.tree_util.tree_map_with_path(
-            lambda path, _: not any(p.search(path_name(path)) for p in self.no_decay),
-            params,
+    ]
+    if clipping_threshold is not None:
+        parts.append(optax.clip_by_block_rms(clipping_threshold))
+    if multiply_by_parameter_scale:
+        parts.append(optax.scale_by_param_block_rms())
+    if momentum is not None:
+        parts.append(
+            optax.ema(momentum, debias=False, accumulator_dtype=dtype_momentum)
         )
+    return optax.chain(*parts, decay)
 
 
-def make_optimizer(config: ConfigDict) -> Optimizer:
-    """The optimizer that `config.optim` describes; see `AdamW` for its keys."""
-    return AdamW(
-        config.b1,
-        config.b2,
-        config.eps,
-        config.clip_norm,
-        tuple(re.compile(pattern) for pattern in config.no_decay),
-        tuple((re.compile(path), low, high) for path, low, high in config.bounds),
+def sgd(
+    decay: Transformation,
+    *,
+    momentum: float | None = 0.9,
+    nesterov: bool = False,
+    accumulator_dtype: str | None = None,
+) -> Transformation:
+    """Gradient descent with momentum; decay is added to the gradient, before it.
+
+    accumulator_dtype: of the momentum; None for the parameter's.
+    """
+    if momentum is None:
+        return decay
+    return optax.chain(decay, optax.trace(momentum, nesterov, accumulator_dtype))
+
+
+def muon(
+    decay: Transformation,
+    *,
+    beta: float = 0.95,
+    ns_steps: int = 5,
+    nesterov: bool = True,
+    mu_dtype: str | None = None,
+    consistent_rms: float | None = 0.2,
+    adam_b1: float = 0.9,
+    adam_b2: float = 0.98,
+    eps: float = 1e-8,
+) -> Transformation:
+    """Muon for the matrices of linear layers, scanned or not, and Adam for the rest.
+
+    consistent_rms: scales the update of a matrix to that root mean square, so that
+      AdamW's learning rates suit both (arXiv 2502.16982); None for Muon's scale.
+    ns_steps: of the iteration that makes the momentum orthogonal.
+    """
+    both = optax.contrib.muon(
+        1.0,
+        ns_steps=ns_steps,
+        beta=beta,
+        eps=eps,
+        mu_dtype=mu_dtype,
+        nesterov=nesterov,
+        adam_b1=adam_b1,
+        adam_b2=adam_b2,
+        muon_weight_dimension_numbers=_matrices,
+        consistent_rms=consistent_rms,
     )
+    return optax.chain(both, optax.scale(-1.0), decay)
 
 
-def keep_within(
-    bounds: Sequence[tuple[re.Pattern, float, float]],
-) -> optax.GradientTransformation:
-    """Shortens updates so that the named parameters stay in [low, high].
+def _matrices(params: Params) -> Params:
+    """The axes of each matrix of a linear layer, one stack axis allowed; else None."""
 
-    Last in the chain: the bound holds for the parameter after the step.
-    """
+    def axes(path: str, leaf: Array) -> Any:
+        if not path.endswith("kernel") or leaf.ndim not in (2, 3):
+            return None
+        return optax.contrib.MuonDimensionNumbers(leaf.ndim - 2, leaf.ndim - 1)
 
-    def limit(path: tuple[Any, ...], update: Array, parameter: Array) -> Array:
-        for pattern, low, high in bounds:
-            if pattern.search(path_name(path)):
-                return jnp.clip(parameter + update, low, high) - parameter
-        return update
+    return map_paths(axes, params)
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        return jax.tree_util.tree_map_with_path(limit, updates, params), state
 
-    return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
+OPTIMIZERS: dict[str, Rule] = {
+    "adafactor": adafactor,
+    "adamw": adamw,
+    "lamb": lamb,
+    "lion": lion,
+    "muon": muon,
+    "sgd": sgd,
+}
+
+
+def direction(
+    rule: Rule, decay: Transformation, arguments: Mapping[str, Any]
+) -> Transformation:
+    """Returns gradients to direction of descent, decay included."""
+    parameters = inspect.signature(rule).parameters
+    if next(iter(parameters), None) != "learning_rate":
+        return rule(decay, **arguments)
+    none = {"weight_decay": 0.0} if "weight_decay" in parameters else {}
+    return optax.chain(
+        rule(learning_rate=1.0, **none, **arguments), optax.scale(-1.0), decay
+    )

@@ -1,10 +1,86 @@
-"""Parameters by their path: `towers/image/patch_embed/kernel`."""
+"""Parameters by their path, such as `towers/image/patch_embed/kernel`."""
 
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
+from flax import traverse_util
+
+from clipin_jax.errors import ClipinError
+
+Params = Mapping[str, Any]
 
 
 def path_name(path: tuple[Any, ...]) -> str:
-    """A tree path as text: `towers/image/patch_embed/kernel`."""
+    """Returns a path of `jax.tree_util` as text, its parts joined by slashes."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def paths_of(tree: Any) -> list[str]:
+    """Returns the path of every leaf."""
+    return [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+
+
+def map_paths(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
+    """Maps `function(path, leaf, ...)` over trees of one structure."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, *leaves: function(path_name(path), *leaves), tree, *rest
+    )
+
+
+def split(tree: Params, is_first: Callable[[str], bool]) -> tuple[Params, Params]:
+    """Returns a nested dict of the leaves whose path qualifies, and one of the rest."""
+    flat = traverse_util.flatten_dict(tree, sep="/")
+    first = {path: leaf for path, leaf in flat.items() if is_first(path)}
+    rest = {path: leaf for path, leaf in flat.items() if path not in first}
+    return (
+        traverse_util.unflatten_dict(first, sep="/"),
+        traverse_util.unflatten_dict(rest, sep="/"),
+    )
+
+
+def merge(first: Params, second: Params) -> Params:
+    """Returns the leaves of both nested dicts; those of `second` replace others."""
+    merged = dict(first)
+    for key, value in second.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            value = merge(merged[key], value)
+        merged[key] = value
+    return merged
+
+
+def compile_pattern(pattern: Any, where: str) -> re.Pattern[str]:
+    """Compiles a regular expression of a config.
+
+    Raises:
+      ClipinError: `pattern` is no regular expression.
+    """
+    try:
+        return re.compile(pattern)
+    except (re.error, TypeError) as error:
+        raise ClipinError(
+            f"{where} has {pattern!r}, which is not a regular expression: {error}"
+        ) from None
+
+
+def require_match(pattern: re.Pattern[str], paths: Iterable[str], where: str) -> None:
+    """Checks that a pattern matches at least one path.
+
+    Raises:
+      ClipinError: it matches none; the message names the nearest path.
+    """
+    paths = list(paths)
+    if any(pattern.search(path) for path in paths):
+        return
+    modules = {
+        path.rsplit("/", up)[0] for path in paths for up in range(path.count("/") + 1)
+    }
+    plain = re.sub(r"[^\w/]+", "", pattern.pattern).strip("/")
+    near = difflib.get_close_matches(plain, sorted(modules), n=1, cutoff=0.5)
+    top = sorted({"/".join(path.split("/")[:2]) for path in paths})
+    raise ClipinError(
+        f"{where}: {pattern.pattern!r} matches no parameter: "
+        + (f"did you mean {near[0]!r}?" if near else f"paths begin with {top}")
+    )

@@ -12,12 +12,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from clipin_jax.errors import ClipinError
+from clipin_jax import registry
+from clipin_jax.errors import ClipinError, describe_error
 from clipin_jax.types import Hyper
 
 
 def constant(step: int, *, value: float) -> float:
-    """The same value in every step."""
+    """Returns the same value in every step."""
     return value
 
 
@@ -51,12 +52,17 @@ SCHEDULES = {
 
 
 def make_schedule(where: str, spec: Any) -> Callable[[int], float]:
-    """A number, or a dict with `schedule` and its arguments, to step -> value.
+    """Returns step -> value.
+
+    Args:
+      where: the config key, for messages.
+      spec: a number, or a dict with `schedule`, which is a name in `SCHEDULES` or
+        "module:function", and the arguments of that function after `step`.
 
     Raises:
       ClipinError: neither a number nor a known schedule with its arguments.
     """
-    if isinstance(spec, (int, float)):
+    if isinstance(spec, (int, float)) and not isinstance(spec, bool):
         spec = {"schedule": "constant", "value": spec}
     if not isinstance(spec, (Mapping, ConfigDict)) or "schedule" not in spec:
         raise ClipinError(
@@ -65,18 +71,20 @@ def make_schedule(where: str, spec: Any) -> Callable[[int], float]:
         )
     arguments = dict(spec.items())
     name = arguments.pop("schedule")
-    if name not in SCHEDULES:
-        raise ClipinError(f"{where}: schedule {name!r} is none of {sorted(SCHEDULES)}")
-    schedule = SCHEDULES[name]
+    schedule = registry.find(SCHEDULES, name, f"{where}.schedule")
+    registry.check_arguments(schedule, arguments, where, given=1)
     try:
-        schedule(0, **arguments)
-    except TypeError as error:
-        raise ClipinError(f"{where}: {error}") from error
+        float(schedule(0, **arguments))
+    except Exception as error:  # whatever a schedule raises
+        raise ClipinError(
+            f"{where}: schedule {name!r} has no value at step 0: "
+            f"{describe_error(error)}"
+        ) from error
     return lambda step: schedule(step, **arguments)
 
 
 def make_hyper(config: ConfigDict, objectives: Mapping[str, Any]) -> Callable:
-    """Step -> the numbers of that step, as `types.Hyper`.
+    """Returns step -> the numbers of that step, as `types.Hyper`.
 
     Args:
       config: `seed`; `optim.learning_rate`, `optim.weight_decay`, `target.decay` and
@@ -85,10 +93,15 @@ def make_hyper(config: ConfigDict, objectives: Mapping[str, Any]) -> Callable:
       objectives: name to objective, for `scalars`.
 
     Raises:
-      ClipinError: a value that is no schedule.
+      ClipinError: a value that is neither a number nor a schedule.
     """
+    if "learning_rate" not in config.optim:
+        raise ClipinError("optim.learning_rate is missing: give a number or a schedule")
     specs = {
-        "optim": {k: config.optim[k] for k in ("learning_rate", "weight_decay")},
+        "optim": {
+            "learning_rate": config.optim.learning_rate,
+            "weight_decay": config.optim.get("weight_decay", 0.0),
+        },
         "target": {"decay": config.target.decay},
     }
     for name, objective in objectives.items():

@@ -1,7 +1,6 @@
-"""One mesh, two axes: the batch is split over both, parameters by rules over `fsdp`."""
+"""The mesh of devices: batches are split over both axes, parameters over `fsdp`."""
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from clipin_jax.core.parameter_paths import path_name
+from clipin_jax.core.parameter_paths import compile_pattern, map_paths
 from clipin_jax.errors import ClipinError
 
 AXES = ("data", "fsdp")
@@ -17,40 +16,40 @@ RULES = ("replicate", "fsdp")
 
 
 def make_mesh(data: int, fsdp: int, devices: Sequence[Any] | None = None) -> Mesh:
-    """A mesh over all devices.
+    """Returns a mesh over all devices.
 
     Args:
-      data: devices on the `data` axis; -1 for all that `fsdp` leaves.
-      fsdp: devices on the `fsdp` axis, over which parameters may be split.
-      devices: by default every device of every process.
+      data: number of devices on the `data` axis; -1 for as many as there are.
+      fsdp: number of devices on the `fsdp` axis, over which parameters may be split.
+      devices: those to use; by default every device of every process.
 
     Raises:
       ClipinError: the axes do not multiply to the number of devices.
     """
     devices = jax.devices() if devices is None else devices
-    shape = (len(devices) // fsdp if data == -1 else data, fsdp)
+    shape = (len(devices) // max(fsdp, 1) if data == -1 else data, fsdp)
     if math.prod(shape) != len(devices):
         raise ClipinError(
             f"mesh.data = {data} and mesh.fsdp = {fsdp} do not fit {len(devices)} "
             "devices: their product must be the number of devices (data = -1 fills up)"
         )
-    # Linen modules do not annotate their arrays: axes must be Auto, not Explicit.
+    # Auto, not Explicit: Linen modules do not annotate their arrays.
     types = (AxisType.Auto,) * len(AXES)
     return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """The first axis split over all devices."""
+    """Returns the sharding that splits the first axis over all devices."""
     return NamedSharding(mesh, PartitionSpec(AXES))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """A whole copy on every device."""
+    """Returns the sharding with a whole copy on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def infer_sharding(tree: Any, rules: Iterable[tuple[str, str]], mesh: Mesh) -> Any:
-    """A sharding per leaf, by the first rule whose expression is found in its path.
+    """Returns a sharding per leaf, by the first rule whose pattern is in its path.
 
     Args:
       tree: arrays or shapes, for example the whole train state.
@@ -59,27 +58,28 @@ def infer_sharding(tree: Any, rules: Iterable[tuple[str, str]], mesh: Mesh) -> A
       mesh: from `make_mesh`.
 
     Raises:
-      ClipinError: an unknown rule, or a leaf that no rule matches.
+      ClipinError: a rule that is unknown or no regular expression, or a leaf that no
+        rule matches.
     """
-    compiled = [(re.compile(pattern), name) for pattern, name in rules]
+    compiled = [(compile_pattern(p, "sharding"), name) for p, name in rules]
     for pattern, name in compiled:
         if name not in RULES:
             raise ClipinError(
-                f"sharding rule {pattern.pattern!r} says {name!r}: use one of {RULES}"
+                f"sharding rule {pattern.pattern!r} is {name!r}: use one of {RULES}"
             )
 
-    def sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
-        text = path_name(path)
+    def sharding(path: str, leaf: Any) -> NamedSharding:
         for pattern, name in compiled:
-            if pattern.search(text):
+            if pattern.search(path):
                 spec = _fsdp_spec(leaf.shape, mesh) if name == "fsdp" else ()
                 return NamedSharding(mesh, PartitionSpec(*spec))
-        raise ClipinError(f'no sharding rule matches {text}: end with (".*", ...)')
+        raise ClipinError(f'no sharding rule matches {path}: end with (".*", ...)')
 
-    return jax.tree_util.tree_map_with_path(sharding, tree)
+    return map_paths(sharding, tree)
 
 
 def _fsdp_spec(shape: tuple[int, ...], mesh: Mesh) -> tuple[str | None, ...]:
+    """Returns the mesh axis per array axis: `fsdp` for the largest that it divides."""
     size = mesh.shape["fsdp"]
     splittable = [axis for axis, n in enumerate(shape) if n % size == 0 and n >= size]
     if not splittable:
@@ -89,7 +89,11 @@ def _fsdp_spec(shape: tuple[int, ...], mesh: Mesh) -> tuple[str | None, ...]:
 
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:
-    """Raises a ClipinError where the devices cannot share a batch evenly."""
+    """Checks that a batch can be split evenly over the devices.
+
+    Raises:
+      ClipinError: it cannot, with the nearest sizes that can.
+    """
     if batch_size % mesh.size:
         below = batch_size // mesh.size * mesh.size
         nearest = " or ".join(str(n) for n in (below, below + mesh.size) if n)
@@ -100,7 +104,7 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
 
 
 def put(batch: Any, mesh: Mesh) -> Any:
-    """Makes global arrays of this process's share of a batch.
+    """Returns a batch as global arrays, from this process's share of it.
 
     Args:
       batch: a tree of numpy arrays with the batch axis first.

@@ -6,7 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from clipin_jax.core.optimizers import Optimizer
+from clipin_jax.core.optimizer_chain import Optimizer
+from clipin_jax.core.parameter_paths import merge
 from clipin_jax.types import Array, Batch, Hyper
 
 
@@ -19,12 +20,13 @@ class TrainState:
       step: int32 scalar, steps taken, skipped ones included.
       skipped: int32 scalar, updates skipped for a loss or gradient that is not finite.
       skipped_in_a_row: int32 scalar, those since the last good update.
-      params: the online parameters.
-      collections: what modules remember between steps (batch statistics), online.
-      opt_state: of the optimizer chain.
-      target_params: averages of just those parameters from which objectives ask; empty
-        when none asks. Never in half precision: an average would stand still.
-      target_collections: the target's own memory; never averaged.
+      params: the online parameters, trained and frozen.
+      collections: what modules keep between steps (batch statistics), online.
+      opt_state: of the optimizer chain, for the trained parameters.
+      target_params: averages of the trained parameters that the objectives' `targets`
+        use; empty when there are none. Never in half precision: an average would stand
+        still. Frozen ones are their own average and have no copy here.
+      target_collections: what the target's modules keep between steps; never averaged.
     """
 
     step: Array
@@ -38,13 +40,18 @@ class TrainState:
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What `learner.apply` wants for the online branch."""
+        """The variables of the online branch, for `learner.apply`."""
         return {"params": self.params, **self.collections}
 
     @property
     def target_variables(self) -> dict[str, Any]:
-        """What `learner.apply` wants for the target branch."""
-        return {"params": self.target_params, **self.target_collections}
+        """The variables of the target branch, for `learner.apply`.
+
+        Parameters without an average are the online ones; of these the target reads
+        only those that are frozen.
+        """
+        params = merge(self.params, self.target_params)
+        return {"params": params, **self.target_collections}
 
 
 def select(tree: Any, like: Any) -> Any:
@@ -57,16 +64,22 @@ def select(tree: Any, like: Any) -> Any:
 def create_state(
     learner: Any, optimizer: Optimizer, batch: Batch, hyper: Hyper, seed: Any
 ) -> TrainState:
-    """The state before the first step; pure, for `jit` and `eval_shape`.
+    """Returns the state before the first step; pure, for `jit` and `eval_shape`.
 
-    The target starts as a copy of the online parameters. Which of them it holds is
-    read off the modules: exactly those that `learner.targets` touches.
+    The target starts as a copy of the online parameters: of exactly those that
+    `learner.targets` touches and that are trained.
+
+    Raises:
+      ClipinError: the optimizer's groups do not fit the parameters.
     """
     key = jax.random.key(seed)
     variables = learner.init(key, batch, hyper, method="initialize")
     target = jax.eval_shape(lambda: learner.init(key, batch, method="targets"))
     params, collections = _split(variables)
-    target_params, target_collections = _split(target)
+    touched, target_collections = _split(target)
+    optimizer.check(params)
+    trained, _ = optimizer.split(params)
+    averaged, _ = optimizer.split(touched)
     zero = jnp.zeros((), jnp.int32)
     return TrainState(
         step=zero,
@@ -74,8 +87,8 @@ def create_state(
         skipped_in_a_row=zero,
         params=params,
         collections=collections,
-        opt_state=optimizer(hyper).init(params),
-        target_params=_copy(select(params, target_params)),
+        opt_state=optimizer(hyper).init(trained),
+        target_params=_copy(select(params, averaged)),
         target_collections=_copy(select(collections, target_collections)),
     )
 

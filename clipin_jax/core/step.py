@@ -1,4 +1,4 @@
-"""The pure functions that training compiles: step and health. `jit` is outside."""
+"""The pure functions that training compiles: step and health; callers `jit` them."""
 
 import dataclasses
 import functools
@@ -9,20 +9,22 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from clipin_jax.core.optimizers import Optimizer
+from clipin_jax.core.freezing import evaluation_mode, frozen_modules
+from clipin_jax.core.optimizer_chain import Optimizer
+from clipin_jax.core.parameter_paths import Params, merge
 from clipin_jax.core.state import TrainState, select
 from clipin_jax.types import Array, Batch, Hyper, Metrics
 
 BRANCHES = ("online", "target")
-# Equal learners get the same function, which jax compiles once in a process, however
-# many runs it serves.
+# Equal learners and optimizers get the same function, so that jax compiles it once for
+# all runs of a process.
 _PROGRAMS = 32
 TrainStep = Callable[[TrainState, Batch, Hyper], tuple[TrainState, Metrics]]
 ViewMaker = Callable[[Any], Batch]
 
 
 def identity(batch: Batch) -> Batch:
-    """The `ViewMaker` of batches whose views the host has made."""
+    """Returns the batch: the `ViewMaker` of views that the host has made."""
     return batch
 
 
@@ -30,12 +32,16 @@ def identity(batch: Batch) -> Batch:
 def make_train_step(
     learner: Any, optimizer: Optimizer, views: ViewMaker = identity
 ) -> TrainStep:
-    """One update of everything, as a pure function.
+    """Returns one update of everything, as a pure function.
 
-    The target speaks outside the gradient, the online branch answers, the optimizer
-    moves the parameters, and last the target moves towards them. An update whose loss
-    or gradient is not finite leaves all but the counters as it was. `views` makes the
-    views of what the host sends.
+    The target branch runs first and without gradient, then the online branch. The
+    optimizer moves the trained parameters, then the target moves towards them. An
+    update whose loss or gradient is not finite leaves all but the counters as it was.
+
+    Args:
+      learner: from `core.learner.build`.
+      optimizer: which parameters are trained, and how.
+      views: makes the views of the batches that the host sends.
 
     Returns:
       `(state, batch, hyper) -> (state, metrics)`.
@@ -45,39 +51,46 @@ def make_train_step(
         state: TrainState, batch: Batch, hyper: Hyper
     ) -> tuple[TrainState, Metrics]:
         batch = views(batch)
-        targets, target_collections = learner.apply(
-            state.target_variables, batch, method="targets",
-            mutable=list(state.target_collections),
-            rngs=_rngs(hyper["seed"], state.step, "target"),
-        )  # fmt: skip
-
-        def loss_fn(params: Any) -> tuple[Array, tuple[Metrics, Any]]:
-            (loss, metrics), collections = learner.apply(
-                {"params": params, **state.collections}, batch, targets, hyper,
-                mutable=list(state.collections),
-                rngs=_rngs(hyper["seed"], state.step, "online"),
+        trained, frozen = optimizer.split(state.params)
+        with evaluation_mode(frozen_modules(trained, frozen)):
+            targets, target_collections = learner.apply(
+                state.target_variables, batch, method="targets",
+                mutable=list(state.target_collections),
+                rngs=_rngs(hyper["seed"], state.step, "target"),
             )  # fmt: skip
-            return loss, (metrics, collections)
 
-        gradient = jax.value_and_grad(loss_fn, has_aux=True)
-        (loss, (metrics, collections)), grads = gradient(state.params)
+            def loss_fn(trained: Params) -> tuple[Array, tuple[Metrics, Any]]:
+                (loss, metrics), collections = learner.apply(
+                    {"params": merge(trained, frozen), **state.collections},
+                    batch, targets, hyper, mutable=list(state.collections),
+                    rngs=_rngs(hyper["seed"], state.step, "online"),
+                )  # fmt: skip
+                return loss, (metrics, collections)
+
+            gradient = jax.value_and_grad(loss_fn, has_aux=True)
+            (loss, (metrics, collections)), grads = gradient(trained)
         grad_norm = optax.tree.norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
 
         def update() -> TrainState:
-            updates, opt_state = optimizer(hyper).update(
-                grads, state.opt_state, state.params
-            )
-            params = optax.apply_updates(state.params, updates)
+            chain = optimizer(hyper, state.params)
+            updates, opt_state = chain.update(grads, state.opt_state, trained)
+            params = merge(optax.apply_updates(trained, updates), frozen)
             target_params = optax.incremental_update(
                 select(params, state.target_params),
                 state.target_params,
                 1 - hyper["target"]["decay"],
             )
             return TrainState(
-                state.step, state.skipped, jnp.zeros_like(state.skipped_in_a_row),
-                params, collections, opt_state, target_params, target_collections,
-            )  # fmt: skip
+                step=state.step,
+                skipped=state.skipped,
+                skipped_in_a_row=jnp.zeros_like(state.skipped_in_a_row),
+                params=params,
+                collections=collections,
+                opt_state=opt_state,
+                target_params=target_params,
+                target_collections=target_collections,
+            )
 
         def skip() -> TrainState:
             return dataclasses.replace(
@@ -101,7 +114,7 @@ def make_train_step(
 
 
 def _rngs(seed: Array | int, step: Array, branch: str) -> dict[str, Array]:
-    """The streams of a branch in one step; nothing of them is kept between steps."""
+    """Returns the random streams of a branch in one step, a function of these alone."""
     key = jax.random.fold_in(jax.random.key(seed), step)
     key = jax.random.fold_in(key, BRANCHES.index(branch))
     dropout, sample = jax.random.split(key)
@@ -110,22 +123,26 @@ def _rngs(seed: Array | int, step: Array, branch: str) -> dict[str, Array]:
 
 @functools.lru_cache(_PROGRAMS)
 def make_health_fn(
-    learner: Any, views: ViewMaker = identity
+    learner: Any, optimizer: Optimizer, views: ViewMaker = identity
 ) -> Callable[[TrainState, Batch], Metrics]:
-    """The health numbers of a batch, see `health`; `(state, batch) -> metrics`."""
+    """Returns the health numbers of a batch as `(state, batch) -> metrics`.
+
+    See `objectives.health`; the arguments are those of `make_train_step`.
+    """
 
     def health(state: TrainState, batch: Batch) -> Metrics:
         batch = views(batch)
-        targets, _ = learner.apply(
-            state.target_variables, batch, method="targets",
-            mutable=list(state.target_collections),
-            rngs=_rngs(0, state.step, "target"),
-        )  # fmt: skip
-        metrics, _ = learner.apply(
-            state.variables, batch, targets, method="health",
-            mutable=list(state.collections),
-            rngs=_rngs(0, state.step, "online"),
-        )  # fmt: skip
+        with evaluation_mode(frozen_modules(*optimizer.split(state.params))):
+            targets, _ = learner.apply(
+                state.target_variables, batch, method="targets",
+                mutable=list(state.target_collections),
+                rngs=_rngs(0, state.step, "target"),
+            )  # fmt: skip
+            metrics, _ = learner.apply(
+                state.variables, batch, targets, method="health",
+                mutable=list(state.collections),
+                rngs=_rngs(0, state.step, "online"),
+            )  # fmt: skip
         return metrics
 
     return health

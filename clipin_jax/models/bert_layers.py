@@ -4,7 +4,7 @@ Source: arXiv 1810.04805; cross-attention as in ALBEF (arXiv 2107.07651, section
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from clipin_jax.models.layers import (
     check_option,
     shard_batch,
 )
-from clipin_jax.models.transformer import ACTIVATIONS, attend
+from clipin_jax.models.transformer import ACTIVATIONS, attend, blocks_of
 from clipin_jax.types import Array
 
 NORMAL = nn.initializers.normal(0.02)
@@ -241,6 +241,8 @@ class BertTower(nn.Module):
       pad_id: the id that no position ever looks at.
     """
 
+    # Parameters from input to output, see `core.parameter_groups.layer_factors`.
+    layer_order: ClassVar[tuple[str, ...]] = (r"^embeddings/", blocks_of("layers"))
     width: int = 768
     num_heads: int = 12
     context_length: int = 512

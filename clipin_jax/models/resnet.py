@@ -5,7 +5,7 @@ pooling wherever the grid shrinks, and in attention pooling (CLIP, arXiv 2103.00
 """
 
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -44,6 +44,8 @@ class ResNet(nn.Module):
       remat: recompute the activations inside every bottleneck in the backward pass.
     """
 
+    # Parameters from input to output, see `core.parameter_groups.layer_factors`.
+    layer_order: ClassVar[tuple[str, ...]] = (r"^stem_", r"^stage_(\d+)_block_(\d+)/")
     depths: tuple[int, ...]
     width: int
     num_heads: int

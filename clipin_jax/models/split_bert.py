@@ -6,6 +6,7 @@ Source: ALBEF, arXiv 2107.07651, section 3.1; salesforce/ALBEF, `models/xbert.py
 from typing import ClassVar
 
 from clipin_jax.models.bert_layers import BertTower, WordHead, visible
+from clipin_jax.models.transformer import blocks_of
 from clipin_jax.types import Array
 
 
@@ -13,6 +14,12 @@ class SplitBert(BertTower):
     """`depth` layers of text alone, then `fusion_depth` layers with cross-attention."""
 
     explained_layer: ClassVar[int] = 2  # of those that see the image; the reference's
+    # Parameters from input to output, see `core.parameter_groups.layer_factors`.
+    layer_order: ClassVar[tuple[str, ...]] = (
+        r"^embeddings/",
+        blocks_of("text_layers"),
+        blocks_of("fusion_layers"),
+    )
     depth: int = 6
     fusion_depth: int = 6
 

@@ -4,14 +4,19 @@ CoCa's text tower, arXiv 2205.01917, section 3.2; mlfoundations/open_clip,
 `TextTransformer` with `embed_cls` and `MultimodalTransformer`.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from clipin_jax.errors import ClipinError
 from clipin_jax.models.layers import LayerNorm, Linear, check_option, shard_batch
-from clipin_jax.models.transformer import CrossBlock, Transformer, clip_text_init
+from clipin_jax.models.transformer import (
+    CrossBlock,
+    Transformer,
+    blocks_of,
+    clip_text_init,
+)
 from clipin_jax.types import Array
 
 PADDING_MASKS = ("aligned", "shifted")
@@ -33,6 +38,12 @@ class SplitDecoder(nn.Module):
         trained so. Captions, and what predicts them, are the same either way.
     """
 
+    # Parameters from input to output, see `core.parameter_groups.layer_factors`.
+    layer_order: ClassVar[tuple[str, ...]] = (
+        r"^\w*embed",
+        blocks_of("transformer"),
+        blocks_of("decoder"),
+    )
     width: int
     depth: int
     num_heads: int

@@ -4,14 +4,19 @@ Seeing all positions and pooling the last one, it is that of google-research/big
 (`models/proj/image_text/text_transformer.py`).
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from clipin_jax.errors import ClipinError
 from clipin_jax.models.layers import LayerNorm, check_option, shard_batch
-from clipin_jax.models.transformer import XAVIER_INIT, Transformer, clip_text_init
+from clipin_jax.models.transformer import (
+    XAVIER_INIT,
+    Transformer,
+    blocks_of,
+    clip_text_init,
+)
 from clipin_jax.types import Array
 
 POOLS = ("end", "last")
@@ -37,6 +42,8 @@ class TextTransformer(nn.Module):
         blocks with perceptron biases N(0, 1e-6), both tables N(0, 1/width)).
     """
 
+    # Parameters from input to output, see `core.parameter_groups.layer_factors`.
+    layer_order: ClassVar[tuple[str, ...]] = (r"^\w*embed", blocks_of("transformer"))
     width: int
     depth: int
     num_heads: int

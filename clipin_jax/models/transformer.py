@@ -67,6 +67,11 @@ def clip_text_init(width: int, depth: int) -> BlockInit:
     )  # fmt: skip
 
 
+def blocks_of(stack: str) -> str:
+    """Returns the pattern of a stack's parameters, for `layer_order`."""
+    return rf"^{stack}/blocks(?:_(\d+))?/"
+
+
 def attend(
     query: Array,
     key: Array,

@@ -13,7 +13,12 @@ import jax.numpy as jnp
 from clipin_jax.errors import ClipinError
 from clipin_jax.models.layers import LayerNorm, Linear, check_option, shard_batch
 from clipin_jax.models.pooling import AttentionPool
-from clipin_jax.models.transformer import PYTORCH_INIT, XAVIER_INIT, Transformer
+from clipin_jax.models.transformer import (
+    PYTORCH_INIT,
+    XAVIER_INIT,
+    Transformer,
+    blocks_of,
+)
 from clipin_jax.types import Array
 
 INITIALIZERS = {  # of the blocks and of the patch embedding
@@ -49,6 +54,11 @@ class ViT(nn.Module):
     # For explanations: what looks at patches, and what the tokens are read by.
     patch_layers: ClassVar[tuple[str, ...]] = ("transformer", "pool")
     token_poolers: ClassVar[tuple[str, ...]] = ()
+    # Parameters from input to output, see `core.parameter_groups.layer_factors`.
+    layer_order: ClassVar[tuple[str, ...]] = (
+        r"^\w*embed|^ln_pre/",
+        blocks_of("transformer"),
+    )
     patch_size: tuple[int, int]
     image_size: tuple[int, int]
     width: int

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from clipin_jax.core import sharding
 from clipin_jax.core.augment import make_views
 from clipin_jax.core.learner import build
-from clipin_jax.core.optimizers import Optimizer, make_optimizer
+from clipin_jax.core.optimizer_chain import Optimizer, make_optimizer
 from clipin_jax.core.schedules import make_hyper
 from clipin_jax.core.state import TrainState, create_state
 from clipin_jax.errors import ClipinError
@@ -110,7 +110,7 @@ def build_experiment(
     sharding.check_batch_size(config.batch_size, mesh)
     learner: Any = build(config)  # a flax module has a hash, unknown to type checkers
     hyper = make_hyper(config, learner.objectives)
-    optimizer = make_optimizer(config.optim)
+    optimizer = make_optimizer(config.optim, learner.layer_order)
 
     init = _initializer(learner, optimizer, _batch_shape(config))
     numbers, seed = hyper(0), np.uint32(config.seed)

@@ -186,7 +186,8 @@ def _compiled_functions(experiment: Experiment) -> tuple[Any, Any]:
     step = make_train_step(experiment.learner, experiment.optimizer, experiment.views)
     shardings = experiment.state_sharding, sharding.replicated(experiment.mesh)
     train_step = jax.jit(step, donate_argnums=0, out_shardings=shardings)
-    return train_step, jax.jit(make_health_fn(experiment.learner, experiment.views))
+    health = make_health_fn(experiment.learner, experiment.optimizer, experiment.views)
+    return train_step, jax.jit(health)
 
 
 def _restore_or_init(session: Session) -> tuple[TrainState, int]:

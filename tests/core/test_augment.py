@@ -1,4 +1,4 @@
-"""Views made by the device against those that the host makes of the same draws."""
+"""Views made on the device against those of the host, with the same parameters."""
 
 import cv2
 import jax
@@ -25,18 +25,18 @@ EVERYTHING = dict(
 )
 CROPS = {key: EVERYTHING[key] for key in ("crop_scale", "crop_ratio", "flip")}
 
-made = jax.jit(make_views, static_argnums=(1, 2))
+jitted_views = jax.jit(make_views, static_argnums=(1, 2))
 
 
 def canvases(count, side, seed=0):
-    """Half of them smooth with a little noise, as photographs are; half noise."""
+    """Returns images, in turn smooth like photographs and noise."""
     rng = np.random.default_rng(seed)
-    pictures = rng.integers(0, 256, (count, side, side, 3), np.uint8)
-    for picture in pictures[::2]:
+    images = rng.integers(0, 256, (count, side, side, 3), np.uint8)
+    for image in images[::2]:
         coarse = rng.integers(0, 256, (8, 8, 3), np.uint8)
         smooth = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
-        picture[:] = np.clip(smooth + rng.normal(0, 6, smooth.shape), 0, 255)
-    return pictures
+        image[:] = np.clip(smooth + rng.normal(0, 6, smooth.shape), 0, 255)
+    return images
 
 
 def draws(count, side, augment, seed=1):
@@ -49,14 +49,14 @@ def numbers(drawn):
 
 
 def differences(side, size, augment, interpolation="bicubic", count=32):
-    """Absolute, in levels of 255: [count, *size, 3]."""
-    pictures, drawn = canvases(count, side), draws(count, side, augment)
+    """Returns absolute differences in levels of 255: [count, *size, 3]."""
+    images, drawn = canvases(count, side), draws(count, side, augment)
     host = [
-        views.apply_view(picture, view, size, interpolation)
-        for picture, view in zip(pictures, drawn, strict=True)
+        views.apply_view(image, view, size, interpolation)
+        for image, view in zip(images, drawn, strict=True)
     ]
-    batch = {"canvas": pictures, "view1": {"drawn": numbers(drawn)}}
-    device = np.asarray(made(batch, size, interpolation)["view1"]["image"])
+    batch = {"canvas": images, "view1": {"drawn": numbers(drawn)}}
+    device = np.asarray(jitted_views(batch, size, interpolation)["view1"]["image"])
     assert device.dtype == np.uint8
     return np.abs(device.astype(int) - np.stack(host))
 
@@ -71,14 +71,14 @@ def test_the_columns_are_those_of_the_host():
     ("interpolation", "mean"), [("bicubic", 0.06), ("bilinear", 0.15)]
 )
 def test_scaling_is_that_of_the_host(size, interpolation, mean):
-    """OpenCV's bilinear cuts off sums where we round: an eighth of a level."""
-    found = differences(64, size, CROPS, interpolation)
-    assert found.max() <= 1 and found.mean() < mean
+    """OpenCV's bilinear truncates sums that are rounded here: an eighth of a level."""
+    difference = differences(64, size, CROPS, interpolation)
+    assert difference.max() <= 1 and difference.mean() < mean
 
 
 def test_nearest_is_that_of_the_host():
     assert differences(64, (64, 64), CROPS, "nearest").max() == 0
-    # Where a point is just between two pixels, OpenCV's division decides by its error.
+    # Halfway between two pixels, the rounding error of OpenCV's division decides.
     assert (differences(64, (80, 100), CROPS, "nearest") > 0).mean() < 0.01
 
 
@@ -96,42 +96,42 @@ def test_nearest_is_that_of_the_host():
     ],
 )
 def test_each_operation_is_that_of_the_host(key, greatest, mean):
-    found = differences(64, (64, 64), {key: EVERYTHING[key]})
-    assert found.max() <= greatest and found.mean() <= mean
+    difference = differences(64, (64, 64), {key: EVERYTHING[key]})
+    assert difference.max() <= greatest and difference.mean() <= mean
 
 
 @pytest.mark.parametrize("size", [(64, 64), (48, 40), (24, 80)])
 def test_all_operations_together(size):
     """A level of difference after scaling grows with contrast and saturation."""
-    found = differences(64, size, EVERYTHING, count=64)
-    assert found.max() <= 4 and (found > 2).mean() < 1e-4
-    assert found.mean() < 0.12 and found.mean(axis=(1, 2, 3)).max() < 0.3
+    difference = differences(64, size, EVERYTHING, count=64)
+    assert difference.max() <= 4 and (difference > 2).mean() < 1e-4
+    assert difference.mean() < 0.12 and difference.mean(axis=(1, 2, 3)).max() < 0.3
 
 
 def test_the_recipe_of_the_release():
     recipe = dict(crop_scale=(0.8, 1.0), flip=0.5, brightness=0.1)
-    found = differences(224, (224, 224), recipe, count=8)
-    assert found.max() <= 2 and found.mean() < 0.06
+    difference = differences(224, (224, 224), recipe, count=8)
+    assert difference.max() <= 2 and difference.mean() < 0.06
 
 
 @pytest.mark.parametrize("sigma", [0.1, 0.45, 1.0, 3.0, 9.0])
 def test_blur_is_that_of_opencv_to_the_bit(sigma):
-    pictures = canvases(4, 40)
+    images = canvases(4, 40)
     view = views.ViewParameters(0, 0, 40, 40, blur_sigma=sigma)
-    batch = {"canvas": pictures, "view1": {"drawn": numbers([view] * 4)}}
-    for device, picture in zip(
-        made(batch, (40, 40), "bicubic")["view1"]["image"], pictures, strict=True
+    batch = {"canvas": images, "view1": {"drawn": numbers([view] * 4)}}
+    for device, image in zip(
+        jitted_views(batch, (40, 40), "bicubic")["view1"]["image"], images, strict=True
     ):
-        assert (device == cv2.GaussianBlur(picture, (0, 0), sigma)).all()
+        assert (device == cv2.GaussianBlur(image, (0, 0), sigma)).all()
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "nearest"])
 def test_nothing_drawn_changes_nothing(interpolation):
-    pictures = canvases(4, 48)
+    images = canvases(4, 48)
     whole = numbers([views.ViewParameters(0, 0, 48, 48)] * 4)
-    batch = {"canvas": pictures, "view1": {"drawn": whole}}
-    device = made(batch, (48, 48), interpolation)["view1"]["image"]
-    assert (device == pictures).all()
+    batch = {"canvas": images, "view1": {"drawn": whole}}
+    device = jitted_views(batch, (48, 48), interpolation)["view1"]["image"]
+    assert (device == images).all()
 
 
 def both_views(count=16):
@@ -145,9 +145,9 @@ def both_views(count=16):
     }
 
 
-def test_the_rest_of_a_batch_is_handed_on():
+def test_the_rest_of_a_batch_is_kept():
     batch = both_views()
-    result = made(batch, (32, 24), "bicubic")
+    result = jitted_views(batch, (32, 24), "bicubic")
     assert set(result) == {"view1", "view2", "index"}
     for name in ("view1", "view2"):
         assert set(result[name]) == {"image", "text"}
@@ -157,13 +157,13 @@ def test_the_rest_of_a_batch_is_handed_on():
     assert "canvas" in batch and "drawn" in batch["view1"]
 
 
-def test_a_batch_with_images_is_left_alone():
+def test_a_batch_with_images_is_returned_unchanged():
     batch = {"view1": {"image": canvases(2, 8), "text": np.zeros((2, 3), np.int32)}}
     assert make_views(batch, (8, 8), "bicubic") is batch
 
 
 def test_there_are_no_gathers():
-    lowered = made.lower(both_views(), (24, 40), "bicubic")
+    lowered = jitted_views.lower(both_views(), (24, 40), "bicubic")
     assert "dot_general" in str(lowered.as_text())
     assert "gather" not in str(lowered.as_text())
     assert "gather(" not in str(lowered.compile().as_text())
@@ -171,22 +171,22 @@ def test_there_are_no_gathers():
 
 def test_eight_devices_make_the_same_views():
     batch = both_views()
-    alone = jax.device_get(made(batch, (32, 32), "bicubic"))
+    alone = jax.device_get(jitted_views(batch, (32, 32), "bicubic"))
     mesh = sharding.make_mesh(data=8, fsdp=1)
     split = sharding.put(batch, mesh)
-    result = made(split, (32, 32), "bicubic")
+    result = jitted_views(split, (32, 32), "bicubic")
     image = result["view1"]["image"]
     assert image.sharding.is_equivalent_to(sharding.batch_sharding(mesh), image.ndim)
     for name in ("view1", "view2"):
         assert (np.asarray(result[name]["image"]) == alone[name]["image"]).all()
-    # Nothing but whether there is any blur is told from device to device.
-    compiled = str(made.lower(split, (32, 32), "bicubic").compile().as_text())
+    # Devices exchange nothing but whether there is any blur.
+    compiled = str(jitted_views.lower(split, (32, 32), "bicubic").compile().as_text())
     assert "all-to-all" not in compiled and "all-gather" not in compiled
 
 
 def test_batches_of_a_run_are_the_same_from_host_and_device():
     config = load_config("clipin_coco:runlocal")
-    found = []
+    batches_of = []
     for where in ("host", "device"):
         data = config.data.copy_and_resolve_references()
         with data.unlocked():
@@ -194,8 +194,8 @@ def test_batches_of_a_run_are_the_same_from_host_and_device():
         batches = TrainBatches(data, seed=0, batch_size=8)
         batch = next(batches)
         batches.close()
-        found.append(made(batch, tuple(data.image_size), "bicubic"))
-    for host, device in zip(*map(jax.tree.leaves, found), strict=True):
+        batches_of.append(jitted_views(batch, tuple(data.image_size), "bicubic"))
+    for host, device in zip(*map(jax.tree.leaves, batches_of), strict=True):
         assert host.dtype == device.dtype
         difference = np.abs(np.asarray(host).astype(int) - np.asarray(device))
         assert difference.max() <= 2 and difference.mean() < 0.1

@@ -1,4 +1,4 @@
-"""The contracts of the plug-in: what it adds, and what it must leave alone."""
+"""The contracts of the plug-in: what it adds, and what it must not change."""
 
 import jax
 import numpy as np
@@ -19,7 +19,7 @@ def paths(tree):
     return {path_name(p) for p, _ in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def test_target_holds_what_it_touches_and_no_predictor():
+def test_the_target_averages_what_it_uses_and_no_predictor():
     target = paths(run_of().abstract_state.target_params)
     assert not any("predictor" in p for p in target)
     assert not any("projection/" in p for p in target)  # the contrastive heads
@@ -28,13 +28,13 @@ def test_target_holds_what_it_touches_and_no_predictor():
         assert any(part in p for p in target), part
 
 
-def test_without_an_asking_objective_nothing_is_averaged():
+def test_without_targets_nothing_is_averaged():
     state = run_of(clipin=False).abstract_state
     assert not jax.tree.leaves(state.target_params)
     assert not jax.tree.leaves(state.target_collections)
 
 
-def test_target_has_batch_statistics_of_its_own():
+def test_the_target_has_other_batch_statistics():
     state = run_of().abstract_state
     online = paths(state.collections["batch_stats"])
     target = paths(state.target_collections["batch_stats"])

@@ -48,15 +48,15 @@ def test_eight_devices_equal_one(alone, layout):
     state, losses = train(*LAYOUTS[layout])
     expected_state, expected_losses = alone
     np.testing.assert_allclose(losses, expected_losses, rtol=1e-5)
-    # Batch statistics are means over the batch: of the global one, not of a share.
-    for ours, wanted in zip(
+    # Batch statistics are means over the global batch, not over a share of it.
+    for ours, expected in zip(
         jax.tree.leaves((state.collections, state.target_collections)),
         jax.tree.leaves(
             (expected_state.collections, expected_state.target_collections)
         ),
         strict=True,
     ):
-        np.testing.assert_allclose(ours, wanted, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_fsdp_splits_parameters_and_moments():
@@ -67,7 +67,7 @@ def test_fsdp_splits_parameters_and_moments():
     assert any(m.size and m.addressable_shards[0].data.size < m.size for m in moments)
 
 
-WORKER = """
+CHILD = """
 import sys
 import jax
 process, port = int(sys.argv[1]), sys.argv[2]
@@ -75,10 +75,10 @@ jax.config.update("jax_num_cpu_devices", 4)
 jax.distributed.initialize(f"127.0.0.1:{port}", 2, process)
 import numpy as np
 from jax._src import distributed
-from clipin_jax import sharding
+from clipin_jax.core import sharding
+from clipin_jax.core.step import make_train_step
 from clipin_jax.runs.build import build_experiment
-from clipin_jax.step import make_train_step
-from tests.tiny import tiny_batch, tiny_config
+from tests.support.tiny import tiny_batch, tiny_config
 run = build_experiment(tiny_config("batch_size=32"))
 with jax.set_mesh(run.mesh):
     state = run.init_state()
@@ -96,7 +96,7 @@ with jax.set_mesh(run.mesh):
         for k in range(2)
     ]
     step = step.lower(state, batches[0], run.hyper(0)).compile()
-    # Collectives want to meet within 30 s, and one process may compile for longer.
+    # Collectives wait for 30 s, and one process may compile for longer.
     distributed.global_state.client.wait_at_barrier("compiled", 240_000)
     for k in range(2):
         state, metrics = step(state, batches[k], run.hyper(k))
@@ -106,9 +106,9 @@ with jax.set_mesh(run.mesh):
 
 def test_two_processes_equal_one(alone, repository, unused_port):
     env = os.environ | {"XLA_FLAGS": "", "PYTHONPATH": str(repository)}
-    workers = [
+    children = [
         subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(process), str(unused_port)],
+            [sys.executable, "-c", CHILD, str(process), str(unused_port)],
             stdout=subprocess.PIPE,
             text=True,
             env=env,
@@ -116,12 +116,12 @@ def test_two_processes_equal_one(alone, repository, unused_port):
         for process in range(2)
     ]
     try:
-        outputs = [worker.communicate(timeout=300)[0] for worker in workers]
+        outputs = [child.communicate(timeout=300)[0] for child in children]
     finally:
-        for worker in workers:
-            worker.kill()
-            worker.wait()
-    assert [worker.returncode for worker in workers] == [0, 0]
+        for child in children:
+            child.kill()
+            child.wait()
+    assert [child.returncode for child in children] == [0, 0]
     for output in outputs:
         losses = [
             float(line.split()[1]) for line in output.splitlines() if "loss" in line

@@ -1,4 +1,4 @@
-"""The step learns, skips what is not finite, and its options mean something."""
+"""The step learns, skips updates that are not finite, and heeds its options."""
 
 import dataclasses
 
@@ -25,7 +25,7 @@ def step_of(run):
     return jax.jit(make_train_step(run.learner, run.optimizer))
 
 
-def test_a_batch_can_be_learned_by_heart():
+def test_a_batch_can_be_memorised():
     run = run_of("optim.learning_rate=0.003", "optim.weight_decay=0.0")
     step, state, batch = step_of(run), run.init_state(), tiny_batch(run.config)
     state, first = step(state, batch, run.hyper(0))
@@ -124,7 +124,7 @@ def test_target_decay_may_be_a_schedule():
 
 def test_health_names_every_alarm():
     run = run_of()
-    health = jax.jit(make_health_fn(run.learner))(
+    health = jax.jit(make_health_fn(run.learner, run.optimizer))(
         run.init_state(), tiny_batch(run.config)
     )
     for part in ("image_to_text", "text_to_image", "image_to_image", "text_to_text"):
@@ -150,14 +150,14 @@ def test_encoders_give_unit_embeddings_and_features_before_the_pre_projector():
         assert out["pooled"].dtype == jnp.float32
 
 
-def test_a_collapsed_branch_is_said_to_be_collapsed():
+def test_a_collapsed_branch_is_reported():
     run = run_of()
-    health, batch = jax.jit(make_health_fn(run.learner)), tiny_batch(run.config)
-    state = run.init_state()
+    health = jax.jit(make_health_fn(run.learner, run.optimizer))
+    state, batch = run.init_state(), tiny_batch(run.config)
     assert collapse_warning(jax.device_get(health(state, batch))) is None
 
-    def constant(path, leaf):
-        """Last layers of projectors and predictors that say the same for all."""
+    def constant_output(path, leaf):
+        """Last layers of projectors and predictors with a constant output."""
         name = path_name(path)
         if "objectives_clipin" not in name or "/out/" not in name:
             return leaf
@@ -165,8 +165,10 @@ def test_a_collapsed_branch_is_said_to_be_collapsed():
 
     collapsed = dataclasses.replace(
         state,
-        params=jax.tree_util.tree_map_with_path(constant, state.params),
-        target_params=jax.tree_util.tree_map_with_path(constant, state.target_params),
+        params=jax.tree_util.tree_map_with_path(constant_output, state.params),
+        target_params=jax.tree_util.tree_map_with_path(
+            constant_output, state.target_params
+        ),
     )
     numbers = jax.device_get(health(collapsed, batch))
     assert "collapsed" in (collapse_warning(numbers) or "")

@@ -113,7 +113,7 @@ def test_config_and_options(refused, tmp_path, command, words):
         ("model.image.patch_size=(5, 5)", ["image_size", "patch_size"]),
         ("model.image.num_heads=5", ["num_heads"]),
         ("model.image.activation=relu6", ["activation", "relu6"]),
-        ("optim.learning_rate={'schedule': 'step'}", ["schedule 'step'", "cosine"]),
+        ("optim.learning_rate={'schedule': 'step'}", ["schedule is 'step'", "cosine"]),
         ("evals.retrieval.source.split=test", ["evals.retrieval", "captions_test"]),
         ("evals.retrieval={'type': 'retrival'}", ["evals.retrieval", "'retrieval'"]),
         ("sharding=(('x', 'replicate'),)", ["sharding rule"]),

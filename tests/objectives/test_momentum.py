@@ -9,7 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from clipin_jax.core.learner import build
-from clipin_jax.core.optimizers import make_optimizer
+from clipin_jax.core.optimizer_chain import make_optimizer
 from clipin_jax.errors import ClipinError
 from clipin_jax.models.layers import unit
 from clipin_jax.objectives import matching

@@ -12,7 +12,7 @@ import optax
 from ml_collections import ConfigDict
 
 from clipin_jax.core.learner import build
-from clipin_jax.core.optimizers import make_optimizer
+from clipin_jax.core.optimizer_chain import make_optimizer
 from clipin_jax.core.schedules import make_hyper
 from clipin_jax.core.state import TrainState, select
 from clipin_jax.core.step import make_train_step

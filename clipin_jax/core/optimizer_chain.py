@@ -1,0 +1,275 @@
+"""The optimizer of a run: a rule with clipping, decay, rates, groups and bounds."""
+
+import dataclasses
+import functools
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax.core import FrozenDict
+from ml_collections import ConfigDict
+
+from clipin_jax import registry
+from clipin_jax.core.hashable import hashable
+from clipin_jax.core.optimizers import OPTIMIZERS, Rule, Transformation, direction
+from clipin_jax.core.parameter_groups import (
+    Group,
+    LayerOrder,
+    check_groups,
+    group_of,
+    layer_factors,
+    make_groups,
+)
+from clipin_jax.core.parameter_paths import (
+    Params,
+    compile_pattern,
+    map_paths,
+    paths_of,
+    split,
+)
+from clipin_jax.errors import ClipinError, describe_error
+from clipin_jax.types import Array, Hyper
+
+Bound = tuple[re.Pattern[str], float, float]
+_BOUND = "tuples (pattern, low, high)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """A rule with clipping, decay, rates, groups and bounds.
+
+    Called with the numbers of a step, it is an optax transformation of the trained
+    parameters whose state does not depend on those numbers. Equal ones have equal
+    hashes, so that runs share what is compiled.
+
+    Attributes:
+      rule: turns gradients into a direction, see this module.
+      clip_norm: of the global gradient; 0 for off.
+      no_decay: patterns of the paths of parameters without weight decay.
+      bounds: (pattern, low, high) of the parameters that stay within.
+      groups: rates, decay, clipping and freezing by path; the first match counts.
+      layer_decay: factor on the learning rate per layer, see `layer_factors`.
+      layer_order: the depth of parameters, for `layer_decay`.
+    """
+
+    rule: Rule
+    arguments: FrozenDict[str, Any] = FrozenDict()
+    clip_norm: float = 0.0
+    no_decay: tuple[re.Pattern[str], ...] = ()
+    bounds: tuple[Bound, ...] = ()
+    groups: tuple[Group, ...] = ()
+    layer_decay: float = 1.0
+    layer_order: LayerOrder = ()
+
+    def __call__(self, hyper: Hyper, model: Params | None = None) -> Transformation:
+        """Returns the transformation of a step.
+
+        Args:
+          hyper: holds the learning rate and the weight decay of the step.
+          model: all parameters, for `layer_decay` to count layers, frozen ones as well;
+            None if all are trained.
+        """
+        numbers = hyper["optim"]
+        decay = add_decayed_weights(numbers["weight_decay"], self._decay_factor)
+        return optax.chain(
+            self._clip(),
+            direction(self.rule, decay, self.arguments),
+            descend(
+                numbers["learning_rate"],
+                lambda params: self._rate_factors(params if model is None else model),
+            ),
+            keep_within(self.bounds),
+        )
+
+    def split(self, params: Params) -> tuple[Params, Params]:
+        """Returns the trained and the frozen part of a tree of parameters."""
+        if not any(group.freeze for group in self.groups):
+            return params, {}
+        return split(params, lambda path: not group_of(path, self.groups).freeze)
+
+    def check(self, params: Params) -> None:
+        """Checks the groups against a model's parameters, or their shapes.
+
+        Raises:
+          ClipinError: see `check_groups` and `layer_factors`.
+        """
+        check_groups(self.groups, params)
+        self._rate_factors(params)
+
+    def _decay_factor(self, path: str) -> float:
+        if any(pattern.search(path) for pattern in self.no_decay):
+            return 0.0
+        return group_of(path, self.groups).weight_decay
+
+    def _rate_factors(self, params: Params) -> dict[str, Any]:
+        layers: dict[str, Any] = {}
+        if self.layer_decay != 1:
+            layers = layer_factors(params, self.layer_decay, self.layer_order)
+        return {
+            path: group_of(path, self.groups).learning_rate * layers.get(path, 1.0)
+            for path in paths_of(params)
+        }
+
+    def _clip(self) -> Transformation:
+        """Clips all gradients by their norm, those of groups with a limit apart."""
+        apart = [group for group in self.groups if group.clip_norm is not None]
+        if not apart:
+            clip = optax.clip_by_global_norm(self.clip_norm)
+            return clip if self.clip_norm else optax.identity()
+        limits = [(group, group.clip_norm) for group in apart]
+        return optax.chain(
+            *(
+                optax.masked(
+                    optax.clip_by_global_norm(limit),
+                    functools.partial(self._members, group),
+                )
+                for group, limit in [*limits, (None, self.clip_norm)]
+                if limit
+            )
+        )
+
+    def _members(self, group: Group | None, params: Params) -> Params:
+        """Which parameters are clipped with a group; None: with all others."""
+
+        def is_member(path: str, _: Any) -> bool:
+            first = group_of(path, self.groups)
+            return first is group if group else first.clip_norm is None
+
+        return map_paths(is_member, params)
+
+
+SHARED = ("name", "learning_rate", "weight_decay") + tuple(
+    field.name
+    for field in dataclasses.fields(Optimizer)
+    if field.name not in ("rule", "arguments", "layer_order")
+)
+"""The keys of `config.optim` that every optimizer has; all others are a rule's own."""
+
+
+def make_optimizer(
+    config: ConfigDict, layer_order: Mapping[str, Sequence[str]] | None = None
+) -> Optimizer:
+    """Builds the optimizer that `config.optim` describes.
+
+    Args:
+      config: `name` in `OPTIMIZERS` or "module:function" (default adamw); the keys of
+        `SHARED`, as in `Optimizer`; all others are arguments of the rule.
+      layer_order: path of a tower to its `layer_order`, for `layer_decay`.
+
+    Raises:
+      ClipinError: an unknown name, argument or option, or a value that it cannot have.
+    """
+    name = config.get("name", "adamw")
+    rule = registry.find(OPTIMIZERS, name, "optim.name")
+    arguments = {k: v for k, v in config.items() if k not in SHARED}
+    registry.check_arguments(rule, arguments, "optim", given=1, also=SHARED)
+    optimizer = Optimizer(
+        rule,
+        hashable(arguments),
+        clip_norm=_number(config, "clip_norm", 0.0),
+        no_decay=tuple(
+            compile_pattern(pattern, "optim.no_decay")
+            for pattern in _items(config, "no_decay", "patterns")
+        ),
+        bounds=tuple(_make_bound(bound) for bound in _items(config, "bounds", _BOUND)),
+        groups=make_groups(config.get("groups", ())),
+        layer_decay=_number(config, "layer_decay", 1.0, most=1.0),
+        layer_order=tuple((k, tuple(v)) for k, v in (layer_order or {}).items()),
+    )
+    _try(optimizer, name)
+    return optimizer
+
+
+def _number(
+    config: ConfigDict, key: str, default: float, most: float = math.inf
+) -> float:
+    value = config.get(key, default)
+    if isinstance(value, (int, float)) and 0 <= value <= most:
+        return value
+    limits = "of at least 0" if most == math.inf else f"from 0 to {most:g}"
+    raise ClipinError(f"optim.{key} is {value!r}: give a number {limits}")
+
+
+def _items(config: ConfigDict, key: str, form: str) -> Sequence[Any]:
+    value = config.get(key, ())
+    if isinstance(value, (list, tuple)):
+        return value
+    raise ClipinError(f"optim.{key} is {value!r}: give a list of {form}")
+
+
+def _make_bound(bound: Any) -> Bound:
+    if not isinstance(bound, (list, tuple)) or len(bound) != 3:
+        raise ClipinError(f"optim.bounds has {bound!r}: give {_BOUND}")
+    pattern, low, high = bound
+    return compile_pattern(pattern, "optim.bounds"), low, high
+
+
+def _try(optimizer: Optimizer, name: str) -> None:
+    """Traces the rule on a small tree, so that a wrong value of an argument shows."""
+
+    def step(params: Params) -> Params:
+        decay = optax.add_decayed_weights(0.1)
+        rule = direction(optimizer.rule, decay, optimizer.arguments)
+        return rule.update(params, rule.init(params), params)[0]
+
+    shapes = {"kernel": (2, 2), "bias": (2,)}
+    params = {k: jax.ShapeDtypeStruct(s, jnp.float32) for k, s in shapes.items()}
+    try:
+        jax.eval_shape(step, params)
+    except Exception as error:  # whatever an optimizer raises
+        raise ClipinError(
+            f"optim.name {name!r} cannot be built from {dict(optimizer.arguments)}: "
+            f"{describe_error(error)}"
+        ) from error
+
+
+def add_decayed_weights(
+    weight_decay: Array, factor: Callable[[str], float]
+) -> Transformation:
+    """Adds the parameters, times the decay and a factor by path, to the updates."""
+
+    def add(path: str, update: Array, parameter: Array) -> Array:
+        share = factor(path)
+        return update + weight_decay * share * parameter if share else update
+
+    return _stateless(lambda updates, params: map_paths(add, updates, params))
+
+
+def descend(
+    learning_rate: Array, factors: Callable[[Params], Mapping[str, Any]]
+) -> Transformation:
+    """Multiplies updates by the negative learning rate and a factor by path."""
+
+    def scale(updates: Params, params: Params) -> Params:
+        shares = factors(params)
+        return map_paths(lambda path, x: -learning_rate * shares[path] * x, updates)
+
+    return _stateless(scale)
+
+
+def keep_within(
+    bounds: Sequence[Bound],
+) -> Transformation:
+    """Shortens updates so that the named parameters stay in [low, high].
+
+    Last in the chain: the bound holds for the parameter after the step.
+    """
+
+    def limit(path: str, update: Array, parameter: Array) -> Array:
+        for pattern, low, high in bounds:
+            if pattern.search(path):
+                return jnp.clip(parameter + update, low, high) - parameter
+        return update
+
+    return _stateless(lambda updates, params: map_paths(limit, updates, params))
+
+
+def _stateless(function: Callable[[Params, Params], Params]) -> Transformation:
+    return optax.GradientTransformation(
+        lambda _: optax.EmptyState(),
+        lambda updates, state, params=None: (function(updates, params), state),
+    )

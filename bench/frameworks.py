@@ -3,12 +3,12 @@
     python bench/frameworks.py --data FOLDER --labels category
     python bench/frameworks.py --data FOLDER --only siglip,coca --steps 100
 
-Each config's `small` variant trains for the same number of examples in a process of its
-own; a run that is done is not run again, and one that was stopped goes on. Then the
-steps of a config and of the same config with CLIPin take turns. Frameworks that write
-captions or guess words get a vocabulary of the words in the training captions: scores
-for all 30,000 pieces of BERT's would take most of a step this small. The table goes to
-the terminal and with --write into a page; the last line is one JSON object.
+Each config's `small` variant trains for the same number of examples in its own process;
+a finished run is not repeated, and one that was stopped is resumed. Then the steps of a
+config and of the same config with CLIPin take turns. Frameworks that generate or
+predict words get a vocabulary of the words in the training captions: logits for the
+30,000 pieces of BERT would take most of a step this small. The table goes to the
+terminal and with --write into a page; the last line is one JSON object.
 """
 
 import argparse
@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from clipin_jax.config import load_config
-from clipin_jax.study.contender import ratio
-from clipin_jax.study.cost import contender_of
+from clipin_jax.study.step_costs import timed_step_of
+from clipin_jax.study.timed_step import median_ratio, take_turns
 
 HOSTS = (
     "clip", "clip:tower=RN50", "siglip", "nclip", "xclip", "albef", "blip", "coca",
 )  # fmt: skip
-WORD_PIECES = ("albef", "blip", "coca")  # hosts that take a vocabulary
+WORD_PIECE_HOSTS = ("albef", "blip", "coca")  # which take a vocabulary
 SCORES = {
     "t2i R@1": "retrieval/text_to_image_R@1",
     "t2i R@10": "retrieval/text_to_image_R@10",
@@ -39,17 +39,18 @@ MARKS = "<!-- table -->", "<!-- end of table -->"
 
 
 def spec_of(host: str, options: Sequence[str]) -> str:
-    name, _, own = host.partition(":")
-    return f"{name}:{','.join([*filter(None, [own]), 'small', *options])}"
+    name, _, variant = host.partition(":")
+    return f"{name}:{','.join([*filter(None, [variant]), 'small', *options])}"
 
 
 def write_vocabulary(captions: Path, vocabulary: Path) -> None:
-    """A WordPiece vocabulary of the words that some COCO captions have.
+    """Writes a WordPiece vocabulary of the words in some COCO captions.
 
-    Their words come whole; any other word of the same letters is spelled.
+    It has their words whole, and the letters for all other words.
     """
-    said = [each["caption"] for each in json.loads(captions.read_text())["annotations"]]
-    words = set(re.findall(r"\w+|[^\w\s]", " ".join(said).lower()))
+    annotations = json.loads(captions.read_text())["annotations"]
+    text = " ".join(annotation["caption"] for annotation in annotations)
+    words = set(re.findall(r"\w+|[^\w\s]", text.lower()))
     letters = set("".join(words))
     pieces = [
         *MARKS_OF_BERT,
@@ -61,7 +62,7 @@ def write_vocabulary(captions: Path, vocabulary: Path) -> None:
 
 
 def train(spec: str, overrides: Sequence[str], folder: Path) -> dict[str, float]:
-    """Trains in a process of its own; the last scores."""
+    """Trains in a new process; returns the last scores."""
     start = "import sys; from clipin_jax.commands.main import main; sys.exit(main())"
     command = [sys.executable, "-c", start, "train", spec, *overrides]
     command += ["--workdir", str(folder)]
@@ -70,36 +71,35 @@ def train(spec: str, overrides: Sequence[str], folder: Path) -> dict[str, float]
     return json.loads(last.read_text())["scores"]
 
 
-def time_steps(specs: Sequence[str], overrides: Sequence[str], rounds: int) -> list:
-    """Step time, memory and parameters of some configs that take turns."""
-    made = [contender_of(load_config(spec, overrides)) for spec in specs]
-    turns = [c for c, _ in made]
-    for c in turns:
-        c.step()  # the first is not counted
-        c.wait()
-    for _ in range(rounds):
-        for c in turns:
-            c.run(2)
-        turns.reverse()
-    base = made[0][0]
+def time_steps(
+    specs: Sequence[str], overrides: Sequence[str], rounds: int
+) -> list[dict[str, float]]:
+    """Returns step time, memory and parameters of configs whose steps take turns."""
+    built = [timed_step_of(load_config(spec, overrides)) for spec in specs]
+    timed_steps = [timed for timed, _ in built]
+    for timed in timed_steps:
+        timed.warm_up()
+    for _ in take_turns(timed_steps, rounds=rounds, steps=2):
+        pass
+    base = timed_steps[0]
     return [
         {
-            "ms": round(1000 * min(c.seconds), 1),
-            "over_plain": ratio(c.seconds, base.seconds),
-            "over_plain_cpu": ratio(c.cpu_seconds, base.cpu_seconds),
-            "floor": round(c.flops / base.flops, 3),
-            "peak_mib": round(c.peak_mib() or 0),
+            "ms": round(1000 * min(timed.seconds), 1),
+            "over_plain": median_ratio(timed.seconds, base.seconds),
+            "over_plain_cpu": median_ratio(timed.cpu_seconds, base.cpu_seconds),
+            "floor": round(timed.flops / base.flops, 3),
+            "peak_mib": round(timed.peak_mib() or 0),
             "million_params": round(params / 1e6, 2),
         }
-        for c, params in made
+        for timed, params in built
     ]
 
 
 def measure(host: str, args: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Scores and costs of a host, plain and with CLIPin."""
+    """Returns scores and costs of a host, plain and with CLIPin."""
     data = [f"data={args.data}", *([f"labels={args.labels}"] if args.labels else [])]
     overrides = [f"total_steps={args.steps}", f"seed={args.seed}"]
-    if host in WORD_PIECES:
+    if host in WORD_PIECE_HOSTS:
         data.append(f"vocabulary={args.vocabulary}")
         pieces = len(args.vocabulary.read_text().splitlines())
         added = load_config(spec_of(host, data)).data.tokenizer.get("extra_tokens", ())
@@ -118,7 +118,7 @@ def measure(host: str, args: argparse.Namespace) -> dict[str, dict[str, Any]]:
 
 
 def table(rows: dict[str, dict[str, Any]]) -> str:
-    """The rows as Markdown."""
+    """Returns the rows as Markdown."""
     columns = list(dict.fromkeys(key for row in rows.values() for key in row))
     lines = [["", *columns], ["---"] * (len(columns) + 1)]
     for name, row in rows.items():

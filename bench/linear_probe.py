@@ -66,7 +66,7 @@ def pictures(folder: Path, samples: int, width: int):
     x = np.array(images).reshape(len(images), -1) / 255.0
     rng = np.random.default_rng(0)
     x = (x - x.mean(axis=0)) @ rng.normal(size=(x.shape[1], width)) / 30
-    labels = np.array([r["label"] for r in records])
+    labels = np.array([r.get("label") for r in records])
     return np.maximum(x + rng.normal(size=width), 0), labels
 
 

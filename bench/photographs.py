@@ -1,11 +1,12 @@
 """Made-up photographs, as a source of records and as large as real ones."""
 
 import io
-from typing import Any
 
 import cv2
 import numpy as np
 from PIL import Image
+
+from clipin_jax.data.source import Annotations, Record
 
 WORDS = "a man woman dog cat train on in of the red old street table two with".split()
 
@@ -17,7 +18,7 @@ class Photographs:
 
     def __init__(self, count: int, height: int, width: int, noise: float):
         rng = np.random.default_rng(0)
-        # Every fourth stands upright.
+        # Every fourth one is in portrait format.
         sizes = [(height, width) if n % 4 else (width, height) for n in range(count)]
         self.files = [_jpeg(photograph(rng, *size, noise)) for size in sizes]
         self._captions = [" ".join(rng.choice(WORDS, 10)) for _ in range(count)]
@@ -25,10 +26,10 @@ class Photographs:
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.annotations(index) | {"image": self.files[index]}
+    def __getitem__(self, index: int) -> Record:
+        return {**self.annotations(index), "image": self.files[index]}
 
-    def annotations(self, index: int) -> dict[str, Any]:
+    def annotations(self, index: int) -> Annotations:
         return {"captions": (self._captions[index],)}
 
     def describe(self, index: int) -> str:
@@ -38,11 +39,11 @@ class Photographs:
 def photograph(
     rng: np.random.Generator, height: int, width: int, noise: float
 ) -> np.ndarray:
-    """[height, width, 3] uint8; the finer a detail, the fainter it is, as in nature."""
+    """Returns an image, [height, width, 3] uint8; finer details are fainter."""
     image = np.full((height, width, 3), 120.0)
     for cells in (2, 4, 8, 16, 32, 64, 256):
         coarse = rng.normal(size=(cells, cells, 3))
-        coarse = coarse.mean(axis=2, keepdims=True) + 0.3 * coarse  # most of it is grey
+        coarse = coarse.mean(axis=2, keepdims=True) + 0.3 * coarse  # mostly grey
         fine = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
         image += 90 / cells**0.5 * fine
     for _ in range(12):

@@ -1,12 +1,12 @@
-"""Step time of CLIP, CLIPin and a CLIP written plainly, side by side in one process.
+"""Step time of CLIP, CLIPin and a plainly written CLIP, side by side in one process.
 
     python bench/step_time.py                   # ViT-B/16 at 224 px, batch 16 on a CPU
     python bench/step_time.py --quick           # within a minute on two cores
     python bench/step_time.py --device gpu --torch
 
-The contenders take turns, so that whatever else the machine does hits all alike; the
-first step of each is not counted, and every figure is a median. The last line is one
-JSON object.
+The steps take turns, so that other work on the machine affects all alike; the first
+step of each is not counted, and every figure is a median. The last line is one JSON
+object.
 """
 
 import argparse
@@ -31,18 +31,18 @@ from clipin_jax.runs.build import build_experiment
 import plain_clip
 from flops import peak_tflops, step_flops
 
-from clipin_jax.study.contender import (
+from clipin_jax.study.timed_step import (
     MIB,
-    Contender,
-    compiled_contender,
-    contender_figures,
-    filled,
-    ratio,
+    TimedStep,
+    compile_timed_step,
+    median_ratio,
+    random_state,
+    take_turns,
 )
 
-# A twelfth of the depth, the vocabulary and the heads of a base model: arithmetic and
-# parameters shrink alike, the towers keep their widths and the batch its size, so the
-# ratios mean what they mean at full size.
+# A twelfth of the depth, the vocabulary and the heads of a base model. Arithmetic and
+# parameters shrink alike, widths and batch size stay: the ratios are those of full
+# size.
 QUICK = ("model.image.depth=1", "model.text.depth=1", "model.text.vocab_size=4096")
 QUICK_CLIPIN = (
     "objectives.clipin.projection_dim=2048",
@@ -58,43 +58,46 @@ TINY_CLIPIN = (
     "objectives.clipin.projection_dim=32",
     "objectives.clipin.predictor_hidden_dim=16",
 )
-QUICK_SECONDS = 50  # after which --quick starts no further round
+QUICK_SECONDS = 50  # of --quick; no round starts that would end later
 
 
-def ours(config: ConfigDict, batch: Any, device: Any) -> Contender:
-    """The library's step, as the training loop compiles it."""
-    run = build_experiment(config, [device])
-    with jax.set_mesh(run.mesh):
-        return compiled_contender(
-            make_train_step(run.learner, run.optimizer),
-            filled(run.abstract_state),
-            (sharding.put(batch, run.mesh), run.hyper(0)),
+Batch = dict[str, dict[str, np.ndarray]]
+
+
+def library_step(config: ConfigDict, batch: Batch, device: Any) -> TimedStep:
+    """Returns the library's step, as the training loop compiles it."""
+    experiment = build_experiment(config, [device])
+    with jax.set_mesh(experiment.mesh):
+        return compile_timed_step(
+            make_train_step(experiment.learner, experiment.optimizer),
+            random_state(experiment.abstract_state),
+            (sharding.put(batch, experiment.mesh), experiment.hyper(0)),
             step_flops(config),
         )
 
 
-def plain(config: ConfigDict, batch: Any, device: Any) -> Contender:
-    """CLIP as written by hand in flax, on the first view."""
+def plain_step(config: ConfigDict, batch: Batch, device: Any) -> TimedStep:
+    """Returns a step of CLIP written by hand in flax, on the first view."""
     view = jax.device_put((batch["view1"]["image"], batch["view1"]["text"]), device)
     with jax.default_device(device):
-        state = filled(jax.eval_shape(plain_clip.init(config), view))
-        return compiled_contender(
+        state = random_state(jax.eval_shape(plain_clip.init(config), view))
+        return compile_timed_step(
             plain_clip.train_step, state, (view,), step_flops(config)
         )
 
 
-def pytorch(config: ConfigDict, batch: Any, device: Any) -> Contender:
-    """CLIP as written by hand in PyTorch, on the first view."""
+def torch_step(config: ConfigDict, batch: Batch, device: Any) -> TimedStep:
+    """Returns a step of CLIP written by hand in PyTorch, on the first view."""
     import torch_clip
 
     where = "cpu" if device.platform == "cpu" else "cuda"
     view = batch["view1"]
     step = torch_clip.TorchStep(config, view["image"], view["text"], where)
-    return Contender(step, step.wait, step_flops(config), step.peak_mib)
+    return TimedStep(step, step.wait, step_flops(config), step.peak_mib)
 
 
-def random_batch(config: ConfigDict, seed: int = 0) -> dict[str, Any]:
-    """Pixels and token ids; every caption ends with the largest id."""
+def random_batch(config: ConfigDict, seed: int = 0) -> Batch:
+    """Returns pixels and token ids; every caption ends with the largest id."""
     rng = np.random.default_rng(seed)
     size, length = config.model.image.image_size, config.model.text.context_length
     vocabulary = config.model.text.vocab_size
@@ -124,70 +127,69 @@ def make_config(args: argparse.Namespace, clipin: bool) -> ConfigDict:
     return load_config(f"clip:{option}data=unused,variant={args.variant}", overrides)
 
 
-def make_contenders(args: argparse.Namespace, device: Any) -> dict[str, Contender]:
+def make_steps(args: argparse.Namespace, device: Any) -> dict[str, TimedStep]:
     clip, clipin = make_config(args, False), make_config(args, True)
-    makers = {"clip": (ours, clip), "clipin": (ours, clipin), "plain": (plain, clip)}
+    makers = {
+        "clip": (library_step, clip),
+        "clipin": (library_step, clipin),
+        "plain": (plain_step, clip),
+    }
     if args.torch:
         if importlib.util.find_spec("torch"):
-            makers["torch"] = (pytorch, clip)
+            makers["torch"] = (torch_step, clip)
         else:
             print("--torch is left out: PyTorch is not installed")
-    batch, contenders = random_batch(clip), {}
+    batch, timed_steps = random_batch(clip), {}
     for name, (make, config) in makers.items():
         start = time.perf_counter()
-        contenders[name] = make(config, batch, device)
+        timed_steps[name] = make(config, batch, device)
         ready = time.perf_counter()
-        contenders[name].step()  # the first is not counted
-        contenders[name].wait()
+        timed_steps[name].warm_up()
         first = time.perf_counter() - ready
         print(
             f"{name}: compiled in {ready - start:.1f} s, first step {first:.2f} s",
             flush=True,
         )
-    return contenders
+    return timed_steps
 
 
-def measure(contenders: dict[str, Contender], args: argparse.Namespace) -> None:
-    """Rounds in which every contender has its turn.
-
-    Every other round goes backwards: what a contender finds in caches and memory
-    depends on who ran before it.
-    """
-    turns = list(contenders.values())
-    for number in range(args.rounds):
-        start = time.perf_counter()
-        for contender in turns:
-            contender.run(args.steps)
-        turns.reverse()
+def measure(timed_steps: dict[str, TimedStep], args: argparse.Namespace) -> None:
+    """Times the steps in turns; with --quick, until the time is over."""
+    start = time.perf_counter()
+    rounds = take_turns(timed_steps.values(), rounds=args.rounds, steps=args.steps)
+    for number in rounds:
         now = time.perf_counter()
-        times = (f"{name} {c.seconds[-1]:.3f}" for name, c in contenders.items())
-        print(f"round {number + 1}: {', '.join(times)} s", flush=True)
+        times = (f"{name} {t.seconds[-1]:.3f}" for name, t in timed_steps.items())
+        print(f"round {number}: {', '.join(times)} s", flush=True)
         if args.quick and now - args.started + (now - start) > QUICK_SECONDS:
             break
+        start = now
 
 
 def figures(
-    contenders: dict[str, Contender], args: argparse.Namespace, device: Any
+    timed_steps: dict[str, TimedStep], args: argparse.Namespace, device: Any
 ) -> dict[str, Any]:
-    """All that the last line says."""
+    """Returns the content of the last line."""
     peak = args.peak_tflops
     if args.dtype == "bfloat16" and not peak:
         peak = peak_tflops(device.device_kind)
-    base = contenders["clip"]
+    base = timed_steps["clip"]
     result: dict[str, Any] = {
         "device": device.device_kind, "dtype": args.dtype, "variant": args.variant,
         "batch_size": args.batch_size, "rounds": len(base.seconds),
         "quick": args.quick, "scan_layers": args.scan_layers, "remat": args.remat,
         "peak_tflops": peak,
-        "clipin_over_clip_floor": round(contenders["clipin"].flops / base.flops, 3),
+        "clipin_over_clip_floor": round(timed_steps["clipin"].flops / base.flops, 3),
     }  # fmt: skip
-    for name, c in contenders.items():
+    for name, timed in timed_steps.items():
         if name != "clip":
-            result[f"{name}_over_clip"] = ratio(c.seconds, base.seconds)
-            result[f"{name}_over_clip_cpu"] = ratio(c.cpu_seconds, base.cpu_seconds)
-        numbers = contender_figures(c, args.batch_size, peak)
+            result[f"{name}_over_clip"] = median_ratio(timed.seconds, base.seconds)
+            result[f"{name}_over_clip_cpu"] = median_ratio(
+                timed.cpu_seconds, base.cpu_seconds
+            )
+        numbers = timed.figures(args.batch_size, peak)
         result |= {f"{name}_{key}": value for key, value in numbers.items()}
-    # Of the whole process, in which all contenders hold their states.
+    # Of the whole process, which holds the states of all steps.
     stats = device.memory_stats() or {}
     if "peak_bytes_in_use" in stats:
         result["device_peak_mib"] = round(stats["peak_bytes_in_use"] / MIB, 1)
@@ -202,7 +204,7 @@ def print_table(names: Sequence[str], result: dict[str, Any]) -> None:
         cells = [(result.get(f"{name}_{column}"), len(column)) for column in columns]
         row = "".join(f"{'-' if x is None else x!s:>{n + 4}}" for x, n in cells)
         print(f"{name:8}{row}")
-    print(f"CLIPin over CLIP by arithmetic alone: {result['clipin_over_clip_floor']}")
+    print(f"CLIPin over CLIP by arithmetic: {result['clipin_over_clip_floor']}")
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -215,7 +217,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="a twelfth of depth, vocabulary and heads; ends early",
     )
-    add("--tiny", action="store_true", help="toy sizes: whether it runs, not how fast")
+    add("--tiny", action="store_true", help="toy sizes: a test that it runs")
     add("--device", choices=("cpu", "gpu"), help="default: what jax finds")
     add("--dtype", choices=("float32", "bfloat16"), help="default: bfloat16 on a GPU")
     add("--variant", default="B/16", help="of both towers (default: %(default)s)")
@@ -238,19 +240,19 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    # PyTorch wants memory of the same GPU.
+    # PyTorch needs memory of the same GPU.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     args = parse_args(argv)
     try:
         device = jax.devices(args.device)[0]
     except RuntimeError:
-        sys.exit(f"--device {args.device}: jax finds no such device here")
+        sys.exit(f"--device {args.device}: jax finds no such device")
     print(f"{device.device_kind}: variant {args.variant}, batch {args.batch_size}, "
           f"{args.dtype}, {os.cpu_count()} cores")  # fmt: skip
-    contenders = make_contenders(args, device)
-    measure(contenders, args)
-    result = figures(contenders, args, device)
-    print_table(list(contenders), result)
+    timed_steps = make_steps(args, device)
+    measure(timed_steps, args)
+    result = figures(timed_steps, args, device)
+    print_table(list(timed_steps), result)
     print(json.dumps(result))
 
 

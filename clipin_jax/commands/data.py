@@ -75,18 +75,24 @@ def _check(args: argparse.Namespace) -> int:
     from clipin_jax.datatools.check import check
 
     config = load_config(args.config, args.overrides)
-    return check(config, args.records, args.output, args.json)
+    return check(config, records=args.records, output=args.output, json_file=args.json)
 
 
 def _bench(args: argparse.Namespace) -> int:
     from clipin_jax.datatools.bench import bench
 
     config = load_config(args.config, args.overrides)
-    return bench(config, args.step_ms, args.seconds, args.workers, args.json)
+    return bench(
+        config, step_ms=args.step_ms, seconds=args.seconds, workers=args.workers,
+        as_json=args.json,
+    )  # fmt: skip
 
 
 def _convert(args: argparse.Namespace) -> int:
     from clipin_jax.datatools.convert import convert
 
     config = load_config(args.config, args.overrides)
-    return convert(config, args.out, args.to, args.records_per_file, args.overwrite)
+    return convert(
+        config, args.out, to=args.to, records_per_file=args.records_per_file,
+        overwrite=args.overwrite,
+    )  # fmt: skip

@@ -13,9 +13,9 @@ examples:
   clipin study my_study.py:seeds=3 --workdir runs/studies/my_study
   clipin study results.json                       # writes its page, runs nothing
 
-A study is a grid of configs and seeds; `clipin_jax/study/grid.py` describes its file.
-The same command resumes a study that was stopped. Exit codes: 0 done, 75 stopped with
-everything saved, 1 when runs failed.
+A study is a grid of configs and seeds; `clipin_jax/study/study_file.py` describes its
+file. The same command resumes a study that was stopped. Exit codes: 0 done, 75 stopped
+with everything saved, 1 when runs failed.
 
 studies:
 """

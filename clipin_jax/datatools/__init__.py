@@ -1,4 +1,5 @@
-"""Before a run: look at its data (`check`), time it (`bench`), convert it (`convert`).
+"""Tools for training data: `check` it, measure its speed (`bench`), `convert` it.
 
-Each of these modules is one command of `clipin data`.
+Each of these three modules is a command of `clipin data`. Imports `config`, `data` and
+`report`, besides numpy, Pillow and array_record; no jax.
 """

@@ -1,4 +1,4 @@
-"""`clipin data bench`: how fast is the input, and would the device wait for it?"""
+"""`clipin data bench`: measures the input, and whether the device would wait for it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,16 +17,18 @@ from clipin_jax.data.pipeline import TrainBatches
 from clipin_jax.data.samples import SampleMaker
 from clipin_jax.data.source import BadRecord, Record, Source
 from clipin_jax.data.text.tokenizer import Tokenizer
-from clipin_jax.datatools.threads import count_cores
+from clipin_jax.datatools.parallel_map import count_cores
 from clipin_jax.errors import DONE, ClipinError
 
-_POOL = 64  # records that are kept in memory to time what follows the reading
+_POOL = 64  # records in memory, to time the stages after reading
 _POOL_PIXELS = 50_000_000  # of all of them, at most
-_BATCH = 32  # at most; small ones, so that a figure needs little time
+_BATCH = 32  # at most; small, so that a measurement is short
+
+Setting = tuple[int, int]  # threads, processes
 
 
 class Speed(NamedTuple):
-    """What a setting of the whole pipeline makes."""
+    """Records a second of the whole pipeline, and the setting that makes them."""
 
     threads: int
     processes: int
@@ -35,104 +37,103 @@ class Speed(NamedTuple):
 
 def bench(
     config: ConfigDict,
+    *,
     step_ms: float | None = None,
     seconds: float = 3.0,
     workers: Sequence[int] | None = None,
     as_json: bool = False,
     say: Callable[[str], None] = print,
 ) -> int:
-    """Times each stage of the input, then all of it, and compares with the device.
+    """Times each stage of the input, then the whole, and compares with the device.
 
     Args:
-      config: any config; nothing but its data, batch size, seed and name counts.
-      step_ms: what a training step takes on the device, in milliseconds.
-      seconds: for how long each figure is measured.
-      workers: values of `data.processes` to try; None for 0 and powers of two.
-      as_json: whether the last line is all figures as JSON.
-      say: where the lines go.
+      config: any config; only its data, batch size, seed and name are used.
+      step_ms: duration of a training step on the device, in milliseconds.
+      seconds: duration of each measurement.
+      workers: values of `data.processes` to try; 0 and powers of two if None.
+      as_json: whether the last line has all figures as JSON.
+      say: prints a line.
 
     Returns:
-      0: there is nothing wrong with being slow.
+      0: slow input is no error.
 
     Raises:
-      ClipinError: the data cannot be read, or an argument makes no sense.
+      ClipinError: the data cannot be read, or an argument is invalid.
     """
     if seconds <= 0 or step_ms is not None and step_ms <= 0:
         raise ClipinError("--seconds and --step-ms must be positive")
     if workers is not None and min(workers, default=0) < 0:
-        raise ClipinError(f"--workers is {workers}; numbers of processes are wanted")
+        raise ClipinError(f"--workers is {workers}: give numbers of processes")
     cores = count_cores()
-    say(f"clipin: the input of {config.name}, {cores} cores, {seconds:g} s a figure")
+    say(f"clipin: input of {config.name}, {cores} cores, {seconds:g} s per measurement")
     stages = time_stages(config, seconds)
     say(f"  {'one thread':<16}{'ms':>9}{'records/s':>12}")
     for name, rate in stages.items():
         say(f"  {name:<16}{1000 / rate:>9.3f}{rate:>12,.0f}")
-    say(f"  {'all of it':<16}{'':>9}{'records/s':>12}")
-    speeds, own = [], (config.data.threads, config.data.processes)
-    for setting in settings(own, cores, workers):
-        speeds.append(time_pipeline(config, *setting, seconds))
-        say(_line(speeds[-1], own))
-    found = {
+    say(f"  {'whole pipeline':<16}{'':>9}{'records/s':>12}")
+    speeds, configured = [], (config.data.threads, config.data.processes)
+    for setting in settings(configured, cores, workers):
+        speeds.append(time_pipeline(config, setting, seconds))
+        say(_line(speeds[-1], configured))
+    figures = {
         "config": config.name,
         "cores": cores,
         "stages": stages,
         "pipeline": [speed._asdict() for speed in speeds],
         **compare(config, speeds, step_ms),
     }
-    say(verdict(found))
+    say(verdict(figures))
     if as_json:
-        say(json.dumps(found))
+        say(json.dumps(figures))
     return DONE
 
 
 def settings(
-    own: tuple[int, int], cores: int, workers: Sequence[int] | None
-) -> list[tuple[int, int]]:
-    """Which (threads, processes) are timed: always those of the config."""
+    configured: Setting, cores: int, workers: Sequence[int] | None
+) -> list[Setting]:
+    """Returns the (threads, processes) to be timed, the configured ones among them."""
     powers = [2**n for n in range(int(math.log2(cores)) + 1)]
     if workers is None:
         workers = [0, *powers]
     threads = [(count, 0) for count in (0, *powers)] if 0 in workers else []
     processes = [(1, count) for count in workers if count]
-    return sorted({own, *threads, *processes}, key=lambda one: one[::-1])
+    return sorted({configured, *threads, *processes}, key=lambda one: one[::-1])
 
 
 def time_stages(config: ConfigDict, seconds: float) -> dict[str, float]:
-    """Records a second of each stage, on one thread and without waiting for others."""
-    data, batches = config.data, _batches(config, threads=0, processes=0)
+    """Returns records a second of each stage by itself, on one thread."""
+    data, batches = config.data, _batches(config, (0, 0))
     batches.close()
     source, tokenizer = batches.source, batches.tokenizer
     indices = _indices(len(source), config.seed)
     pool = _pool(source, indices, data.max_pixels)
-    pictures = itertools.cycle([record["image"] for record in pool.records])
+    images = itertools.cycle([record["image"] for record in pool.records])
     texts = itertools.cycle([text for r in pool.records for text in r["captions"]])
     whole = SampleMaker(source, tokenizer, data, config.seed)
-    shown = SampleMaker(pool, tokenizer, data, config.seed)
+    pooled = SampleMaker(pool, tokenizer, data, config.seed)
     places = itertools.count()
 
     def decode(image: Any) -> None:
         open_image(image, data.max_pixels).pixels()
 
-    rates = {
-        "read": _rate(lambda n: _try(source, n), indices, seconds),
-        "decode": _rate(decode, pictures, seconds),
-        "tokenize": _rate(_fresh(tokenizer), texts, seconds),
-        "views and rest": _rate(lambda n: shown((n, n % len(pool))), places, seconds),
+    return {
+        "read": _rate(lambda n: _read(source, n), indices, seconds),
+        "decode": _rate(decode, images, seconds),
+        "tokenize": _rate(_uncached(tokenizer), texts, seconds),
+        "views and rest": _rate(lambda n: pooled((n, n % len(pool))), places, seconds),
         "whole sample": _rate(lambda n: whole((n, n)), indices, seconds),
     }
-    return rates
 
 
-def time_pipeline(
-    config: ConfigDict, threads: int, processes: int, seconds: float
-) -> Speed:
-    """Records a second of `TrainBatches`, once its buffers are drained."""
-    batches = _batches(config, threads, processes)
+def time_pipeline(config: ConfigDict, setting: Setting, seconds: float) -> Speed:
+    """Returns records a second of `TrainBatches`, after its buffers are empty."""
+    threads, processes = setting
+    batches = _batches(config, setting)
     prefetch = config.data.prefetch_batches
-    ahead = (max(threads, prefetch) + prefetch) * max(1, processes)
+    buffered = (max(threads, prefetch) + prefetch) * max(1, processes)
     try:
         size = len(next(batches)["index"])
-        for _ in range(ahead):
+        for _ in range(buffered):
             next(batches)
         rate = _rate(lambda _: next(batches), itertools.count(), seconds)
     finally:
@@ -140,7 +141,8 @@ def time_pipeline(
     return Speed(threads, processes, rate * size)
 
 
-def _batches(config: ConfigDict, threads: int, processes: int) -> TrainBatches:
+def _batches(config: ConfigDict, setting: Setting) -> TrainBatches:
+    threads, processes = setting
     data = config.data.copy_and_resolve_references()
     with data.unlocked():
         data.update(threads=threads, processes=processes)
@@ -151,11 +153,11 @@ def _batches(config: ConfigDict, threads: int, processes: int) -> TrainBatches:
 def compare(
     config: ConfigDict, speeds: Sequence[Speed], step_ms: float | None
 ) -> dict[str, Any]:
-    """What the device needs beside what the config's setting makes."""
-    own = (config.data.threads, config.data.processes)
-    has = next(speed.per_second for speed in speeds if speed[:2] == own)
+    """Returns what the device needs and what the config's setting makes."""
+    configured = (config.data.threads, config.data.processes)
+    has = next(speed.per_second for speed in speeds if speed[:2] == configured)
     best = max(speeds, key=lambda speed: speed.per_second)
-    found = {
+    figures = {
         "batch_size": config.batch_size,
         "has_per_second": has,
         "shortest_step_ms": 1000 * config.batch_size / has,
@@ -164,36 +166,39 @@ def compare(
     if step_ms is not None:
         needs = config.batch_size / (step_ms / 1000)
         wait = max(0.0, 1 - has / needs)
-        found |= dict(step_ms=step_ms, needs_per_second=needs, wait_fraction=wait)
-    return found
+        figures |= dict(step_ms=step_ms, needs_per_second=needs, wait_fraction=wait)
+    return figures
 
 
-def verdict(found: dict[str, Any]) -> str:
-    """The comparison in a sentence or two."""
-    has, batch, best = found["has_per_second"], found["batch_size"], found["best"]
+def verdict(figures: Mapping[str, Any]) -> str:
+    """Returns the comparison as a sentence or two."""
+    has, best = figures["has_per_second"], figures["best"]
+    batch_size = figures["batch_size"]
     better = ""
     if best["per_second"] > 1.1 * has:
         better = (
-            f". Faster here: data.threads={best['threads']} "
+            f". Faster on this machine: data.threads={best['threads']} "
             f"data.processes={best['processes']}, {best['per_second']:,.0f} records/s"
         )
-    if "step_ms" not in found:
+    if "step_ms" not in figures:
         return (
-            f"feeds batches of {batch} to steps of {found['shortest_step_ms']:,.0f} ms "
-            f"or longer{better}"
+            f"fast enough for batches of {batch_size} in steps of "
+            f"{figures['shortest_step_ms']:,.0f} ms or longer{better}"
         )
-    needs = found["needs_per_second"]
-    asked = f"{batch} pairs in {found['step_ms']:g} ms need {needs:,.0f} records/s"
+    needs = figures["needs_per_second"]
+    need = (
+        f"{batch_size} pairs in {figures['step_ms']:g} ms need {needs:,.0f} records/s"
+    )
     if has >= needs:
-        return f"not input-bound: {asked}, {has / needs:.1f} times that is made"
+        return f"not input-bound: {need}, the input makes {has / needs:.1f} times that"
     return (
-        f"input-bound: {asked}, {has:,.0f} are made: the device would wait "
-        f"{found['wait_fraction']:.0%} of the time{better}"
+        f"input-bound: {need}, the input makes {has:,.0f}: the device would wait "
+        f"{figures['wait_fraction']:.0%} of the time{better}"
     )
 
 
 class _Pool:
-    """Records in memory as a source of pixels."""
+    """A source of records in memory, with their images as pixels."""
 
     classes, fingerprint = (), ""
 
@@ -214,7 +219,7 @@ class _Pool:
 
 
 def _pool(source: Source, indices: Iterator[int], max_pixels: int) -> _Pool:
-    records, pixels, room = [], [], _POOL_PIXELS
+    records, images, room = [], [], _POOL_PIXELS
     for index in itertools.islice(indices, 2 * len(source) + _POOL):
         try:
             record = source[index]
@@ -222,13 +227,13 @@ def _pool(source: Source, indices: Iterator[int], max_pixels: int) -> _Pool:
         except (BadRecord, OSError):
             continue
         records.append(record)
-        pixels.append(image)
+        images.append(image)
         room -= image.shape[0] * image.shape[1]
         if len(records) == _POOL or room < 0:
             break
     if not records:
-        raise ClipinError("not one record can be used: see `clipin data check`")
-    return _Pool(records, pixels)
+        raise ClipinError("none of the records can be used: see `clipin data check`")
+    return _Pool(records, images)
 
 
 def _indices(length: int, seed: int) -> Iterator[int]:
@@ -237,15 +242,15 @@ def _indices(length: int, seed: int) -> Iterator[int]:
         yield int(rng.integers(length))
 
 
-def _try(source: Source, index: int) -> None:
+def _read(source: Source, index: int) -> None:
     try:
         source[index]
     except (BadRecord, OSError):
         pass
 
 
-def _fresh(tokenizer: Tokenizer) -> Callable[[str], Any]:
-    """Tokenizes each caption as if it had not been met before; words are remembered."""
+def _uncached(tokenizer: Tokenizer) -> Callable[[str], Any]:
+    """Returns a function that tokenizes each caption anew; single words are cached."""
     numbers = itertools.count()
     return lambda text: tokenizer([f"{text} {next(numbers)}"])
 
@@ -253,7 +258,7 @@ def _fresh(tokenizer: Tokenizer) -> Callable[[str], Any]:
 def _rate(
     function: Callable[[Any], Any], items: Iterator[Any], seconds: float
 ) -> float:
-    """Calls a second."""
+    """Returns calls a second."""
     start = now = time.perf_counter()
     calls = 0
     while now - start < seconds or not calls:
@@ -263,7 +268,7 @@ def _rate(
     return calls / (now - start)
 
 
-def _line(speed: Speed, own: tuple[int, int]) -> str:
+def _line(speed: Speed, configured: Setting) -> str:
     setting = f"threads={speed.threads} processes={speed.processes}"
-    mark = "  this config" if speed[:2] == own else ""
+    mark = "  this config" if speed[:2] == configured else ""
     return f"  {setting:<25}{speed.per_second:>12,.0f}{mark}"

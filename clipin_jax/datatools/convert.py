@@ -1,7 +1,7 @@
-"""`clipin data convert`: the records of any source as sharded files.
+"""`clipin data convert`: writes the records of any source as sharded files.
 
-Each file is written under another name, read again and compared record for record,
-and only then gets its own. What was stopped goes on with the file it was at.
+Each file is written under a temporary name, read again, compared record by record, and
+then renamed. A conversion that was stopped resumes with the file it was at.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from clipin_jax.data import make_source
-from clipin_jax.data.source import mixture_parts
+from clipin_jax.data.source import Source, mixture_parts
 from clipin_jax.data.storage import is_remote
-from clipin_jax.datatools.manifest import FORMAT, Manifest
-from clipin_jax.datatools.shards import Shards
-from clipin_jax.datatools.threads import count_cores
-from clipin_jax.datatools.writers import FORMATS
+from clipin_jax.datatools.conversion_manifest import FORMAT, ConversionManifest
+from clipin_jax.datatools.parallel_map import count_cores
+from clipin_jax.datatools.record_writers import FORMATS
+from clipin_jax.datatools.shards import ShardWriter
 from clipin_jax.errors import DONE, REQUEUE, ClipinError, check_choice
 
-_TOLERATED = 100  # records seen before the share of bad ones is judged
+_TOLERATED = 100  # records read before the share of unusable ones is judged
 
 
 def convert(
     config: ConfigDict,
     out: str | Path,
+    *,
     to: str = "array_record",
     records_per_file: int = 10_000,
     overwrite: bool = False,
@@ -35,30 +36,32 @@ def convert(
 ) -> int:
     """Writes the records of a config's training source to files.
 
-    Encoded pictures stay the bytes they are, others become PNG; all captions, their
-    kinds and labels are kept. Records that cannot be used, among them those whose
-    picture cannot be decoded, are left out and listed in `manifest.json`.
+    Encoded images keep their bytes, others become PNG; all captions, their kinds and
+    labels are kept. Records that cannot be used, such as those whose image cannot be
+    decoded, are left out and listed in `manifest.json`.
 
     Args:
-      config: any config; nothing but its data counts.
-      out: a local folder; one that this command was stopped in is gone on with.
+      config: any config; only its data is used.
+      out: a local folder; a conversion that was stopped there is resumed.
       to: "array_record" or "webdataset".
-      records_per_file: of the source; files have fewer where some are of no use.
-      overwrite: whether to begin anew in a folder that holds files already.
-      say: where the lines go.
+      records_per_file: records of the source for each file, unusable ones included.
+      overwrite: whether to start again in a folder that holds files.
+      say: prints a line.
 
     Returns:
-      0, or 75 where it was stopped by Ctrl-C.
+      0, or 75 if it was stopped by Ctrl-C.
 
     Raises:
-      ClipinError: the source cannot be made, the folder holds another one's records or
-        cannot be written, more records are bad than `data.max_bad_fraction` allows, or
-        what was read again is not what was written.
+      ClipinError: the source cannot be made, the folder holds the records of another
+        one or cannot be written, more records are unusable than
+        `data.max_bad_fraction` allows, or a file is not what was written.
     """
     check_choice("--to", to, tuple(FORMATS))
     if records_per_file < 1:
-        raise ClipinError(f"--records-per-file is {records_per_file}; at least 1")
-    folder = _folder(out)
+        raise ClipinError(
+            f"--records-per-file is {records_per_file}: it must be at least 1"
+        )
+    folder = _local_folder(out)
     source = make_source(**config.data.source)
     facts = {
         "format": FORMAT,
@@ -70,36 +73,39 @@ def convert(
         "source": config.data.source.to_dict(),
     }
     try:
-        shards = _shards(config, source, folder, to, records_per_file)
-        manifest = Manifest(folder, facts, overwrite)
+        shards = _shard_writer(config, source, folder, to, records_per_file)
+        manifest = ConversionManifest(folder, facts, overwrite)
         say(f"clipin: {len(source):,} records to {len(shards.names)} files in {folder}")
-        for remark in (*_about_mixture(source), *shards.remarks):
+        for remark in (*_mixture_remarks(source), *shards.remarks):
             say(remark)
-        _write(shards, manifest, config.data.max_bad_fraction, say)
+        _write_missing(shards, manifest, config.data.max_bad_fraction, say)
     except KeyboardInterrupt:
-        say("stopped: run the same command again to go on")
+        say("stopped: run the same command to resume")
         return REQUEUE
     except OSError as error:
         raise ClipinError(
-            f"cannot write to {out}: {error.strerror or error}; once that is mended, "
-            "the same command goes on"
+            f"cannot write to {out}: {error.strerror or error}; fix this and run the "
+            "same command to resume"
         ) from error
     say(
-        f"{manifest.records():,} records written and read again, {len(manifest.bad):,} "
-        f"left out. Read them with\n{as_code(shards.reading(shards.names))}"
+        f"{manifest.count_records():,} records written and read again, "
+        f"{len(manifest.bad):,} left out. Read them with\n"
+        f"{source_code(shards.source_config(shards.names))}"
     )
     return DONE
 
 
-def as_code(source: dict[str, Any]) -> str:
-    """A source as it is written in a config."""
+def source_code(source: dict[str, Any]) -> str:
+    """Returns a source's config as Python."""
     lines = (f"    {key}={value!r}," for key, value in source.items())
     return "\n".join(["source=dict(", *lines, ")"])
 
 
-def _shards(config, source, folder: Path, to: str, size: int) -> Shards:
+def _shard_writer(
+    config: ConfigDict, source: Source, folder: Path, to: str, size: int
+) -> ShardWriter:
     split = str(config.data.source.get("split", ""))
-    return Shards(
+    return ShardWriter(
         source,
         folder,
         FORMATS[to],
@@ -110,47 +116,54 @@ def _shards(config, source, folder: Path, to: str, size: int) -> Shards:
     )
 
 
-def _write(shards: Shards, manifest: Manifest, allowed: float, say) -> None:
-    """Writes what is missing."""
+def _write_missing(
+    shards: ShardWriter,
+    manifest: ConversionManifest,
+    max_bad_fraction: float,
+    say: Callable[[str], None],
+) -> None:
+    """Writes the files that are missing, then completes the manifest."""
     for number, name in enumerate(shards.names):
-        if not manifest.done(name):
-            manifest.whole = False
-            entry, bad = shards.write(number)
-            manifest.add(name, entry, [one._asdict() for one in bad])
+        if not manifest.is_written(name):
+            entry, unusable = shards.write(number)
+            manifest.add(name, entry, unusable)
             size = entry["bytes"] / 1e6
             say(f"  {name}  {entry['records']:,} records, {size:,.1f} MB")
-        _judge(manifest, allowed, last=number == len(shards.names) - 1)
-    if not manifest.whole:
-        shards.demand(manifest.records())
+        last = number == len(shards.names) - 1
+        if last or manifest.count_seen() >= _TOLERATED:
+            _check_share(manifest, max_bad_fraction)
+    if not manifest.complete:
+        shards.check_count(manifest.count_records())
         manifest.finish()
 
 
-def _judge(manifest: Manifest, allowed: float, last: bool) -> None:
-    """Raises where too many records are bad."""
-    bad = manifest.bad
-    seen = sum(entry["seen"] for entry in manifest.files.values())
-    if len(bad) > allowed * seen and (last or seen >= _TOLERATED):
+def _check_share(manifest: ConversionManifest, max_bad_fraction: float) -> None:
+    """Raises if too many records are unusable."""
+    bad, seen = manifest.bad, manifest.count_seen()
+    if len(bad) > max_bad_fraction * seen:
         example = bad[0]
         raise ClipinError(
-            f"{len(bad)} of {seen} records are of no use, more than "
-            f"data.max_bad_fraction {allowed} allows. One of them: record "
-            f"{example['index']}, {example['where']}: {example['reason']}. Mend the "
-            "data, or raise the limit and run the command again to go on"
+            f"{len(bad)} of {seen} records cannot be used, more than "
+            f"data.max_bad_fraction {max_bad_fraction} allows. One of them: record "
+            f"{example['index']}, {example['where']}: {example['reason']}. Fix the "
+            "data, or raise the limit and run the command again to resume"
         )
 
 
-def _folder(out: str | Path) -> Path:
-    if is_remote(str(out)):  # as text: a Path would have lost one of the strokes
-        raise ClipinError(f"{out} is no local folder: write to one, and copy that")
+def _local_folder(out: str | Path) -> Path:
+    if is_remote(str(out)):  # as text: a Path joins the two slashes
+        raise ClipinError(
+            f"{out} is not a local folder: write to one, and copy it afterwards"
+        )
     folder = Path(out).expanduser().absolute()
     if re.search(r"[*?\[{]", str(folder)):
         raise ClipinError(
-            f"{folder} has one of the signs * ? [ {{, which stand for other names "
-            "where files are read: choose another folder"
+            f"{folder} has one of the characters * ? [ {{, which are wildcards where "
+            "files are read: choose another folder"
         )
     return folder
 
 
-def _about_mixture(source: Any) -> list[str]:
+def _mixture_remarks(source: Source) -> list[str]:
     several = len(mixture_parts(source)) > 1
-    return ["the weights of the mixture's sources are not kept"] if several else []
+    return ["the weights of the mixture's sources are not written"] if several else []

@@ -1,42 +1,42 @@
-"""Writes a source's records to files of a fixed number each, and reads them again."""
+"""Writes a source's records to files with a fixed number each, and verifies them."""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from clipin_jax.data import make_source
 from clipin_jax.data.source import Source
-from clipin_jax.datatools.scan import Bad
-from clipin_jax.datatools.stored import Stored, read_stored
-from clipin_jax.datatools.threads import in_order
-from clipin_jax.datatools.writers import Format
+from clipin_jax.datatools.encoded_record import EncodedRecord, read_encoded
+from clipin_jax.datatools.parallel_map import map_in_order
+from clipin_jax.datatools.record_scan import UnusableRecord
+from clipin_jax.datatools.record_writers import RecordFormat
 from clipin_jax.errors import ClipinError
 
-UNFINISHED = ".unfinished"  # the folder of files that are being written
+UNFINISHED = ".unfinished"  # folder of files that are being written
 
-_PROBED = 1000  # records among which one must be of use
+_PROBED = 1000  # records; one of them must be usable
 
 
-class Shards:
-    """The files of a source.
+class ShardWriter:
+    """Writes the files of a source.
 
     Args:
-      source: what is written.
-      folder: where to.
-      form: how.
+      source: of the records.
+      folder: of the files.
+      record_format: of the files.
       prefix: of the files' names.
-      size: records of the source that go to a file.
+      size: number of the source's records for each file.
       threads: that read and decode.
-      max_pixels: of a picture.
+      max_pixels: of an image.
 
     Attributes:
-      names: of all files; their number is known before the first is written.
-      remarks: what the source that reads them will not see.
+      names: of all files; known before the first one is written.
+      remarks: what the source that reads the files will not see.
 
     Raises:
       ClipinError: none of the first records can be used.
@@ -46,59 +46,63 @@ class Shards:
         self,
         source: Source,
         folder: Path,
-        form: Format,
+        record_format: RecordFormat,
         *,
         prefix: str,
         size: int,
         threads: int,
         max_pixels: int,
     ):
-        self._source, self._folder, self._format = source, folder, form
+        self._source, self._folder, self._format = source, folder, record_format
         self._size, self._threads, self._max_pixels = size, threads, max_pixels
         count = -(-len(source) // size)
         self.names = [
-            f"{prefix}-{n:05d}-of-{count:05d}.{form.ending}" for n in range(count)
+            f"{prefix}-{n:05d}-of-{count:05d}.{record_format.extension}"
+            for n in range(count)
         ]
-        self._example = self._first_good()
-        self._seen = {"kinds": True, "label": True}  # by the source that reads them
-        self._arguments, self.remarks = self._plan()
+        self._example = self._first_usable()
+        # Whether kinds and labels come back when the files are read.
+        self._readable = {"kinds": True, "label": True}
+        self._arguments, self.remarks = self._source_arguments()
 
-    def write(self, number: int) -> tuple[dict[str, Any], list[Bad]]:
+    def write(self, number: int) -> tuple[dict[str, Any], list[UnusableRecord]]:
         """Writes a file, reads it again, and gives it its name.
 
         Returns:
-          What the manifest says of it, and the records that were left out.
+          The file's entry in the manifest, and the records that were left out.
 
         Raises:
-          ClipinError: none of its records can be used, or they have changed when they
+          ClipinError: none of the records can be used, or they have changed when they
             are read again.
-          OSError: it cannot be written.
+          OSError: the file cannot be written.
         """
         name, first = self.names[number], number * self._size
-        # A folder of its own: what was read of an earlier attempt may still be open.
+        # A new folder each time: files of an earlier attempt may still be open.
         parent = self._folder / UNFINISHED
         shutil.rmtree(parent, ignore_errors=True)
         parent.mkdir()
         try:
             draft = Path(tempfile.mkdtemp(dir=parent)) / name
             indices = range(first, min(first + self._size, len(self._source)))
-            entry, bad = self._write_draft(draft, indices)
+            entry, unusable = self._write_draft(draft, indices)
             draft.replace(self._folder / name)
         finally:
             shutil.rmtree(parent, ignore_errors=True)
-        return entry, bad
+        return entry, unusable
 
-    def demand(self, records: int) -> None:
-        """Raises ClipinError unless all files together have so many records."""
-        found = len(make_source(**self.reading(self.names)))
-        if found != records:
+    def check_count(self, records: int) -> None:
+        """Raises ClipinError unless all files together have this many records."""
+        count = len(make_source(**self.source_config(self.names)))
+        if count != records:
             raise ClipinError(
-                f"{self._folder} has {found} records when it is read again, but "
+                f"{self._folder} has {count} records when it is read again, but "
                 f"{records} were written"
             )
 
-    def reading(self, names: list[str], folder: Path | None = None) -> dict[str, Any]:
-        """The arguments of the source that reads these files."""
+    def source_config(
+        self, names: Sequence[str], folder: Path | None = None
+    ) -> dict[str, Any]:
+        """Returns the config of the source that reads these files."""
         pattern = names[0]
         if len(names) > 1:
             last = len(names) - 1
@@ -106,90 +110,100 @@ class Shards:
         files = str((folder or self._folder) / pattern)
         return {"name": self._format.source, "files": files, **self._arguments}
 
-    def _first_good(self) -> Stored:
-        bad = None
+    def _first_usable(self) -> EncodedRecord:
+        unusable = None
         for index in range(min(_PROBED, len(self._source))):
-            found = read_stored(self._source, index, self._max_pixels)
-            if isinstance(found, Stored):
-                return found
-            bad = bad or found
-        why = f", the first because: {bad.reason}" if bad else ""
+            record = read_encoded(self._source, index, self._max_pixels)
+            if isinstance(record, EncodedRecord):
+                return record
+            unusable = unusable or record
+        reason = f", the first because: {unusable.reason}" if unusable else ""
         raise ClipinError(
-            f"none of the first {_PROBED:,} records can be used{why}; see "
+            f"none of the first {_PROBED:,} records can be used{reason}; see "
             "`clipin data check`"
         )
 
-    def _plan(self) -> tuple[dict[str, Any], list[str]]:
-        """What else the source that reads the files is told, and what it cannot be."""
-        form, label = self._format, self._example.label
-        arguments: dict[str, Any] = dict(form.arguments)
+    def _source_arguments(self) -> tuple[dict[str, Any], list[str]]:
+        """Returns arguments of the source that reads the files, and remarks."""
+        format_, label = self._format, self._example.label
+        arguments: dict[str, Any] = dict(format_.arguments)
         remarks = []
-        if self._example.kinds and form.kinds is None:
-            self._seen["kinds"] = False
-            remarks.append(f"kinds of captions are kept, but {form.source} reads none")
+        if self._example.kinds and format_.kinds is None:
+            self._readable["kinds"] = False
+            remarks.append(
+                f"kinds of captions are written, but {format_.source} does not read "
+                "them"
+            )
         elif self._example.kinds:
-            arguments |= form.kinds or {}
-        reads = form.labels if isinstance(label, list) else form.label
-        if label is not None and reads is None:
-            self._seen["label"] = False
-            remarks.append(f"lists of labels are kept, but {form.source} reads none")
+            arguments |= format_.kinds or {}
+        of_label = format_.labels if isinstance(label, list) else format_.label
+        if label is not None and of_label is None:
+            self._readable["label"] = False
+            remarks.append(
+                f"lists of labels are written, but {format_.source} does not read them"
+            )
         elif label is not None:
-            arguments |= reads or {}
+            arguments |= of_label or {}
             if self._source.classes:
                 arguments["classes"] = tuple(self._source.classes)
         return arguments, remarks
 
     def _write_draft(
         self, draft: Path, indices: range
-    ) -> tuple[dict[str, Any], list[Bad]]:
-        digests, bad = self._fill(draft, indices)
+    ) -> tuple[dict[str, Any], list[UnusableRecord]]:
+        digests, unusable = self._write_records(draft, indices)
         if not digests:
             raise ClipinError(
                 f"none of the records {indices[0]} to {indices[-1]} can be used, the "
-                f"first because: {bad[0].reason}; take more --records-per-file, or "
+                f"first because: {unusable[0].reason}; raise --records-per-file, or "
                 "leave them out of the source"
             )
-        self._compare(draft, digests)
+        self._verify(draft, digests)
         with draft.open("rb") as file:
             checksum = hashlib.file_digest(file, "sha256").hexdigest()
         entry = {"records": len(digests), "bytes": draft.stat().st_size}
-        return entry | {"sha256": checksum, "seen": len(indices)}, bad
+        return entry | {"sha256": checksum, "seen": len(indices)}, unusable
 
-    def _fill(self, path: Path, indices: range) -> tuple[list[bytes], list[Bad]]:
-        digests, bad = [], []
+    def _write_records(
+        self, path: Path, indices: range
+    ) -> tuple[list[bytes], list[UnusableRecord]]:
+        """Returns the hashes of the records, and those that were left out."""
+        digests, unusable = [], []
         writer = self._format.writer(path)
         try:
-            found = self._read(self._source, indices)
-            for index, record in zip(indices, found, strict=True):
-                if isinstance(record, Bad):
-                    bad.append(record)
+            records = self._read(self._source, indices)
+            for index, record in zip(indices, records, strict=True):
+                if isinstance(record, UnusableRecord):
+                    unusable.append(record)
                     continue
-                self._demand_alike(index, record)
+                self._check_label(index, record)
                 writer.write(index, record)
-                digests.append(record.digest(**self._seen))
+                digests.append(record.digest(**self._readable))
         finally:
             writer.close()
-        return digests, bad
+        return digests, unusable
 
-    def _demand_alike(self, index: int, record: Stored) -> None:
-        """A source reads labels of all records or of none."""
+    def _check_label(self, index: int, record: EncodedRecord) -> None:
+        """Raises unless the label is like others: a source reads all labels or none."""
         if type(record.label) is not type(self._example.label):
             raise ClipinError(
                 f"record {index}, {self._source.describe(index)}, has "
                 f"{record.label if record.label is not None else 'no label'} where "
-                f"others have {self._example.label}: convert the parts of such data "
+                f"others have {self._example.label}: convert such parts of the data "
                 "one by one"
             )
 
-    def _read(self, source: Source, indices: range) -> Iterator[Stored | Bad]:
-        def read(index: int) -> Stored | Bad:
-            return read_stored(source, index, self._max_pixels)
+    def _read(
+        self, source: Source, indices: range
+    ) -> Iterator[EncodedRecord | UnusableRecord]:
+        def read(index: int) -> EncodedRecord | UnusableRecord:
+            return read_encoded(source, index, self._max_pixels)
 
-        return in_order(read, indices, self._threads)
+        return map_in_order(read, indices, self._threads)
 
-    def _compare(self, path: Path, digests: list[bytes]) -> None:
-        """Reads a file as training will, and demands that nothing has changed."""
-        source = make_source(**self.reading([path.name], path.parent))
+    def _verify(self, path: Path, digests: Sequence[bytes]) -> None:
+        """Reads a file as training does; raises if a record has changed."""
+        source = make_source(**self.source_config([path.name], path.parent))
         if len(source) != len(digests):
             raise ClipinError(
                 f"{path.name} has {len(source)} records when it is read again, but "
@@ -197,13 +211,13 @@ class Shards:
             )
         records = self._read(source, range(len(source)))
         for index, (record, digest) in enumerate(zip(records, digests, strict=True)):
-            if isinstance(record, Bad):
-                why = record.reason
-            elif record.digest(**self._seen) != digest:
-                why = "it is another"
+            if isinstance(record, UnusableRecord):
+                reason = record.reason
+            elif record.digest(**self._readable) != digest:
+                reason = "its content differs"
             else:
                 continue
             raise ClipinError(
                 f"record {index} of {path.name} is not what was written when it is "
-                f"read again: {why}; look at disk and memory"
+                f"read again: {reason}; check disk and memory"
             )

@@ -1,9 +1,11 @@
-"""An HTML document that needs nothing but itself: a head, and sections with links."""
+"""A self-contained HTML document: a head, a menu and sections; and its file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
+from clipin_jax.errors import ClipinError
 from clipin_jax.report.markup import Markup, tag
 from clipin_jax.report.style import STYLE
 
@@ -14,13 +16,13 @@ def document(
     lead: Markup | None = None,
     style: str = "",
 ) -> str:
-    """A whole page.
+    """Returns a whole page.
 
     Args:
-      title: its heading, and with our name the title of its tab.
-      sections: heading -> content; what is None is left out.
-      lead: what stands before the sections.
-      style: rules that this page has beside those of all.
+      title: the page's heading, and with the package's name the title of its tab.
+      sections: heading -> content; None is left out.
+      lead: stands before the sections.
+      style: CSS rules of this page beside those of all pages.
     """
     shown = {name: part for name, part in sections.items() if part is not None}
     links = (tag("a", name, href=f"#{_anchor(name)}") for name in shown)
@@ -42,6 +44,24 @@ def document(
         tag("style", Markup(STYLE + style)),
     )
     return "<!doctype html>\n" + tag("html", head, body, lang="en") + "\n"
+
+
+def write_document(text: str, path: str | Path) -> Path:
+    """Writes a page, or another text, into a folder that is made if needed.
+
+    Returns:
+      The path.
+
+    Raises:
+      ClipinError: the file cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ClipinError(f"cannot write {path}: {error.strerror or error}") from error
+    return path
 
 
 def _anchor(name: str) -> str:

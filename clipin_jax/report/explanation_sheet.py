@@ -7,7 +7,14 @@ from typing import Any
 import jax
 
 from clipin_jax.inference.explain import Explanation, explain_image
-from clipin_jax.report import heatmaps
+from clipin_jax.report.heatmaps import (
+    LabelledImage,
+    magnified,
+    overlay,
+    sheet,
+    write_png,
+)
+from clipin_jax.report.run_history import run_labels
 
 
 def write_explanations(
@@ -17,55 +24,51 @@ def write_explanations(
     output: str | Path,
     **options: Any,
 ) -> Path:
-    """Writes pictures with maps over them as one PNG, models side by side.
+    """Writes images with maps over them as one PNG, models side by side.
 
-    Without words, a row for each picture and text: the picture, then each run. With
-    words, a row for each run too: the picture, the text, each word.
+    Without maps of words, there is a row for each image and text: the image, then the
+    map of each run. With them, there is a row for each run too: the image, the map of
+    the text, the map of each word.
 
     Args:
-      workdirs: folders of runs.
-      images, texts: see `explain_image`, and so are the options.
-      output: the file.
+      workdirs: run folders.
+      images, texts: as in `explain_image`, and so are the options.
+      output: the PNG file.
 
     Returns:
       The file's path.
 
     Raises:
-      ClipinError: as `explain_image`, or a file that cannot be written.
+      ClipinError: as in `explain_image`, or the file cannot be written.
     """
-    names = _names([Path(workdir) for workdir in workdirs])
-    explained = [explain_image(w, images, texts, **options) for w in workdirs]
+    names = run_labels([Path(workdir).absolute() for workdir in workdirs])
+    explanations = [explain_image(w, images, texts, **options) for w in workdirs]
     if not jax.process_index():
-        rows, titles = _rows(explained, names)
-        heatmaps.write_picture(heatmaps.sheet(rows, titles), output)
+        rows, titles = _rows(explanations, names)
+        write_png(sheet(rows, titles), output)
     return Path(output)
 
 
-def _names(folders: list[Path]) -> list[str]:
-    """What tells runs apart: the folder's name, with the one above if need be."""
-    names = [folder.absolute().name for folder in folders]
-    if len(set(names)) == len(names):
-        return names
-    return ["/".join(folder.absolute().parts[-2:]) for folder in folders]
-
-
 def _rows(
-    explained: list[list[Explanation]], names: list[str]
-) -> tuple[list, list[str]]:
-    """Labelled pictures, row by row, and the titles of the rows."""
-    rows, titles, overlay = [], [], heatmaps.overlay
-    for of_pair in zip(*explained, strict=True):
-        image, text = heatmaps.magnified(of_pair[0].image), of_pair[0].text
-        if not any(e.words for e in of_pair):
-            cells = [
-                (name, overlay(image, e.caption))
-                for name, e in zip(names, of_pair, strict=True)
+    explanations: list[list[Explanation]], names: list[str]
+) -> tuple[list[list[LabelledImage]], list[str]]:
+    """Returns the rows of the sheet and their titles.
+
+    explanations: of each run, one for each image and text.
+    """
+    rows, titles = [], []
+    for of_runs in zip(*explanations, strict=True):
+        image, text = magnified(of_runs[0].image), of_runs[0].text
+        if not any(one.words for one in of_runs):
+            maps = [
+                (name, overlay(image, one.caption))
+                for name, one in zip(names, of_runs, strict=True)
             ]
-            rows.append([("", image), *cells])
+            rows.append([("", image), *maps])
             titles.append(text)
             continue
-        for name, e in zip(names, of_pair, strict=True):
-            cells = [(word, overlay(image, small)) for word, small in e.words]
-            rows.append([("", image), (text, overlay(image, e.caption)), *cells])
+        for name, one in zip(names, of_runs, strict=True):
+            maps = [(word, overlay(image, map_)) for word, map_ in one.words]
+            rows.append([("", image), (text, overlay(image, one.caption)), *maps])
             titles.append(name)
     return rows, titles

@@ -1,30 +1,35 @@
-"""HTML and SVG by function calls: whatever is not markup already gets escaped."""
+"""HTML and SVG elements from function calls; text is escaped, markup is not."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Iterable
-from typing import Any
 
 _VOID = ("img", "meta", "circle", "line", "path", "rect")
 
 
 class Markup(str):
-    """Text that is safe to stand in a page as it is."""
+    """HTML that is inserted into a page unchanged."""
 
 
-def escape(value: Any) -> Markup:
-    """A value as text; markup stays what it is."""
+def escape(value: object) -> Markup:
+    """Returns a value as escaped text, and markup unchanged."""
     return value if isinstance(value, Markup) else Markup(html.escape(str(value)))
 
 
-def join(children: Iterable[Any]) -> Markup:
-    """Children one after the other; None is nothing."""
+def join(children: Iterable[object]) -> Markup:
+    """Returns the children in a row; None is left out."""
     return Markup("".join(escape(child) for child in children if child is not None))
 
 
-def tag(element: str, /, *children: Any, **attributes: Any) -> Markup:
-    """An element. `class_` stands for class, `data_x` for data-x; None is left out."""
+def tag(element: str, /, *children: object, **attributes: object) -> Markup:
+    """Returns an element.
+
+    Args:
+      element: its name.
+      children: markup, or values that become text; None is left out.
+      attributes: `class_` stands for class, `data_x` for data-x; None is left out.
+    """
     pairs = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
         for key, value in attributes.items()
@@ -36,5 +41,5 @@ def tag(element: str, /, *children: Any, **attributes: Any) -> Markup:
 
 
 def breakable(name: str) -> Markup:
-    """A name that a narrow column breaks between its words."""
+    """Returns a name that a narrow column may break after "/" and "_"."""
     return Markup(escape(name).replace("/", "/<wbr>").replace("_", "_<wbr>"))

@@ -1,4 +1,4 @@
-"""The page's style sheet: light and dark, from a phone's width up."""
+"""The style sheet of all pages: light and dark, from the width of a phone up."""
 
 _LIGHT = (
     "#2563c9", "#d4541f", "#14866d", "#9440b8", "#a67c00",
@@ -8,6 +8,7 @@ _DARK = (
     "#74a8ff", "#ff9a6b", "#52cfb0", "#d391f0", "#e3bd4e",
     "#ff85b3", "#66c9e3", "#c9ab8a", "#a3acff", "#a9d35c",
 )  # fmt: skip
+COLOURS = len(_LIGHT)
 
 
 def _colours(values: tuple[str, ...]) -> str:
@@ -23,7 +24,7 @@ STYLE = (
   --page: #14171a; --card: #1c2024; --ink: #e7e9ea; --soft: #9aa3ab; --rule: #30363c;
   --grid: #292e33; --good: #52cfb0; --bad: #ff9a6b; }} }}
 """
-    + "".join(f".c{i} {{ --run: var(--c{i}) }}\n" for i in range(len(_LIGHT)))
+    + "".join(f".c{i} {{ --run: var(--c{i}) }}\n" for i in range(COLOURS))
     + """
 * { box-sizing: border-box }
 body { margin: 0 auto; padding: 0 1.25rem 4rem; max-width: 76rem; color: var(--ink);
@@ -51,16 +52,6 @@ thead th { border-top: 0; color: var(--soft); font-weight: 500;
 tbody th { font-weight: 400 }
 .config td { overflow-wrap: anywhere; min-width: 7rem }
 .group { padding-top: 1rem; font-weight: 600 }
-.scroll:has(.scores) { width: fit-content; max-width: 100% }
-.scores { width: auto; min-width: min(44rem, 90vw) }
-.scores thead th:nth-child(n+2), .number { text-align: right }
-.number { white-space: nowrap; min-width: 5.5rem }
-.chance, .chance * { color: var(--soft) }
-.bar { position: relative; display: block; height: 3px; margin-top: 2px;
-  border-radius: 2px; background: var(--grid) }
-.bar i { position: absolute; top: 0; height: 3px }
-.fill { left: 0; border-radius: 2px; background: var(--run); opacity: .8 }
-.bar .mark { top: -2px; width: 1px; height: 7px; background: var(--soft) }
 code { font: .82rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace }
 .run { display: inline-flex; align-items: baseline; gap: .45em }
 .swatch { flex: none; width: .7em; height: .7em; border-radius: 2px;
@@ -93,12 +84,9 @@ details { margin: .6rem 0 }
 summary { cursor: pointer; padding: .3rem 0; font-size: .9rem }
 summary h3 { display: inline; margin: 0 }
 summary + .charts { margin-top: .4rem }
-.pairs { display: grid; gap: .8rem;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 15rem), 1fr)) }
 .card { padding: .7rem; background: var(--card); border: 1px solid var(--rule);
   border-radius: 8px; font-size: .86rem }
 .card p { margin: .5rem 0 0; overflow-wrap: anywhere }
-.card .query { margin: 0 0 .5rem }
 .card .note { margin: .3rem 0 0; font-size: .78rem }
 .views { display: flex; gap: .5rem }
 .views > * { flex: 1 1 0; min-width: 0 }
@@ -106,17 +94,15 @@ img { display: block; width: 100%; border-radius: 4px }
 .pixels { image-rendering: pixelated }
 .gap { display: grid; place-items: center; min-height: 4rem; color: var(--soft);
   background: var(--grid); border-radius: 4px; font-size: .75rem }
-.retrievals { display: grid; gap: 0 1.2rem;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)) }
-.retrievals .card { margin-bottom: .8rem }
-.strip { display: grid; gap: .45rem; grid-template-columns: repeat(6, 1fr) }
-.strip figure { padding: 3px; border: 2px solid transparent; border-radius: 6px }
-.strip .hit { border-color: var(--good) }
-.strip .missed { border: 2px dashed var(--bad) }
-.strip figcaption { font-size: .72rem; text-align: center; color: var(--soft);
-  font-variant-numeric: tabular-nums }
+.bars rect { fill: var(--run); opacity: .85 }
+.bars rect:hover { opacity: 1 }
+.s1 .line { stroke-dasharray: 6 2.5 } .s2 .line { stroke-dasharray: 1.5 2.5 }
+.s3 .line { stroke-dasharray: 8 2.5 1.5 2.5 } .s4 .line { stroke-dasharray: 3 2 }
+.interval { stroke: var(--run); stroke-width: 1.3 }
+.key { flex: none; width: 24px; height: 10px; align-self: center }
+.forest { width: 9rem; height: 14px; margin-top: .25em }
+.forest .zero { stroke: var(--soft); stroke-dasharray: 2 2 }
 @media (max-width: 40rem) { body { padding: 0 .8rem 3rem }
-  th, td { padding: .34rem .55rem } .number { min-width: 4.4rem }
-  .strip { grid-template-columns: repeat(3, 1fr) } }
+  th, td { padding: .34rem .55rem } }
 """
 )

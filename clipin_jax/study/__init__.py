@@ -1,1 +1,4 @@
-"""Studies: a grid of configs with several seeds, run, compared, written as a page."""
+"""Studies: a grid of configs and seeds is trained, compared and written as a page.
+
+Imports `config`, `core`, `data`, `runs`, `report` and `training`.
+"""

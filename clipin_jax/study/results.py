@@ -1,4 +1,4 @@
-"""What a study found: its metrics, and its runs with their scores and costs."""
+"""The results of a study: its metrics, and its runs with their scores and costs."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-NONE = "–"  # stands where there is no number
+from clipin_jax.report.text_format import NO_NUMBER
+from clipin_jax.study.study_file import PlannedRun
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure, and how it is written.
+    """A score, and how it is shown.
 
     Attributes:
       name: its key in the scores, "EVALUATOR/FIGURE".
-      label: what people call it.
-      chance: what a random guess gets; None where that is not known.
+      label: its name on the page.
+      chance: the score of a random guess; None if it is not known.
       percent: whether it is a share from 0 to 1, shown in percent.
-      lower_is_better: whether less is more, as of a rank.
+      lower_is_better: whether lower values are better.
       digits: decimals that are shown.
     """
 
@@ -32,7 +33,7 @@ class Metric:
 
     @property
     def scale(self) -> float:
-        """What a value is multiplied with to be shown."""
+        """The factor between a value and the number that is shown."""
         return 100.0 if self.percent else 1.0
 
     @property
@@ -42,30 +43,32 @@ class Metric:
 
     @property
     def title(self) -> str:
-        """The label with its unit, and which end is better where that is unusual."""
+        """The label with its unit, and which end is better if it is the lower one."""
         unit = ", %" if self.percent else ""
         return self.label + unit + (" (lower is better)" * self.lower_is_better)
 
-    def text(self, value: float | None, sign: bool = False) -> str:
-        """A value, or a difference of two with its sign, without the unit."""
+    def text(self, value: float | None, *, sign: bool = False) -> str:
+        """Returns a value without its unit; sign: whether to write a plus."""
         if value is None or not math.isfinite(value):
-            return NONE
+            return NO_NUMBER
         shown = round(value * self.scale, self.digits) + 0.0  # never "-0.0"
         return f"{shown:{'+' if sign and shown else ''}.{self.digits}f}"
 
-    def amount(self, difference: float) -> str:
-        """The size of a difference with its unit: "2.3 points"."""
+    def size_text(self, difference: float) -> str:
+        """Returns the size of a difference with its unit: "2.3 points"."""
         number = self.text(abs(difference))
         if not self.percent:
             return number
         return f"{number} point" + "s" * (number != "1.0")
 
 
-class Run(NamedTuple):
-    """One training run.
+class RunResult(NamedTuple):
+    """The outcome of one training run.
 
-    values: metric -> value, None where it diverged; curves: metric -> [[step, value],
-    ...]; failed: why it has none of both.
+    Attributes:
+      values: metric -> value; None if the run diverged.
+      curves: metric -> [(step, value), ...].
+      failed: the error that ended the run; None if it finished.
     """
 
     values: Mapping[str, float | None]
@@ -73,24 +76,30 @@ class Run(NamedTuple):
     failed: str | None
 
 
-class Fault(NamedTuple):
-    """A run that is not in the numbers, or not in all of them, and why."""
+class MissingScore(NamedTuple):
+    """A run that lacks all of its scores or some, and why."""
 
-    method: str
-    level: str
-    seed: int
+    run: PlannedRun
     reason: str
 
 
 @dataclass(frozen=True)
-class Results:
-    """A study's grid of runs.
+class StudyResults:
+    """The runs of a study and what is known about them.
 
     Attributes:
-      pairs: (method, what it is compared with), in the order of the page.
-      runs: (method, level, seed) -> run; absent where it has not run yet.
-      costs: method -> figure -> number; {} where nothing was measured.
-    The rest is as in results.json.
+      name, title, question: of the study.
+      methods: their names.
+      notes: method -> remark.
+      dial: name of the setting that the levels vary; "" if there is none.
+      levels: of the dial, [""] if there is none.
+      metrics: the first one is the primary.
+      seeds: of the runs.
+      pairs: (method, the method it is compared with), in the order of the page.
+      runs: outcome of each run; absent if it has not run yet.
+      costs: method -> figure -> number; {} if nothing was measured.
+      settings: the changes from which the configs were made.
+      environment: versions and machine.
     """
 
     name: str
@@ -103,42 +112,43 @@ class Results:
     metrics: list[Metric]
     seeds: list[int]
     pairs: list[tuple[str, str]]
-    runs: Mapping[tuple[str, str, int], Run]
+    runs: Mapping[PlannedRun, RunResult]
     costs: Mapping[str, Mapping[str, Any]]
     settings: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def primary(self) -> Metric:
-        """The metric that the study is decided by."""
+        """The metric of the conclusions."""
         return self.metrics[0]
 
     @property
-    def cells(self) -> Iterator[tuple[str, str, int]]:
-        """All (method, level, seed) of the grid."""
+    def planned_runs(self) -> Iterator[PlannedRun]:
+        """All runs of the study, done or not."""
         return (
-            (method, level, seed)
+            PlannedRun(method, level, seed)
             for method in self.methods
             for level in self.levels
             for seed in self.seeds
         )
 
     def numbers(self, metric: Metric, method: str, level: str) -> dict[int, float]:
-        """Seed -> value, of the runs that have one."""
-        found = {}
+        """Returns seed -> value of the runs that have a finite one."""
+        numbers = {}
         for seed in self.seeds:
-            run = self.runs.get((method, level, seed))
+            run = self.runs.get(PlannedRun(method, level, seed))
             value = None if run is None else run.values.get(metric.name)
             if value is not None and math.isfinite(value):
-                found[seed] = float(value)
-        return found
+                numbers[seed] = float(value)
+        return numbers
 
-    def faults(self) -> list[Fault]:
-        """The runs that failed, diverged or have not run, in the grid's order."""
-        found = ((cell, self._fault(self.runs.get(cell))) for cell in self.cells)
-        return [Fault(*cell, reason) for cell, reason in found if reason]
+    def missing_scores(self) -> list[MissingScore]:
+        """Returns the runs that failed, diverged or have not run, in grid order."""
+        reasons = ((run, self._reason(run)) for run in self.planned_runs)
+        return [MissingScore(run, reason) for run, reason in reasons if reason]
 
-    def _fault(self, run: Run | None) -> str:
+    def _reason(self, planned: PlannedRun) -> str:
+        run = self.runs.get(planned)
         if run is None:
             return "has not run"
         if run.failed is not None:
@@ -148,11 +158,11 @@ class Results:
 
 
 def is_value(value: Any) -> bool:
-    """A number of any kind, or None."""
+    """Returns whether a value is a number of any kind, or None."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return value is None or number
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a finite number; a diverged run has none."""
+    """Returns whether a value is a finite number; a diverged run has none."""
     return value is not None and is_value(value) and math.isfinite(value)

@@ -1,8 +1,8 @@
-"""What several seeds say about a difference, and what they do not.
+"""Means over seeds, and paired tests of the differences between methods.
 
 Runs of one seed share the order of the data and their initial weights, so methods are
 compared seed by seed: the differences are tested, not the two means. All tests are
-two-sided, all intervals hold 95 %.
+two-sided, all intervals are of 95 %.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from clipin_jax.study.results import Metric, Results
+from clipin_jax.study.results import Metric, StudyResults
 
 LEVEL = 0.05  # below it, a difference counts as shown
-MOST_FLIPPED = 20  # seeds up to which all signs are tried: 2**20 sums
+MOST_FLIPPED = 20  # seeds; beyond, there are too many signs to try: 2**20 sums
 
 
 class Mean(NamedTuple):
-    """A mean over seeds with its t-interval, which is NaN below two values."""
+    """A mean over seeds with its t-interval, which is NaN for fewer than two values.
+
+    n: the number of values.
+    """
 
     mean: float
     low: float
@@ -30,12 +33,18 @@ class Mean(NamedTuple):
 
 
 class PairedTest(NamedTuple):
-    """A mean difference.
+    """The test of a mean difference.
 
-    low, high: of its t-interval; p: of the paired t-test; p_flip: of the sign-flip
-    permutation test, which assumes less and can not be below 2 / 2**n; n: differences.
-    low, high and p are NaN where there is no spread to measure by: below two
-    differences, or when all of them are equal (a p of 0 would claim certainty).
+    low, high and p are NaN if the differences have no spread: there are fewer than two,
+    or all are equal (a p of 0 would claim certainty).
+
+    Attributes:
+      mean: of the differences.
+      low, high: of its t-interval.
+      p: of the paired t-test.
+      p_flip: of the sign-flip permutation test, which assumes less and is at least
+        2 / 2**n.
+      n: the number of differences.
     """
 
     mean: float
@@ -51,11 +60,13 @@ class Comparison:
     """A method against its baseline, on one level of the dial or along all of it.
 
     Attributes:
-      level: of the dial; of a change along the dial, None.
-      test: of the differences, method less baseline; along the dial, of how much the
-        difference changes from its lowest to its highest level by a straight line.
-      p_holm: p after Holm's correction; NaN where p is.
-      family: how many comparisons were corrected for.
+      metric: that is compared.
+      method, baseline: their names.
+      level: of the dial; None for a change along the dial.
+      test: of the differences, method minus baseline. Along the dial: of the change of
+        the difference from the lowest to the highest level, by a straight line.
+      p_holm: p after Holm's correction; NaN if p is NaN.
+      family: the number of comparisons in the correction.
     """
 
     metric: Metric
@@ -68,7 +79,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """What is shown: "above", "below", "undecided", or "untested" by one seed."""
+        """One of "above", "below", "undecided"; "untested" below two seeds."""
         if self.test.n < 2:
             return "untested"
         if not self.p_holm < LEVEL:
@@ -77,7 +88,7 @@ class Comparison:
 
 
 def mean_interval(values: Iterable[float]) -> Mean:
-    """The mean and its 95 % t-interval, of finite values in any number."""
+    """Returns the mean of finite values, and its 95 % t-interval."""
     values = np.asarray(list(values), np.float64)
     n = len(values)
     if n < 2:
@@ -87,17 +98,17 @@ def mean_interval(values: Iterable[float]) -> Mean:
 
 
 def paired_test(differences: Iterable[float], scale: float | None = None) -> PairedTest:
-    """Tests whether differences, one a seed, are other than zero on average.
+    """Tests whether the mean of differences, one for each seed, is zero.
 
-    scale: the size of the numbers that were subtracted, which rounding goes by; the
-    largest difference if it is not given.
+    scale: the size of the numbers that were subtracted, by which rounding is judged;
+    the largest difference if None.
     """
     values = np.asarray(list(differences), np.float64)
     mean, low, high, n = mean_interval(values)
     flip = sign_flip_p(values)
     if scale is None:
         scale = float(np.abs(values).max(initial=0.0))
-    # Equal differences differ by rounding, and their t by fifteen powers of ten.
+    # The rounding of equal differences would make t arbitrarily large.
     if n < 2 or np.ptp(values) <= 1e-12 * scale:
         return PairedTest(mean, np.nan, np.nan, np.nan, flip, n)
     t = mean / (values.std(ddof=1) / np.sqrt(n))
@@ -106,13 +117,13 @@ def paired_test(differences: Iterable[float], scale: float | None = None) -> Pai
 
 
 def sign_flip_p(differences: np.ndarray) -> float:
-    """The share of all 2**n choices of signs whose mean is as far from zero.
+    """Returns the share of all 2**n choices of signs with a mean as far from zero.
 
-    differences: [n]. NaN without any, and beyond 20, where they are too many to try.
+    differences: [n]. The result is NaN for n = 0 and for n > 20.
     """
     if not 0 < len(differences) <= MOST_FLIPPED:
         return float("nan")
-    # Turning all signs changes no distance: the first may keep its own.
+    # Flipping all signs keeps the distance from zero: the first sign can stay.
     sums = np.array([differences[0]])
     for value in differences[1:]:
         sums = np.concatenate([sums + value, sums - value])
@@ -121,11 +132,11 @@ def sign_flip_p(differences: np.ndarray) -> float:
 
 
 def holm(p: Iterable[float]) -> np.ndarray:
-    """Holm's step-down correction; [m] -> [m].
+    """Returns p-values after Holm's step-down correction, [m] to [m].
 
-    Holm, A simple sequentially rejective multiple test procedure, 1979. What has no
-    test (NaN) keeps none but counts, so that the correction does not depend on how
-    far a study has come.
+    A missing test (NaN) stays NaN but counts, so that the correction does not depend on
+    how many runs are done. Source: Holm, A simple sequentially rejective multiple test
+    procedure, 1979.
     """
     p = np.asarray(list(p), np.float64)
     order = np.argsort(p, kind="stable")  # NaN last
@@ -135,13 +146,18 @@ def holm(p: Iterable[float]) -> np.ndarray:
     return np.where(np.isnan(p), np.nan, corrected)
 
 
-def cell_mean(results: Results, metric: Metric, method: str, level: str) -> Mean:
-    """The mean over the seeds that have a number; Mean.n says how many those are."""
+def mean_over_seeds(
+    results: StudyResults, metric: Metric, method: str, level: str
+) -> Mean:
+    """Returns the mean over the seeds that have a number."""
     return mean_interval(results.numbers(metric, method, level).values())
 
 
-def comparisons(results: Results, metric: Metric) -> list[Comparison]:
-    """Every pair on every level, in seeds that both have, corrected together."""
+def comparisons(results: StudyResults, metric: Metric) -> list[Comparison]:
+    """Compares every pair on every level, in seeds that both have.
+
+    The p-values of all of them are corrected together.
+    """
     return _corrected(
         metric,
         [
@@ -152,29 +168,30 @@ def comparisons(results: Results, metric: Metric) -> list[Comparison]:
     )
 
 
-def interactions(results: Results, metric: Metric) -> list[Comparison]:
-    """How each pair's difference changes along the dial, in seeds with all levels.
+def interactions(results: StudyResults, metric: Metric) -> list[Comparison]:
+    """Tests how the difference of each pair changes along the dial.
 
-    A straight line is fitted to each seed's differences; its rise from the lowest to
-    the highest level is tested. [] where the levels are not two or more numbers.
+    Only seeds with all levels count. A straight line is fitted to the differences of
+    each seed; its rise from the lowest to the highest level is tested. Returns [] if
+    the levels are not two or more numbers.
     """
     places = dial_places(results)
     if places is None:
         return []
     centred = places - places.mean()
     rise = np.ptp(places) * centred / (centred**2).sum()
-    found = []
+    tests = []
     for pair in results.pairs:
         by_level = [_differences(results, metric, pair, x) for x in results.levels]
         seeds = [seed for seed in results.seeds if all(seed in x for x in by_level)]
         rises = [float(rise @ [x[seed] for x in by_level]) for seed in seeds]
-        scale = _size(results, metric, pair, results.levels)
-        found.append((*pair, None, paired_test(rises, scale)))
-    return _corrected(metric, found)
+        scale = _largest(results, metric, pair, results.levels)
+        tests.append((*pair, None, paired_test(rises, scale)))
+    return _corrected(metric, tests)
 
 
-def dial_places(results: Results) -> np.ndarray | None:
-    """The dial's levels as numbers, [levels]; None where they are none, or one."""
+def dial_places(results: StudyResults) -> np.ndarray | None:
+    """Returns the levels as numbers, [levels]; None if they are not, or all equal."""
     try:
         places = np.array([float(level) for level in results.levels])
     except ValueError:
@@ -189,25 +206,25 @@ def _half_width(values: np.ndarray) -> float:
 
 
 def _differences(
-    results: Results, metric: Metric, pair: tuple[str, str], level: str
+    results: StudyResults, metric: Metric, pair: tuple[str, str], level: str
 ) -> dict[int, float]:
-    """Seed -> method less baseline, of the seeds that both have."""
+    """Returns seed -> method minus baseline, of the seeds that both have."""
     method, baseline = (results.numbers(metric, name, level) for name in pair)
     return {seed: method[seed] - baseline[seed] for seed in method if seed in baseline}
 
 
 def _paired(
-    results: Results, metric: Metric, pair: tuple[str, str], level: str
+    results: StudyResults, metric: Metric, pair: tuple[str, str], level: str
 ) -> PairedTest:
     differences = _differences(results, metric, pair, level)
-    scale = _size(results, metric, pair, [level])
+    scale = _largest(results, metric, pair, [level])
     return paired_test(differences.values(), scale)
 
 
-def _size(
-    results: Results, metric: Metric, pair: tuple[str, str], levels: list[str]
+def _largest(
+    results: StudyResults, metric: Metric, pair: tuple[str, str], levels: list[str]
 ) -> float:
-    """The largest number among those that are subtracted."""
+    """Returns the largest absolute value of the scores that are subtracted."""
     numbers = (
         abs(value)
         for name in pair
@@ -222,6 +239,14 @@ def _corrected(
 ) -> list[Comparison]:
     after = holm(test.p for *_, test in tested)
     return [
-        Comparison(metric, *entry, p_holm=float(p), family=len(tested))
-        for entry, p in zip(tested, after, strict=True)
+        Comparison(
+            metric=metric,
+            method=method,
+            baseline=baseline,
+            level=level,
+            test=test,
+            p_holm=float(p),
+            family=len(tested),
+        )
+        for (method, baseline, level, test), p in zip(tested, after, strict=True)
     ]

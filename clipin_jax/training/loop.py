@@ -22,7 +22,11 @@ from clipin_jax.errors import DONE, REQUEUE, ClipinError
 from clipin_jax.evaluators import make_evaluators
 from clipin_jax.evaluators.base import Evaluator, shown_figures
 from clipin_jax.inference.encode_fns import make_encode_fns
-from clipin_jax.report.examples import PAIRS, save_pairs, save_retrievals
+from clipin_jax.report.run_report.saved_examples import (
+    PAIRS,
+    save_pairs,
+    save_retrievals,
+)
 from clipin_jax.runs.build import Experiment, build_experiment
 from clipin_jax.runs.checkpoint import Checkpoints
 from clipin_jax.runs.checkpoint_retention import Retention

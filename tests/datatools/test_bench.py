@@ -16,33 +16,35 @@ def config():
     return load_config("clip:runlocal", ("batch_size=100", "data.threads=2"))
 
 
-def test_a_device_that_would_wait_is_told_how_long(config):
-    found = compare(config, SPEEDS, step_ms=100)
-    assert found["needs_per_second"] == 1000
-    assert found["wait_fraction"] == pytest.approx(0.5)
-    assert verdict(found) == (
-        "input-bound: 100 pairs in 100 ms need 1,000 records/s, 500 are made: the "
-        "device would wait 50% of the time. Faster here: data.threads=1 "
+def test_how_long_a_device_would_wait(config):
+    figures = compare(config, SPEEDS, step_ms=100)
+    assert figures["needs_per_second"] == 1000
+    assert figures["wait_fraction"] == pytest.approx(0.5)
+    assert verdict(figures) == (
+        "input-bound: 100 pairs in 100 ms need 1,000 records/s, the input makes 500: "
+        "the device would wait 50% of the time. Faster on this machine: data.threads=1 "
         "data.processes=2, 900 records/s"
     )
 
 
-def test_an_input_that_is_fast_enough_is_said_by_how_much(config):
-    found = compare(config, SPEEDS, step_ms=400)
-    assert found["wait_fraction"] == 0
-    assert verdict(found) == (
-        "not input-bound: 100 pairs in 400 ms need 250 records/s, 2.0 times that is "
-        "made"
+def test_how_much_faster_the_input_is_than_the_device(config):
+    figures = compare(config, SPEEDS, step_ms=400)
+    assert figures["wait_fraction"] == 0
+    assert verdict(figures) == (
+        "not input-bound: 100 pairs in 400 ms need 250 records/s, the input makes 2.0 "
+        "times that"
     )
 
 
-def test_without_a_step_time_the_shortest_one_is_said(config):
-    found = compare(config, SPEEDS[:2], step_ms=None)
-    assert found["shortest_step_ms"] == pytest.approx(200)
-    assert verdict(found) == "feeds batches of 100 to steps of 200 ms or longer"
+def test_without_a_step_time_the_shortest_one_is_printed(config):
+    figures = compare(config, SPEEDS[:2], step_ms=None)
+    assert figures["shortest_step_ms"] == pytest.approx(200)
+    assert verdict(figures) == (
+        "fast enough for batches of 100 in steps of 200 ms or longer"
+    )
 
 
-def test_settings_are_powers_of_two_and_the_config_s_own():
+def test_settings_are_powers_of_two_and_the_configured_one():
     assert settings((2, 0), 4, None) == [
         *[(0, 0), (1, 0), (2, 0), (4, 0)],
         *[(1, 1), (1, 2), (1, 4)],
@@ -53,23 +55,23 @@ def test_settings_are_powers_of_two_and_the_config_s_own():
 
 def test_every_stage_and_setting_is_timed(tmp_path, capsys):
     captions = [[f"caption {n}", "a caption"] for n in range(40)]
-    pictures = [picture(n) for n in range(39)] + [b"no picture"]
-    folder = pair_folder(tmp_path / "pairs", captions, pictures)
+    images = [picture(n) for n in range(39)] + [b"no picture"]
+    folder = pair_folder(tmp_path / "pairs", captions, images)
     config = pair_config(folder, "data.max_bad_fraction=0.5")
-    assert bench(config, 50.0, seconds=0.03, workers=(0,), as_json=True) == 0
+    assert bench(config, step_ms=50.0, seconds=0.03, workers=(0,), as_json=True) == 0
     *lines, last = capsys.readouterr().out.splitlines()
-    found = json.loads(last)
+    figures = json.loads(last)
     stages = ("read", "decode", "tokenize", "views and rest", "whole sample")
-    assert tuple(found["stages"]) == stages
-    assert min(found["stages"].values()) > 0
-    tried = [(one["threads"], one["processes"]) for one in found["pipeline"]]
+    assert tuple(figures["stages"]) == stages
+    assert min(figures["stages"].values()) > 0
+    tried = [(one["threads"], one["processes"]) for one in figures["pipeline"]]
     assert (config.data.threads, 0) in tried and (0, 0) in tried
-    assert all(one["per_second"] > 0 for one in found["pipeline"])
-    assert f"{found['cores']} cores" in lines[0]
+    assert all(one["per_second"] > 0 for one in figures["pipeline"])
+    assert f"{figures['cores']} cores" in lines[0]
     assert "input-bound" in lines[-1]
 
 
-def test_what_makes_no_sense_is_refused(config):
+def test_invalid_arguments_are_refused(config):
     with pytest.raises(ClipinError, match="must be positive"):
         bench(config, seconds=0)
     with pytest.raises(ClipinError, match="must be positive"):

@@ -14,8 +14,8 @@ from clipin_jax.data import make_source
 from clipin_jax.data.image.decode import decode
 from clipin_jax.data.sources.coco import Coco
 from clipin_jax.datatools import convert as tool
-from clipin_jax.datatools.shards import Shards
-from clipin_jax.datatools.writers import FORMATS, TarWriter
+from clipin_jax.datatools.record_writers import FORMATS, TarWriter
+from clipin_jax.datatools.shards import ShardWriter
 from clipin_jax.errors import ClipinError
 from tests.support.pair_folders import pair_config, pair_folder, picture
 
@@ -27,12 +27,11 @@ formats = pytest.mark.parametrize("to", FORMATS)
 
 
 def convert(config, out: Path, to: str = "webdataset", **arguments) -> Any:
-    """Exit code, the source that was printed, the manifest and all lines."""
-    said: list[str] = []
-    code = tool.convert(
-        config, out, to, **{"records_per_file": 4} | arguments, say=said.append
-    )
-    text = "\n".join(said)
+    """Returns exit code, the source that was printed, the manifest and all lines."""
+    lines: list[str] = []
+    arguments = {"records_per_file": 4} | arguments
+    code = tool.convert(config, out, to=to, **arguments, say=lines.append)
+    text = "\n".join(lines)
     if code:
         return code, None, None, text
     source = eval(text[text.index("source=") + len("source=") :])
@@ -52,8 +51,8 @@ def test_what_was_written_is_what_the_source_has(tmp_path, to):
     folder = pair_folder(tmp_path / "pairs", CAPTIONS, classes=3)
     config = pair_config(folder, "data.source.labels=category")
     out = tmp_path / "out"
-    code, source, manifest, said = convert(config, out, to)
-    assert code == 0 and "11 records written and read again, 0 left out" in said
+    code, source, manifest, printed = convert(config, out, to)
+    assert code == 0 and "11 records written and read again, 0 left out" in printed
     original = make_source(**config.data.source)
     assert len(source) == len(original) == 11
     assert source.classes == original.classes
@@ -64,7 +63,7 @@ def test_what_was_written_is_what_the_source_has(tmp_path, to):
     assert manifest["classes"] == list(original.classes)
     assert manifest["fingerprint"] == original.fingerprint
     assert manifest["source"]["folder"] == str(folder)
-    ending = FORMATS[to].ending
+    ending = FORMATS[to].extension
     assert list(manifest["files"]) == [
         f"train-0000{n}-of-00003.{ending}" for n in range(3)
     ]
@@ -98,7 +97,7 @@ def test_pixels_become_lossless_files(tmp_path, to):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])
-def test_any_kind_of_picture_is_read_again_from_a_tar(tmp_path, kind):
+def test_any_kind_of_image_is_read_again_from_a_tar(tmp_path, kind):
     pictures = [picture(n, kind=kind) for n in range(4)]
     folder = pair_folder(tmp_path / "pairs", CAPTIONS[:4], pictures)
     _, source, _, _ = convert(pair_config(folder), tmp_path / "out")
@@ -110,8 +109,8 @@ def test_unusable_records_are_left_out_and_listed(tmp_path):
     pictures[2], pictures[9] = b"no picture", pictures[9][:300]
     folder = pair_folder(tmp_path / "pairs", CAPTIONS, pictures)
     config = pair_config(folder, "data.max_bad_fraction=0.2")
-    _, source, manifest, said = convert(config, tmp_path / "out")
-    assert len(source) == manifest["records"] == 9 and "2 left out" in said
+    _, source, manifest, printed = convert(config, tmp_path / "out")
+    assert len(source) == manifest["records"] == 9 and "2 left out" in printed
     assert [bad["index"] for bad in manifest["bad"]] == [2, 9]
     assert manifest["bad"][0]["where"].endswith("2.jpg")
     assert all(bad["reason"] for bad in manifest["bad"])
@@ -119,7 +118,7 @@ def test_unusable_records_are_left_out_and_listed(tmp_path):
     assert [source[n]["image"] for n in range(9)] == [pictures[n] for n in kept]
 
 
-def test_too_many_unusable_records_end_it_until_they_are_allowed(tmp_path):
+def test_too_many_unusable_records_stop_the_conversion_unless_allowed(tmp_path):
     pictures = [picture(n) for n in range(10)] + [b"no picture"]
     folder = pair_folder(tmp_path / "pairs", CAPTIONS, pictures)
     with pytest.raises(
@@ -127,16 +126,16 @@ def test_too_many_unusable_records_end_it_until_they_are_allowed(tmp_path):
     ):
         convert(pair_config(folder), tmp_path / "out")
     config = pair_config(folder, "data.max_bad_fraction=0.2")
-    _, source, manifest, said = convert(config, tmp_path / "out")
+    _, source, manifest, printed = convert(config, tmp_path / "out")
     assert len(source) == 10 and len(manifest["bad"]) == 1
-    assert "MB" not in said  # all files were there already
+    assert "MB" not in printed  # all files were there already
 
 
 @formats
-def test_what_was_stopped_goes_on_where_it_was(tmp_path, monkeypatch, to):
+def test_a_stopped_conversion_resumes(tmp_path, monkeypatch, to):
     config = pair_config(pair_folder(tmp_path / "pairs", CAPTIONS))
     out = tmp_path / "out"
-    write = Shards.write
+    write = ShardWriter.write
 
     def stop(self, number):
         if number == 1:
@@ -146,10 +145,10 @@ def test_what_was_stopped_goes_on_where_it_was(tmp_path, monkeypatch, to):
         return write(self, number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Shards, "write", stop)
-        code, _, _, said = convert(config, out, to)
+        patch.setattr(ShardWriter, "write", stop)
+        code, _, _, printed = convert(config, out, to)
     assert code == 75
-    assert said.endswith("stopped: run the same command again to go on")
+    assert printed.endswith("stopped: run the same command to resume")
     assert not (out / "manifest.json").exists()
     first = next(out.glob("train-00000*")).stat()
     assert convert(config, out, to)[0] == 0
@@ -160,7 +159,7 @@ def test_what_was_stopped_goes_on_where_it_was(tmp_path, monkeypatch, to):
     assert manifests[0] == manifests[1]
 
 
-def test_a_file_that_is_gone_or_cut_is_written_again(tmp_path):
+def test_a_missing_or_cut_file_is_written_again(tmp_path):
     config = pair_config(pair_folder(tmp_path / "pairs", CAPTIONS))
     out = tmp_path / "out"
     convert(config, out)
@@ -173,7 +172,7 @@ def test_a_file_that_is_gone_or_cut_is_written_again(tmp_path):
     assert "MB" not in convert(config, out)[3]
 
 
-def test_a_folder_of_something_else_is_refused_and_overwritten_if_asked(tmp_path):
+def test_a_folder_with_other_files_is_refused_unless_overwritten(tmp_path):
     out = tmp_path / "out"
     first = pair_config(pair_folder(tmp_path / "pairs", CAPTIONS))
     other = pair_config(pair_folder(tmp_path / "others", CAPTIONS[:5]))
@@ -193,7 +192,7 @@ def test_a_folder_of_something_else_is_refused_and_overwritten_if_asked(tmp_path
     assert (tmp_path / "full" / "letter.txt").exists()
 
 
-def test_a_damaged_manifest_is_no_traceback(tmp_path):
+def test_a_damaged_manifest_is_one_line(tmp_path):
     config = pair_config(pair_folder(tmp_path / "pairs", CAPTIONS))
     convert(config, tmp_path / "out")
     for text in ("{", "[]", '{"files": {}}'):
@@ -202,7 +201,7 @@ def test_a_damaged_manifest_is_no_traceback(tmp_path):
             convert(config, tmp_path / "out")
 
 
-def test_bytes_that_change_on_their_way_are_noticed(tmp_path, monkeypatch):
+def test_bytes_that_change_on_the_way_are_noticed(tmp_path, monkeypatch):
     config = pair_config(pair_folder(tmp_path / "pairs", CAPTIONS))
     add = TarWriter._add
 
@@ -227,11 +226,13 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
 
     config = pair_config(pair_folder(tmp_path / "pairs", CAPTIONS))
     monkeypatch.setattr(TarWriter, "write", fail)
-    with pytest.raises(ClipinError, match="No space left on device; once .* goes on"):
+    with pytest.raises(
+        ClipinError, match="No space left on device; fix this and .* resume"
+    ):
         convert(config, tmp_path / "out")
 
 
-def test_what_a_tar_cannot_tell_is_said_and_kept(tmp_path):
+def test_lists_of_labels_are_written_to_a_tar_that_does_not_read_them(tmp_path):
     folder = pair_folder(tmp_path / "pairs", CAPTIONS)
     file = folder / "captions_train.json"
     content = json.loads(file.read_text())
@@ -239,8 +240,8 @@ def test_what_a_tar_cannot_tell_is_said_and_kept(tmp_path):
         entry["objects"] = ["cat", "dog"][: 1 + n % 2]
     file.write_text(json.dumps(content))
     config = pair_config(folder, "data.source.labels=objects")
-    _, source, _, said = convert(config, tmp_path / "out")
-    assert "lists of labels are kept, but webdataset reads none" in said
+    _, source, _, printed = convert(config, tmp_path / "out")
+    assert "lists of labels are written, but webdataset does not read them" in printed
     assert "label" not in source[0]
 
 
@@ -252,7 +253,7 @@ def test_the_command_line(tmp_path, capsys):
     assert cli.main([*argv, "--to", "webdataset", "--records-per-file", "0"]) == 1
     argv[-1] = "gs://bucket/folder"
     assert cli.main(argv) == 1
-    assert "no local folder" in capsys.readouterr().err
+    assert "not a local folder" in capsys.readouterr().err
     argv[-1] = str(tmp_path / "odd[1]")
     assert cli.main(argv) == 1
     (tmp_path / "file").write_text("")
@@ -264,7 +265,7 @@ def test_the_command_line(tmp_path, capsys):
         cli.main([*argv, "--to", "csv"])
 
 
-def test_the_first_caption_stands_in_a_text_file_for_other_programs(tmp_path):
+def test_a_text_file_has_the_first_caption(tmp_path):
     config = pair_config(pair_folder(tmp_path / "pairs", CAPTIONS[:3]))
     convert(config, tmp_path / "out")
     with tarfile.open(tmp_path / "out" / "train-00000-of-00001.tar") as tar:
@@ -275,7 +276,7 @@ def test_the_first_caption_stands_in_a_text_file_for_other_programs(tmp_path):
         assert text is not None and text.read().decode() == "caption 1"
 
 
-def test_a_source_with_labels_here_and_none_there_is_refused(tmp_path, monkeypatch):
+def test_a_source_with_labels_in_some_records_only_is_refused(tmp_path, monkeypatch):
     read = Coco.__getitem__
 
     def forget(self, index):
@@ -296,8 +297,11 @@ def test_a_mixture_becomes_one_set_without_weights(tmp_path):
     sources = dict(one=source, two=source | dict(folder=str(two)))
     with config.unlocked():
         config.data.source = dict(name="mixture", sources=sources)
-    _, source, _, said = convert(config, tmp_path / "out")
-    assert len(source) == 12 and "weights of the mixture's sources are not kept" in said
+    _, source, _, printed = convert(config, tmp_path / "out")
+    assert (
+        len(source) == 12
+        and "weights of the mixture's sources are not written" in printed
+    )
 
 
 def test_kinds_and_lists_of_labels_come_back_from_records(tmp_path):
@@ -312,5 +316,5 @@ def test_kinds_and_lists_of_labels_come_back_from_records(tmp_path):
     config = pair_config(folder, "data.source.labels=objects")
     _, source, _, _ = convert(config, tmp_path / "out", "array_record")
     original = make_source(**config.data.source)
-    assert original[0]["kinds"] == ("synthetic", "human", "human")
+    assert original[0].get("kinds") == ("synthetic", "human", "human")
     assert [source[n] for n in range(11)] == [original[n] for n in range(11)]

@@ -120,3 +120,10 @@ class Tokenizer(ABC):
         ids = self.encode(text)
         kept = ids[: self.context_length - 2]
         return (self.start, *kept, self.end), len(ids) + 2
+
+
+def decode_row(row: np.ndarray, tokenizer: Tokenizer) -> str:
+    """Returns the text of a row of ids, [L] int32, without marks and padding."""
+    begin = int(row[0] == tokenizer.start)  # some vocabularies have no start mark
+    length = int(np.argmax(row[begin:] == tokenizer.end))
+    return tokenizer.decode(row[begin : begin + length]).strip()

@@ -1,0 +1,244 @@
+"""Reads records as training does, and keeps a few numbers of each.
+
+Images and captions are kept as 64-bit hashes in flat arrays: ten million records with a
+caption each take about half a gigabyte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from clipin_jax.data.image.decode import open_image
+from clipin_jax.data.source import BadRecord, Record, Source
+from clipin_jax.data.text.caption_cleaning import clean_caption
+from clipin_jax.data.text.captions import CaptionChoice
+from clipin_jax.data.text.tokenizer import Tokenizer
+from clipin_jax.datatools.parallel_map import map_in_order
+
+_DESCRIBED = 20  # unusable records that are kept with place and reason
+_LONGEST_REASON = 120  # letters
+
+_SIGNATURES = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"GIF8", "GIF"),
+    (b"BM", "BMP"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+)
+_BRANDS = {b"WEBP": "WebP", b"avif": "AVIF", b"heic": "HEIC", b"mif1": "HEIC"}
+
+
+class UnusableRecord(NamedTuple):
+    """A record that cannot be used: its index, where it comes from, and why."""
+
+    index: int
+    where: str
+    reason: str
+
+
+class RecordSummary(NamedTuple):
+    """The numbers of a usable record.
+
+    Attributes:
+      index: in the source.
+      format: of the image, "pixels" if it is no file.
+      bytes: of the image.
+      height, width: of the image in pixels.
+      image, captions: 64-bit hashes.
+      tokens: number of tokens of each caption, with start and end.
+      kinds: of the captions.
+      labels: class indices.
+    """
+
+    index: int
+    format: str
+    bytes: int
+    height: int
+    width: int
+    image: int
+    captions: tuple[int, ...]
+    tokens: tuple[int, ...]
+    kinds: tuple[str, ...]
+    labels: tuple[int, ...]
+
+
+class ScanResult:
+    """The numbers of all records that were read.
+
+    Attributes:
+      index, height, width, bytes, image, count: a number for each usable record;
+        `count` is its number of captions, `image` a hash.
+      caption, tokens: a number for each caption, in the order of `index`; `caption` is
+        a hash.
+      formats, kinds, labels, reasons: how often each occurs.
+      unusable: number of unusable records.
+      described: the first of them.
+      seconds: how long the scan took.
+    """
+
+    def __init__(self) -> None:
+        self.index, self.bytes = array("q"), array("q")
+        self.height, self.width, self.count = array("I"), array("I"), array("I")
+        self.image, self.caption = array("Q"), array("Q")
+        self.tokens = array("I")
+        self.formats: Counter[str] = Counter()
+        self.kinds: Counter[str] = Counter()
+        self.labels: Counter[int] = Counter()
+        self.reasons: Counter[str] = Counter()
+        self.described: list[UnusableRecord] = []
+        self.unusable = 0
+        self.seconds = 0.0
+
+    def __len__(self) -> int:
+        """The number of records that were read, usable or not."""
+        return len(self.index) + self.unusable
+
+    def add(self, record: RecordSummary | UnusableRecord) -> None:
+        """Counts one record."""
+        if isinstance(record, UnusableRecord):
+            self.unusable += 1
+            self.reasons[generalize_reason(record.reason)] += 1
+            if len(self.described) < _DESCRIBED:
+                self.described.append(record)
+            return
+        for name in ("index", "bytes", "height", "width", "image"):
+            getattr(self, name).append(getattr(record, name))
+        self.count.append(len(record.captions))
+        self.caption.extend(record.captions)
+        self.tokens.extend(record.tokens)
+        self.formats[record.format] += 1
+        self.kinds.update(record.kinds)
+        self.labels.update(record.labels)
+
+
+class RecordReader:
+    """Summarizes the record at an index. Used from many threads."""
+
+    def __init__(self, source: Source, tokenizer: Tokenizer, data: ConfigDict):
+        self._source, self._tokenizer = source, tokenizer
+        self._cleaning = data.caption_cleaning, data.caption_words
+        self._max_pixels = data.max_pixels
+        self._choice = CaptionChoice(data.caption_weights)
+        row = tokenizer(["a"])[0].tolist()
+        self._marks = row.index(tokenizer.end) + 1 - len(tokenizer.encode("a"))
+
+    def __call__(self, index: int) -> RecordSummary | UnusableRecord:
+        """Reads, decodes and tokenizes a record."""
+        decoded = read_decoded(
+            self._source, index, self._max_pixels, self._choice.shares
+        )
+        if isinstance(decoded, UnusableRecord):
+            return decoded
+        record, pixels = decoded
+        image, captions = record["image"], record["captions"]
+        return RecordSummary(
+            index=index,
+            format=image_format(image),
+            bytes=len(image) if isinstance(image, bytes) else image.nbytes,
+            height=pixels.shape[0],
+            width=pixels.shape[1],
+            image=_hash(image if isinstance(image, bytes) else pixels.tobytes()),
+            captions=tuple(
+                _hash(text.encode("utf-8", "surrogatepass")) for text in captions
+            ),
+            tokens=tuple(self._count_tokens(text) for text in captions),
+            kinds=record.get("kinds", ()),
+            labels=tuple(np.ravel(record.get("label", ())).astype(int).tolist()),
+        )
+
+    def _count_tokens(self, caption: str) -> int:
+        cleaned = clean_caption(caption, *self._cleaning)
+        return len(self._tokenizer.encode(cleaned)) + self._marks
+
+
+def read_decoded(
+    source: Source, index: int, max_pixels: int, check: Callable[[Record], object]
+) -> tuple[Record, np.ndarray] | UnusableRecord:
+    """Returns a record and its pixels, [H, W, 3] uint8, or why it cannot be used.
+
+    Args:
+      source: of the record.
+      index: in the source.
+      max_pixels: of an image.
+      check: raises BadRecord for a record that lacks what is needed.
+    """
+    try:
+        record = source[index]
+        check(record)
+        return record, open_image(record["image"], max_pixels).pixels()
+    except BadRecord as error:
+        reason = str(error)
+    except OSError as error:
+        reason = error.strerror or str(error)
+    # A faulty source is reported too, and the scan goes on.
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+    reason = " ".join(reason.split())[:_LONGEST_REASON] or "unknown"
+    return UnusableRecord(index, _describe(source, index), reason)
+
+
+def scan_records(
+    source: Source,
+    reader: Callable[[int], RecordSummary | UnusableRecord],
+    *,
+    records: int,
+    threads: int,
+    progress: Callable[[int, int], None],
+) -> ScanResult:
+    """Reads some records, spread evenly over a source.
+
+    Args:
+      source: of the records.
+      reader: summarizes the record at an index.
+      records: how many are read; 0 for all.
+      threads: that read.
+      progress: called with the number of records so far and in total.
+    """
+    result, start = ScanResult(), time.perf_counter()
+    count = min(records, len(source)) if records else len(source)
+    for record in map_in_order(reader, _even_indices(len(source), count), threads):
+        result.add(record)
+        progress(len(result), count)
+    result.seconds = time.perf_counter() - start
+    return result
+
+
+def image_format(image: bytes | np.ndarray) -> str:
+    """Returns the format of a file by its first bytes; "pixels" for an array."""
+    if not isinstance(image, bytes):
+        return "pixels"
+    for start, name in _SIGNATURES:
+        if image.startswith(start):
+            return name
+    return _BRANDS.get(image[8:12], "other")
+
+
+def generalize_reason(reason: str) -> str:
+    """Returns a reason without names and numbers, so that equal faults are counted."""
+    return re.sub(r"'[^']*'|\"[^\"]*\"", "'...'", re.sub(r"\d[\d,.]*", "N", reason))
+
+
+def _even_indices(length: int, count: int) -> Iterator[int]:
+    return (place * length // count for place in range(count))
+
+
+def _hash(data: bytes) -> int:
+    digest = hashlib.blake2b(data, digest_size=8).digest()
+    return int.from_bytes(digest, "big")
+
+
+def _describe(source: Source, index: int) -> str:
+    try:
+        return source.describe(index)
+    except Exception:  # as faulty as the record
+        return f"record {index}"

@@ -1,0 +1,147 @@
+"""Line charts: a metric over the steps, a colour for each run."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.ndimage import median_filter
+
+from clipin_jax.report.charts.axes import (
+    Frame,
+    chance_line,
+    chart_figure,
+    number_axis,
+    path,
+    px,
+    value_axis,
+    value_range,
+)
+from clipin_jax.report.components import colour_class
+from clipin_jax.report.markup import Markup, tag
+from clipin_jax.report.text_format import format_number
+
+_LONG = 100  # points; above, a smoothed line is drawn over the raw one
+_MOST_SEGMENTS = 400  # of a line; more points are averaged
+_MOST_TIPS = 40  # points that show their value
+_MOST_DOTS = 30  # points; above, they have no dots
+_LATEST = 3  # lines whose last value stands in the caption
+
+
+class Line(NamedTuple):
+    """The values of a metric in one run.
+
+    Attributes:
+      label: of the run.
+      colour: number of its colour.
+      steps: [n], ascending.
+      values: [n].
+      band: the lowest and the highest value at each step, [n] each, drawn as an area.
+      style: a further class of the style sheet, so that colour is not all.
+    """
+
+    label: str
+    colour: int
+    steps: np.ndarray
+    values: np.ndarray
+    band: tuple[np.ndarray, np.ndarray] | None = None
+    style: str = ""
+
+    @property
+    def class_(self) -> str:
+        """Its classes in the style sheet."""
+        return f"{colour_class(self.colour)} {self.style}".rstrip()
+
+
+def line_chart(title: str, lines: list[Line], chance: float | None = None) -> Markup:
+    """Returns a chart of one metric in several runs.
+
+    Args:
+      title: the metric's name.
+      lines: at least one, each with at least one point.
+      chance: drawn as a dashed line.
+    """
+    frame = _frame(lines, chance)
+    latest = (
+        tag("span", format_number(_latest(line)), class_=colour_class(line.colour))
+        for line in lines[:_LATEST]
+    )
+    return chart_figure(
+        title,
+        value_axis(frame),
+        number_axis(frame),
+        chance_line(frame, chance) if chance is not None else None,
+        *(_draw(line, frame) for line in lines),
+        latest=tag("span", *latest, class_="last"),
+    )
+
+
+def smooth(values: np.ndarray) -> np.ndarray:
+    """Returns the mean of a moving median, which a single spike does not change.
+
+    values: [n].
+    """
+    width = max(3, len(values) // 25)
+    medians = median_filter(values, width, mode="nearest")
+    kernel = np.ones(width)
+    count = np.convolve(np.ones(len(values)), kernel, mode="same")
+    return np.convolve(medians, kernel, mode="same") / count
+
+
+def _latest(line: Line) -> float:
+    """Returns the last value without the noise of a single point."""
+    values = smooth(line.values) if len(line.values) > _LONG else line.values
+    return float(values[-1])
+
+
+def _frame(lines: list[Line], chance: float | None) -> Frame:
+    last = max(float(line.steps[-1]) for line in lines)
+    # A single spike must not flatten the rest: of a long line the bulk counts.
+    shown = [
+        np.concatenate([smooth(line.values), np.percentile(line.values, [2, 98])])
+        if len(line.values) > _LONG
+        else line.values
+        for line in lines
+    ]
+    shown += [edge for line in lines if line.band for edge in line.band]
+    levels = np.concatenate([*shown, [] if chance is None else [chance]])
+    return Frame((0.0, max(last, 1.0)), value_range(levels))
+
+
+def _draw(line: Line, frame: Frame) -> Markup:
+    parts = [] if line.band is None else [_area(line.steps, *line.band, frame)]
+    if len(line.values) > _LONG:
+        parts.append(_curve(line.steps, line.values, frame, "raw"))
+        parts.append(_curve(line.steps, smooth(line.values), frame, "line"))
+    elif len(line.values) > 1:
+        parts.append(_curve(line.steps, line.values, frame, "line"))
+    return tag("g", *parts, *_points(line, frame), class_=line.class_)
+
+
+def _points(line: Line, frame: Frame) -> list[Markup]:
+    """Returns the circles that show a value, and dots where there are few."""
+    parts = []
+    count = len(line.values)
+    chosen = np.unique(np.linspace(0, count - 1, _MOST_TIPS).round().astype(int))
+    places = frame.place(line.steps[chosen], line.values[chosen])
+    for i, (x, y) in zip(chosen, places, strict=True):
+        value = format_number(float(line.values[i]))
+        tip = tag("title", f"{line.label}, step {int(line.steps[i])}: {value}")
+        if count <= _MOST_DOTS:
+            parts.append(tag("circle", cx=px(x), cy=px(y), r=2.2, class_="dot"))
+        parts.append(tag("circle", tip, cx=px(x), cy=px(y), r=7, class_="tip"))
+    return parts
+
+
+def _area(steps: np.ndarray, low: np.ndarray, high: np.ndarray, frame: Frame) -> Markup:
+    edge = np.concatenate([frame.place(steps, low), frame.place(steps, high)[::-1]])
+    return tag("path", d=path(edge, closed=True), class_="area")
+
+
+def _curve(steps: np.ndarray, values: np.ndarray, frame: Frame, kind: str) -> Markup:
+    pieces = min(len(steps), _MOST_SEGMENTS)
+    edges = np.linspace(0, len(steps), pieces + 1).astype(int)
+    width = np.diff(edges)
+    steps = np.add.reduceat(steps, edges[:-1]) / width
+    values = np.add.reduceat(values, edges[:-1]) / width
+    return tag("path", d=path(frame.place(steps, values)), class_=kind)

@@ -1,0 +1,186 @@
+"""What a run folder holds; a run may have been killed at any byte."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from clipin_jax.errors import ClipinError
+
+Points = dict[int, float]  # step -> value
+
+
+class FigureFormat(NamedTuple):
+    """How an evaluator shows one of its scores.
+
+    Attributes:
+      format: a template of `str.format`, such as "{:.1%}".
+      lower_is_better: whether a lower value is better.
+    """
+
+    format: str
+    lower_is_better: bool
+
+    @property
+    def percent(self) -> bool:
+        """Whether the score is a share that is shown in percent."""
+        return "%" in self.format
+
+    def text(self, value: float) -> str:
+        """Returns a value as text."""
+        return self.format.format(value)
+
+
+@dataclass(frozen=True)
+class RunHistory:
+    """The config, the curves and the scores of one run.
+
+    Attributes:
+      folder: of the run.
+      label: its name on the page, different for every run.
+      config: the resolved config, nested.
+      series: metric name -> step -> value. A step that was logged twice, after a
+        resume, has the later value.
+      figures: "EVALUATION/FIGURE" -> how it is shown; figures that are not shown are
+        absent.
+      environment: versions and machine, nested; {} if unknown.
+      last_step: the last step in any file; 0 if there is none.
+      seconds: the run's clock at its last line.
+      finished: whether the run is complete.
+    """
+
+    folder: Path
+    label: str
+    config: dict[str, Any]
+    series: dict[str, Points]
+    figures: dict[str, FigureFormat]
+    environment: dict[str, Any]
+    last_step: int
+    seconds: float
+    finished: bool
+
+    @property
+    def evals(self) -> list[str]:
+        """Names of the evaluations, in the config's order."""
+        return list(self.config.get("evals") or {})
+
+    @property
+    def described_evals(self) -> set[str]:
+        """Names of the evaluations whose figures are known."""
+        return {key.split("/")[0] for key in self.figures}
+
+    def final_scores(self) -> dict[str, float]:
+        """Returns the last value of every figure, "EVALUATION/FIGURE" -> value."""
+        return {
+            key: points[max(points)]
+            for key, points in self.series.items()
+            if points and key.split("/")[0] in self.evals
+        }
+
+
+def read_histories(folders: Sequence[Path]) -> list[RunHistory]:
+    """Reads run folders; a folder that is given twice is read once.
+
+    Raises:
+      ClipinError: a folder holds no run, or there are no folders.
+    """
+    if not folders:
+        raise ClipinError("a report needs at least one run folder")
+    folders = list(dict.fromkeys(Path(folder).resolve() for folder in folders))
+    return [
+        _read_history(folder, label)
+        for folder, label in zip(folders, run_labels(folders), strict=True)
+    ]
+
+
+def run_labels(folders: Sequence[Path]) -> list[str]:
+    """Returns as few of the last parts of absolute paths as make all differ."""
+    for depth in range(1, max(len(folder.parts) for folder in folders)):
+        labels = ["/".join(folder.parts[-depth:]) for folder in folders]
+        if len(set(labels)) == len(labels):
+            return labels
+    return [str(folder) for folder in folders]
+
+
+def read_json(path: Path) -> Any:
+    """Returns the content of a JSON file; None if it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8", errors="replace"))
+    except (OSError, ValueError):
+        return None
+
+
+def _read_history(folder: Path, label: str) -> RunHistory:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ClipinError(
+            f"{folder} is not a run folder: it has no config.json. Give the folder"
+            " that a training run wrote"
+        )
+    config = read_json(path)
+    if not isinstance(config, dict):
+        raise ClipinError(f"{path} is damaged: restore it, or leave out the run")
+    series: dict[str, Points] = {}
+    last_step, seconds = 0, 0.0
+    for record in [*_metrics_records(folder), *_evaluation_records(folder)]:
+        last_step = max(last_step, record["step"])
+        seconds = float(record.get("time", seconds))
+        for key, value in record.items():
+            if "/" in key and isinstance(value, int | float) and math.isfinite(value):
+                series.setdefault(key, {})[record["step"]] = float(value)
+    figures = [_figures(content) for _, content in _evaluations(folder)]
+    environment = read_json(folder / "environment.json")
+    return RunHistory(
+        folder=folder,
+        label=label,
+        config=config,
+        series={key: dict(sorted(points.items())) for key, points in series.items()},
+        figures={key: one for each in figures for key, one in each.items()},
+        environment=environment if isinstance(environment, dict) else {},
+        last_step=last_step,
+        seconds=seconds,
+        finished=(folder / "DONE").exists(),
+    )
+
+
+def _metrics_records(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yields the lines of metrics.jsonl; damaged ones are skipped."""
+    path = folder / "metrics.jsonl"
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(record, dict) and isinstance(record.get("step"), int):
+                yield record
+
+
+def _evaluation_records(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yields the scores of the evaluations, in the form of the metrics' lines."""
+    for step, content in _evaluations(folder):
+        scores = content.get("scores")
+        if isinstance(scores, dict):
+            yield {**scores, "step": step}
+
+
+def _evaluations(folder: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields step and content of each eval/<step>.json; damaged ones are skipped."""
+    for path in sorted(folder.glob("eval/*.json")):
+        content = read_json(path)
+        if isinstance(content, dict) and path.stem.isdecimal():
+            yield int(path.stem), content
+
+
+def _figures(content: dict[str, Any]) -> dict[str, FigureFormat]:
+    """Returns how the scores of an evaluation are shown."""
+    return {
+        key: FigureFormat(figure["format"], figure["better"] == "lower")
+        for key, figure in (content.get("figures") or {}).items()
+    }

@@ -1,0 +1,84 @@
+"""Shows the example images of a run, as parts of its report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from clipin_jax.report.images import png_file
+from clipin_jax.report.markup import Markup, tag
+from clipin_jax.report.run_history import RunHistory, read_json
+from clipin_jax.report.run_report.saved_examples import FOLDER, retrieval_file
+
+STYLE = """
+.pairs { display: grid; gap: .8rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 15rem), 1fr)) }
+.card .query { margin: 0 0 .5rem }
+.retrievals { display: grid; gap: 0 1.2rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)) }
+.retrievals .card { margin-bottom: .8rem }
+.strip { display: grid; gap: .45rem; grid-template-columns: repeat(6, 1fr) }
+.strip figure { padding: 3px; border: 2px solid transparent; border-radius: 6px }
+.strip .hit { border-color: var(--good) }
+.strip .missed { border: 2px dashed var(--bad) }
+.strip figcaption { font-size: .72rem; text-align: center; color: var(--soft);
+  font-variant-numeric: tabular-nums }
+@media (max-width: 40rem) { .strip { grid-template-columns: repeat(3, 1fr) } }
+"""
+
+
+def pairs_gallery(run: RunHistory) -> Markup | None:
+    """Returns the training pairs of a run; None if there are none."""
+    folder = run.folder / FOLDER
+    pairs = read_json(folder / "pairs.json")
+    cards = [_pair_card(folder, pair) for pair in pairs or ()]
+    return tag("div", *cards, class_="pairs") if cards else None
+
+
+def retrievals_gallery(run: RunHistory) -> Markup | None:
+    """Returns the best and worst retrievals of all evaluations; None if none."""
+    parts = []
+    for name in run.evals:
+        examples = read_json(run.folder / FOLDER / f"retrievals_{name}.json")
+        if examples:
+            columns = _retrieval_columns(run.folder / FOLDER, name, examples)
+            parts += [tag("h3", name), columns]
+    return tag("div", *parts) if parts else None
+
+
+def _pair_card(folder: Path, pair: list[dict[str, str]]) -> Markup:
+    images = (png_file(folder / view["file"], view["view"]) for view in pair)
+    # The views often have the same caption.
+    captions = dict.fromkeys(view["caption"] for view in pair)
+    texts = (tag("p", caption) for caption in captions)
+    return tag("div", tag("div", *images, class_="views"), *texts, class_="card")
+
+
+def _retrieval_columns(folder: Path, name: str, examples: Mapping[str, Any]) -> Markup:
+    columns = []
+    for kind, entries in examples.items():
+        cards = (_retrieval_card(folder, name, entry) for entry in entries)
+        columns.append(tag("div", tag("h4", kind.capitalize()), *cards))
+    return tag("div", *columns, class_="retrievals")
+
+
+def _retrieval_card(folder: Path, name: str, entry: Mapping[str, Any]) -> Markup:
+    def figure(index: int, caption: str, class_: str | None) -> Markup:
+        image = png_file(folder / retrieval_file(name, index), f"image {index}")
+        return tag("figure", image, tag("figcaption", caption), class_=class_)
+
+    target, retrieved = entry["image"], entry["retrieved"]
+    figures = [
+        figure(index, f"{score:.2f}", "hit" if index == target else None)
+        for index, score in retrieved
+    ]
+    if target not in [index for index, _ in retrieved]:
+        figures.append(figure(target, f"target {entry['score']:.2f}", "missed"))
+    return tag(
+        "div",
+        tag("p", entry["caption"], class_="query"),
+        tag("div", *figures, class_="strip"),
+        tag("p", f"rank {entry['rank']}", class_="note"),
+        class_="card",
+    )

@@ -1,0 +1,59 @@
+"""The report of one or several runs: one self-contained HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from clipin_jax.report.components import colour_label, fold_each
+from clipin_jax.report.document import document, write_document
+from clipin_jax.report.markup import Markup
+from clipin_jax.report.run_history import RunHistory, read_histories
+from clipin_jax.report.run_report import example_gallery, scores
+from clipin_jax.report.run_report.curves import curves_section
+from clipin_jax.report.run_report.overview import (
+    configs_section,
+    environment_table,
+    runs_table,
+)
+
+
+def write_report(workdirs: Sequence[Path], output: Path) -> Path:
+    """Writes the page about some runs; a run may be unfinished or damaged at its end.
+
+    Args:
+      workdirs: the run folders.
+      output: the HTML file.
+
+    Returns:
+      The file's path.
+
+    Raises:
+      ClipinError: a folder holds no run, or the file cannot be written.
+    """
+    return write_document(report_page(read_histories(workdirs)), output)
+
+
+def report_page(runs: Sequence[RunHistory]) -> str:
+    """Returns the page."""
+    names = dict.fromkeys(str(run.config.get("name", run.label)) for run in runs)
+    title = " and ".join(names) if len(names) < 4 else f"{len(runs)} runs"
+    sections = {
+        "Runs": runs_table(runs),
+        "Scores": scores.scores_section(runs),
+        "Curves": curves_section(runs),
+        "Training pairs": _fold_runs(runs, example_gallery.pairs_gallery),
+        "Retrievals": _fold_runs(runs, example_gallery.retrievals_gallery),
+        "Config": configs_section(runs),
+        "Environment": environment_table(runs),
+    }
+    return document(title, sections, style=scores.STYLE + example_gallery.STYLE)
+
+
+def _fold_runs(
+    runs: Sequence[RunHistory], part: Callable[[RunHistory], Markup | None]
+) -> Markup | None:
+    """Returns a part of each run that has it; None if none has."""
+    return fold_each(
+        (colour_label(run.label, place), part(run)) for place, run in enumerate(runs)
+    )

@@ -1,0 +1,143 @@
+"""Writes example images of a run: training pairs, and best and worst retrievals."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from PIL import Image
+
+from clipin_jax.data.evaluation import eval_batches
+from clipin_jax.data.source import Annotations, Record, Source
+from clipin_jax.data.text.tokenizer import Tokenizer, decode_row
+from clipin_jax.errors import ClipinError
+
+FOLDER = "examples"  # inside the run folder
+PAIRS = 8
+_THUMBNAIL = 128  # pixels on the longer side of a retrieved image
+_BATCH = 16
+
+
+@runtime_checkable
+class RetrievalExamples(Protocol):
+    """An evaluator that keeps retrievals to be shown, such as `Retrieval`.
+
+    Attributes:
+      examples: "best", "worst" -> entries of `caption`, `image` (its index), `rank`,
+        `score` and `retrieved` ((index, score), best first). {} before it has run.
+      source: where the images are.
+      image_size, interpolation: of its views.
+    """
+
+    examples: Mapping[str, Sequence[Mapping[str, Any]]]
+    source: Source
+    image_size: tuple[int, int]
+    interpolation: str
+
+
+def save_pairs(workdir: Path, batch: Mapping[str, Any], tokenizer: Tokenizer) -> None:
+    """Writes the first pairs of a training batch, with all views, for the report.
+
+    Args:
+      workdir: of the run.
+      batch: host arrays, {"view1": {"image": [b, H, W, 3] uint8, "text": [b, L]
+        int32}, "view2": the same if there is one}.
+      tokenizer: the one that made the ids.
+
+    Raises:
+      ClipinError: they cannot be written.
+    """
+    views = sorted((k, view) for k, view in batch.items() if k.startswith("view"))
+    pairs = []
+    with _example_folder(workdir) as folder:
+        for row in range(min(PAIRS, len(batch["view1"]["image"]))):
+            pair = []
+            for name, view in views:
+                file = f"pair{row}_{name}.png"
+                Image.fromarray(np.asarray(view["image"][row])).save(folder / file)
+                caption = decode_row(np.asarray(view["text"][row]), tokenizer)
+                pair.append({"view": name, "file": file, "caption": caption})
+            pairs.append(pair)
+        _write_json(folder / "pairs.json", pairs)
+
+
+def save_retrievals(workdir: Path, name: str, evaluator: object) -> None:
+    """Writes an evaluator's best and worst retrievals with their images.
+
+    Args:
+      workdir: of the run.
+      name: of the evaluation in the config.
+      evaluator: has run. Nothing is written unless it is a `RetrievalExamples`.
+
+    Raises:
+      ClipinError: they cannot be written.
+    """
+    if not isinstance(evaluator, RetrievalExamples) or not evaluator.examples:
+        return
+    examples = evaluator.examples
+    entries = [entry for kind in examples.values() for entry in kind]
+    retrieved = {index for entry in entries for index, _ in entry["retrieved"]}
+    indices = sorted(retrieved | {entry["image"] for entry in entries})
+    batches = eval_batches(
+        _Selection(evaluator.source, indices),
+        image_size=evaluator.image_size,
+        interpolation=evaluator.interpolation,
+        batch_size=_BATCH,
+    )
+    with _example_folder(workdir) as folder:
+        for batch in batches:
+            for row in np.flatnonzero(batch["mask"]):
+                image = Image.fromarray(batch["image"][row])
+                image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+                index = indices[batch["index"][row]]
+                image.save(folder / retrieval_file(name, index))
+        _write_json(folder / f"retrievals_{name}.json", examples)
+
+
+def retrieval_file(name: str, index: int) -> str:
+    """Returns the file name of an image that evaluation `name` retrieved."""
+    return f"retrieval_{name}_{index}.png"
+
+
+class _Selection:
+    """Some records of a source, by their index there."""
+
+    def __init__(self, source: Source, indices: list[int]) -> None:
+        self._source, self._indices = source, indices
+        self.classes = source.classes
+        self.fingerprint = source.fingerprint
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> Record:
+        return self._source[self._indices[index]]
+
+    def annotations(self, index: int) -> Annotations:
+        """Returns a record without its image."""
+        return self._source.annotations(self._indices[index])
+
+    def describe(self, index: int) -> str:
+        """Returns where a record comes from."""
+        return self._source.describe(self._indices[index])
+
+
+@contextlib.contextmanager
+def _example_folder(workdir: Path) -> Iterator[Path]:
+    """Yields the folder of the examples; turns errors inside into a ClipinError."""
+    folder = Path(workdir) / FOLDER
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+    except OSError as error:
+        raise ClipinError(
+            f"cannot write examples to {folder}: {error.strerror or error}"
+        ) from error
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=1), encoding="utf-8")

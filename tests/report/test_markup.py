@@ -1,0 +1,12 @@
+from clipin_jax.report.markup import Markup, tag
+from tests.support.html_pages import EVIL
+
+
+def test_markup_escapes_all_but_itself():
+    inner = tag("b", EVIL, title='"')
+    assert inner == (
+        '<b title="&quot;">&lt;script&gt;alert(&#x27;&amp;&#x27;)&lt;/script&gt;</b>'
+    )
+    assert tag("p", inner, Markup("<i></i>"), None, class_="x", id=None) == (
+        f'<p class="x">{inner}<i></i></p>'
+    )

@@ -1,4 +1,4 @@
-"""Tiny runs: one device, each function traced once, stopped by real signals."""
+"""Tiny runs on one device, stopped by real signals."""
 
 import contextlib
 import functools
@@ -17,11 +17,10 @@ from ml_collections import ConfigDict
 
 from clipin_jax.commands import main as cli
 from clipin_jax.config import from_json, load_config, to_json
-from clipin_jax.runs.build import build_experiment
+from clipin_jax.runs.build import Experiment, build_experiment
 from clipin_jax.runs.checkpoint import Checkpoints
 from clipin_jax.runs.metrics import read_metrics
-from clipin_jax.training import evaluate, run_log
-from clipin_jax.training import loop as train
+from clipin_jax.training import evaluate, loop, run_log
 from clipin_jax.training.progress import Progress
 
 CONFIG = "clip:clipin,runlocal"
@@ -49,29 +48,27 @@ TIMES = ("time", "train/images_per_second", "train/data_wait_fraction")
 
 
 def tiny_run(*overrides: str) -> ConfigDict:
-    """The config of a run of 6 steps that takes seconds."""
+    """Returns the config of a run of 6 steps that takes seconds."""
     return load_config(CONFIG, (*TINY, *overrides))
+
+
+@functools.lru_cache(4)
+def _build(config: str) -> Experiment:
+    return build_experiment(from_json(config).lock(), devices=jax.devices()[:1])
 
 
 @contextlib.contextmanager
 def on_one_device() -> Iterator[None]:
-    """Runs inside take one device, and share what is built."""
-
-    @functools.cache
-    def build(config: str) -> Any:
-        return build_experiment(from_json(config).lock(), devices=jax.devices()[:1])
-
+    """Trains and evaluates on one device; equal configs share one `Experiment`."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (train, evaluate):
-            patch.setattr(
-                module, "build_experiment", lambda config: build(to_json(config))
-            )
+        for module in (loop, evaluate):
+            patch.setattr(module, "build_experiment", lambda c: _build(to_json(c)))
         yield
 
 
 @contextlib.contextmanager
 def signal_at(step: int, number: int) -> Iterator[None]:
-    """This process gets a signal when the run has taken a step."""
+    """Sends this process a signal once the run inside has taken a step."""
 
     class Signals(Progress):
         def update(self, done: int, values: Any) -> None:
@@ -85,21 +82,21 @@ def signal_at(step: int, number: int) -> Iterator[None]:
 
 
 def saved_state(config: ConfigDict, folder: Path, step: int) -> Any:
-    """The state and the data position in a run's checkpoint."""
-    run = train.build_experiment(config)
+    """Returns the state and the data position of a run's checkpoint."""
+    abstract_state = _build(to_json(config)).abstract_state
     checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
     with contextlib.closing(checkpoints):
-        return checkpoints.restore(step, run.abstract_state)
+        return checkpoints.restore(step, abstract_state)
 
 
 def curves(folder: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl without what a clock says."""
+    """Returns the lines of metrics.jsonl without the keys that depend on a clock."""
     rows = read_metrics(folder)
     return [{k: v for k, v in row.items() if k not in TIMES} for row in rows]
 
 
 def assert_same_run(config: ConfigDict, folder: Path, other: Path) -> None:
-    """Two finished runs, bit for bit: states, data positions, curves and scores."""
+    """Compares two finished runs bit for bit: state, data position, curves, scores."""
     state, position = saved_state(config, folder, config.total_steps)
     other_state, other_position = saved_state(config, other, config.total_steps)
     assert position == other_position
@@ -111,19 +108,19 @@ def assert_same_run(config: ConfigDict, folder: Path, other: Path) -> None:
 
 
 def scores(folder: Path, step: int = LAST) -> dict[str, float]:
-    """What the last evaluation of a finished run found."""
+    """Returns the scores of the last evaluation of a finished run."""
     path = folder / "eval" / f"{step}.json"
     return json.loads(path.read_text())["scores"]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file under a folder."""
+    """Returns the content of every file under a folder."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def main() -> int:
-    """The command in a process of its own: [SIGNAL@STEP] and the command's words."""
+    """Runs `clipin` with the arguments after the first one, SIGNAL@STEP."""
     at, *argv = sys.argv[1:]
     number, _, step = at.partition("@")
     with on_one_device(), signal_at(int(step), signal.Signals[number]):

@@ -1,11 +1,9 @@
 import json
-from pathlib import Path
 
 import pytest
 
 from clipin_jax.commands import main as cli
 from clipin_jax.errors import ClipinError
-from clipin_jax.training import loop as train
 from clipin_jax.training.evaluate import evaluate
 from tests.support import tiny_runs as runs
 
@@ -16,18 +14,11 @@ def one_device():
         yield
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "finished"
-    assert train.train(runs.tiny_run(), folder) == 0
-    return folder
-
-
-def test_says_again_what_the_run_said(finished, capsys):
-    path = finished / "eval" / f"{runs.LAST}.json"
+def test_says_again_what_the_run_said(straight, capsys):
+    path = straight / "eval" / f"{runs.LAST}.json"
     during = path.read_text()
     path.unlink()
-    values = evaluate(finished)
+    values = evaluate(straight)
     assert path.read_text() == during
     assert json.loads(during)["scores"] == values
     out = capsys.readouterr().out
@@ -35,49 +26,49 @@ def test_says_again_what_the_run_said(finished, capsys):
     assert "retrieval/text_to_image_R@1" in out and "(chance 3.1%)" in out
 
 
-def test_records_have_the_keys_of_clip_benchmark(finished):
-    results = json.loads((finished / "eval" / f"{runs.LAST}.json").read_text())
+def test_records_have_the_keys_of_clip_benchmark(straight):
+    results = json.loads((straight / "eval" / f"{runs.LAST}.json").read_text())
     record = results["evals"]["retrieval"]
     assert record["dataset"] == "scenes" and record["model"] == "clip_clipin"
-    assert record["pretrained"] == "finished/6"
+    assert record["pretrained"] == "straight/6"
     assert record["task"] == "zeroshot_retrieval"
     assert {"image_retrieval_recall@5", "text_retrieval_recall@5"} <= set(
         record["metrics"]
     )
 
 
-def test_another_step_and_another_file(finished, tmp_path, capsys):
-    before = runs.contents(finished)
-    values = evaluate(finished, step=4, output=tmp_path / "new" / "scores.json")
+def test_another_step_and_another_file(straight, tmp_path, capsys):
+    before = runs.contents(straight)
+    values = evaluate(straight, step=4, output=tmp_path / "new" / "scores.json")
     written = json.loads((tmp_path / "new" / "scores.json").read_text())
     assert written["step"] == 4 and written["scores"] == values
-    rows = [row for row in runs.curves(finished) if row["step"] == 4]
+    rows = [row for row in runs.curves(straight) if row["step"] == 4]
     [row] = [row for row in rows if values.keys() <= row.keys()]
     assert {key: row[key] for key in values} == values
-    assert runs.contents(finished) == before
+    assert runs.contents(straight) == before
 
 
-def test_the_command(finished, tmp_path, capsys):
+def test_the_command(straight, tmp_path, capsys):
     output = tmp_path / "scores.json"
-    command = ["evaluate", str(finished), "--step", "4", "--output", str(output)]
+    command = ["evaluate", str(straight), "--step", "4", "--output", str(output)]
     assert cli.main(command) == 0
     assert output.is_file() and "evaluation at step 4" in capsys.readouterr().out
-    assert cli.main(["evaluate", str(finished), "--step", "5"]) == 1
+    assert cli.main(["evaluate", str(straight), "--step", "5"]) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "no checkpoint of step 5" in error and "2, 4, 6" in error
 
 
-def test_what_cannot_be_evaluated(finished, tmp_path):
-    (tmp_path / "config.json").write_text((finished / "config.json").read_text())
+def test_what_cannot_be_evaluated(straight, tmp_path):
+    (tmp_path / "config.json").write_text((straight / "config.json").read_text())
     with pytest.raises(ClipinError, match="no checkpoints"):
         evaluate(tmp_path)
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(ClipinError, match="has no checkpoint yet"):
         evaluate(tmp_path)
     with pytest.raises(ClipinError, match="cannot write /dev/null/scores.json"):
-        evaluate(finished, output="/dev/null/scores.json")
-    config = json.loads((finished / "config.json").read_text()) | {"evals": {}}
+        evaluate(straight, output="/dev/null/scores.json")
+    config = json.loads((straight / "config.json").read_text()) | {"evals": {}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ClipinError, match="has no evals"):
         evaluate(tmp_path)

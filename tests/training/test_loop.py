@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from clipin_jax.config import to_json, with_defaults
 from clipin_jax.errors import DONE, REQUEUE, ClipinError
 from clipin_jax.runs import folder as run_folder
 from clipin_jax.runs.checkpoint import Checkpoints
-from clipin_jax.training import loop as train
+from clipin_jax.training import loop
 from tests.support import tiny_runs as runs
 
 CHILD = """
@@ -33,25 +32,13 @@ def one_device():
         yield
 
 
-@pytest.fixture(scope="module")
-def config() -> Any:
-    return runs.tiny_run()
-
-
-@pytest.fixture(scope="module")
-def straight(config, tmp_path_factory) -> Path:
-    """A run that nobody stopped. Not to be changed."""
-    folder = tmp_path_factory.mktemp("runs") / "straight"
-    assert train.train(config, folder) == DONE
-    return folder
-
-
 def test_views_of_the_device_train_as_those_of_the_host(straight, tmp_path):
     device = "data.augment_on=device", "data.augment.resize_first=32"
-    config, folder = runs.tiny_run(*device), tmp_path / "run"
+    config = runs.tiny_run(*device, "health_every_steps=0")
+    folder = tmp_path / "run"
     with runs.signal_at(3, signal.SIGTERM):
-        assert train.train(config, folder) == REQUEUE
-    assert train.train(config, folder) == DONE
+        assert loop.train(config, folder) == REQUEUE
+    assert loop.train(config, folder) == DONE
     losses = [
         [row["train/loss"] for row in runs.curves(run) if "train/loss" in row]
         for run in (straight, folder)
@@ -90,14 +77,14 @@ def test_stopped_and_resumed_is_never_stopped(
 ):
     before = signal.getsignal(number)
     with runs.signal_at(step, number):
-        assert train.train(config, tmp_path) == REQUEUE
+        assert loop.train(config, tmp_path) == REQUEUE
     assert f"saved at step {step}, stopping" in capfd.readouterr().err
     assert not (tmp_path / "DONE").exists()
     _, position = runs.saved_state(config, tmp_path, step)
     assert position["position"] == step * config.batch_size
     assert signal.getsignal(number) == before
 
-    assert train.train(config, tmp_path) == DONE
+    assert loop.train(config, tmp_path) == DONE
     assert f"resumed at step {step}" in capfd.readouterr().err
     runs.assert_same_run(config, straight, tmp_path)
 
@@ -109,15 +96,15 @@ def test_stopped_before_the_first_and_after_the_last_step(
         os.kill(os.getpid(), signal.SIGTERM)
         return built(config)
 
-    built = train.build_experiment
+    built = loop.build_experiment
     with monkeypatch.context() as patch:
-        patch.setattr(train, "build_experiment", build)
-        assert train.train(config, tmp_path) == REQUEUE
+        patch.setattr(loop, "build_experiment", build)
+        assert loop.train(config, tmp_path) == REQUEUE
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["0"]
     with runs.signal_at(runs.LAST, signal.SIGTERM):
-        assert train.train(config, tmp_path) == REQUEUE
+        assert loop.train(config, tmp_path) == REQUEUE
     assert not (tmp_path / "eval").exists()
-    assert train.train(config, tmp_path) == DONE
+    assert loop.train(config, tmp_path) == DONE
     runs.assert_same_run(config, straight, tmp_path)
 
 
@@ -132,8 +119,8 @@ def test_a_second_ctrl_c_stops_at_once(config, straight, tmp_path, monkeypatch):
 
         patch.setattr(Checkpoints, "save", interrupted)
         with pytest.raises(ClipinError, match="stopped at once, without saving"):
-            train.train(config, tmp_path)
-    assert train.train(config, tmp_path) == DONE
+            loop.train(config, tmp_path)
+    assert loop.train(config, tmp_path) == DONE
     runs.assert_same_run(config, straight, tmp_path)
 
 
@@ -145,52 +132,52 @@ def test_killed_between_checkpoints(config, straight, tmp_path, repository):
     assert max(row["step"] for row in runs.curves(tmp_path)) == 5
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 6, "ti')  # what a crash may leave
-    assert train.train(config, tmp_path) == DONE
+    assert loop.train(config, tmp_path) == DONE
     runs.assert_same_run(config, straight, tmp_path)
 
 
 def test_the_command_stops_with_75_and_then_finishes_with_0(
-    config, straight, tmp_path, repository
+    config, straight, tmp_path, capfd
 ):
     run_folder.open_folder(config, tmp_path)
-    command = [sys.executable, "-c", CHILD, "SIGTERM@3", "train", str(tmp_path)]
-    stopped = subprocess.run(command, cwd=repository, capture_output=True, text=True)
-    assert stopped.returncode == REQUEUE, stopped.stderr
-    assert "saved at step 3, stopping\n" in stopped.stderr
-    assert cli.main(command[-2:]) == DONE
+    command = ["train", str(tmp_path)]
+    with runs.signal_at(3, signal.SIGTERM):
+        assert cli.main(command) == 75
+    assert "saved at step 3, stopping\n" in capfd.readouterr().err
+    assert cli.main(command) == 0
     runs.assert_same_run(config, straight, tmp_path)
 
 
 def test_a_finished_run_is_left_alone(config, straight, capsys):
     before = runs.contents(straight)
-    assert train.train(config, straight) == DONE
+    assert loop.train(config, straight) == DONE
     assert capsys.readouterr().err == f"clipin: {straight} is already done\n"
     assert runs.contents(straight) == before
     with pytest.raises(ClipinError, match="another config .*seed: 0 there, 1 now"):
-        train.train(runs.tiny_run("seed=1"), straight)
+        loop.train(runs.tiny_run("seed=1"), straight)
     assert runs.contents(straight) == before
 
 
 @pytest.mark.parametrize("damaged", [[4], [4, 2]])
 def test_a_damaged_checkpoint(config, straight, tmp_path, caplog, damaged):
     with runs.signal_at(5, signal.SIGTERM):
-        train.train(config, tmp_path)
+        loop.train(config, tmp_path)
     for step in (5, *damaged):
         files = (tmp_path / "checkpoints" / str(step) / "state").rglob("*")
         largest = max(files, key=lambda path: path.stat().st_size)
         largest.write_bytes(largest.read_bytes()[:-100])
     if 2 in damaged:
         with pytest.raises(ClipinError, match="every checkpoint .* is damaged"):
-            train.train(config, tmp_path)
+            loop.train(config, tmp_path)
         return
-    assert train.train(config, tmp_path) == DONE
+    assert loop.train(config, tmp_path) == DONE
     assert "going back to the one of step 2" in caplog.text
     runs.assert_same_run(config, straight, tmp_path)
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
     """Lets the loss of these steps be no number."""
-    build = train.build_experiment
+    build = loop.build_experiment
 
     def poisoned(config: Any) -> Any:
         run = build(config)
@@ -204,18 +191,18 @@ def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
 
         return dataclasses.replace(run, hyper=hyper)
 
-    monkeypatch.setattr(train, "build_experiment", poisoned)
+    monkeypatch.setattr(loop, "build_experiment", poisoned)
 
 
 def test_losses_that_are_not_finite(config, tmp_path, monkeypatch, capsys):
     poison(monkeypatch, {2, 4, 5})
     with pytest.raises(ClipinError) as stopped:
-        train.train(config, tmp_path)
+        loop.train(config, tmp_path)
     err = capsys.readouterr().err
     assert "step 2: not finite, update skipped" in err and "step 3: not" not in err
     report = json.loads((tmp_path / "nonfinite_batches.json").read_text())
     assert report["step"] == 5 and len(report["batches"]) == 2
-    batches = train.TrainBatches(config.data, seed=0, batch_size=16)
+    batches = loop.TrainBatches(config.data, seed=0, batch_size=16)
     expected = [next(batches)["index"].tolist() for _ in range(5)]
     batches.close()
     assert report["batches"] == expected[3:5]
@@ -233,7 +220,7 @@ def test_a_full_disk_while_saving(config, straight, tmp_path, capfd):
         pytest.skip("may not mount a small disk")
     try:
         with runs.signal_at(2, signal.SIGTERM):
-            assert train.train(config, disk / "run") == REQUEUE
+            assert loop.train(config, disk / "run") == REQUEUE
         filling = disk / "filling"
         with filling.open("wb") as file, pytest.raises(OSError, match="No space"):
             while True:
@@ -241,11 +228,11 @@ def test_a_full_disk_while_saving(config, straight, tmp_path, capfd):
                 file.flush()
         before = (disk / "run" / "config.json").read_text()
         with pytest.raises(ClipinError, match="No space|disk is full"):
-            train.train(config, disk / "run")
+            loop.train(config, disk / "run")
         assert "Traceback" not in capfd.readouterr().err
         assert (disk / "run" / "config.json").read_text() == before
         filling.unlink()
-        assert train.train(config, disk / "run") == DONE
+        assert loop.train(config, disk / "run") == DONE
         runs.assert_same_run(config, straight, disk / "run")
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
@@ -253,9 +240,7 @@ def test_a_full_disk_while_saving(config, straight, tmp_path, capfd):
 
 def test_in_a_thread_that_gets_no_signals(config, straight, tmp_path):
     codes = []
-    thread = threading.Thread(
-        target=lambda: codes.append(train.train(config, tmp_path))
-    )
+    thread = threading.Thread(target=lambda: codes.append(loop.train(config, tmp_path)))
     thread.start()
     thread.join()
     assert codes == [DONE]

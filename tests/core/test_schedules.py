@@ -6,11 +6,11 @@ import pytest
 from clipin_jax.config import load_config
 from clipin_jax.core.schedules import make_hyper, make_schedule
 from clipin_jax.errors import ClipinError
-from tests.parity.torch_names import load
+from tests.parity.golden_files import load
 
 
 def test_schedule_of_the_release(golden_folder):
-    arrays, _ = load(golden_folder, "lr_schedules.npz")
+    arrays = load(golden_folder, "lr_schedules.npz").arrays
     schedule = make_schedule(
         "optim.learning_rate",
         dict(

@@ -15,9 +15,9 @@ from clipin_jax.inference import encoder as encode
 from clipin_jax.inference.encode_fns import make_encode_fns
 from clipin_jax.inference.encoder import Encoder
 from clipin_jax.runs.build import build_experiment
+from tests.parity.clipin_run import ClipinRun
 from tests.parity.compare import deviation
-from tests.parity.test_clipin import batch_stats, parts, released_config
-from tests.parity.torch_names import below, load, to_tree
+from tests.parity.golden_files import load
 from tests.support.tiny import tiny_batch, tiny_config
 
 FORWARD = 1e-6  # features are handed out in float32
@@ -125,12 +125,14 @@ def test_contrastive_is_the_embeddings(trained):
     )
 
 
+@pytest.fixture(scope="module")
+def released(golden_folder):
+    return ClipinRun(load(golden_folder, "clipin_tiny.npz"))
+
+
 @pytest.mark.parametrize("devices", [1, 8])
-def test_both_paths_equal_the_released_code(golden_folder, monkeypatch, devices):
-    arrays, meta = load(golden_folder, "clipin_tiny.npz")
-    meta["predictor_hidden"] = arrays["init/params/pred_layer1.0.weight"].shape[0]
-    meta["weight_decay"] = max(meta["optimizer"]["weight_decay"])
-    last, expected = meta["config"]["steps"], below(arrays, "eval/")
+def test_both_paths_equal_the_released_code(released, monkeypatch, devices):
+    expected = released.file.section("eval/")
     images = expected["inputs/images"].transpose(0, 2, 3, 1)
     ids = expected["inputs/tokens"]
     index = np.arange(-(-len(images) // devices) * devices)
@@ -138,26 +140,20 @@ def test_both_paths_equal_the_released_code(golden_folder, monkeypatch, devices)
     batch = {"image": images[index], "index": index, "mask": mask}
     # The golden pixels are no bytes: they enter behind the decoder.
     monkeypatch.setattr(encode, "eval_batches", lambda *_, **__: [batch])
-    params = to_tree(below(arrays, f"step{last}/params/"))
-    ema = to_tree(below(arrays, f"step{last}/ema/"))
-    online, target = batch_stats(arrays, f"step{last}/buffers/")
-    state = SimpleNamespace(
-        variables={"params": params, "batch_stats": online},
-        target_variables={"params": ema, "batch_stats": target},
-    )
-    scale = np.exp(params["objectives_contrastive"]["logit_scale"])
-    golden = {
-        "contrastive": expected["similarity_contrast/per_image"] / scale,
-        "prediction": expected["similarity_noncontrast/per_image"],
-    }
     with jax.enable_x64(True):
-        learner, _, _ = parts(released_config(meta))
-        encoder = encoder_of(learner, numbered(ids), devices)
-        for similarity, wanted in golden.items():
+        params, variables, target_variables = released.after_last_step()
+        state = SimpleNamespace(variables=variables, target_variables=target_variables)
+        scale = np.exp(params["objectives_contrastive"]["logit_scale"])
+        golden = {
+            "contrastive": (expected["similarity_contrast/per_image"], scale),
+            "prediction": (expected["similarity_noncontrast/per_image"], 1.0),
+        }
+        encoder = encoder_of(released.learner, numbered(ids), devices)
+        for similarity, (wanted, factor) in golden.items():
             compared = encoder.compared(similarity)
             image = compared.images(state, images, 4)
             text = compared.texts(state, [str(i) for i in range(len(ids))], 4)
-            assert deviation(image @ text.T, wanted) < FORWARD, similarity
+            assert deviation(factor * image @ text.T, wanted) < FORWARD, similarity
 
 
 def test_retrieval_by_prediction(trained):

@@ -13,7 +13,6 @@ from clipin_jax.models.mixture_bert import MixtureBert
 from clipin_jax.models.split_bert import SplitBert
 from clipin_jax.models.transformer import attend
 from tests.parity.compare import assert_tree_close, stacked
-from tests.parity.momentum_run import QUICK
 
 SIZES = dict(width=16, num_heads=2, context_length=8, vocab_size=30, mlp_ratio=2)
 TOWERS = {
@@ -46,20 +45,16 @@ def everything(tower, text, image, train=False):
     return said
 
 
-def quick(function):
-    return jax.jit(function, compiler_options=QUICK)
-
-
 def init(tower, image=None):
     image = image_tokens() if image is None else image
     function = functools.partial(tower.init, method=everything)
-    return quick(function)(jax.random.key(2), texts(), image)
+    return jax.jit(function)(jax.random.key(2), texts(), image)
 
 
 def apply(tower, variables, text, image=None, train=False, **more):
     image = image_tokens() if image is None else image
     function = functools.partial(tower.apply, method=everything, train=train)
-    return quick(function)(variables, text, image, **more)
+    return jax.jit(function)(variables, text, image, **more)
 
 
 @pytest.mark.parametrize("name", TOWERS)
@@ -83,7 +78,7 @@ def test_a_text_of_padding_alone_is_finite_and_so_is_its_gradient(name):
         said = tower.apply(variables, text, image_tokens(), method=everything)
         return sum(jnp.sum(jnp.sin(x)) for x in said)
 
-    value, grads = quick(jax.value_and_grad(loss))(variables)
+    value, grads = jax.jit(jax.value_and_grad(loss))(variables)
     assert np.isfinite(value)
     assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
 
@@ -137,7 +132,7 @@ def test_scan_and_remat_change_no_number(name):
             return sum(jnp.sum(jnp.sin(x)) for x in said)
 
         def gradient(params, **choice):
-            return quick(jax.grad(functools.partial(loss, **choice)))(params)
+            return jax.jit(jax.grad(functools.partial(loss, **choice)))(params)
 
         expected = gradient(params)
         found = gradient(stacked(params), scan_layers=True, remat=True)

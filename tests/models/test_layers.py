@@ -14,7 +14,7 @@ from clipin_jax.models.text_transformer import TextTransformer
 from clipin_jax.models.transformer import attend
 from clipin_jax.models.vit import ViT, patchify
 from tests.parity.compare import assert_tree_close, deviation, stacked
-from tests.parity.torch_names import load
+from tests.parity.golden_files import load
 
 VIT = dict(patch_size=(8, 8), image_size=(32, 24), width=32, depth=2, num_heads=2)
 TEXT = dict(width=32, depth=3, num_heads=2, context_length=10, vocab_size=50)
@@ -142,7 +142,7 @@ def test_image_of_another_size_gets_a_resized_table():
 def test_position_resize_equals_open_clip(golden_folder):
     from clipin_jax.models.vit import resize_position_embedding
 
-    arrays, _ = load(golden_folder, "pos_embed_resize.npz")
+    arrays = load(golden_folder, "pos_embed_resize.npz").arrays
     cases = {name.partition("/")[0] for name in arrays}
     assert cases
     with jax.enable_x64(True):

@@ -1,14 +1,15 @@
-"""Runs the golden files of ALBEF and BLIP: their config, state, batches and checks."""
+"""ALBEF and BLIP on our code: config, state, batches and steps of their files."""
 
+import contextlib
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from ml_collections import ConfigDict
 
 from clipin_jax.core.learner import build
@@ -17,164 +18,187 @@ from clipin_jax.core.schedules import make_hyper
 from clipin_jax.core.state import TrainState, select
 from clipin_jax.core.step import make_train_step
 from clipin_jax.objectives import matching
-from tests.parity.compare import assert_tree_close, deviation
-from tests.parity.torch_names import below
+from tests.parity import programs
+from tests.parity.compare import assert_close, deviation, in_file_layout, key_biases
+from tests.parity.configs import model_of, vit
+from tests.parity.golden_files import GoldenFile
+from tests.parity.programs import FORWARD, GRADIENT, MEMORY
+from tests.parity.steps import Step, first_gradient, initial_state, take_steps
 
-FORWARD, GRADIENT, PARAMETER, MEMORY = 1e-11, 1e-10, 1e-8, 1e-9
-# The step is compiled once and run twice: what XLA would gain is lost in compiling.
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+PARAMETER = 1e-8  # Adam divides by sqrt(v) + 1e-8
 CONTRASTIVE = "objectives_momentum_contrastive"
+MODALITIES = ("image", "text")
+# Both codes clip the temperature before the forward pass, and so do we after each step.
+TEMPERATURE = (0.001, 0.5)
+DRAWS = ("neg_image_for_text", "neg_text_for_image")  # in our order
 
 
-def host_config(meta: dict, text: dict, objectives: dict, no_decay=()) -> ConfigDict:
-    """The config of a golden file's model, at its sizes."""
-    c = meta["config"]
-    model = dict(
-        embed_dim=c["embed"], pre_projector=0,
-        projection=dict(image="linear", text="linear"), embedding_from="",
-        dtype="float64", param_dtype="float64", scan_layers=False, remat=False,
-        image_mean=(0.5,) * 3, image_std=(0.5,) * 3,
-        image=image_tower(c),
-        text=dict(
-            width=c["t_width"], num_heads=c["t_heads"], vocab_size=c["vocab"],
-            mlp_ratio=c["t_mlp"] / c["t_width"], context_length=c["max_positions"],
-            **text,
-        ),
+def host_model(c: dict, embed_dim: int, text: dict) -> dict:
+    """The model part of a config, at the sizes of a file."""
+    image = vit(
+        c, pool="cls", patch_bias=True, pre_norm=False, activation="gelu",
+        norm_eps=c.get("v_eps", 1e-6),
     )  # fmt: skip
-    first, second = c["alphas"]
-    share = dict(schedule="linear", start=first, end=second, total_steps=1)
+    sizes = dict(
+        width=c["t_width"], num_heads=c["t_heads"], vocab_size=c["vocab"],
+        mlp_ratio=c["t_mlp"] / c["t_width"], context_length=c["max_positions"],
+    )  # fmt: skip
+    projection = dict(image="linear", text="linear")
+    return model_of(image, text | sizes, embed_dim=embed_dim, projection=projection)
+
+
+def host_config(
+    meta: dict, text: dict, objectives: dict, no_decay: tuple[str, ...] = ()
+) -> ConfigDict:
+    """The config of a file that was trained, at its sizes."""
+    c, (b1, b2) = meta["config"], meta["optimizer"]["betas"]
+    # Each step takes its share from the file, see `MomentumRun.with_soft_labels`.
     for name in {"momentum_contrastive", "masked_lm"} & set(objectives):
-        objectives[name]["distillation"] = share
+        objectives[name]["distillation"] = 0.0
     objectives["momentum_contrastive"]["queue_length"] = c["queue"]
-    optimizer = meta["optimizer"]
     optim = dict(
-        learning_rate=c["lr"], weight_decay=c["weight_decay"],
-        b1=optimizer["betas"][0], b2=optimizer["betas"][1], eps=optimizer["eps"],
-        clip_norm=0.0, no_decay=no_decay, bounds=((r"temperature/", 0.001, 0.5),),
+        learning_rate=c["lr"], weight_decay=c["weight_decay"], b1=b1, b2=b2,
+        eps=meta["optimizer"]["eps"], clip_norm=0.0, no_decay=no_decay,
+        bounds=((r"temperature/", *TEMPERATURE),),
     )  # fmt: skip
-    target = dict(decay=c["momentum"], symmetric=False)
     return ConfigDict(
-        dict(model=model, objectives=objectives, seed=0, target=target, optim=optim)
-    )
-
-
-def image_tower(c: dict) -> dict:
-    """The image tower of both codes."""
-    return dict(
-        name="vit", patch_size=(c["patch"],) * 2, image_size=(c["image"],) * 2,
-        width=c["v_width"], depth=c["v_layers"], num_heads=c["v_heads"],
-        pool="cls", patch_bias=True, pre_norm=False, activation="gelu", norm_eps=1e-6,
+        dict(
+            model=host_model(c, c["embed"], text), objectives=objectives, seed=0,
+            target=dict(decay=c["momentum"], symmetric=False), optim=optim,
+        )
     )  # fmt: skip
 
 
-class GoldenRun:
-    """One golden file: its arrays beside our learner, and the steps of both.
+class MomentumRun:
+    """A golden file of ALBEF or BLIP beside our learner.
 
     Attributes:
+      file: its numbers.
       config: of our learner.
-      to_tree: from arrays under PyTorch names to our tree.
+      to_tree: from arrays under PyTorch names to a tree like ours.
+      batch: from the number of a step to its batch.
+      losses: names of our metrics to those of the file's losses.
     """
 
-    def __init__(self, arrays: dict, config: ConfigDict, to_tree: Callable) -> None:
-        self.arrays, self.config, self.to_tree = arrays, config, to_tree
+    def __init__(
+        self,
+        file: GoldenFile,
+        config: ConfigDict,
+        to_tree: Callable,
+        batch: Callable[[int], dict],
+        losses: dict[str, str],
+    ) -> None:
+        self.file, self.config, self.to_tree = file, config, to_tree
+        self.batch, self.losses = batch, {"loss": "total", **losses}
         self.learner = build(config)
-        self.hyper = make_hyper(config, self.learner.objectives)
         self.optimizer, self.b1 = make_optimizer(config.optim), config.optim.b1
-
-    def tree(self, prefix: str) -> dict:
-        """A part of the file in our layout."""
-        return self.to_tree(below(self.arrays, prefix))
-
-    def queue(self, prefix: str) -> dict:
-        """The queues of the file: ours are row by row."""
-        buffers = below(self.arrays, f"{prefix}/buffers/")
-        rows = {m: buffers[f"{m}_queue"].T for m in ("image", "text")}
-        pointer = np.asarray(buffers["queue_ptr"][0], np.int32)
-        return {CONTRASTIVE: {"queue": {**rows, "pointer": pointer}}}
-
-    def target(self, prefix: str, like: Any) -> dict:
-        """The averaged parameters of the file, those that we average."""
-        return select(self.tree(f"{prefix}/ema/"), like)
-
-    def start(self, batch: dict) -> TrainState:
-        """The state of the file, with the reference's first average taken.
-
-        The reference averages before the forward pass, we at the end of a step.
-        """
-        key = jax.random.key(0)
-        like = jax.eval_shape(lambda: self.learner.init(key, batch, method="targets"))
-        params, decay = self.tree("init/params/"), self.hyper(0)["target"]["decay"]
-        target_params = jax.tree.map(
-            lambda xi, theta: decay * xi + (1 - decay) * theta,
-            self.target("init", like["params"]),
-            select(params, like["params"]),
-        )
-        zero = np.zeros((), np.int32)
-        return TrainState(
-            step=zero, skipped=zero, skipped_in_a_row=zero, params=params,
-            collections=jax.tree.map(jnp.asarray, {"queue": self.queue("init")}),
-            opt_state=self.optimizer(self.hyper(0)).init(params),
-            target_params=target_params, target_collections={},
-        )  # fmt: skip
 
     def apply(self, variables: dict, *inputs: Any, method: Any) -> Any:
         """`learner.apply`, compiled as a whole."""
-        function = functools.partial(self.learner.apply, method=method)
-        return jax.jit(function, compiler_options=QUICK)(variables, *inputs)
+        return programs.apply(self.learner, variables, *inputs, method=method)
 
-    def first_gradient(self, average: Any) -> Any:
-        """The gradient of step 1 from Adam's average of it."""
-        return average / (1 - self.b1)
+    def hyper(self, step: int) -> dict:
+        """The numbers of a step, from 1."""
+        hyper = make_hyper(self.config, self.learner.objectives)(step - 1)
+        return self.with_soft_labels(hyper, step)
 
-    def step_with_draws(self, monkeypatch: Any) -> Callable:
-        """A compiled step that takes the drawn negatives as its last argument."""
-        train_step, current = make_train_step(self.learner, self.optimizer), {}
-        names = itertools.cycle(("neg_image_for_text", "neg_text_for_image"))
-        monkeypatch.setattr(
-            matching, "draw_hard_negatives", lambda *_, **__: current[next(names)]
+    def with_soft_labels(self, hyper: dict, step: int) -> dict:
+        """The numbers, with the share of soft labels that the file has for a step."""
+        for numbers in hyper["objectives"].values():
+            if "distillation" in numbers:
+                numbers["distillation"] = self.file[f"step{step}/inputs/alpha"]
+        return hyper
+
+    def params(self, prefix: str) -> dict[str, Any]:
+        """The parameters below a prefix, by name, with the temperature clipped."""
+        params = self.file.below(f"{prefix}/params/")
+        return params | {"temp": np.clip(params["temp"], *TEMPERATURE)}
+
+    @functools.cached_property
+    def start(self) -> TrainState:
+        """The state before step 1."""
+        batch = self.batch(self.file.steps[0])
+        like = jax.eval_shape(
+            lambda: self.learner.init(jax.random.key(0), batch, method="targets")
+        )
+        buffers = self.file.below("init/buffers/")
+        queue = {m: buffers[f"{m}_queue"].T for m in MODALITIES}
+        queue["pointer"] = np.asarray(buffers["queue_ptr"][0], np.int32)
+        averages = self.to_tree(self.file.below("init/ema/"))
+        return initial_state(
+            self.to_tree(self.params("init")),
+            select(averages, like["params"]),
+            self.optimizer,
+            self.hyper(1),
+            jax.tree.map(jnp.asarray, {"queue": {CONTRASTIVE: {"queue": queue}}}),
+            {},
         )
 
-        def step(state: TrainState, batch: dict, hyper: Any, draws: dict) -> Any:
-            current.update(draws)
-            return train_step(state, batch, hyper)
+    @functools.cached_property
+    def steps(self) -> list[Step]:
+        """All steps of the file, with its negatives."""
+        numbers = self.file.steps
+        draws = (self.file.below(f"step{k}/draws/") for k in numbers)
+        inputs = (
+            (self.batch(k), self.hyper(k), {name: drawn[name] for name in DRAWS})
+            for k, drawn in zip(numbers, draws, strict=True)
+        )
+        return take_steps(self.step_with_draws(), self.start, inputs)
 
-        return jax.jit(step, compiler_options=QUICK)
+    def step_with_draws(self) -> Callable:
+        """A compiled step that takes the drawn negatives as its last argument."""
+        train_step = make_train_step(self.learner, self.optimizer)
 
-    def check_steps(self, monkeypatch: Any, batches: list, losses: dict) -> None:
-        """Takes steps, and compares all that they say and leave behind."""
-        step, state = self.step_with_draws(monkeypatch), self.start(batches[0])
-        for k, batch in enumerate(batches, start=1):
-            draws = below(self.arrays, f"step{k}/draws/")
-            used_target = state.target_params
-            state, metrics = step(state, batch, self.hyper(k - 1), draws)
-            assert_losses(metrics, below(self.arrays, f"step{k}/losses/"), losses)
-            if k == 1:
-                grads = jax.tree.map(
-                    self.first_gradient, optax.tree.get(state.opt_state, "mu")
-                )
-                assert_gradients(grads, self.tree("step1/grads/"))
-            assert_tree_close(state.params, self.tree(f"step{k}/params/"), PARAMETER)
-            expected = self.target(f"step{k}", used_target)
-            assert_tree_close(used_target, expected, MEMORY)
-            queue = self.queue(f"step{k}")
-            assert_tree_close(state.collections["queue"], queue, MEMORY)
+        @jax.jit
+        def step(state: TrainState, batch: dict, hyper: dict, draws: dict) -> Any:
+            with drawn_negatives(draws):
+                return train_step(state, batch, hyper)
+
+        return step
+
+    def check_steps(self) -> None:
+        """Compares all that the steps returned and left with the file."""
+        gradient = first_gradient(self.steps[0].state, self.b1)
+        wanted = self.file.below(f"step{self.file.steps[0]}/grads/")
+        ours = in_file_layout(gradient, wanted, self.to_tree)
+        assert_close(ours, wanted, GRADIENT, key_biases)
+        for k, step in zip(self.file.steps, self.steps, strict=True):
+            losses = self.file.below(f"step{k}/losses/")
+            for ours, theirs in self.losses.items():
+                assert deviation(step.metrics[ours], losses[theirs]) < FORWARD, theirs
+            params = self.params(f"step{k}")
+            ours = in_file_layout(step.state.params, params, self.to_tree)
+            assert_close(ours, params, PARAMETER)
+            self.check_averages(k, step)
+            queue = step.state.collections["queue"][CONTRASTIVE]["queue"]
+            check_queue(queue, self.file.below(f"step{k}/buffers/"))
+
+    def check_averages(self, k: int, step: Step) -> None:
+        """Compares the averages that a step used, those that we take."""
+        averages = self.file.below(f"step{k}/ema/")
+        used = step.target_params
+        ours = in_file_layout(
+            used, averages, lambda arrays: select(self.to_tree(arrays), used)
+        )
+        taken = {name: averages[name] for name in ours}
+        assert_close(ours, taken, MEMORY)
 
 
-def assert_losses(metrics: dict, losses: dict, names: dict) -> None:
-    """Our metrics against the file's losses."""
-    for ours, theirs in {"loss": "total", **names}.items():
-        assert deviation(metrics[ours], losses[theirs]) < FORWARD, theirs
+def check_queue(queue: dict, buffers: dict) -> None:
+    """Ours is stored row by row, the file's column by column."""
+    for modality in MODALITIES:
+        ours = np.transpose(queue[modality])
+        assert deviation(ours, buffers[f"{modality}_queue"]) < MEMORY, modality
+    assert queue["pointer"] == buffers["queue_ptr"][0]
 
 
-def assert_gradients(ours: Any, wanted: Any) -> None:
-    """Key biases cannot influence the loss: rounding noise."""
+@contextlib.contextmanager
+def drawn_negatives(draws: dict[str, Any]) -> Iterator[None]:
+    """Makes the matching objective take these negatives instead of drawing some."""
+    names = itertools.cycle(DRAWS)
 
-    def zero(path: str) -> Any:
-        if path.endswith("key/bias"):
-            return ...
-        if not path.endswith("qkv/bias"):
-            return None
-        third = wanted["towers"]["image"]["ln_post"]["bias"].shape[0]
-        return np.s_[third : 2 * third]
+    def drawn(*_: Any, **__: Any) -> Any:
+        return draws[next(names)]
 
-    assert_tree_close(ours, wanted, GRADIENT, zero)
+    with mock.patch.object(matching, "draw_hard_negatives", drawn):
+        yield

@@ -1,6 +1,6 @@
-"""ALBEF's pretraining, number by number, in float64: two steps of its own code."""
+"""ALBEF's pretraining, number by number, in float64: all steps of its own code."""
 
-import functools
+import dataclasses
 import re
 
 import jax
@@ -8,144 +8,122 @@ import numpy as np
 import pytest
 
 from clipin_jax.objectives.matching import negative_log_weights
-from tests.parity.bert_names import our_path, to_tree
 from tests.parity.compare import deviation
-from tests.parity.momentum_run import (
-    FORWARD,
-    GoldenRun,
-    host_config,
+from tests.parity.host_runs import (
+    ALBEF_NO_DECAY,
+    albef_run,
+    similarities,
+    view_of,
 )
-from tests.parity.torch_names import below, load
-
-NO_DECAY = (r"bias$", r"scale$")
-LOSSES = {
-    "momentum_contrastive/loss": "itc",
-    "matching/loss": "itm",
-    "masked_lm/loss": "mlm",
-}
+from tests.parity.names.bert import our_path
+from tests.parity.programs import FORWARD
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _float64():
-    with jax.enable_x64(True):
-        yield
-
-
-@pytest.fixture(scope="module")
-def golden(golden_folder):
-    arrays, meta = load(golden_folder, "albef_tiny.npz")
-    return run_of(arrays, meta), meta
-
-
-def run_of(arrays, meta):
-    c = meta["config"]
-    text = dict(
-        name="split_bert", depth=c["fusion_layer"],
-        fusion_depth=c["t_layers"] - c["fusion_layer"],
-        token_types=arrays[TYPES].shape[0],
-    )  # fmt: skip
-    objectives = dict(
-        momentum_contrastive=dict(weight=1.0, init_temperature=c["temp"]),
-        matching=dict(weight=1.0, temperature=c["temp"]),
-        masked_lm=dict(weight=1.0),
-    )
-    config = host_config(meta, text, objectives, NO_DECAY)
-    depth = c["fusion_layer"]
-    return GoldenRun(arrays, config, functools.partial(to_tree, text_depth=depth))
-
-
-TYPES = "init/params/text_encoder.bert.embeddings.token_type_embeddings.weight"
-
-
-def batch_of(arrays, k):
-    inputs = below(arrays, f"step{k}/inputs/")
-    draws = below(arrays, f"step{k}/draws/")
-    view = {
-        "image": inputs["images"].transpose(0, 2, 3, 1),
-        "text": inputs["input_ids"],
-        "masked_text": draws["mlm_input_ids"],
-        "masked_labels": draws["mlm_labels"],
-    }
-    return {"view1": view}
-
-
-def test_what_is_averaged_and_what_decays(golden):
+def test_what_is_averaged_and_what_decays(albef):
     """The copies are exactly the reference's, and so is the list without decay."""
-    run, meta = golden
-    state = run.start(batch_of(run.arrays, 1))
-    assert jax.tree.structure(state.target_params) == jax.tree.structure(
-        run.tree("init/ema/")
-    )
-    depth = meta["config"]["fusion_layer"]
+    reference = albef.to_tree(albef.file.below("init/ema/"))
+    averages = albef.start.target_params
+    assert jax.tree.structure(averages) == jax.tree.structure(reference)
+    depth = albef.file.sizes["fusion_layer"]
     for kind in ("decay", "no_decay"):
-        for name in meta["optimizer"][kind]:
-            free = any(re.search(p, our_path(name, depth)) for p in NO_DECAY)
+        for name in albef.file.meta["optimizer"][kind]:
+            free = any(re.search(p, our_path(name, depth)) for p in ALBEF_NO_DECAY)
             assert free == (kind == "no_decay"), name
 
 
-def test_activations_of_step_1(golden):
-    run, _ = golden
-    batch = batch_of(run.arrays, 1)
-    view, state = batch["view1"], run.start(batch)
-    act = below(run.arrays, "step1/act/")
-    features = run.apply(state.variables, view, method="encode")
-    image, text = features["image"], features["text"]
-    targets = run.apply(state.target_variables, batch, method="targets")
-    targets = targets["view1"]
-    fused, logits = run.apply(
-        state.variables,
-        method=lambda m: (
-            m.towers.text.fuse(view["text"], text["tokens"], image["tokens"]),
-            m.towers.text.predict_masked(view["masked_text"], image["tokens"]),
-        ),
-    )
-    ours = {
-        "image_embeds": image["tokens"],
-        "text_embeds": text["tokens"],
-        "image_feat": image["embedding"],
-        "text_feat": text["embedding"],
-        "image_feat_m": targets["momentum_contrastive"]["image"],
-        "text_feat_m": targets["momentum_contrastive"]["text"],
-        "fused_pos": fused,
-        "mlm_logits": logits,
-        "logits_m": targets["masked_lm"],
-    }
-    for name, value in ours.items():
-        assert deviation(value, act[name]) < FORWARD, name
+@pytest.fixture(scope="module")
+def activations(albef):
+    """Those of step 1, under the file's names."""
+
+    @jax.jit
+    def forward(state, batch):
+        view = batch["view1"]
+
+        def online(m):
+            features = m.encode(view)
+            text, image = (features[m]["tokens"] for m in ("text", "image"))
+            fused = m.towers.text.fuse(view["text"], text, image)
+            return (
+                features,
+                fused,
+                m.towers.text.predict_masked(view["masked_text"], image),
+            )
+
+        targets = albef.learner.apply(state.target_variables, batch, method="targets")
+        return albef.learner.apply(state.variables, method=online), targets["view1"]
+
+    with jax.enable_x64(True):
+        (features, fused, logits), targets = forward(albef.start, albef.batch(1))
+        keys = targets["momentum_contrastive"]
+        return {
+            "image_embeds": features["image"]["tokens"],
+            "text_embeds": features["text"]["tokens"],
+            "image_feat": features["image"]["embedding"],
+            "text_feat": features["text"]["embedding"],
+            "image_feat_m": keys["image"],
+            "text_feat_m": keys["text"],
+            "fused_pos": fused,
+            "mlm_logits": logits,
+            "logits_m": targets["masked_lm"],
+        } | similarities(albef, features, keys)
+
+
+def test_activations_of_step_1(albef, activations):
+    expected = albef.file.below("step1/act/")
+    for name, value in activations.items():
+        assert deviation(value, expected[name]) < FORWARD, name
 
 
 @pytest.mark.parametrize("way", ["i2t", "t2i"])
-def test_weights_of_negatives(golden, way):
-    run, meta = golden
-    act = below(run.arrays, "step1/act/")
-    own = act[f"sim_{way}"][:, : meta["config"]["batch"]]
-    weights = np.exp(negative_log_weights(own))
-    assert deviation(weights, act[f"weights_{way}"]) < FORWARD
+def test_weights_of_negatives(albef, activations, way):
+    expected = albef.file[f"step1/act/weights_{way}"]
+    of_batch = activations[f"sim_{way}"][:, : expected.shape[0]]
+    weights = np.exp(negative_log_weights(of_batch))
+    assert deviation(weights, expected) < FORWARD
 
 
-def test_two_steps(golden, monkeypatch):
-    run, _ = golden
-    batches = [batch_of(run.arrays, k) for k in (1, 2)]
-    run.check_steps(monkeypatch, batches, LOSSES)
+def test_steps(albef):
+    albef.check_steps()
 
 
-def test_scores_of_ranking_again(golden):
+def test_scores_of_ranking_again(albef):
     """Of the candidates; the file has -100 everywhere else."""
-    run, _ = golden
-    inputs = below(run.arrays, "rerank/inputs/")
-    variables = {"params": run.tree("step2/params/")}
-    view = {
-        "image": inputs["images"].transpose(0, 2, 3, 1),
-        "text": inputs["input_ids"],
-    }
-    features = run.apply(variables, view, method="encode")
-    expected = run.arrays["rerank/scores_i2t"]
+    view = view_of(albef.file, "rerank/inputs/")
+    expected = albef.file["rerank/scores_i2t"]
     image, text = np.nonzero(expected != -100)
-    scores = run.apply(
-        variables,
-        view["text"][text],
-        features["text"]["tokens"][text],
-        features["image"]["tokens"][image],
-        method=lambda m, *x: m.objectives["matching"].scores(m.towers, *x),
-    )
-    assert deviation(scores, expected[image, text]) < FORWARD
+
+    def scores(m, view):
+        features = m.encode(view)
+        return m.objectives["matching"].scores(
+            m.towers,
+            view["text"][text],
+            features["text"]["tokens"][text],
+            features["image"]["tokens"][image],
+        )
+
+    variables = {"params": albef.steps[-1].state.params}
+    ours = albef.apply(variables, view, method=scores)
+    assert deviation(ours, expected[image, text]) < FORWARD
+
+
+def test_numbers_come_from_the_file(albef):
+    """The share of soft labels of each step, and a temperature that must be clipped."""
+    arrays = albef.file.arrays | {
+        "step3/losses/total": np.array(1.0),
+        "step3/inputs/alpha": np.array(0.125),
+        "init/params/temp": np.array(0.75),
+    }
+    run = albef_run(dataclasses.replace(albef.file, arrays=arrays))
+    assert run.file.steps[-1] == 3
+    for name in ("momentum_contrastive", "masked_lm"):
+        assert run.hyper(3)["objectives"][name]["distillation"] == 0.125
+    temperature = run.start.params["objectives_momentum_contrastive"]["temperature"]
+    assert temperature["value"] == 0.5
+
+
+def test_a_file_of_one_step(albef):
+    later = re.compile(r"step([2-9]|\d\d)")
+    arrays = {k: v for k, v in albef.file.arrays.items() if not later.match(k)}
+    run = albef_run(dataclasses.replace(albef.file, arrays=arrays))
+    run.__dict__["steps"] = albef.steps[:1]
+    run.check_steps()

@@ -1,24 +1,25 @@
-"""Cleaned captions against those saved from the papers' codes: all equal."""
-
-import json
+"""Cleaned captions equal those of the published code."""
 
 import pytest
 
 from clipin_jax.data.text import make_tokenizer
 from clipin_jax.data.text.caption_cleaning import check_cleaning, clean_caption
 from clipin_jax.errors import ClipinError
+from tests.parity.golden_files import load_json
 
 RULES = {"albef": "delete_punctuation", "blip": "space_punctuation"}
+MAX_WORDS = 30  # in both
 
 
 @pytest.mark.parametrize("paper", RULES)
 def test_saved_captions(golden_folder, paper):
-    saved = json.loads((golden_folder / "caption_cleaning.json").read_text("utf-8"))
+    saved = load_json(golden_folder, "caption_cleaning.json")
     for caption in saved["captions"]:
-        assert clean_caption(caption["text"], RULES[paper], 30) == caption[paper]
+        ours = clean_caption(caption["text"], RULES[paper], MAX_WORDS)
+        assert ours == caption[paper]
 
 
-def test_without_a_rule_nothing_but_words_is_lost():
+def test_without_a_rule_only_words_are_cut():
     text = "  Two-Way,\t words  here "
     assert clean_caption(text) == text
     assert clean_caption(text, max_words=3) == text

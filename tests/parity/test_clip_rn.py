@@ -3,138 +3,110 @@
 import jax
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from clipin_jax.core.learner import build
-from tests.parity.clip_rn_names import resnet_tree
-from tests.parity.compare import assert_tree_close, deviation
-from tests.parity.torch_names import below, load
+from tests.parity.compare import assert_close, deviation, in_file_layout, key_biases
+from tests.parity.configs import model_of, plain_config, text_transformer
+from tests.parity.golden_files import load
+from tests.parity.names.clip_rn import to_tree
+from tests.parity.programs import (
+    FORWARD,
+    GRADIENT,
+    MEMORY,
+    channels_first,
+    channels_last,
+)
 
-FORWARD, GRADIENT, MEMORY = 1e-11, 1e-10, 1e-9
 HYPER = {"objectives": {"contrastive": {"weight": 1.0}}}
-STAGES = {f"visual.layer{i + 1}": i for i in range(4)}
 
 
-def config_of(c: dict, **changes) -> ConfigDict:
-    """The config of the golden file's model, at its sizes."""
-    config = ConfigDict(
-        dict(
-            model=dict(
-                embed_dim=c["embed_dim"], pre_projector=0,
-                projection=dict(image="none", text="matrix"), embedding_from="",
-                dtype="float64", param_dtype="float64", scan_layers=False, remat=False,
-                image_mean=(0.5,) * 3, image_std=(0.5,) * 3,
-                image=dict(
-                    name="resnet", depths=tuple(c["layers"]), width=c["width"],
-                    num_heads=c["attnpool_heads"], output_dim=c["embed_dim"],
-                    image_size=(c["image"],) * 2,
-                ),
-                text=dict(
-                    name="text_transformer", width=c["t_width"], depth=c["t_layers"],
-                    num_heads=c["t_heads"], context_length=c["context"],
-                    vocab_size=c["vocab"], activation="quick_gelu",
-                ),
-            ),
-            objectives=dict(contrastive=dict(weight=1.0)),
-            target=dict(decay=0.0, symmetric=False),
-        )
+def config_of(c, **changes):
+    """The config of a file's model, at its sizes."""
+    image = dict(
+        name="resnet", depths=tuple(c["layers"]), width=c["width"],
+        num_heads=c["attnpool_heads"], output_dim=c["embed_dim"],
+        image_size=(c["image"],) * 2,
     )  # fmt: skip
-    config.update_from_flattened_dict(changes)
-    return config
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _float64():
-    with jax.enable_x64(True):
-        yield
+    text = text_transformer(c, activation="quick_gelu")
+    projection = dict(image="none", text="matrix")
+    model = model_of(
+        image, text, embed_dim=c["embed_dim"], projection=projection, **changes
+    )
+    return plain_config(model, contrastive=1.0)
 
 
 @pytest.fixture(scope="module")
-def golden(golden_folder):
-    arrays, meta = load(golden_folder, "clip_rn_tiny.npz")
+def file(golden_folder):
+    return load(golden_folder, "clip_rn_tiny.npz")
+
+
+def program_of(file, train, remat=False):
+    """One pass: from variables to the loss with all else, and its gradient."""
+    learner = build(config_of(file.sizes, remat=remat))
     view = {
-        "image": arrays["inputs/images"].transpose(0, 2, 3, 1),
-        "text": arrays["inputs/tokens"],
+        "image": channels_last(file["inputs/images"]),
+        "text": file["inputs/tokens"],
     }
-    params = resnet_tree(below(arrays, "params/"))
-    stats = resnet_tree(below(arrays, "buffers/"))
-    return arrays, meta["config"], view, {"params": params, "batch_stats": stats}
 
+    def features(m):
+        return m.towers.embed(m.towers.encode(view, train))
 
-def channels_last(x):
-    return x.transpose(0, 2, 3, 1)
-
-
-@pytest.mark.parametrize("mode", ["eval", "train"])
-def test_features_and_loss(golden, mode):
-    arrays, sizes, view, variables = golden
-    learner, train = build(config_of(sizes)), mode == "train"
-    expected = below(arrays, f"{mode}/")
-
-    def embed(module):
-        return module.towers.embed(module.towers.encode(view, train))
-
-    @jax.jit
-    def forward(variables):
-        return learner.apply(
-            variables, method=embed, mutable=["batch_stats", "intermediates"],
+    def loss(params, stats):
+        variables = {"params": params, "batch_stats": stats}
+        embedded, captured = learner.apply(
+            variables, method=features, mutable=["batch_stats", "intermediates"],
             capture_intermediates=lambda module, _: "stage_" in (module.name or ""),
         )  # fmt: skip
-
-    features, captured = forward(variables)
-    blocks = captured["intermediates"]["towers"]["image"]
-    for name, stage in STAGES.items():
-        last = blocks[f"stage_{stage}_block_{sizes['layers'][stage] - 1}"]["__call__"]
-        wanted = channels_last(expected[f"act/{name}"])
-        assert deviation(last[0], wanted) < FORWARD, name
-    image, text = features["image"], features["text"]
-    last = channels_last(expected["act/visual.layer4"])
-    assert deviation(image["tokens"], last.reshape(*image["tokens"].shape)) < FORWARD
-    assert deviation(image["pooled"], expected["encode_image"]) < FORWARD
-    assert deviation(image["embedding"], expected["image_features"]) < FORWARD
-    assert deviation(text["embedding"], expected["text_features"]) < FORWARD
-    scale = np.exp(arrays["params/logit_scale"])
-    logits = scale * image["embedding"] @ text["embedding"].T
-    assert deviation(logits, expected["logits_per_image"]) < FORWARD
-
-    @jax.jit
-    def step(variables):
-        return learner.apply(
+        (value, _), moved = learner.apply(
             variables, {"view1": view}, {"view1": {}}, HYPER, train,
             mutable=["batch_stats"],
         )  # fmt: skip
+        blocks = captured["intermediates"]["towers"]["image"]
+        return value, (embedded, blocks, moved["batch_stats"])
 
-    (loss, _), moved = step(variables)
+    return jax.jit(jax.value_and_grad(loss, has_aux=True))
+
+
+@pytest.mark.parametrize(
+    ("train", "remat"), [(False, False), (True, False), (True, True)]
+)
+def test_a_pass(file, train, remat):
+    variables = (to_tree(file.below(f"{kind}/")) for kind in ("params", "buffers"))
+    results, grads = program_of(file, train, remat)(*variables)
+    loss, (features, blocks, stats) = results
+    expected = file.section("train/" if train else "eval/")
     assert deviation(loss, expected["loss"]) < FORWARD
-    after = "train/buffers_after/" if train else "buffers/"
-    wanted = resnet_tree(below(arrays, after))
-    assert_tree_close(moved["batch_stats"], wanted, MEMORY)
+    check_features(file, features, expected)
+    after = file.below("train/buffers_after/" if train else "buffers/")
+    ours = in_file_layout(stats, after, to_tree)
+    assert_close(ours, {name: after[name] for name in ours}, MEMORY)
+    if not remat:  # which hides them
+        check_stages(file, blocks, expected)
+    if train:
+        wanted = file.below("train/grads/")
+        ours = in_file_layout(grads, wanted, to_tree)
+        assert_close(ours, wanted, GRADIENT, key_biases)
 
 
-def key_bias(path):
-    """Entries that attention cannot see: see the golden files' description."""
-    if path.endswith("key_in/bias"):
-        return ...
-    return np.s_[32:64] if path.endswith("qkv/bias") else None
+def check_features(file, features, expected):
+    image, text = features["image"], features["text"]
+    scale = np.exp(file["params/logit_scale"])
+    last = expected[f"act/visual.layer{len(file.sizes['layers'])}"]
+    batch, channels, *grid = last.shape
+    tokens = np.reshape(image["tokens"], (batch, *grid, channels))
+    for name, ours in {
+        f"act/visual.layer{len(file.sizes['layers'])}": channels_first(tokens),
+        "encode_image": image["pooled"],
+        "image_features": image["embedding"],
+        "text_features": text["embedding"],
+        "logits_per_image": scale * image["embedding"] @ text["embedding"].T,
+    }.items():
+        assert deviation(ours, expected[name]) < FORWARD, name
 
 
-@pytest.mark.parametrize("remat", [False, True])
-def test_gradients(golden, remat):
-    arrays, sizes, view, variables = golden
-    assert sizes["t_width"] == 32  # of `key_bias`
-    learner = build(config_of(sizes, **{"model.remat": remat}))
-
-    def loss(params):
-        online = {**variables, "params": params}
-        (value, _), moved = learner.apply(
-            online, {"view1": view}, {"view1": {}}, HYPER, mutable=["batch_stats"]
-        )
-        return value, moved["batch_stats"]
-
-    gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))
-    (value, stats), grads = gradient(variables["params"])
-    assert deviation(value, arrays["train/loss"]) < FORWARD
-    wanted = resnet_tree(below(arrays, "train/grads/"))
-    assert_tree_close(grads, wanted, GRADIENT, zero=key_bias)
-    wanted = resnet_tree(below(arrays, "train/buffers_after/"))
-    assert_tree_close(stats, wanted, MEMORY)
+def check_stages(file, blocks, expected):
+    """The output of the last block of each stage."""
+    for stage, depth in enumerate(file.sizes["layers"]):
+        [ours] = blocks[f"stage_{stage}_block_{depth - 1}"]["__call__"]
+        name = f"act/visual.layer{stage + 1}"
+        assert deviation(channels_first(ours), expected[name]) < FORWARD, name

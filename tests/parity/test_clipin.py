@@ -1,7 +1,7 @@
 """The released CLIPin, number by number, in float64.
 
-Golden files: four optimizer steps, variants, and evaluation of the released code on a
-tiny model. Sizes come from the files.
+Golden files: optimizer steps, variants, and evaluation of the released code on a small
+model.
 """
 
 import dataclasses
@@ -10,240 +10,124 @@ import re
 import jax
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
-from clipin_jax.core.learner import build
-from clipin_jax.core.optimizer_chain import make_optimizer
-from clipin_jax.core.schedules import make_hyper
-from clipin_jax.core.state import TrainState, select
-from clipin_jax.core.step import make_train_step
-from tests.parity.compare import assert_tree_close, deviation, stacked
-from tests.parity.torch_names import below, load, our_array, our_path, to_tree
+from clipin_jax.core.state import select
+from tests.parity.clipin_run import ClipinRun, batch_statistics
+from tests.parity.compare import (
+    assert_close,
+    deviation,
+    in_file_layout,
+    key_biases,
+    stacked,
+)
+from tests.parity.golden_files import below, load
+from tests.parity.names.clipin import to_tree
+from tests.parity.programs import (
+    FORWARD,
+    GRADIENT,
+    MEMORY,
+    channels_last,
+)
+from tests.parity.steps import first_gradient, take_steps
 
-FORWARD, GRADIENT, PARAMETER, MEMORY = 1e-11, 1e-10, 1e-9, 1e-9
+PARAMETER = 1e-9  # Adam divides by sqrt(v) + 1e-6
+# Biases in front of a batch norm, which subtracts them.
+BEFORE_NORM = re.compile(r"noncontrast\.2\.bias$|_layer1\.0\.bias$")
 
 
-def released_config(meta: dict, **changes) -> ConfigDict:
-    """The config of the golden file's model, at its sizes."""
-    c, optimizer = meta["config"], meta["optimizer"]
-    config = ConfigDict(
-        dict(
-            model=dict(
-                embed_dim=c["contrast"], pre_projector=c["pre"],
-                projection={}, embedding_from="", dtype="float64",
-                param_dtype="float64", scan_layers=False, remat=False,
-                image_mean=(0.5,) * 3, image_std=(0.5,) * 3,
-                image=dict(
-                    name="vit", patch_size=(c["patch"],) * 2,
-                    image_size=(c["image"],) * 2, width=c["v_width"],
-                    depth=c["v_layers"], num_heads=c["v_heads"],
-                ),
-                text=dict(
-                    name="text_transformer", width=c["t_width"], depth=c["t_layers"],
-                    num_heads=c["t_heads"], context_length=c["context"],
-                    vocab_size=c["vocab"],
-                ),
-            ),
-            objectives=dict(
-                contrastive=dict(weight="learned"),
-                clipin=dict(
-                    weight=1.0, inter_weight=1.0, intra_weight="learned",
-                    projection_dim=c["noncontrast"],
-                    predictor_hidden_dim=meta["predictor_hidden"],
-                ),
-            ),
-            seed=0, target=dict(decay=meta["momentum"], symmetric=False),
-            optim=dict(
-                learning_rate=dict(
-                    schedule="warmup_cosine", peak=c["lr"], warmup_steps=c["warmup"],
-                    total_steps=c["total"], end=0.0,
-                ),
-                weight_decay=meta["weight_decay"], b1=optimizer["betas"][0],
-                b2=optimizer["betas"][1], eps=optimizer["eps"], clip_norm=0.0,
-                no_decay=(r"ln_\w+/", r"bias$", r"logit_scale$"),
-                bounds=(
-                    (r"logit_scale$", 0.0, 4.6052), (r"learned_\w*weight/", 0.0, 20.0),
-                ),
-            ),
+def zero_gradients(name, size):
+    """Entries that cannot influence the loss."""
+    return ... if BEFORE_NORM.search(name) else key_biases(name, size)
+
+
+def test_features_of_step_1(clipin):
+    @jax.jit
+    def forward(state, batch):
+        def online(m, view):
+            features = m.encode(view)
+            clipin = m.objectives["clipin"]
+            return features, clipin.predictions(features, train=True)
+
+        targets, _ = clipin.learner.apply(
+            state.target_variables, batch, method="targets", mutable=["batch_stats"]
         )
-    )  # fmt: skip
-    config.update_from_flattened_dict(changes)
-    return config
+        (features, predictions), _ = clipin.learner.apply(
+            state.variables, batch["view1"], method=online, mutable=["batch_stats"]
+        )
+        return features, predictions, targets["view1"]["clipin"]
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _float64():
-    with jax.enable_x64(True):
-        yield
-
-
-@pytest.fixture(scope="module")
-def golden(golden_folder):
-    arrays, meta = load(golden_folder, "clipin_tiny.npz")
-    meta["predictor_hidden"] = arrays["init/params/pred_layer1.0.weight"].shape[0]
-    meta["weight_decay"] = max(meta["optimizer"]["weight_decay"])
-    return arrays, meta
-
-
-def start(arrays, learner, optimizer, hyper, **scalars):
-    """The golden initial state, with the released code's first average taken.
-
-    The release averages inside the forward pass, before the target is used; we average
-    at the end of a step. Taken once beforehand, ours is the same sequence.
-    """
-    params = to_tree(below(arrays, "init/params/") | scalars)
-    ema = to_tree(below(arrays, "init/ema/"))
-    online, target = batch_stats(arrays, "init/buffers/")
-    decay = hyper["target"]["decay"]
-    target_params = jax.tree.map(
-        lambda xi, theta: decay * xi + (1 - decay) * theta, ema, select(params, ema)
-    )
-    zero = np.zeros((), np.int32)
-    return TrainState(
-        step=zero, skipped=zero, skipped_in_a_row=zero, params=params,
-        collections={"batch_stats": online}, opt_state=optimizer(hyper).init(params),
-        target_params=target_params, target_collections={"batch_stats": target},
-    )  # fmt: skip
-
-
-def batch_stats(arrays, prefix):
-    """Online and target statistics of the golden file, in our layout."""
-    buffers = below(arrays, prefix)
-    target = {k: v for k, v in buffers.items() if re.match(r"\w+_m\.", k)}
-    online = {k: v for k, v in buffers.items() if k not in target}
-    return to_tree(online), to_tree(target)
-
-
-def batch_of(arrays, step, tokens2=None):
-    inputs = below(arrays, f"step{step}/inputs/")
-    tokens = inputs["tokens"]
-    first, second = (inputs[key].transpose(0, 2, 3, 1) for key in ("x1", "x2"))
-    return {
-        "view1": {"image": first, "text": tokens},
-        "view2": {"image": second, "text": tokens if tokens2 is None else tokens2},
-    }
-
-
-def parts(config):
-    learner = build(config)
-    hyper = make_hyper(config, learner.objectives)
-    return learner, make_optimizer(config.optim), hyper
-
-
-def structural_zero(path):
-    """Entries that cannot influence the loss: see the golden files' description."""
-    if path.endswith("qkv/bias"):
-        return "keys"
-    zero = path.endswith("projector/out/bias") or path.endswith("hidden/bias")
-    return ... if zero else None
-
-
-def assert_gradients(ours, reference, tolerance=GRADIENT):
-    def zero(path):
-        kind = structural_zero(path)
-        if kind != "keys":
-            return kind
-        leaf = reference
-        for key in path.split("/"):
-            leaf = leaf[key]
-        third = leaf.shape[-1] // 3
-        return np.s_[..., third : 2 * third]
-
-    assert_tree_close(ours, reference, tolerance, zero)
-
-
-def test_features_of_step_1(golden):
-    arrays, meta = golden
-    learner, optimizer, hyper = parts(released_config(meta))
-    state = start(arrays, learner, optimizer, hyper(0))
-    batch = batch_of(arrays, 1)
-    features, _ = learner.apply(
-        state.variables, batch["view1"], method="encode", mutable=["batch_stats"]
-    )
-    targets, _ = learner.apply(
-        state.target_variables, batch, method="targets", mutable=["batch_stats"]
-    )
-    out, act = below(arrays, "step1/out/"), below(arrays, "step1/act/")
+    features, predictions, targets = forward(clipin.start(), clipin.batch(1))
+    image, text = features["image"], features["text"]
     ours = {
-        "z_image": features["image"]["embedding"],
-        "z_text": features["text"]["embedding"],
-        "y_image": targets["view1"]["clipin"]["image"],
-        "y_text": targets["view1"]["clipin"]["text"],
-    }
-    predictions, _ = learner.apply(
-        state.variables,
-        features,
-        method=lambda m, f: m.objectives["clipin"].predictions(f, train=True),
-        mutable=["batch_stats"],
-    )
-    ours |= {
-        "p_image": predictions["image_to_text"],
-        "p_text": predictions["text_to_image"],
-        "r_image": predictions["image_to_image"],
-        "r_text": predictions["text_to_text"],
+        "out/z_image": image["embedding"],
+        "out/z_text": text["embedding"],
+        "out/y_image": targets["image"],
+        "out/y_text": targets["text"],
+        "out/p_image": predictions["image_to_text"],
+        "out/p_text": predictions["text_to_image"],
+        "out/r_image": predictions["image_to_image"],
+        "out/r_text": predictions["text_to_text"],
+        "act/visual.ln_post": image["pooled"],
+        "act/TextEncoder.ln_final": text["tokens"],
+        "act/visual.img_proj_front": image["shared"],
+        "act/text_proj_front": text["shared"],
     }
     for name, value in ours.items():
-        assert deviation(value, out[name]) < FORWARD, name
-    image, text = features["image"], features["text"]
-    assert deviation(image["pooled"], act["visual.ln_post"]) < FORWARD
-    assert deviation(text["tokens"], act["TextEncoder.ln_final"]) < FORWARD
-    assert deviation(image["shared"], act["visual.img_proj_front"]) < FORWARD
-    assert deviation(text["shared"], act["text_proj_front"]) < FORWARD
+        assert deviation(value, clipin.file[f"step1/{name}"]) < FORWARD, name
 
 
-@pytest.mark.parametrize("scan_layers, remat", [(False, False), (True, True)])
-def test_gradients_of_step_1(golden, scan_layers, remat):
-    arrays, meta = golden
-    changes = {"model.scan_layers": scan_layers, "model.remat": remat}
-    learner, optimizer, hyper = parts(released_config(meta, **changes))
-    state = start(arrays, learner, optimizer, hyper(0))
-    wanted = to_tree(below(arrays, "step1/grads/"))
-    if scan_layers:
-        state = dataclasses.replace(
-            state,
-            params=stacked(state.params),
-            target_params=stacked(state.target_params),
-        )
-        wanted = stacked(wanted)
-    grads = gradient(learner, state, batch_of(arrays, 1), hyper(0))
-    assert_gradients(grads, wanted)
+def test_gradients_of_step_1(clipin):
+    wanted = clipin.file.below("step1/grads/")
+    gradient = first_gradient(clipin.steps[0].state, clipin.b1)
+    ours = in_file_layout(gradient, wanted, to_tree)
+    assert_close(ours, wanted, GRADIENT, zero_gradients)
 
 
-def gradient(learner, state, batch, hyper):
-    targets, _ = learner.apply(
-        state.target_variables, batch, method="targets", mutable=["batch_stats"]
+def test_gradients_of_scanned_layers(clipin):
+    scanned = {"model.scan_layers": True, "model.remat": True}
+    run = ClipinRun(clipin.file, **scanned)
+    start = clipin.start()
+    start = dataclasses.replace(
+        start,
+        params=stacked(start.params),
+        target_params=stacked(start.target_params),
+        opt_state=run.optimizer(run.hyper(0)).init(stacked(start.params)),
     )
-
-    def loss(params):
-        variables = {"params": params, **state.collections}
-        (value, _), _ = learner.apply(
-            variables, batch, targets, hyper, mutable=["batch_stats"]
-        )
-        return value
-
-    return jax.jit(jax.grad(loss))(state.params)
+    step = run.train_step(start, run.batch(1), run.hyper(0))
+    wanted = run.file.below("step1/grads/")
+    gradient = first_gradient(step[0], run.b1)
+    ours = in_file_layout(gradient, wanted, lambda arrays: stacked(to_tree(arrays)))
+    assert_close(ours, wanted, GRADIENT, zero_gradients)
 
 
-def test_four_steps(golden):
-    arrays, meta = golden
-    learner, optimizer, hyper = parts(released_config(meta))
-    state = start(arrays, learner, optimizer, hyper(0))
-    step = jax.jit(make_train_step(learner, optimizer))
-    for k in range(1, meta["config"]["steps"] + 1):
-        used_target = state.target_params
-        numbers = hyper(k - 1)
-        state, metrics = step(state, batch_of(arrays, k), numbers)
-        losses = below(arrays, f"step{k}/losses/")
-        assert_losses(metrics, losses)
-        assert abs(numbers["optim"]["learning_rate"] - arrays[f"step{k}/lr"]) < 1e-15
-        assert_tree_close(
-            state.params, to_tree(below(arrays, f"step{k}/params/")), PARAMETER
-        )
-        assert_tree_close(used_target, to_tree(below(arrays, f"step{k}/ema/")), MEMORY)
-        online, target = batch_stats(arrays, f"step{k}/buffers/")
-        assert_tree_close(state.collections["batch_stats"], online, MEMORY)
-        assert_tree_close(state.target_collections["batch_stats"], target, MEMORY)
-        assert_scalars(state, below(arrays, f"step{k}/scalars_after/"))
+def test_steps(clipin):
+    check_steps(clipin)
+
+
+def check_steps(clipin):
+    for k, step in zip(clipin.file.steps, clipin.steps, strict=True):
+        rate, lr = step.metrics["learning_rate"], clipin.file[f"step{k}/lr"]
+        assert abs(rate - lr) < 1e-15
+        assert_losses(step.metrics, clipin.file.below(f"step{k}/losses/"))
+        assert_scalars(step.state, clipin.file.below(f"step{k}/scalars_after/"))
+        state = step.state
+        online, target = batch_statistics(clipin.file.below(f"step{k}/buffers/"))
+        for ours, part, tolerance in (
+            (state.params, clipin.file.below(f"step{k}/params/"), PARAMETER),
+            (step.target_params, clipin.file.below(f"step{k}/ema/"), MEMORY),
+            (state.collections["batch_stats"], online, MEMORY),
+            (state.target_collections["batch_stats"], target, MEMORY),
+        ):
+            ours = in_file_layout(ours, part, to_tree)
+            assert_close(ours, {name: part[name] for name in ours}, tolerance)
+
+
+def test_a_file_of_one_step(clipin):
+    later = re.compile(r"step([2-9]|\d\d)")
+    arrays = {k: v for k, v in clipin.file.arrays.items() if not later.match(k)}
+    run = ClipinRun(dataclasses.replace(clipin.file, arrays=arrays))
+    assert run.file.steps == [1] and len(run.steps) == 1
+    check_steps(run)
 
 
 def assert_losses(metrics, losses):
@@ -258,13 +142,12 @@ def assert_losses(metrics, losses):
 
 
 def assert_scalars(state, expected):
-    params = state.params
+    contrastive = state.params["objectives_contrastive"]
+    clipin = state.params["objectives_clipin"]
     ours = {
-        "logit_scale": params["objectives_contrastive"]["logit_scale"],
-        "lambda_combine": params["objectives_contrastive"]["learned_weight"]["value"],
-        "lambda_selfalign": params["objectives_clipin"]["learned_intra_weight"][
-            "value"
-        ],
+        "logit_scale": contrastive["logit_scale"],
+        "lambda_combine": contrastive["learned_weight"]["value"],
+        "lambda_selfalign": clipin["learned_intra_weight"]["value"],
     }
     for name, value in ours.items():
         assert abs(value - expected[name]) < PARAMETER, name
@@ -280,77 +163,66 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_variants(golden, golden_folder, variant):
-    arrays, meta = golden
-    variants, variant_meta = load(golden_folder, "clipin_variants.npz")
-    expected = below(variants, f"{variant}/")
-    learner, optimizer, hyper = parts(released_config(meta, **VARIANTS[variant]))
-    scalars = below(expected, "init/params/")
-    state = start(arrays, learner, optimizer, hyper(0), **scalars)
-    step = jax.jit(make_train_step(learner, optimizer))
-
-    def batch(k):
-        return batch_of(arrays, k, expected.get(f"step{k}/inputs/tokens_target"))
-
-    grads = gradient(learner, state, batch(1), hyper(0))
-    assert_named_gradients(grads, below(expected, "step1/grads/"))
-    for k in range(1, meta["config"]["steps"] + 1):
-        used_target = state.target_params
-        state, metrics = step(state, batch(k), hyper(k - 1))
-        assert_losses(metrics, below(expected, f"step{k}/losses/"))
-        assert_scalars(state, below(expected, f"step{k}/scalars_after/"))
-        norms = dict(
-            zip(
-                variant_meta["param_norm_names"],
-                expected[f"step{k}/param_norms"],
-                strict=True,
-            )
-        )
-        assert_norms(state, used_target, norms)
+def test_variants(clipin, golden_folder, variant):
+    file = load(golden_folder, "clipin_variants.npz")
+    expected = file.section(f"{variant}/")
+    run = ClipinRun(clipin.file, **VARIANTS[variant])
+    numbers = file.numbered(f"{variant}/step{{}}/losses/")
+    inputs = (
+        (run.batch(k, expected.get(f"step{k}/inputs/tokens_target")), run.hyper(k - 1))
+        for k in numbers
+    )
+    start = run.start(**below(expected, "init/params/"))
+    steps = take_steps(run.train_step, start, inputs)
+    wanted = below(expected, "step1/grads/")
+    some = to_tree({name: np.zeros(value.shape) for name, value in wanted.items()})
+    gradient = select(first_gradient(steps[0].state, run.b1), some)
+    assert_close(in_file_layout(gradient, wanted, to_tree), wanted, GRADIENT)
+    for k, step in zip(numbers, steps, strict=True):
+        assert_losses(step.metrics, below(expected, f"step{k}/losses/"))
+        assert_scalars(step.state, below(expected, f"step{k}/scalars_after/"))
+        norms = file.meta["param_norm_names"], expected[f"step{k}/param_norms"]
+        assert_norms(run, step, dict(zip(*norms, strict=True)))
 
 
-def assert_named_gradients(grads, expected):
-    for name, value in expected.items():
-        path = our_path(name)
-        leaf = grads
-        for key in path.split("/"):
-            leaf = leaf[key]
-        assert deviation(leaf, our_array(name, value)) < GRADIENT, name
-
-
-def assert_norms(state, target, norms):
+def assert_norms(run, step, norms):
     """2-norms of the parameters, online and averaged."""
+    params, averages = (run.file.below(f"init/{kind}/") for kind in ("params", "ema"))
+    ours = in_file_layout(step.state.params, params, to_tree)
+    ours |= in_file_layout(step.target_params, averages, to_tree)
+    assert ours.keys() == norms.keys()
     for name, norm in norms.items():
-        averaged = re.match(r"\w+_m\.", name)
-        name = re.sub(r"^(visual|TextEncoder|text_proj_\w+?)_m\b", r"\1", name)
-        leaf = target if averaged else state.params
-        for key in our_path(name).split("/"):
-            leaf = leaf[key]
-        assert abs(np.linalg.norm(leaf) - norm) <= PARAMETER * max(norm, 1), name
+        off = abs(np.linalg.norm(ours[name]) - norm)
+        assert off <= PARAMETER * max(norm, 1), name
 
 
-def test_evaluation_paths(golden):
-    arrays, meta = golden
-    last = meta["config"]["steps"]
-    learner, _, _ = parts(released_config(meta))
-    params = to_tree(below(arrays, f"step{last}/params/"))
-    ema = to_tree(below(arrays, f"step{last}/ema/"))
-    online, target = batch_stats(arrays, f"step{last}/buffers/")
-    variables = {"params": params, "batch_stats": online}
-    target_variables = {"params": ema, "batch_stats": target}
-    images = {"image": arrays["eval/inputs/images"].transpose(0, 2, 3, 1)}
-    texts = {"text": arrays["eval/inputs/tokens"]}
-    image = learner.apply(variables, images, method="encode")["image"]
-    text = learner.apply(variables, texts, method="encode")["text"]
+def test_evaluation(clipin):
+    inputs = clipin.file.section("eval/inputs/")
+    images = {"image": channels_last(inputs["images"])}
+    texts = {"text": inputs["tokens"]}
+
+    @jax.jit
+    def forward(variables, target_variables):
+        def online(m):
+            predictions = m.predictions(texts)["clipin"]["text_to_image"]
+            image, text = m.encode(images)["image"], m.encode(texts)["text"]
+            return image, text, predictions
+
+        targets = clipin.learner.apply(
+            target_variables, {"view1": images}, train=False, method="targets"
+        )
+        return clipin.learner.apply(variables, method=online), targets["view1"]
+
+    params, variables, target_variables = clipin.after_last_step()
+    (image, text, predictions), targets = forward(variables, target_variables)
     scale = np.exp(params["objectives_contrastive"]["logit_scale"])
     contrastive = scale * image["embedding"] @ text["embedding"].T
-    expected = below(arrays, "eval/")
-    assert deviation(contrastive, expected["similarity_contrast/per_image"]) < FORWARD
-    y = learner.apply(
-        target_variables, {"view1": images}, train=False, method="targets"
-    )["view1"]["clipin"]["image"]
-    p = learner.apply(variables, texts, method="predictions")["clipin"]["text_to_image"]
-    noncontrastive = expected["similarity_noncontrast/per_image"]
-    assert deviation(y @ p.T, noncontrastive) < FORWARD
-    assert deviation(image["pooled"], expected["encode_image_featExt"]) < FORWARD
-    assert deviation(text["pooled"], expected["encode_text_featExt"]) < FORWARD
+    noncontrastive = targets["clipin"]["image"] @ predictions.T
+    expected = clipin.file.below("eval/")
+    for name, value in {
+        "similarity_contrast/per_image": contrastive,
+        "similarity_noncontrast/per_image": noncontrastive,
+        "encode_image_featExt": image["pooled"],
+        "encode_text_featExt": text["pooled"],
+    }.items():
+        assert deviation(value, expected[name]) < FORWARD, name

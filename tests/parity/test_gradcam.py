@@ -1,90 +1,120 @@
 """Grad-CAM of ALBEF's own code, number by number, in float64."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from clipin_jax.inference.saliency import make_map_fn
-from clipin_jax.inference.saliency.methods import _image_embedding, _match, grad_cam
+from clipin_jax.inference.saliency.methods import grad_cam
 from clipin_jax.inference.saliency.probe import Probe
 from tests.parity.compare import deviation
-from tests.parity.test_albef import run_of
-from tests.parity.torch_names import below, load
+from tests.parity.host_runs import view_of
+from tests.parity.momentum_run import CONTRASTIVE, TEMPERATURE
+from tests.parity.programs import FORWARD, GRADIENT
 
-FORWARD, GRADIENT = 1e-11, 1e-10
+MATCHING, CONTRAST = "gradcam/itm_layer{}/", "gradcam/itc_block{}/"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _float64():
-    with jax.enable_x64(True):
-        yield
+class Explained(NamedTuple):
+    """ALBEF after its last step, with images and texts of the file."""
+
+    learner: object
+    variables: dict
+    image: np.ndarray
+    text: np.ndarray
+
+    def maps(self, method, layers):
+        """The maps of each layer, from one program."""
+        pair = self.image[:1], self.text[:1]
+        functions = [make_map_fn(self.learner, *pair, method, i) for i in layers]
+
+        @jax.jit
+        def run(variables):
+            return [f(variables, {}, self.image, self.text) for f in functions]
+
+        return run(self.variables)
+
+    def attention(self, forward, *place):
+        """The scores that `forward` returns; per layer attention and its gradient."""
+
+        @jax.jit
+        def run(variables):
+            probe = Probe(self.learner, forward, variables, self.image, self.text)
+            layers = probe.layers(*place)
+
+            def score(moves):
+                out, weights = probe.run(layers, moves)
+                return out.sum(), (out, weights)
+
+            gradients, (out, weights) = jax.grad(score, has_aux=True)(
+                [jnp.zeros(layer.shape) for layer in layers]
+            )
+            return out, list(zip(weights, gradients, strict=True))
+
+        return run(self.variables)
+
+    @property
+    def temperature(self):
+        """The file's contrastive scores are divided by it, ours are not."""
+        value = self.variables["params"][CONTRASTIVE]["temperature"]["value"]
+        return float(np.clip(value, *TEMPERATURE))
 
 
 @pytest.fixture(scope="module")
-def golden(golden_folder):
-    """The learner, its variables after two steps, images and texts; the file's maps."""
-    arrays, meta = load(golden_folder, "albef_tiny.npz")
-    run, inputs = run_of(arrays, meta), below(arrays, "gradcam/inputs/")
-    variables = {"params": run.tree("step2/params/")}
-    pair = inputs["images"].transpose(0, 2, 3, 1), inputs["input_ids"]
-    return run.learner, variables, pair, below(arrays, "gradcam/")
+def explained(albef):
+    view = view_of(albef.file, "gradcam/inputs/")
+    with jax.enable_x64(True):
+        variables = {"params": albef.steps[-1].state.params}
+    return Explained(albef.learner, variables, view["image"], view["text"])
 
 
-def map_fn(learner, pair, method, layer):
-    return make_map_fn(learner, pair[0][:1], pair[1][:1], method, layer)
+def test_matching_maps_are_those_of_the_reference(albef, explained):
+    numbers, first = albef.file.numbered(MATCHING), albef.file.sizes["fusion_layer"]
+    all_maps = explained.maps("matching", [number - first for number in numbers])
+    for number, maps in zip(numbers, all_maps, strict=True):
+        expected = albef.file.below(MATCHING.format(number))
+        assert deviation(maps.tokens, expected["per_token"]) < GRADIENT
+        assert deviation(maps.caption, expected["sentence"]) < GRADIENT
 
 
-def temperature(variables):
-    """The scale of the file's scores; the cosine's own is 1."""
-    (value,) = variables["params"]["objectives_momentum_contrastive"][
-        "temperature"
-    ].values()
-    return float(np.clip(value, 0.001, 0.5))
+def test_contrastive_maps_are_those_of_the_reference(albef, explained):
+    blocks = albef.file.numbered(CONTRAST)
+    for block, maps in zip(blocks, explained.maps("contrastive", blocks), strict=True):
+        expected = albef.file[f"{CONTRAST.format(block)}map"]
+        assert deviation(maps.caption / explained.temperature, expected) < GRADIENT
 
 
-@pytest.mark.parametrize("layer", [0, 1])
-def test_matching_maps_are_those_of_the_reference(golden, layer):
-    learner, variables, pair, expected = golden
-    expected = below(expected, f"itm_layer{2 + layer}/")
-    maps = map_fn(learner, pair, "matching", layer)(variables, {}, *pair)
-    assert deviation(maps.tokens, expected["per_token"]) < GRADIENT
-    assert deviation(maps.caption, expected["sentence"]) < GRADIENT
+def match(m, image, text):
+    """The logits of a match [B]."""
+    return m.match(text, m.encode({"image": image})["image"]["tokens"])
 
 
-@pytest.mark.parametrize("layer", [0, 1])
-def test_contrastive_maps_are_those_of_the_reference(golden, layer):
-    learner, variables, pair, expected = golden
-    expected = below(expected, f"itc_block{layer}/")
-    maps = map_fn(learner, pair, "contrastive", layer)(variables, {}, *pair)
-    ours = maps.caption / temperature(variables)
-    assert deviation(ours, expected["map"]) < GRADIENT
+def cosine(m, image, text):
+    """The cosines of pairs [B]."""
+    features = m.encode({"image": image, "text": text})
+    return (features["image"]["embedding"] * features["text"]["embedding"]).sum(-1)
 
 
-def test_attention_and_its_gradient_are_those_of_the_reference(golden):
-    learner, variables, pair, expected = golden
-    probe = Probe(learner, _match, variables, *pair)
-    for number, layer in enumerate(probe.layers("text", (), "cross")):
-        wanted = below(expected, f"itm_layer{2 + number}/")
-
-        def score(move, layer=layer):
-            out, (weights,) = probe.run([layer], [move])
-            return out.sum(), (out, weights)
-
-        gradient, (logit, weights) = jax.grad(score, has_aux=True)(
-            jnp.zeros(layer.shape)
-        )
-        assert deviation(logit, wanted["logits"][:, 1]) < FORWARD
-        assert deviation(weights, wanted["attention"]) < FORWARD
-        assert deviation(gradient, wanted["attention_grad"]) < GRADIENT
+def test_matching_attention_is_that_of_the_reference(albef, explained):
+    logit, layers = explained.attention(match, "text", (), "cross")
+    for number in albef.file.numbered(MATCHING):
+        expected = albef.file.below(MATCHING.format(number))
+        weights, gradient = layers[number - albef.file.sizes["fusion_layer"]]
+        assert deviation(logit, expected["logits"][:, 1]) < FORWARD
+        assert deviation(weights, expected["attention"]) < FORWARD
+        assert deviation(gradient, expected["attention_grad"]) < GRADIENT
 
 
-def test_contrastive_attention_is_that_of_the_reference(golden):
-    learner, variables, pair, expected = golden
-    probe = Probe(learner, _image_embedding, variables, *pair)
-    for number, layer in enumerate(probe.layers("image", ("transformer",))):
-        wanted = below(expected, f"itc_block{number}/")
-        (weights,) = probe.weights([layer])
-        assert deviation(weights, wanted["attention"]) < FORWARD
-        cam = grad_cam(wanted["attention"], wanted["attention_grad"])[:, 0, 1:]
-        assert deviation(cam.reshape(-1, 4, 4), wanted["map"]) < FORWARD
+def test_contrastive_attention_is_that_of_the_reference(albef, explained):
+    _, layers = explained.attention(cosine, "image", ("transformer",))
+    for block in albef.file.numbered(CONTRAST):
+        expected = albef.file.below(CONTRAST.format(block))
+        weights, gradient = layers[block]
+        gradient = gradient / explained.temperature
+        assert deviation(weights, expected["attention"]) < FORWARD
+        assert deviation(gradient, expected["attention_grad"]) < GRADIENT
+        cam = grad_cam(weights, gradient)[:, 0, 1:]  # of the class token, to patches
+        assert deviation(cam.reshape(expected["map"].shape), expected["map"]) < GRADIENT

@@ -1,7 +1,7 @@
-"""With CLIPin plugged in, a host's other losses are still its own, in float64.
+"""With CLIPin plugged in, the other losses of a host stay as they were, in float64.
 
-The plug-in stands on pooled features; matching, masked words and captions go on reading
-raw tokens, so their golden values hold with it.
+The plug-in reads pooled features. Matching, masked words and captions read raw tokens,
+so their golden losses hold with it.
 """
 
 import jax
@@ -13,19 +13,14 @@ from clipin_jax.config import plug_clipin
 from clipin_jax.core.learner import build
 from clipin_jax.core.schedules import make_hyper
 from clipin_jax.core.state import select
-from clipin_jax.objectives import matching
-from tests.parity import test_albef, test_blip, test_coca
+from tests.parity import test_coca
 from tests.parity.compare import deviation
-from tests.parity.momentum_run import FORWARD, QUICK
-from tests.parity.torch_names import below, load
+from tests.parity.golden_files import load
+from tests.parity.momentum_run import drawn_negatives
+from tests.parity.names.coca import to_tree
+from tests.parity.programs import FORWARD
 
 SMALL = dict(pre_projector=16, projection_dim=24, predictor_hidden_dim=8)
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    with jax.enable_x64(True):
-        yield
 
 
 def plugged(config: ConfigDict, **view: str) -> ConfigDict:
@@ -38,69 +33,70 @@ def plugged(config: ConfigDict, **view: str) -> ConfigDict:
 
 
 def overlaid(tree, golden):
-    """The tree with all that the golden one has too; heads of the host are others."""
+    """The tree, with leaves of the golden one where both have one of the same shape."""
     if not isinstance(tree, dict):
         return golden if np.shape(tree) == np.shape(golden) else tree
     return {k: overlaid(v, golden[k]) if k in golden else v for k, v in tree.items()}
 
 
-def metrics_of(config, params, ema, batch):
-    """All metrics under golden parameters; those of which there are none are 0.1."""
-    learner, hyper = build(config), make_hyper(config, build(config).objectives)(0)
+def learner_and_numbers(config):
+    learner = build(config)
+    return learner, make_hyper(config, learner.objectives)(0)
+
+
+def metrics_of(learner, hyper, params, averages, batch):
+    """All metrics under golden parameters; those without a golden value are 0.1."""
     key = jax.random.key(0)
-    initial = jax.eval_shape(
-        lambda: learner.init(key, batch, hyper, method="initialize")
+    initial, asked = jax.eval_shape(
+        lambda: (
+            learner.init(key, batch, hyper, method="initialize"),
+            learner.init(key, batch, method="targets"),
+        )
     )
     initial = jax.tree.map(lambda x: np.full(x.shape, 0.1, x.dtype), initial)
     collections = {k: v for k, v in initial.items() if k != "params"}
-    asked = jax.eval_shape(lambda: learner.init(key, batch, method="targets"))
-    online = overlaid(initial["params"], params)
-    target = overlaid(select(initial["params"], asked["params"]), ema)
-    own = {k: select(collections[k], v) for k, v in asked.items() if k != "params"}
+    params = overlaid(initial["params"], params)
+    target = overlaid(select(initial["params"], asked["params"]), averages)
+    kept = {k: select(collections[k], v) for k, v in asked.items() if k != "params"}
 
+    @jax.jit
     def apply(online, target):
-        targets, _ = learner.apply(target, batch, method="targets", mutable=list(own))
+        targets, _ = learner.apply(target, batch, method="targets", mutable=list(kept))
         (_, metrics), _ = learner.apply(
             online, batch, targets, hyper,
             mutable=list(collections), rngs={"sample": key},
         )  # fmt: skip
         return metrics
 
-    variables = {"params": online, **collections}, {"params": target, **own}
-    return jax.jit(apply, compiler_options=QUICK)(*variables)
+    return apply({"params": params, **collections}, {"params": target, **kept})
 
 
 @pytest.mark.parametrize("view", ["second", "second-separate"])
-@pytest.mark.parametrize("host", [test_albef, test_blip])
-def test_matching_words_and_captions(host, view, golden_folder, monkeypatch):
-    name = host.__name__.rpartition("_")[2]
-    arrays, meta = load(golden_folder, f"{name}_tiny.npz")
-    captioning = dict(captioning=dict(weight=1.0, label_smoothing=0.1))
-    run = host.run_of(arrays, meta, **(captioning if host is test_blip else {}))
-    draws = iter([arrays[f"step1/draws/{k}"] for k in DRAWS] * 2)
-    monkeypatch.setattr(matching, "draw_hard_negatives", lambda *_: next(draws))
-    batch = host.batch_of(arrays, 1)
+@pytest.mark.parametrize("host", ["albef", "blip"])
+def test_matching_words_and_captions(host, view, request):
+    run = request.getfixturevalue(host)
+    learner, hyper = learner_and_numbers(plugged(run.config, view=view))
+    batch, start = run.batch(1), run.start
     other = np.random.default_rng(0).normal(size=batch["view1"]["image"].shape)
-    # Only the plug-in sees the second view, unless all that ask are to.
+    # Only the plug-in sees the second view, unless all objectives with a target do.
     batch["view2"] = batch["view1"] | ({} if view == "second" else {"image": other})
-    params, ema = run.tree("init/params/"), run.tree("step1/ema/")
-    metrics = metrics_of(plugged(run.config, view=view), params, ema, batch)
-    losses = below(arrays, "step1/losses/")
-    for ours, theirs in host.LOSSES.items():
-        if ours != "momentum_contrastive/loss":  # its heads are others now
+    with drawn_negatives(run.file.below("step1/draws/")):
+        hyper = run.with_soft_labels(hyper, 1)
+        metrics = metrics_of(learner, hyper, start.params, start.target_params, batch)
+    losses = run.file.below("step1/losses/")
+    for ours, theirs in run.losses.items():
+        # The contrastive heads are others, so this loss and the sum change.
+        if ours not in ("loss", "momentum_contrastive/loss"):
             assert deviation(metrics[ours], losses[theirs]) < FORWARD, ours
     assert 0 < metrics["clipin/loss"] < 8
 
 
-DRAWS = ("neg_image_for_text", "neg_text_for_image")
-
-
 def test_captions_beside_a_contrast(golden_folder):
-    arrays, meta = load(golden_folder, "coca_tiny.npz")
+    file = load(golden_folder, "coca_tiny.npz")
     [case] = [k for k, v in test_coca.MASKS.items() if v == "aligned"]
-    config = plugged(test_coca.config_of(meta["config"], "aligned"))
-    params = test_coca.coca_tree(below(arrays, "params/"))
-    view = test_coca.view_of(arrays)
-    metrics = metrics_of(config, params, params, {"view1": view, "view2": view})
-    expected = arrays[f"{case}/losses/caption_weighted"]
-    assert deviation(2 * metrics["captioning/loss"], expected) < FORWARD
+    config = plugged(test_coca.config_of(file.sizes, "aligned"))
+    params, view = to_tree(file.below("params/")), test_coca.view_of(file)
+    batch = {"view1": view, "view2": view}
+    metrics = metrics_of(*learner_and_numbers(config), params, params, batch)
+    ours = file.sizes["caption_weight"] * metrics["captioning/loss"]
+    assert deviation(ours, file[f"{case}/losses/caption_weighted"]) < FORWARD

@@ -1,10 +1,12 @@
-"""Maps the names of the ALBEF and BLIP golden files onto our parameter tree."""
+"""Maps the parameter names of ALBEF and BLIP onto our parameter tree."""
 
 import re
 
 import numpy as np
 
-# In this order, each as often as it is found.
+from tests.parity.names.nested import nested
+
+# Applied in this order, each to every match.
 RULES = (
     (r"^(\w+?)_m\.", r"\1."),  # momentum copies
     (r"^temp$", "objectives_momentum_contrastive/temperature/value"),
@@ -48,7 +50,10 @@ RULES = (
 def our_path(name: str, text_depth: int = 0) -> str:
     """Our path of a PyTorch name.
 
-    With `text_depth` the layers of the text tower are cut in two there.
+    Args:
+      name: of a parameter or of its momentum copy.
+      text_depth: where the text tower is split: layers from this one on are fusion
+        layers and count from 0. 0 for a tower that is not split.
     """
     for pattern, replacement in RULES:
         name = re.sub(pattern, replacement, name)
@@ -56,12 +61,14 @@ def our_path(name: str, text_depth: int = 0) -> str:
     if not layer or not text_depth:
         return name
     index = int(layer[1])
-    half = "text_layers" if index < text_depth else "fusion_layers"
-    return name.replace(layer[0], f"towers/text/{half}/blocks_{index % text_depth}")
+    part, first = ("text_layers", 0)
+    if index >= text_depth:
+        part, first = ("fusion_layers", text_depth)
+    return name.replace(layer[0], f"towers/text/{part}/blocks_{index - first}")
 
 
 def our_array(path: str, value: np.ndarray) -> np.ndarray:
-    """Turns a PyTorch array into our layout."""
+    """A PyTorch array, moved into our layout."""
     if path.endswith("patch_embed/kernel"):
         return value.transpose(2, 3, 1, 0).reshape(-1, value.shape[0])
     if path.endswith("image/class_embedding"):
@@ -73,13 +80,5 @@ def our_array(path: str, value: np.ndarray) -> np.ndarray:
 
 def to_tree(arrays: dict[str, np.ndarray], text_depth: int = 0) -> dict:
     """A nested dict in our layout of arrays under PyTorch names."""
-    tree: dict = {}
-    for name, value in arrays.items():
-        path = our_path(name, text_depth)
-        *folders, leaf = path.split("/")
-        node = tree
-        for folder in folders:
-            node = node.setdefault(folder, {})
-        assert leaf not in node, path
-        node[leaf] = our_array(path, value)
-    return tree
+    paths = {name: our_path(name, text_depth) for name in arrays}
+    return nested((path, our_array(path, arrays[name])) for name, path in paths.items())

@@ -1,10 +1,10 @@
-"""Maps the parameter names of the golden files (PyTorch's) onto our parameter tree."""
+"""Maps the parameter names of CLIPin and open_clip onto our parameter tree."""
 
-import json
 import re
-from pathlib import Path
 
 import numpy as np
+
+from tests.parity.names.nested import nested
 
 HEADS = {
     "img_proj_contrast": "towers/image_projection",
@@ -49,18 +49,7 @@ BLOCK = {
     "mlp.c_proj.bias": "mlp_out/bias",
 }
 LEAVES = {"running_mean": "mean", "running_var": "var", "bias": "bias"}
-
-
-def load(folder: Path, name: str) -> tuple[dict[str, np.ndarray], dict]:
-    """The arrays and the meta data of a golden file."""
-    with np.load(folder / name) as file:
-        arrays = {key: file[key] for key in file.files}
-    return arrays, json.loads(str(arrays.pop("meta")))
-
-
-def below(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    """The arrays under a prefix, which is taken off their names."""
-    return {k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)}
+MOMENTUM = re.compile(r"^(visual|TextEncoder|text_proj_\w+?)_m\b")
 
 
 def our_path(name: str) -> str:
@@ -90,7 +79,7 @@ def _norm_leaf(leaf: str) -> str:
 
 
 def our_array(name: str, value: np.ndarray) -> np.ndarray:
-    """Turns a PyTorch array into our layout."""
+    """A PyTorch array, moved into our layout."""
     if name == "visual.conv1.weight":
         return value.transpose(2, 3, 1, 0).reshape(-1, value.shape[0])
     transposed = name.endswith(("weight", "in_proj_weight")) and value.ndim == 2
@@ -98,22 +87,33 @@ def our_array(name: str, value: np.ndarray) -> np.ndarray:
 
 
 def to_tree(arrays: dict[str, np.ndarray]) -> dict:
-    """A nested dict in our layout of arrays under PyTorch names."""
-    tree: dict = {}
-    for name, value in arrays.items():
-        if name.endswith("num_batches_tracked"):
-            continue
-        name = re.sub(r"^(visual|TextEncoder|text_proj_\w+?)_m\b", r"\1", name)
-        *folders, leaf = our_path(name).split("/")
-        node = tree
-        for folder in folders:
-            node = node.setdefault(folder, {})
-        node[leaf] = our_array(name, value)
-    return tree
+    """A nested dict in our layout of arrays under CLIPin's names.
+
+    Momentum copies have the paths of what they are copies of. The count of batches that
+    a batch norm has seen is left out: we have no such array.
+    """
+    return nested(
+        (our_path(without_momentum(name)), our_array(without_momentum(name), value))
+        for name, value in arrays.items()
+        if not name.endswith("num_batches_tracked")
+    )
+
+
+def is_momentum(name: str) -> bool:
+    """Whether this is the momentum copy of a parameter or statistic."""
+    return bool(MOMENTUM.match(name))
+
+
+def without_momentum(name: str) -> str:
+    """The name of what a momentum copy is a copy of; other names as they are."""
+    return MOMENTUM.sub(r"\1", name)
 
 
 def open_clip_names(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """open_clip's names of the text tower, which have no prefix, to CLIPin's."""
+    """Arrays under open_clip's names, under those that CLIPin gives the text tower.
+
+    open_clip has no prefix for the text tower.
+    """
     text = ("positional_embedding", "token_embedding", "transformer.", "ln_final")
     return {
         f"TextEncoder.{k}" if k.startswith(text) else k: v for k, v in arrays.items()

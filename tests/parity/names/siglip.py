@@ -1,8 +1,10 @@
-"""Maps the names of transformers' SigLIP onto our parameter tree."""
+"""Maps the parameter names of transformers' SigLIP onto our parameter tree."""
 
 import re
 
 import numpy as np
+
+from tests.parity.names.nested import nested
 
 WHOLE = {
     "logit_scale": "objectives_sigmoid/logit_scale",
@@ -41,18 +43,13 @@ POOLING = re.compile(r"vision_model\.head\.attention\.in_proj_(weight|bias)")
 
 def to_tree(arrays: dict[str, np.ndarray]) -> dict:
     """A nested dict in our layout of arrays under transformers' names."""
-    tree: dict = {}
-    for name, value in _regrouped(arrays).items():
-        *folders, leaf = _path(name).split("/")
-        node = tree
-        for folder in folders:
-            node = node.setdefault(folder, {})
-        node[leaf] = _array(name, value)
-    return tree
+    return nested(
+        (_path(name), _array(name, value)) for name, value in _regrouped(arrays).items()
+    )
 
 
 def _regrouped(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Blocks with one matrix for query, key and value; a pooling with three."""
+    """The arrays; query, key, value are joined in blocks and split in the pooling."""
     grouped = {}
     for name, value in arrays.items():
         if ".k_proj." in name or ".v_proj." in name:

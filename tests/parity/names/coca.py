@@ -4,7 +4,8 @@ import re
 
 import numpy as np
 
-from tests.parity.torch_names import BLOCK, our_array, our_path
+from tests.parity.names.clipin import BLOCK, our_array, our_path
+from tests.parity.names.nested import nested
 
 DECODER = {"resblocks": "self", "cross_attn": "cross"}
 NORMS = {"ln_q": "ln_query", "ln_k": "ln_key", "ln_1_kv": "ln_context"}
@@ -19,31 +20,27 @@ WHOLE = {
 }
 
 
-def coca_tree(arrays: dict[str, np.ndarray]) -> dict:
+def to_tree(arrays: dict[str, np.ndarray]) -> dict:
     """A nested dict in our layout of arrays under open_clip's names."""
-    tree: dict = {}
-    for name, value in _apart(arrays).items():
-        *folders, leaf = _path(name).split("/")
-        node = tree
-        for folder in folders:
-            node = node.setdefault(folder, {})
-        node[leaf] = value if name in WHOLE else our_array(_known(name), value)
-    return tree
+    return nested(
+        (_path(name), value if name in WHOLE else our_array(_clipin_name(name), value))
+        for name, value in _split_attention(arrays).items()
+    )
 
 
-def _apart(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays with query, key and value of every cross-attention by themselves."""
-    apart = {}
+def _split_attention(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays, with separate query, key and value for every cross-attention."""
+    parts = {}
     for name, value in arrays.items():
         fused = re.fullmatch(
             r"(.+(?:cross_attn\.\d+|attn_pool)\.attn)\.in_proj_(.+)", name
         )
         if not fused:
-            apart[name] = value
+            parts[name] = value
             continue
         for letter, part in zip("qkv", np.split(value, 3), strict=True):
-            apart[f"{fused[1]}.{letter}_proj_{fused[2]}"] = part
-    return apart
+            parts[f"{fused[1]}.{letter}_proj_{fused[2]}"] = part
+    return parts
 
 
 def _path(name: str) -> str:
@@ -55,10 +52,10 @@ def _path(name: str) -> str:
         return f"towers/text/decoder/blocks_{layer}/{DECODER[kind]}/{_leaf(rest)}"
     if name.startswith("visual.attn_pool."):
         return f"towers/image/caption_pool/{_leaf(name.split('.', 2)[2])}"
-    return our_path(_known(name))
+    return our_path(_clipin_name(name))
 
 
-def _known(name: str) -> str:
+def _clipin_name(name: str) -> str:
     return re.sub(r"^text\.", "TextEncoder.", name)
 
 

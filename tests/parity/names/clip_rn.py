@@ -1,10 +1,12 @@
-"""Maps open_clip's names of the ModifiedResNet onto our image tower."""
+"""Maps open_clip's parameter names of the ModifiedResNet onto our image tower."""
 
 import re
 
 import numpy as np
 
-from tests.parity.torch_names import open_clip_names, to_tree
+from tests.parity.names import clipin
+from tests.parity.names.clipin import open_clip_names
+from tests.parity.names.nested import nested
 
 LEAVES = {
     "weight": "scale",
@@ -45,18 +47,22 @@ def our_image_array(value: np.ndarray, path: str) -> np.ndarray:
     return value.T if path.endswith("kernel") else value
 
 
-def resnet_tree(arrays: dict[str, np.ndarray]) -> dict:
-    """A nested dict in our layout of arrays under open_clip's names."""
+def to_tree(arrays: dict[str, np.ndarray]) -> dict:
+    """A nested dict in our layout of arrays under open_clip's names.
+
+    The count of batches that a batch norm has seen is left out: we have no such array.
+    """
     arrays = {k: v for k, v in arrays.items() if "num_batches_tracked" not in k}
-    image = {k[7:]: v for k, v in arrays.items() if k.startswith("visual.")}
+    image = {
+        k.removeprefix("visual."): v
+        for k, v in arrays.items()
+        if k.startswith("visual.")
+    }
     rest = {k: v for k, v in arrays.items() if not k.startswith("visual.")}
-    tree = to_tree(open_clip_names(rest))
-    for name, value in image.items():
-        path = our_image_path(name)
-        *folders, leaf = ("towers", "image", *path.split("/"))
-        node = tree
-        for folder in folders:
-            node = node.setdefault(folder, {})
-        assert leaf not in node, path
-        node[leaf] = our_image_array(value, path)
+    tree = clipin.to_tree(open_clip_names(rest))
+    paths = {name: our_image_path(name) for name in image}
+    tower = nested(
+        (path, our_image_array(image[name], path)) for name, path in paths.items()
+    )
+    tree.setdefault("towers", {})["image"] = tower
     return tree

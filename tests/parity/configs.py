@@ -1,0 +1,43 @@
+"""Parts of the configs that golden files describe, in float64."""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+
+def model_of(image: dict, text: dict, **changes: Any) -> dict:
+    """The model part of a config; changes: `embed_dim`, `projection` and others."""
+    fixed = dict(
+        pre_projector=0, embedding_from="", dtype="float64", param_dtype="float64",
+        scan_layers=False, remat=False, image_mean=(0.5,) * 3, image_std=(0.5,) * 3,
+    )  # fmt: skip
+    return fixed | dict(image=image, text=text) | changes
+
+
+def plain_config(model: dict, **objectives: Any) -> ConfigDict:
+    """A config of a model without a target network, whose objectives have weights."""
+    return ConfigDict(
+        dict(
+            model=model,
+            objectives={k: dict(weight=weight) for k, weight in objectives.items()},
+            target=dict(decay=0.0, symmetric=False),
+        )
+    )
+
+
+def vit(c: dict, **changes: Any) -> dict:
+    """A vision transformer of a file's sizes."""
+    sizes = dict(
+        name="vit", patch_size=(c["patch"],) * 2, image_size=(c["image"],) * 2,
+        width=c["v_width"], depth=c["v_layers"], num_heads=c["v_heads"],
+    )  # fmt: skip
+    return sizes | changes
+
+
+def text_transformer(c: dict, **changes: Any) -> dict:
+    """A text transformer of a file's sizes."""
+    sizes = dict(
+        name="text_transformer", width=c["t_width"], depth=c["t_layers"],
+        num_heads=c["t_heads"], context_length=c["context"], vocab_size=c["vocab"],
+    )  # fmt: skip
+    return sizes | changes

@@ -1,0 +1,153 @@
+"""Files of golden numbers: what published code returned for given inputs and weights.
+
+Two forms hold the same. A whole file has one array per name. A sketched file, written
+by `make_sketches`, has the inputs whole and derived arrays as sketches; all of them are
+packed, as a thousand small arrays would take more room for their headers than for
+their numbers.
+"""
+
+import dataclasses
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.parity.compare import LENGTH, Golden, Sketch
+
+CONTENTS = "contents"  # of a sketched file: [name, kind, shape] of each array
+SKETCH = "sketch"
+SINGLE = "float64 in 32 bits"
+DTYPES = {SKETCH: np.dtype(np.float64), SINGLE: np.dtype(np.float32)}
+
+
+@dataclasses.dataclass(frozen=True)
+class GoldenFile:
+    """One file.
+
+    Attributes:
+      name: of the file.
+      arrays: by name; those of a sketched file may be sketches.
+      meta: where the numbers come from, sizes and settings.
+    """
+
+    name: str
+    arrays: dict[str, Golden]
+    meta: dict[str, Any]
+
+    def __getitem__(self, key: str) -> Any:
+        return self.arrays[key]
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """The sizes and settings of the model."""
+        return self.meta["config"]
+
+    @property
+    def steps(self) -> list[int]:
+        """The numbers of the training steps, from 1."""
+        return self.numbered("step{}/losses/")
+
+    def numbered(self, prefix: str) -> list[int]:
+        """The numbers, in order, that stand for {} where arrays begin with `prefix`."""
+        pattern = re.escape(prefix).replace(r"\{\}", r"(\d+)")
+        matches = (re.match(pattern, name) for name in self.arrays)
+        numbers = sorted({int(match[1]) for match in matches if match})
+        assert numbers, f"{self.name} has no {prefix}"
+        return numbers
+
+    def below(self, prefix: str) -> dict[str, Any]:
+        """The arrays under a prefix, by the rest of their names."""
+        found = below(self.arrays, prefix)
+        assert found, f"{self.name} has no {prefix}"
+        return found
+
+    def section(self, prefix: str) -> dict[str, Any]:
+        """As `below`; skips the test if the file lacks this section."""
+        if not below(self.arrays, prefix):
+            pytest.skip(f"{self.name} has no {prefix}")
+        return self.below(prefix)
+
+
+def below(arrays: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """The arrays under a prefix, which is cut off their names."""
+    return {k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)}
+
+
+def path_of(folder: Path, name: str) -> Path:
+    """The path of a file; skips the test if the folder lacks it."""
+    if not (folder / name).is_file():
+        pytest.skip(f"no {name} in {folder}")
+    return folder / name
+
+
+def load(folder: Path, name: str) -> GoldenFile:
+    """Reads an `.npz` file, whole or sketched; skips the test if it does not exist."""
+    arrays = read_arrays(path_of(folder, name))
+    meta = json.loads(str(arrays.pop("meta")))
+    return GoldenFile(name, arrays, meta)
+
+
+def load_json(folder: Path, name: str) -> dict[str, Any]:
+    """Reads a `.json` file; skips the test if it does not exist."""
+    return json.loads(path_of(folder, name).read_text("utf-8"))
+
+
+def read_arrays(path: Path) -> dict[str, Any]:
+    """All arrays of an `.npz` file, whole or sketched."""
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    return _unpacked(arrays) if CONTENTS in arrays else arrays
+
+
+def write_arrays(path: Path, arrays: dict[str, Golden]) -> None:
+    """Writes a packed file: equal arrays give equal bytes.
+
+    The bytes of all numbers of one kind are stored by their place in the number. The
+    first ones, of sign and exponent, are then compressed well; the others are noise.
+    """
+    meta = {"meta": arrays["meta"]}
+    contents, packed = [], {}
+    for name, value in arrays.items():
+        if name not in meta:
+            kind, numbers = _packed(value)
+            contents.append((name, kind, value.shape))
+            packed.setdefault(kind, []).append(numbers.ravel())
+    planes = {
+        kind: np.concatenate(parts).view(np.uint8).reshape(-1, parts[0].itemsize).T
+        for kind, parts in packed.items()
+    }
+    np.savez_compressed(path, **meta, **{CONTENTS: json.dumps(contents)}, **planes)
+
+
+def _packed(value: Golden) -> tuple[str, np.ndarray]:
+    """The kind of an array and its numbers, in 32 bits if none of them is changed."""
+    if isinstance(value, Sketch):
+        return SKETCH, value.numbers
+    if value.dtype == np.float64:
+        single = value.astype(np.float32)
+        if single.astype(np.float64).tobytes() == value.tobytes():
+            return SINGLE, single
+    return value.dtype.name, value
+
+
+def _unpacked(file: dict[str, np.ndarray]) -> dict[str, Any]:
+    numbers = {
+        kind: np.ascontiguousarray(planes.T).view(DTYPES.get(kind, kind)).ravel()
+        for kind, planes in file.items()
+        if kind not in ("meta", CONTENTS)
+    }
+    arrays, used = {"meta": file["meta"]}, dict.fromkeys(numbers, 0)
+    for name, kind, shape in json.loads(str(file[CONTENTS])):
+        size = LENGTH if kind == SKETCH else math.prod(shape)
+        part = numbers[kind][used[kind] : used[kind] + size]
+        used[kind] += size
+        if kind == SKETCH:
+            arrays[name] = Sketch(tuple(shape), part)
+        else:
+            part = part.astype(np.float64) if kind == SINGLE else part
+            arrays[name] = part.reshape(shape)
+    return arrays

@@ -132,14 +132,14 @@ def _read_history(folder: Path, label: str) -> RunHistory:
         for key, value in record.items():
             if "/" in key and isinstance(value, int | float) and math.isfinite(value):
                 series.setdefault(key, {})[record["step"]] = float(value)
-    figures = [_figures(content) for _, content in _evaluations(folder)]
+    figures = _figures(folder)
     environment = read_json(folder / "environment.json")
     return RunHistory(
         folder=folder,
         label=label,
         config=config,
         series={key: dict(sorted(points.items())) for key, points in series.items()},
-        figures={key: one for each in figures for key, one in each.items()},
+        figures=figures,
         environment=environment if isinstance(environment, dict) else {},
         last_step=last_step,
         seconds=seconds,
@@ -178,9 +178,11 @@ def _evaluations(folder: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield int(path.stem), content
 
 
-def _figures(content: dict[str, Any]) -> dict[str, FigureFormat]:
-    """Returns how the scores of an evaluation are shown."""
+def _figures(folder: Path) -> dict[str, FigureFormat]:
+    """Returns how scores are shown, by the run and by its evaluations."""
+    contents = [content.get("figures") for _, content in _evaluations(folder)]
     return {
         key: FigureFormat(figure["format"], figure["better"] == "lower")
-        for key, figure in (content.get("figures") or {}).items()
+        for figures in [read_json(folder / "figures.json"), *contents]
+        for key, figure in (figures or {}).items()
     }

@@ -13,11 +13,11 @@ from clipin_jax import __version__
 from clipin_jax.core.state import TrainState
 from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators import clip_benchmark_record, make_evaluators
-from clipin_jax.evaluators.base import Evaluator, shown_figures
+from clipin_jax.evaluators.base import Evaluator, Figure, shown_figures
 from clipin_jax.inference.encode_fns import make_encode_fns
 from clipin_jax.runs.build import build_experiment
 from clipin_jax.runs.checkpoint import restore_state
-from clipin_jax.runs.folder import environment, load_folder
+from clipin_jax.runs.folder import environment, load_folder, write_file
 from clipin_jax.training import console
 
 
@@ -67,6 +67,18 @@ def evaluate(
         )  # fmt: skip
         print(f"clipin: written to {path}")
     return scores
+
+
+def write_figures(workdir: Path, figures: Mapping[str, Figure]) -> None:
+    """Adds to the run's `figures.json` how scores are shown, for reports.
+
+    Raises:
+      ClipinError: the file cannot be written.
+    """
+    path = workdir / "figures.json"
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    known |= {key: dataclasses.asdict(figure) for key, figure in figures.items()}
+    write_file(path, json.dumps(known, indent=2) + "\n")
 
 
 def write_results(

@@ -33,7 +33,7 @@ from clipin_jax.runs.checkpoint_retention import Retention
 from clipin_jax.runs.folder import is_finished, open_folder, write_file
 from clipin_jax.runs.interrupt import catch_interrupt
 from clipin_jax.runs.metric_writers import MetricWriters, check_metric_writers
-from clipin_jax.training.evaluate import evaluate_state, write_results
+from clipin_jax.training.evaluate import evaluate_state, write_figures, write_results
 from clipin_jax.training.nonfinite import NonfiniteSteps
 from clipin_jax.training.run_log import RunLog
 
@@ -232,7 +232,10 @@ def _evaluate(
         return {}
     log.say(f"clipin: evaluation at step {step}")
     scores = evaluate_state(due, state)
-    log.write_scores(step, scores, shown_figures(due, scores))
+    figures = shown_figures(due, scores)
+    log.write_scores(step, scores, figures)
+    if jax.process_index() == 0:
+        write_figures(session.workdir, figures)
     return scores
 
 

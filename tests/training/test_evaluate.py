@@ -28,6 +28,7 @@ def test_says_again_what_the_run_said(straight, capsys):
 
 def test_records_have_the_keys_of_clip_benchmark(straight):
     results = json.loads((straight / "eval" / f"{runs.LAST}.json").read_text())
+    assert json.loads((straight / "figures.json").read_text()) == results["figures"]
     record = results["evals"]["retrieval"]
     assert record["dataset"] == "scenes" and record["model"] == "clip_clipin"
     assert record["pretrained"] == "straight/6"

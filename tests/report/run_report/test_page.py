@@ -44,7 +44,14 @@ def test_an_evaluator_of_any_package_says_how_its_scores_are_shown(tmp_path):
     assert {"3.14 dB", "0.250"} <= set(page.texts)
 
 
-def test_scores_of_a_run_without_an_evaluation_file(tmp_path):
+def test_a_run_in_progress_says_how_its_scores_are_shown(tmp_path):
+    run = make_run(tmp_path / "run")
+    (run / "figures.json").write_text(json.dumps(FIGURES))
+    _, page = make_report(tmp_path, run)
+    assert {"30.0%", "1.2%", "10.0"} <= set(page.texts)
+
+
+def test_scores_without_a_format(tmp_path):
     runs = [make_run(tmp_path / name, shift=0.05 * (name == "b")) for name in "ab"]
     _, page = make_report(tmp_path, *runs)
     assert {"0.300", "0.350", "0.012", "10"} <= set(page.texts)

@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import optax
 from flax.core import FrozenDict
 from ml_collections import ConfigDict
+from optax import GradientTransformation
 
 from clipin_jax import registry
 from clipin_jax.core.hashable import hashable
-from clipin_jax.core.optimizers import OPTIMIZERS, Rule, Transformation, direction
+from clipin_jax.core.optimizers import OPTIMIZERS, Rule, direction
 from clipin_jax.core.parameter_groups import (
     Group,
     LayerOrder,
@@ -65,7 +66,9 @@ class Optimizer:
     layer_decay: float = 1.0
     layer_order: LayerOrder = ()
 
-    def __call__(self, hyper: Hyper, model: Params | None = None) -> Transformation:
+    def __call__(
+        self, hyper: Hyper, model: Params | None = None
+    ) -> GradientTransformation:
         """Returns the transformation of a step.
 
         Args:
@@ -114,7 +117,7 @@ class Optimizer:
             for path in paths_of(params)
         }
 
-    def _clip(self) -> Transformation:
+    def _clip(self) -> GradientTransformation:
         """Clips all gradients by their norm, those of groups with a limit apart."""
         apart = [group for group in self.groups if group.clip_norm is not None]
         if not apart:
@@ -229,31 +232,29 @@ def _try(optimizer: Optimizer, name: str) -> None:
 
 def add_decayed_weights(
     weight_decay: Array, factor: Callable[[str], float]
-) -> Transformation:
+) -> GradientTransformation:
     """Adds the parameters, times the decay and a factor by path, to the updates."""
 
     def add(path: str, update: Array, parameter: Array) -> Array:
         share = factor(path)
         return update + weight_decay * share * parameter if share else update
 
-    return _stateless(lambda updates, params: map_paths(add, updates, params))
+    return optax.stateless(lambda updates, params: map_paths(add, updates, params))
 
 
 def descend(
     learning_rate: Array, factors: Callable[[Params], Mapping[str, Any]]
-) -> Transformation:
+) -> GradientTransformation:
     """Multiplies updates by the negative learning rate and a factor by path."""
 
     def scale(updates: Params, params: Params) -> Params:
         shares = factors(params)
         return map_paths(lambda path, x: -learning_rate * shares[path] * x, updates)
 
-    return _stateless(scale)
+    return optax.stateless(scale)
 
 
-def keep_within(
-    bounds: Sequence[Bound],
-) -> Transformation:
+def keep_within(bounds: Sequence[Bound]) -> GradientTransformation:
     """Shortens updates so that the named parameters stay in [low, high].
 
     Last in the chain: the bound holds for the parameter after the step.
@@ -265,11 +266,4 @@ def keep_within(
                 return jnp.clip(parameter + update, low, high) - parameter
         return update
 
-    return _stateless(lambda updates, params: map_paths(limit, updates, params))
-
-
-def _stateless(function: Callable[[Params, Params], Params]) -> Transformation:
-    return optax.GradientTransformation(
-        lambda _: optax.EmptyState(),
-        lambda updates, state, params=None: (function(updates, params), state),
-    )
+    return optax.stateless(lambda updates, params: map_paths(limit, updates, params))

@@ -12,23 +12,23 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import optax
+from optax import GradientTransformation
 
 from clipin_jax.core.parameter_paths import Params, map_paths
 from clipin_jax.types import Array
 
-Transformation = optax.GradientTransformation
-Rule = Callable[..., Transformation]
+Rule = Callable[..., GradientTransformation]
 
 
 def adamw(
-    decay: Transformation,
+    decay: GradientTransformation,
     *,
     b1: float = 0.9,
     b2: float = 0.98,
     eps: float = 1e-6,
     mu_dtype: str | None = None,
     nesterov: bool = False,
-) -> Transformation:
+) -> GradientTransformation:
     """AdamW, arXiv 1711.05101, with CLIP's numbers.
 
     mu_dtype: of the first moment, such as "bfloat16"; None for the parameter's.
@@ -38,12 +38,12 @@ def adamw(
 
 
 def lion(
-    decay: Transformation,
+    decay: GradientTransformation,
     *,
     b1: float = 0.9,
     b2: float = 0.99,
     mu_dtype: str | None = None,
-) -> Transformation:
+) -> GradientTransformation:
     """Lion, arXiv 2302.06675: the sign of one moment.
 
     Learning rates are three to ten times lower than AdamW's, decay as much higher.
@@ -53,13 +53,13 @@ def lion(
 
 
 def lamb(
-    decay: Transformation,
+    decay: GradientTransformation,
     *,
     b1: float = 0.9,
     b2: float = 0.999,
     eps: float = 1e-6,
     mu_dtype: str | None = None,
-) -> Transformation:
+) -> GradientTransformation:
     """LAMB, arXiv 1904.00962: Adam, scaled to the norm of each parameter.
 
     A stack of scanned layers is one parameter, with one norm.
@@ -70,7 +70,7 @@ def lamb(
 
 
 def adafactor(
-    decay: Transformation,
+    decay: GradientTransformation,
     *,
     min_dim_size_to_factor: int = 128,
     decay_rate: float = 0.8,
@@ -80,7 +80,7 @@ def adafactor(
     momentum: float | None = None,
     dtype_momentum: str = "float32",
     eps: float = 1e-30,
-) -> Transformation:
+) -> GradientTransformation:
     """Adafactor, arXiv 1804.04235: a second moment of rows and columns alone.
 
     min_dim_size_to_factor: matrices with a smaller side keep their whole second moment.
@@ -112,12 +112,12 @@ def adafactor(
 
 
 def sgd(
-    decay: Transformation,
+    decay: GradientTransformation,
     *,
     momentum: float | None = 0.9,
     nesterov: bool = False,
     accumulator_dtype: str | None = None,
-) -> Transformation:
+) -> GradientTransformation:
     """Gradient descent with momentum; decay is added to the gradient, before it.
 
     accumulator_dtype: of the momentum; None for the parameter's.
@@ -128,7 +128,7 @@ def sgd(
 
 
 def muon(
-    decay: Transformation,
+    decay: GradientTransformation,
     *,
     beta: float = 0.95,
     ns_steps: int = 5,
@@ -138,7 +138,7 @@ def muon(
     adam_b1: float = 0.9,
     adam_b2: float = 0.98,
     eps: float = 1e-8,
-) -> Transformation:
+) -> GradientTransformation:
     """Muon for the matrices of linear layers, scanned or not, and Adam for the rest.
 
     consistent_rms: scales the update of a matrix to that root mean square, so that
@@ -182,8 +182,8 @@ OPTIMIZERS: dict[str, Rule] = {
 
 
 def direction(
-    rule: Rule, decay: Transformation, arguments: Mapping[str, Any]
-) -> Transformation:
+    rule: Rule, decay: GradientTransformation, arguments: Mapping[str, Any]
+) -> GradientTransformation:
     """Returns gradients to direction of descent, decay included."""
     parameters = inspect.signature(rule).parameters
     if next(iter(parameters), None) != "learning_rate":

@@ -62,14 +62,14 @@ def make_schedule(where: str, spec: Any) -> Callable[[int], float]:
     Raises:
       ClipinError: neither a number nor a known schedule with its arguments.
     """
-    if isinstance(spec, (int, float)) and not isinstance(spec, bool):
-        spec = {"schedule": "constant", "value": spec}
-    if not isinstance(spec, (Mapping, ConfigDict)) or "schedule" not in spec:
+    is_number = isinstance(spec, (int, float)) and not isinstance(spec, bool)
+    named: Any = {"schedule": "constant", "value": spec} if is_number else spec
+    if not isinstance(named, (Mapping, ConfigDict)) or "schedule" not in named:
         raise ClipinError(
             f"{where} is {spec!r}: give a number or a schedule, one of "
             f"{sorted(SCHEDULES)}"
         )
-    arguments = dict(spec.items())
+    arguments = dict(named.items())
     name = arguments.pop("schedule")
     schedule = registry.find(SCHEDULES, name, f"{where}.schedule")
     registry.check_arguments(schedule, arguments, where, given=1)

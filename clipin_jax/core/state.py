@@ -1,20 +1,22 @@
-"""Everything that a restart needs, in one frozen tree."""
+"""The train state: everything that a restart needs, in one frozen tree."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from clipin_jax.core.learner import Learner
 from clipin_jax.core.optimizer_chain import Optimizer
-from clipin_jax.core.parameter_paths import merge
+from clipin_jax.core.parameter_paths import Params, merge
 from clipin_jax.types import Array, Batch, Hyper
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """The state of a run; what is not in it does not exist after a restart.
+    """The state of a run; nothing else is kept over a restart.
 
     Attributes:
       step: int32 scalar, steps taken, skipped ones included.
@@ -32,11 +34,11 @@ class TrainState:
     step: Array
     skipped: Array
     skipped_in_a_row: Array
-    params: Any
-    collections: Any
+    params: Params
+    collections: Mapping[str, Params]
     opt_state: Any
-    target_params: Any
-    target_collections: Any
+    target_params: Params
+    target_collections: Mapping[str, Params]
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -55,31 +57,37 @@ class TrainState:
 
 
 def select(tree: Any, like: Any) -> Any:
-    """The part of a nested dict that has the keys of another."""
+    """Returns the part of a nested dict that has the keys of another."""
     if not isinstance(like, dict):
         return tree
     return {key: select(tree[key], like[key]) for key in like}
 
 
 def create_state(
-    learner: Any, optimizer: Optimizer, batch: Batch, hyper: Hyper, seed: Any
+    learner: Learner, optimizer: Optimizer, batch: Batch, hyper: Hyper
 ) -> TrainState:
     """Returns the state before the first step; pure, for `jit` and `eval_shape`.
 
     The target starts as a copy of the online parameters: of exactly those that
-    `learner.targets` touches and that are trained.
+    `learner.targets` uses and that are trained.
+
+    Args:
+      learner: initialises its parameters.
+      optimizer: initialises its state for the parameters that it trains.
+      batch: an example; its values do not matter.
+      hyper: the numbers of any step; of these only `seed` matters.
 
     Raises:
       ClipinError: the optimizer's groups do not fit the parameters.
     """
-    key = jax.random.key(seed)
+    key = jax.random.key(hyper["seed"])
     variables = learner.init(key, batch, hyper, method="initialize")
     target = jax.eval_shape(lambda: learner.init(key, batch, method="targets"))
     params, collections = _split(variables)
-    touched, target_collections = _split(target)
+    used, target_collections = _split(target)
     optimizer.check(params)
     trained, _ = optimizer.split(params)
-    averaged, _ = optimizer.split(touched)
+    averaged, _ = optimizer.split(used)
     zero = jnp.zeros((), jnp.int32)
     return TrainState(
         step=zero,
@@ -94,10 +102,11 @@ def create_state(
 
 
 def _copy(tree: Any) -> Any:
-    """The step donates its state, so no two leaves may share a buffer."""
+    """Returns copies: the step donates its state, so no leaves may share a buffer."""
     return jax.tree.map(jnp.copy, tree)
 
 
-def _split(variables: Any) -> tuple[Any, Any]:
+def _split(variables: Mapping[str, Any]) -> tuple[Params, Mapping[str, Params]]:
+    """Returns the parameters and the other collections."""
     collections = dict(variables)
     return collections.pop("params", {}), collections

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from clipin_jax.core.freezing import evaluation_mode, frozen_modules
+from clipin_jax.core.learner import Learner
 from clipin_jax.core.optimizer_chain import Optimizer
 from clipin_jax.core.parameter_paths import Params, merge
 from clipin_jax.core.state import TrainState, select
@@ -30,7 +31,7 @@ def identity(batch: Batch) -> Batch:
 
 @functools.lru_cache(_PROGRAMS)
 def make_train_step(
-    learner: Any, optimizer: Optimizer, views: ViewMaker = identity
+    learner: Learner, optimizer: Optimizer, views: ViewMaker = identity
 ) -> TrainStep:
     """Returns one update of everything, as a pure function.
 
@@ -123,7 +124,7 @@ def _rngs(seed: Array | int, step: Array, branch: str) -> dict[str, Array]:
 
 @functools.lru_cache(_PROGRAMS)
 def make_health_fn(
-    learner: Any, optimizer: Optimizer, views: ViewMaker = identity
+    learner: Learner, optimizer: Optimizer, views: ViewMaker = identity
 ) -> Callable[[TrainState, Batch], Metrics]:
     """Returns the health numbers of a batch as `(state, batch) -> metrics`.
 

@@ -113,9 +113,9 @@ def build_experiment(
     optimizer = make_optimizer(config.optim, learner.layer_order)
 
     init = _initializer(learner, optimizer, _batch_shape(config))
-    numbers, seed = hyper(0), np.uint32(config.seed)
+    numbers = hyper(0)
     with jax.set_mesh(mesh):
-        shapes = jax.eval_shape(init, numbers, seed)
+        shapes = jax.eval_shape(init, numbers)
     placed = sharding.infer_sharding(shapes, config.sharding, mesh)
     abstract = jax.tree.map(
         lambda leaf, s: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=s),
@@ -130,17 +130,17 @@ def build_experiment(
         optimizer=optimizer,
         hyper=hyper,
         abstract_state=abstract,
-        init_state=functools.partial(placed_init, numbers, seed),
+        init_state=functools.partial(placed_init, numbers),
         views=_view_maker(config),
     )
 
 
 @functools.lru_cache(_CACHED_FUNCTIONS)
 def _initializer(learner: Any, optimizer: Optimizer, shape: BatchShape) -> Callable:
-    """Returns `(hyper, seed) -> state`; the same function for equal arguments."""
+    """Returns `hyper -> state`; the same function for equal arguments."""
 
-    def init(hyper: Hyper, seed: np.uint32) -> TrainState:
-        return create_state(learner, optimizer, shape.zeros(), hyper, seed)
+    def init(hyper: Hyper) -> TrainState:
+        return create_state(learner, optimizer, shape.zeros(), hyper)
 
     return init
 

@@ -82,6 +82,9 @@ PARTS = (
         r"evals\.[^.]+\.decoding", "clipin_jax.inference.generation:Decoding", ""
     ),
     Part(
+        r"log\.[^.]+", "clipin_jax.runs.metric_writers:METRIC_WRITERS", "type", given=1
+    ),
+    Part(
         "checkpoint", "clipin_jax.runs.checkpoint:Checkpoints", "", given=1,
         filled=("read_only",),
     ),

@@ -146,7 +146,7 @@ def _initializer(learner: Any, optimizer: Optimizer, shape: BatchShape) -> Calla
 
 
 def _view_maker(config: ConfigDict) -> Callable[[Any], Any]:
-    size = tuple(config.model.image.image_size)
+    size = tuple(config.data.image_size)
     return _views(size, config.data.augment.interpolation)
 
 
@@ -166,7 +166,7 @@ def _check_counts(config: ConfigDict) -> None:
 def _batch_shape(config: ConfigDict) -> BatchShape:
     return BatchShape(
         batch_size=config.batch_size,
-        image_size=tuple(config.model.image.image_size),
+        image_size=tuple(config.data.image_size),
         channels=len(config.model.image_mean),
         context_length=config.data.context_length,
         views=("view1", "view2") if config.data.views == 2 else ("view1",),

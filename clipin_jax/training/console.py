@@ -20,7 +20,7 @@ def banner(
     """Returns the facts of a run before its first step, several lines."""
     config, mesh = experiment.config, experiment.mesh
     towers = experiment.learner.towers
-    height, width = config.model.image.image_size
+    height, width = config.data.image_size
     image, text = config.model.image.name, config.model.text.name
     epochs = config.total_steps * config.batch_size / examples_per_epoch
     lines = {

@@ -149,7 +149,7 @@ def _open_session(
         bad_records=workdir / _process_file("bad_records.jsonl"),
     )
     stack.callback(batches.close)
-    _check_vocabulary(config.model.text.vocab_size, batches.tokenizer.vocab_size)
+    _check_vocabulary(config.model.text, batches.tokenizer.vocab_size)
     encode_fns = make_encode_fns(experiment.learner)
     evaluators = make_evaluators(config, encode_fns, experiment.mesh)
     keep, log = config.checkpoint, config.log.to_dict()
@@ -177,11 +177,13 @@ def _process_file(name: str) -> str:
     return f"process_{process}_{name}" if process else name
 
 
-def _check_vocabulary(model: int, tokenizer: int) -> None:
-    if model < tokenizer:
+def _check_vocabulary(text_tower: ConfigDict, tokens: int) -> None:
+    # A tower of another package may have no such argument.
+    vocab_size = text_tower.get("vocab_size", tokens)
+    if vocab_size < tokens:
         raise ClipinError(
-            f"model.text.vocab_size is {model}, but the tokenizer has {tokenizer} "
-            f"tokens: set it to at least {tokenizer}"
+            f"model.text.vocab_size is {vocab_size}, but the tokenizer has {tokens} "
+            f"tokens: set it to at least {tokens}"
         )
 
 

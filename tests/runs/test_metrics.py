@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from clipin_jax.config import load_config
 from clipin_jax.errors import ClipinError
 from clipin_jax.runs import metric_writers
 from clipin_jax.runs.metric_writers import MetricWriters, check_metric_writers
@@ -168,6 +169,16 @@ def test_wrong_entries(tmp_path, log, words):
     with pytest.raises(ClipinError, match=words):
         MetricWriters(tmp_path, log)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_overrides_add_writers_and_their_arguments():
+    changes = ("log.tensorboard={'flush_secs': 3}", "log.tensorboard.flush_secs=4")
+    mine = {"type": f"{HERE}:Csv", "path": "x.csv"}
+    log = load_config("clip:runlocal", (*changes, f"log.mine={mine}")).log
+    assert log.to_dict() == {"tensorboard": {"flush_secs": 4}, "mine": mine}
+    check_metric_writers(log.to_dict())
+    with pytest.raises(ClipinError, match="did you mean 'log.tensorboard.flush_secs'"):
+        load_config("clip:runlocal", (changes[0], "log.tensorboard.flush_sec=4"))
 
 
 def test_a_writer_that_fails_is_named_in_one_line(tmp_path):

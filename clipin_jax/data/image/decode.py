@@ -1,10 +1,10 @@
-"""Encoded pictures to arrays: whatever the file, upright RGB pixels come out.
+"""Decodes images: any file becomes upright RGB pixels.
 
-For training, a complete JPEG is decoded by libjpeg-turbo, and only as large as it is
-needed: scaled inside the decoder, which saves most of the work for a photograph. Pillow
-does the rest, and all of evaluation, since published weights were evaluated with it:
-other decoders fill the missing part of a truncated JPEG in silence, do not put
-transparency on white, and read fewer kinds of files.
+For training, a complete JPEG is decoded by libjpeg-turbo, and no larger than needed:
+the decoder itself scales, which saves most of the work for a photograph. Pillow decodes
+all other files, and all files of evaluation, since published weights were evaluated
+with it: other decoders fill the missing part of a truncated JPEG without an error, do
+not put transparency on white, and read fewer formats.
 """
 
 from __future__ import annotations
@@ -20,26 +20,27 @@ from PIL import Image, ImageOps
 
 from clipin_jax.data.source import BadRecord
 
-# The pipeline has threads of its own; a second pool underneath only makes them wait.
+# The pipeline has threads of its own; a second pool would only make them wait.
 cv2.setNumThreads(1)
 
-# Pillow warns of what is over half its own limit; ours is lower and is an error.
+# Pillow warns above half of its own limit; ours is lower and is an error.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
-MAX_PIXELS = 80_000_000  # of a file: more is taken for a bomb
+MAX_PIXELS = 80_000_000  # of an image; a larger one may be a decompression bomb
 
 _JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
-_EXIF_SEGMENT, _PICTURE_FOLLOWS = 0xE1, 0xDA
-_ORIENTATION = 0x0112  # the EXIF tag that says how a camera was held
+_EXIF_SEGMENT, _IMAGE_FOLLOWS = 0xE1, 0xDA
+_ORIENTATION = 0x0112  # the EXIF tag with the orientation of the camera
 _UPRIGHT = (None, 0, 1)
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that swap height and width
 
 
 class OpenImage(NamedTuple):
-    """A picture that is not decoded yet; height and width are those of upright pixels.
+    """An image before decoding.
 
     data: an encoded file, or pixels.
-    scalable: whether `pixels` may decode less than all of it.
+    height, width: of the upright image.
+    scalable: whether `pixels` may decode it smaller.
     """
 
     data: bytes | np.ndarray
@@ -48,15 +49,15 @@ class OpenImage(NamedTuple):
     scalable: bool
 
     def pixels(self, share: float = 1.0) -> np.ndarray:
-        """[H, W, 3] uint8, of at least `share` of height and width.
+        """Returns [H, W, 3] uint8, of at least `share` of height and width.
 
         Raises:
-          BadRecord: the file is damaged or cut off.
+          BadRecord: the file is damaged or truncated.
         """
         if isinstance(self.data, np.ndarray):
             return _from_array(self.data)
-        # Only up to a half is scaling fast: between that and the whole it takes longer
-        # than to decode everything (640 x 480: 1.9 ms at 6/8, 1.35 whole, 1.2 half).
+        # Scaling is fast only up to a half: above, it takes longer than decoding the
+        # whole image (640 x 480: 1.9 ms at 6/8, 1.35 ms whole, 1.2 ms at a half).
         if not self.scalable or share > 0.5:
             least = {}
         else:
@@ -68,50 +69,50 @@ class OpenImage(NamedTuple):
             try:
                 return simplejpeg.decode_jpeg(self.data, **least)
             except ValueError:
-                pass  # Pillow may read it, or says what is wrong
+                pass  # Pillow may read it, or has a better message
         return decode(self.data)
 
 
 def open_image(data: bytes | np.ndarray, max_pixels: int = MAX_PIXELS) -> OpenImage:
-    """Reads the header of a picture.
+    """Reads the header of an image.
 
     Args:
       data: as for `decode`.
-      max_pixels: how many pixels a picture may have; checked before any is decoded.
+      max_pixels: how many pixels an image may have; checked before any is decoded.
 
     Raises:
-      BadRecord: the data is empty, not a picture or too large.
+      BadRecord: the data is empty, not an image or too large.
     """
     if isinstance(data, np.ndarray):
         if data.ndim not in (2, 3) or 0 in data.shape:
-            raise BadRecord(f"no picture: array of {data.dtype} {list(data.shape)}")
+            raise BadRecord(f"no image: array of {data.dtype} {list(data.shape)}")
         return OpenImage(data, *data.shape[:2], scalable=False)
     if not data:
         raise BadRecord("the file is empty")
     header = _read_jpeg_header(data)
-    picture = OpenImage(data, *header, scalable=True) if header else _open_any(data)
-    if picture.height * picture.width > max_pixels:
+    image = OpenImage(data, *header, scalable=True) if header else _open_any(data)
+    if image.height * image.width > max_pixels:
         raise BadRecord(
-            f"the picture has {picture.height} x {picture.width} pixels, more than "
+            f"the image has {image.height} x {image.width} pixels, more than "
             f"{max_pixels:,} in all"
         )
-    return picture
+    return image
 
 
 def decode(data: bytes | np.ndarray, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """An upright RGB picture, decoded by Pillow.
+    """Decodes an image with Pillow.
 
     Args:
       data: an encoded file (JPEG, PNG, WebP, GIF, BMP, TIFF: what Pillow reads), or
         pixels [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] of uint8 or uint16.
-      max_pixels: how many pixels a picture may have; checked before any is decoded.
+      max_pixels: how many pixels an image may have; checked before any is decoded.
 
     Returns:
-      [H, W, 3] uint8. Turned as the EXIF tag says, transparency on white, 16 bits cut
-      to 8, of an animation the first frame.
+      [H, W, 3] uint8: rotated by the EXIF tag, transparency on white, 16 bits reduced
+      to 8, the first frame of an animation.
 
     Raises:
-      BadRecord: the data is empty, damaged, cut off, too large or not a picture.
+      BadRecord: the data is empty, damaged, truncated, too large or not an image.
     """
     open_image(data, max_pixels)
     if isinstance(data, np.ndarray):
@@ -124,7 +125,7 @@ def decode(data: bytes | np.ndarray, max_pixels: int = MAX_PIXELS) -> np.ndarray
 
 
 def _read_jpeg_header(data: bytes) -> tuple[int, int] | None:
-    """Height and width of a whole, upright JPEG in usual colours, None for all else."""
+    """Returns (height, width) of a complete, upright RGB or gray JPEG; else None."""
     if data[:3] != _JPEG_START or data[-64:].rstrip(b"\0\r\n")[-2:] != _JPEG_END:
         return None
     try:
@@ -137,9 +138,9 @@ def _read_jpeg_header(data: bytes) -> tuple[int, int] | None:
 
 
 def _orientation(data: bytes) -> int | None:
-    """The EXIF tag of a JPEG; its segments before the picture are few and short."""
+    """Returns the EXIF orientation of a JPEG; it is in a segment before the image."""
     place = 2
-    while data[place : place + 1] == b"\xff" and data[place + 1] != _PICTURE_FOLLOWS:
+    while data[place : place + 1] == b"\xff" and data[place + 1] != _IMAGE_FOLLOWS:
         if data[place + 1] == _EXIF_SEGMENT and data[place + 4 : place + 8] == b"Exif":
             break
         place += 2 + int.from_bytes(data[place + 2 : place + 4])
@@ -148,7 +149,7 @@ def _orientation(data: bytes) -> int | None:
     try:
         with Image.open(io.BytesIO(data)) as image:
             return image.getexif().get(_ORIENTATION)
-    except Exception:  # a damaged tag says nothing
+    except Exception:  # a damaged tag is ignored
         return None
 
 
@@ -158,8 +159,8 @@ def _open_any(data: bytes) -> OpenImage:
             width, height = image.size
             if image.getexif().get(_ORIENTATION) in _SIDEWAYS:
                 height, width = width, height
-    # Pillow's readers raise a dozen types on damaged files (OSError, SyntaxError,
-    # struct.error, IndexError ...); to us they are one.
+    # Pillow's readers raise a dozen types on damaged files: OSError, SyntaxError,
+    # struct.error, IndexError ...
     except Exception as error:
         raise BadRecord(_reason(error)) from error
     return OpenImage(data, height, width, scalable=False)
@@ -171,7 +172,7 @@ def _reason(error: Exception) -> str:
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
-    if image.mode[0] in "IF":  # 16 or 32 bits: Pillow would clip, not scale
+    if image.mode[0] in "IF":  # 16 or 32 bits: `convert` would clip, not scale
         return _from_array(np.asarray(image).clip(0, 65535).astype(np.uint16))
     if image.has_transparency_data:
         return _from_array(np.asarray(image.convert("RGBA")))
@@ -183,9 +184,9 @@ def _from_array(image: np.ndarray) -> np.ndarray:
         image = (image >> 8).astype(np.uint8)
     channels = image.shape[2] if image.ndim == 3 else 1
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or 0 in image.shape:
-        raise BadRecord(f"no picture: array of {image.dtype} {list(image.shape)}")
+        raise BadRecord(f"no image: array of {image.dtype} {list(image.shape)}")
     if channels not in (1, 3, 4):
-        raise BadRecord(f"{channels} channels; a picture has 1, 3 or 4")
+        raise BadRecord(f"{channels} channels; an image has 1, 3 or 4")
     if channels == 1:
         return cv2.cvtColor(image.reshape(image.shape[:2]), cv2.COLOR_GRAY2RGB)
     if channels == 4:

@@ -1,4 +1,4 @@
-"""RandAugment without the operations on colour, which a caption may name.
+"""RandAugment without the operations on colour, since captions may name colours.
 
 Cubuk et al. 2020, "RandAugment", arXiv 1909.13719; the choice of operations and their
 strengths as in ALBEF (Li et al. 2021, arXiv 2107.07651, section 3.4; reference:
@@ -15,15 +15,15 @@ import numpy as np
 
 GREATEST = 10  # magnitude
 _PROBABILITY = 0.5
-_FILL = (128, 128, 128)  # what shows where a picture was moved away
+_FILL = (128, 128, 128)  # colour of pixels from outside of the image
 _SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / 13
 
 Operations = tuple[tuple[str, float], ...]
-"""Names of operations with the amount of each, in the order in which they act."""
+"""Names of operations with the amount of each, in the order of their application."""
 
 
 def sample(rng: np.random.Generator, count: int, magnitude: float) -> Operations:
-    """Draws what is done to one view: up to `count` operations, with replacement."""
+    """Draws up to `count` operations for one view, with replacement."""
     names = tuple(_OPERATIONS)
     which = rng.integers(len(names), size=count)
     chance, sign = rng.random((2, count))
@@ -36,7 +36,7 @@ def sample(rng: np.random.Generator, count: int, magnitude: float) -> Operations
 
 
 def apply(view: np.ndarray, operations: Operations) -> np.ndarray:
-    """Does what was drawn. view: [H, W, 3] uint8 -> the same."""
+    """Applies operations. view: [H, W, 3] uint8 -> the same."""
     for name, amount in operations:
         view = _OPERATIONS[name].apply(view, amount)
     return view
@@ -47,7 +47,7 @@ def _identity(view: np.ndarray, _: float) -> np.ndarray:
 
 
 def _autocontrast(view: np.ndarray, _: float) -> np.ndarray:
-    """Stretches each channel until it has 0 and 255."""
+    """Stretches each channel to the range from 0 to 255."""
     levels = np.arange(256)
     tables = []
     for channel in cv2.split(view):
@@ -81,7 +81,7 @@ def _brightness(view: np.ndarray, factor: float) -> np.ndarray:
 
 
 def _sharpness(view: np.ndarray, factor: float) -> np.ndarray:
-    """Away from the smoothed picture above 1, towards it below; borders stay."""
+    """Moves away from the smoothed image above 1, towards it below; borders stay."""
     smooth = cv2.filter2D(view, -1, _SMOOTH)
     sharp = cv2.addWeighted(view, factor, smooth, 1 - factor, 0)
     done = view.copy()
@@ -106,13 +106,13 @@ def _translate_y(view: np.ndarray, pixels: float) -> np.ndarray:
 
 
 def _rotate(view: np.ndarray, degrees: float) -> np.ndarray:
-    """About the centre, against the clock."""
+    """Rotates about the centre, counterclockwise."""
     height, width = view.shape[:2]
     return _move(view, cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1))
 
 
 def _move(view: np.ndarray, matrix: Any) -> np.ndarray:
-    """An affine map of places (x, y), counted from the corner of the picture."""
+    """Applies an affine map of (x, y), counted from the corner of the image."""
     matrix = np.array(matrix, np.float64)
     # OpenCV counts from the centre of the first pixel.
     matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5

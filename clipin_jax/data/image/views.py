@@ -1,22 +1,22 @@
-"""One decoded picture to the views that a model sees.
+"""Views of a decoded image: the input of a model.
 
-What a view looks like is drawn first (`sample_view`) and applied afterwards
-(`apply_view`), so that the second half may as well happen elsewhere. `augment` is the
-dict `config.data.augment`; each key is off at 0:
+The parameters of a view are drawn first (`sample_view`) and applied afterwards
+(`apply_view`), so that a device may apply them as well. `augment` is the dict
+`config.data.augment`; each key is off at 0:
 
-  resize_first      squash to a square of so many pixels before cropping
+  resize_first      side of a square that the image is scaled to before cropping
   crop_scale        least and greatest share of the area that is kept
   crop_ratio        least and greatest width over height of the part that is kept
   flip              probability of left-right mirroring (0 where captions say "left")
   brightness, contrast, saturation
                     jitter: factors from [1 - x, 1 + x]
   hue               jitter: shares of a full turn from [-x, x], at most 0.5
-  jitter_probability  share of views whose colours are jittered at all
+  jitter_probability  share of views whose colours are jittered
   grayscale         probability of losing all colour
   blur              probability of a Gaussian blur
   blur_sigma        least and greatest standard deviation, in pixels of the view
-  rand_augment_ops  how many operations of RandAugment are drawn; each is done with
-                    probability 0.5, after the crop and before the jitter
+  rand_augment_ops  how many operations of RandAugment are drawn; each is applied
+                    with probability 0.5, after the crop and before the jitter
   rand_augment_magnitude  their strength, from 0 to 10
   interpolation     "bicubic", "bilinear" or "nearest"
 
@@ -35,7 +35,7 @@ import numpy as np
 from PIL import Image
 
 from clipin_jax.data.image import rand_augment
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import ClipinError, check_choice
 
 _CROP_ATTEMPTS = 10
 _CV2 = {
@@ -48,7 +48,7 @@ _PILLOW = {
     "bilinear": Image.Resampling.BILINEAR,
     "nearest": Image.Resampling.NEAREST,
 }
-_MILD = 1.5  # the factor of shrinking up to which bilinear points leave nothing out
+_MILD = 1.5  # the factor of shrinking up to which bilinear points skip no pixel
 _LUMA = np.array([0.299, 0.587, 0.114])
 _TO_YIQ = np.array(
     [_LUMA, [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]]
@@ -57,11 +57,11 @@ _FROM_YIQ = np.linalg.inv(_TO_YIQ)
 
 
 class ViewParameters(NamedTuple):
-    """Everything random about one view; all zeros and ones change nothing.
+    """Everything random about one view; the defaults change nothing.
 
-    top, left, height, width: the part that is kept, in pixels of the given picture.
+    top, left, height, width: of the crop, in pixels of the image.
     flip: whether it is mirrored. brightness, contrast, saturation: factors.
-    hue: share of a full turn. grayscale: whether colour is taken away.
+    hue: share of a full turn. grayscale: whether colour is removed.
     blur_sigma: in pixels of the view, 0 for none. operations: of RandAugment.
     """
 
@@ -80,31 +80,31 @@ class ViewParameters(NamedTuple):
 
 
 def check_augment(augment: Mapping[str, Any]) -> None:
-    """Raises ClipinError where a value of `augment` makes no sense."""
+    """Checks the values of `augment`. Raises ClipinError."""
     for key in ("flip", "jitter_probability", "grayscale", "blur"):
-        _demand(0 <= augment[key] <= 1, key, augment[key], "a probability")
+        _check(0 <= augment[key] <= 1, key, augment[key], "a probability")
     for key in ("brightness", "contrast", "saturation"):
-        _demand(0 <= augment[key] <= 1, key, augment[key], "from 0 to 1")
-    _demand(0 <= augment["hue"] <= 0.5, "hue", augment["hue"], "from 0 to 0.5")
+        _check(0 <= augment[key] <= 1, key, augment[key], "from 0 to 1")
+    _check(0 <= augment["hue"] <= 0.5, "hue", augment["hue"], "from 0 to 0.5")
     low, high = augment["crop_scale"]
-    _demand(0 < low <= high <= 1, "crop_scale", (low, high), "0 < low <= high <= 1")
+    _check(0 < low <= high <= 1, "crop_scale", (low, high), "0 < low <= high <= 1")
     for key in ("crop_ratio", "blur_sigma"):
         low, high = augment[key]
-        _demand(0 < low <= high, key, (low, high), "0 < low <= high")
+        _check(0 < low <= high, key, (low, high), "0 < low <= high")
     size = augment["resize_first"]
-    _demand(size == int(size) >= 0, "resize_first", size, "a number of pixels or 0")
+    _check(size == int(size) >= 0, "resize_first", size, "a number of pixels or 0")
     for key, greatest in (("ops", math.inf), ("magnitude", rand_augment.GREATEST)):
         key = f"rand_augment_{key}"
-        _demand(0 <= augment[key] <= greatest, key, augment[key], f"0 to {greatest}")
+        _check(0 <= augment[key] <= greatest, key, augment[key], f"0 to {greatest}")
     check_interpolation(augment["interpolation"], "data.augment.interpolation")
 
 
 def check_on_device(augment: Mapping[str, Any]) -> None:
-    """Raises ClipinError where the device cannot make the views that `augment` asks."""
+    """Checks that the device can make the views of `augment`. Raises ClipinError."""
     if not augment["resize_first"]:
         raise ClipinError(
-            "data.augment_on is 'device', which takes pictures of one size: set "
-            "data.augment.resize_first to their side, at least that of the image"
+            "data.augment_on is 'device', which takes images of one size: set "
+            "data.augment.resize_first to their side, at least data.image_size"
         )
     if augment["rand_augment_ops"]:
         raise ClipinError(
@@ -114,41 +114,37 @@ def check_on_device(augment: Mapping[str, Any]) -> None:
 
 
 def check_interpolation(interpolation: str, key: str) -> None:
-    """Raises ClipinError for a name that is not in the table."""
-    if interpolation not in _CV2:
-        raise ClipinError(
-            f"{key} is {interpolation!r}; it must be one of {', '.join(_CV2)}"
-        )
+    """Checks a name of an interpolation. Raises ClipinError."""
+    check_choice(key, interpolation, _CV2)
 
 
-def _demand(holds: bool, key: str, value: Any, meaning: str) -> None:
+def _check(holds: bool, key: str, value: Any, meaning: str) -> None:
     if not holds:
         raise ClipinError(f"data.augment.{key} is {value}; it must be {meaning}")
 
 
 def prepare(image: np.ndarray, augment: Mapping[str, Any]) -> np.ndarray:
-    """What both views have in common: the squash to `resize_first`, if any.
+    """Scales an image to the square of `resize_first`, once for both views.
 
-    image: [H, W, 3] uint8 -> [S, S, 3] uint8, or as it came.
+    image: [H, W, 3] uint8 -> [S, S, 3] uint8; without `resize_first` the same array.
     """
     size = augment["resize_first"]
     if size:
-        return resize(_finer(image, size), (size, size), augment["interpolation"])
+        return resize(_to_multiple(image, size), (size, size), augment["interpolation"])
     return image
 
 
 def needed_share(views: Sequence[ViewParameters], size: tuple[int, int]) -> float:
-    """How much of a picture's height and width must be decoded for these views.
+    """Returns the share of an image's height and width to decode for some views.
 
-    As much as the smallest of their parts needs to be no smaller than `size`; 1 for
-    all of it.
+    It is the least at which no crop is smaller than `size`; at most 1.
     """
     shares = [max(size[0] / view.height, size[1] / view.width) for view in views]
     return min(1.0, max(shares))
 
 
 def scaled(view: ViewParameters, down: float, right: float) -> ViewParameters:
-    """The same view of a picture that was decoded in another size.
+    """Returns the same view of an image that was decoded in another size.
 
     down, right: its new height and width over the old ones.
     """
@@ -159,31 +155,31 @@ def scaled(view: ViewParameters, down: float, right: float) -> ViewParameters:
 
 
 def numbers(view: ViewParameters) -> np.ndarray:
-    """What the device needs to make the view: all fields but the last, [11] float32."""
+    """Returns the parameters for a device: all fields but the last, [11] float32."""
     return np.array(view[:-1], np.float32)
 
 
 def sample_view(
     rng: np.random.Generator, height: int, width: int, augment: Mapping[str, Any]
 ) -> ViewParameters:
-    """Draws one view of a picture of height x width pixels.
+    """Draws one view of an image of height x width pixels.
 
     The crop is that of Szegedy et al. 2015 ("Going deeper with convolutions"): area
-    uniform, ratio log-uniform, the largest centred part of an allowed ratio where ten
-    draws did not fit.
+    uniform, ratio log-uniform; where ten draws did not fit, the largest centred crop of
+    an allowed ratio.
     """
     box = _sample_crop(rng, height, width, augment["crop_scale"], augment["crop_ratio"])
-    # Always the same number of draws: switching one thing on leaves the others alone.
+    # Always the same number of draws, so that one option does not change the others.
     flip, jitter, gray, blur, sigma = rng.random(5)
     strength = float(jitter < augment["jitter_probability"])
     factors = rng.uniform(-strength, strength, 4)
     low, high = augment["blur_sigma"]
     operations, count = (), augment["rand_augment_ops"]
     if count:
-        # From a stream of its own, so that all other draws stay what they are.
-        [own] = rng.spawn(1)
+        # A stream of its own, so that all other draws stay the same.
+        [operations_rng] = rng.spawn(1)
         magnitude = augment["rand_augment_magnitude"]
-        operations = rand_augment.sample(own, count, magnitude)
+        operations = rand_augment.sample(operations_rng, count, magnitude)
     return ViewParameters(
         *box,
         flip=bool(flip < augment["flip"]),
@@ -218,7 +214,7 @@ def apply_view(
     size: tuple[int, int],
     interpolation: str = "bicubic",
 ) -> np.ndarray:
-    """Cuts, scales and colours the view that was drawn.
+    """Applies parameters: crops, scales and colours.
 
     image: [H, W, 3] uint8; size: (height, width) of the view -> uint8 of that size.
     """
@@ -237,7 +233,7 @@ def apply_view(
 def resize(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
     """Scales for training: [H, W, 3] uint8 -> [*size, 3] uint8.
 
-    Much shrinking averages areas, whatever the interpolation: OpenCV's bicubic skips
+    Strong shrinking averages areas, whatever the interpolation: OpenCV's bicubic skips
     pixels there. Up to a factor of 1.5 bilinear skips none, at a seventh of the time.
     """
     height, width = image.shape[:2]
@@ -250,11 +246,11 @@ def resize(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.n
     return cv2.resize(image, size[::-1], interpolation=how)
 
 
-def _finer(image: np.ndarray, side: int) -> np.ndarray:
-    """Bilinear points, as many for each pixel of a square as leave nothing out.
+def _to_multiple(image: np.ndarray, side: int) -> np.ndarray:
+    """Scales to a multiple of a square's side, with bilinear points that skip no pixel.
 
-    Their mean takes a third of the time of exact areas (640 x 427 to 224 x 224: 0.35
-    against 1.2 ms) and is no further from what Pillow makes.
+    To average these points takes a third of the time of exact areas (640 x 427 to 224 x
+    224: 0.35 against 1.2 ms), and the result is as close to Pillow's.
     """
     points = [math.ceil(old / (_MILD * side)) * side for old in image.shape[:2]]
     if min(image.shape[:2]) < side or tuple(points) == image.shape[:2]:
@@ -263,9 +259,9 @@ def _finer(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def _colour(view: np.ndarray, parameters: ViewParameters) -> np.ndarray:
-    """Brightness, contrast, saturation, hue, grayscale: together one affine map.
+    """Applies brightness, contrast, saturation, hue and grayscale as one affine map.
 
-    Hue turns the colour plane of YIQ, which is linear, in place of HSV's hexagon.
+    Hue rotates the colour plane of YIQ, which is linear, in place of HSV's hexagon.
     """
     brightness, contrast, saturation, hue, grayscale = parameters[5:10]
     if (brightness, contrast, saturation, hue) == (1, 1, 1, 0) and not grayscale:
@@ -278,7 +274,8 @@ def _colour(view: np.ndarray, parameters: ViewParameters) -> np.ndarray:
     offset = 0.0
     if contrast != 1:
         offset = (1 - contrast) * brightness * float(_LUMA @ cv2.mean(view)[:3])
-    # Adding the same to all channels adds to the luma alone, so the order is kept.
+    # The offset is equal in all channels, so it changes only the luma, and the order
+    # of the operations does not matter.
     affine = np.concatenate([matrix, np.full((3, 1), offset)], axis=1)
     return cv2.transform(view, affine)
 
@@ -286,9 +283,9 @@ def _colour(view: np.ndarray, parameters: ViewParameters) -> np.ndarray:
 def evaluation_view(
     image: np.ndarray, size: tuple[int, int], interpolation: str = "bicubic"
 ) -> np.ndarray:
-    """The one view of evaluation: shortest side to size, then the centre.
+    """Returns the view of evaluation: shortest side to size, then the centre crop.
 
-    Pillow's antialiased filters, which published weights were evaluated with.
+    It uses Pillow's antialiased filters, as published weights were evaluated.
     image: [H, W, 3] uint8; size: (height, width) -> [*size, 3] uint8.
     """
     height, width = image.shape[:2]
@@ -297,7 +294,9 @@ def evaluation_view(
     else:
         new = size[0], max(size[1], int(size[0] * width / height))
     if new != (height, width):
-        how, picture = _PILLOW[interpolation], Image.fromarray(image)
-        image = np.asarray(picture.resize((new[1], new[0]), how))
+        scaled_image = Image.fromarray(image).resize(
+            (new[1], new[0]), _PILLOW[interpolation]
+        )
+        image = np.asarray(scaled_image)
     top, left = round((new[0] - size[0]) / 2), round((new[1] - size[1]) / 2)
     return np.ascontiguousarray(image[top : top + size[0], left : left + size[1]])

@@ -47,16 +47,16 @@ SOURCES: dict[str, Callable[..., Source]] = {
     "mixture": mixture,  # several of the others, by weight
     "coco": Coco,  # COCO captions JSON and a folder of images
     "karpathy": Karpathy,  # the same images in Karpathy's splits
-    "json_list": JsonList,  # lists of images and captions, as ALBEF and BLIP take
-    "muge": Muge,  # a table of base64 and texts, as Chinese-CLIP takes
+    "json_list": JsonList,  # lists of images and captions, as for ALBEF and BLIP
+    "muge": Muge,  # a table of base64 and texts, as for Chinese-CLIP
     "image_folder": ImageFolder,  # a folder per class, captions from templates
-    "npz": Npz,  # arrays of pictures and labels, as MedMNIST has
-    "voc": Voc,  # PASCAL VOC's folders, several classes a picture
-    "webdataset": WebDataset,  # tars of pictures and texts
-    "array_record": ArrayRecord,  # what `clipin data convert` makes
-    "hf_datasets": HfDatasets,  # what `datasets` saved to a folder
-    "parquet": Parquet,  # pictures and texts in Parquet files
-    "table": Table,  # CSV, TSV or JSON lines that name pictures
+    "npz": Npz,  # arrays of images and labels, as MedMNIST has
+    "voc": Voc,  # PASCAL VOC's folders, several classes an image
+    "webdataset": WebDataset,  # tars of images and texts
+    "array_record": ArrayRecord,  # written by `clipin data convert`
+    "hf_datasets": HfDatasets,  # saved by the library `datasets`
+    "parquet": Parquet,  # images and texts in Parquet files
+    "table": Table,  # CSV, TSV or JSON lines that name images
     "tfds": Tfds,  # a prepared tensorflow-datasets folder
 }
 

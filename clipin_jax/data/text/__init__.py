@@ -1,9 +1,10 @@
-"""Captions to rows of token ids: tokenizers by name, cleaning, masking.
+"""Turns captions into rows of token ids: tokenizers, cleaning, masking, choice.
 
-Imports `errors`, `registry` and `data.source`.
+Imports `errors`, `registry`, `data.source` and `data.scenes`.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -21,26 +22,31 @@ TOKENIZERS: dict[str, Callable[..., Tokenizer]] = {
 }
 
 
-def make_tokenizer(name: str = "bpe", context_length: int = 77, **cfg) -> Tokenizer:
+def make_tokenizer(
+    name: str = "bpe", context_length: int = 77, **arguments: Any
+) -> Tokenizer:
     """Builds a tokenizer by name.
 
     Args:
       name: a key of `TOKENIZERS`, or "package.module:Class".
       context_length: L, the length of a row.
-      cfg: the tokenizer's own arguments.
+      **arguments: of the tokenizer.
 
     Raises:
       ClipinError: no such tokenizer, or an argument that it does not take.
     """
     tokenizer = registry.find(TOKENIZERS, name, "data.tokenizer.name")
+    arguments["context_length"] = context_length
+    registry.check_arguments(tokenizer, arguments, "data.tokenizer")
     try:
-        return tokenizer(context_length=context_length, **cfg)
+        return tokenizer(**arguments)
+    # A class that passes arguments on may refuse one itself.
     except TypeError as error:
         raise ClipinError(f"data.tokenizer: {error}") from error
 
 
 def caption_tokenizer(data: ConfigDict) -> Tokenizer:
-    """The tokenizer of `config.data`, with what it says about captions."""
+    """Builds the tokenizer of `config.data`, with its options of captions."""
     return make_tokenizer(
         context_length=data.context_length,
         long_captions=data.long_captions,

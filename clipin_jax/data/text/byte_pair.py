@@ -1,9 +1,9 @@
-"""Captions to token ids: the byte-pair encoding of CLIP, in plain Python.
+"""The byte-pair encoding of CLIP, in plain Python.
 
-A caption is repaired (`ftfy`), freed of HTML entities, lower-cased, split into words
-by a pattern, and each word is written as the fewest merges of UTF-8 bytes that the
-vocabulary knows. Radford et al. 2021, "Learning transferable visual models from
-natural language supervision", section 2.4.
+A caption is repaired (`ftfy`), freed of HTML entities, lower-cased and split into words
+by a pattern; the UTF-8 bytes of each word are merged in the order of the vocabulary.
+Radford et al. 2021, "Learning transferable visual models from natural language
+supervision", section 2.4.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from typing import Any
 import ftfy
 import regex
 
-from clipin_jax.data.text.tokenizer import Tokenizer
+from clipin_jax.data.text.tokenizer import BaseTokenizer
 
 _VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
-_MERGES = 49152 - 256 - 2  # what CLIP uses of the file; the rest of it is ignored
+_MERGES = 49152 - 256 - 2  # lines of the file that CLIP uses; the rest are ignored
 _CACHED_WORDS = 1 << 16
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
 def byte_alphabet() -> dict[int, str]:
-    """A printable character for each of the 256 bytes.
+    """Returns a printable character for each of the 256 bytes.
 
-    Printable bytes stand for themselves, the others are moved behind 255, so that
+    A printable byte is its own character; the others get characters above 255, so that
     the vocabulary file has no spaces or control characters inside its entries.
     """
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
@@ -50,25 +50,25 @@ def _load_merges() -> tuple[tuple[str, str], ...]:
 
 
 def clean(text: str) -> str:
-    """The caption as the tokenizer sees it: repaired, unescaped, lower-case."""
-    # Nothing to repair or unescape in such a caption, and that is most of them.
+    """Returns a caption repaired, unescaped and in lower case."""
+    # Most captions need no repair and have nothing to unescape.
     if not (text.isascii() and text.isprintable() and "&" not in text):
         text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return " ".join(text.split()).lower()
 
 
-class BytePairTokenizer(Tokenizer):
+class BytePairTokenizer(BaseTokenizer):
     """CLIP's tokenizer; V is 49408, and the end mark is the largest id.
 
     Args:
       context_length: L, the length of a row.
-      allow_special: whether the strings `special_tokens` inside a caption become
-        the start and end marks, as in the original tokenizer. Off by default: a
-        caption is data, and data must not be able to end a sequence.
-      special_tokens: how the start and the end mark are written.
-      pad_with_end: whether the end mark is the padding too, instead of 0, so that it
-        always stands in the last place.
-      captions: what else `Tokenizer` takes.
+      allow_special: whether the strings `special_tokens` inside a caption become the
+        start and end marks, as in the original tokenizer. Off by default, so that no
+        caption can end a row.
+      special_tokens: the spelling of the start and the end mark.
+      pad_with_end: whether the padding is the end mark instead of 0, so that the last
+        id of a row is always the end mark.
+      captions: other arguments of `BaseTokenizer`.
     """
 
     def __init__(
@@ -80,11 +80,6 @@ class BytePairTokenizer(Tokenizer):
         **captions: Any,
     ):
         super().__init__(context_length, **captions)
-        self._arguments |= dict(
-            allow_special=allow_special,
-            special_tokens=tuple(special_tokens),
-            pad_with_end=pad_with_end,
-        )
         merges = _load_merges()
         self._alphabet = byte_alphabet()
         symbols = list(self._alphabet.values())
@@ -103,14 +98,14 @@ class BytePairTokenizer(Tokenizer):
         self._word = functools.lru_cache(_CACHED_WORDS)(self._encode_word)
 
     def encode(self, text: str) -> list[int]:
-        """The ids of one caption, without marks, not cleaned and not cut."""
+        """Returns the ids of one caption, without marks, not cleaned and not cut."""
         words = self._pattern.findall(clean(text))
         return [number for word in words for number in self._word(word)]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of ids; a word's end becomes a space.
+        """Returns the text of ids; the end of a word becomes a space.
 
-        Marks and padding are written as they are spelled, so cut a row first.
+        Marks and padding are spelled, so cut a row first.
         """
         text = "".join(self._symbols[int(number)] for number in ids)
         letters = {symbol: byte for byte, symbol in self._alphabet.items()}
@@ -134,7 +129,7 @@ class BytePairTokenizer(Tokenizer):
 
 
 def _merge(parts: list[str], pair: tuple[str, str]) -> list[str]:
-    """Joins every occurrence of the pair, from left to right."""
+    """Joins every occurrence of a pair, from left to right."""
     merged, place = [], 0
     while place < len(parts):
         if tuple(parts[place : place + 2]) == pair:

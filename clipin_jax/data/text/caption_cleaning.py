@@ -1,6 +1,6 @@
-"""What is taken out of captions before they are tokenized: the rules of two papers.
+"""Cleaning of captions before they are tokenized: the rules of two papers.
 
-Both write small letters, make runs of white space one space and keep the first words.
+Both lower-case, replace each run of white space by one space and keep the first words.
 "delete_punctuation" is the rule of ALBEF (Li et al. 2021, arXiv 2107.07651; reference:
 `dataset/utils.py`), "space_punctuation" that of BLIP (Li et al. 2022, arXiv 2201.12086;
 reference: `data/utils.py`).
@@ -15,7 +15,9 @@ from clipin_jax.errors import ClipinError, check_choice
 
 
 class _Rule(NamedTuple):
-    """deleted: characters that vanish; spaced: that become a space; then words."""
+    """deleted: characters to delete. spaced: characters to replace by a space. words:
+    (word, replacement), after that.
+    """
 
     deleted: str
     spaced: str
@@ -34,7 +36,7 @@ _RUN = re.compile(r"\s{2,}")
 
 
 def check_cleaning(rule: str, max_words: int) -> None:
-    """Raises ClipinError for a rule that does not exist or a negative count."""
+    """Checks `data.caption_cleaning` and `data.caption_words`. Raises ClipinError."""
     check_choice("data.caption_cleaning", rule, ("", *_RULES))
     if max_words < 0:
         raise ClipinError(
@@ -44,10 +46,10 @@ def check_cleaning(rule: str, max_words: int) -> None:
 
 
 def clean_caption(text: str, rule: str = "", max_words: int = 0) -> str:
-    """One caption, cleaned.
+    """Returns a cleaned caption.
 
     Args:
-      text: the caption as the data has it.
+      text: the caption.
       rule: "delete_punctuation", "space_punctuation", or "" for none.
       max_words: how many words are kept; 0 for all.
     """

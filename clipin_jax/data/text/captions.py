@@ -1,4 +1,4 @@
-"""Which of a picture's captions are read, by the kind they are of."""
+"""Chooses among the captions of an image, by their kinds."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from clipin_jax.errors import ClipinError
 
 
 def check_weights(weights: Sequence[Any]) -> None:
-    """Raises ClipinError where `data.caption_weights` makes no sense."""
+    """Checks `data.caption_weights`. Raises ClipinError."""
     pairs = [tuple(pair) for pair in weights]
-    sound = all(
+    valid = all(
         len(pair) == 2
         and isinstance(pair[0], str)
         and isinstance(pair[1], int | float)
         and pair[1] >= 0
         for pair in pairs
     )
-    if not sound or (pairs and not sum(pair[1] for pair in pairs) > 0):
+    if not valid or (pairs and not sum(pair[1] for pair in pairs) > 0):
         raise ClipinError(
             f"data.caption_weights is {weights}; it must be pairs of a kind of caption "
-            "and a weight, as (('human', 0.7), ('synthetic', 0.3)), or () for all alike"
+            "and a weight, as (('human', 0.7), ('synthetic', 0.3)), or () for "
+            "equal shares"
         )
     if len({pair[0] for pair in pairs}) < len(pairs):
         raise ClipinError(f"data.caption_weights is {weights}: a kind occurs twice")
@@ -34,19 +35,19 @@ class CaptionChoice:
     """Draws captions of a record.
 
     Args:
-      weights: pairs of a kind and how often its captions are read, against those of
-        the other kinds that a record has; captions of no weight are never read. Empty:
-        all captions of a record are alike.
+      weights: pairs of a kind and how often its captions are chosen, against those of
+        the other kinds that a record has; captions of other kinds are never chosen.
+        Empty: all captions of a record are chosen equally often.
     """
 
     def __init__(self, weights: Sequence[tuple[str, float]]):
         self._weights = dict(weights)
 
     def shares(self, record: Annotations) -> np.ndarray | None:
-        """How likely each caption is, None for all alike.
+        """Returns the probability of each caption: [captions] float; None if equal.
 
         Raises:
-          BadRecord: the record has no caption that may be read.
+          BadRecord: the record has no caption that may be chosen.
         """
         if not record["captions"]:
             raise BadRecord("no caption")
@@ -63,19 +64,23 @@ class CaptionChoice:
     def draw(
         self, rng: np.random.Generator, count: int, shares: np.ndarray | None
     ) -> int:
-        """One of `count` captions."""
+        """Returns the index of one of `count` captions."""
         if shares is None:
             return int(rng.integers(count))
         return _weighted(rng, shares)
 
     def draw_another(
-        self, rng: np.random.Generator, chosen: int, count: int, shares: Any
+        self,
+        rng: np.random.Generator,
+        chosen: int,
+        count: int,
+        shares: np.ndarray | None,
     ) -> int:
-        """One of the captions besides the chosen one, which it is if there is none."""
+        """Returns another caption than the chosen one, or the same if it is alone."""
         if shares is None:
-            return (
-                (chosen + int(rng.integers(1, count))) % count if count > 1 else chosen
-            )
+            if count == 1:
+                return chosen
+            return (chosen + int(rng.integers(1, count))) % count
         others = np.where(np.arange(count) == chosen, 0, shares)
         return _weighted(rng, others) if others.any() else chosen
 

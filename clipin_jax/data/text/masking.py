@@ -1,7 +1,7 @@
-"""Token masking: which tokens of a caption are hidden, and what is to be said there.
+"""Token masking: which tokens of a caption are replaced, and the labels there.
 
 Devlin et al. 2019, "BERT", arXiv 1810.04805, section 3.1; as in ALBEF (Li et al. 2021,
-arXiv 2107.07651), section 3.2, the end mark may be hidden, the start mark may not.
+arXiv 2107.07651), section 3.2, the end mark may be masked, the start mark may not.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from clipin_jax.data.text.tokenizer import Tokenizer
 from clipin_jax.errors import ClipinError
 
 NOT_PREDICTED = -100  # a label
-_HIDDEN, _KEPT = 0.8, 0.1  # shares of the predicted; the rest become any other id
+_MASKED, _KEPT = 0.8, 0.1  # shares of the predicted; the rest become a random id
 
 
 def check_masking(probability: float, tokenizer: Tokenizer) -> None:
-    """Raises ClipinError where `data.mask_probability` makes no sense."""
+    """Checks `data.mask_probability`. Raises ClipinError."""
     if not 0 <= probability <= 1:
         raise ClipinError(
             f"data.mask_probability is {probability}; it must be a probability"
@@ -24,7 +24,7 @@ def check_masking(probability: float, tokenizer: Tokenizer) -> None:
     if probability and tokenizer.mask_id is None:
         raise ClipinError(
             f"data.mask_probability is {probability}, but the tokenizer has no id for "
-            "a hidden token: set it to 0, or data.tokenizer.name to wordpiece"
+            "masked tokens: set it to 0, or data.tokenizer.name to wordpiece"
         )
 
 
@@ -37,27 +37,27 @@ def mask_tokens(
     vocab_size: int,
     never_masked: tuple[int, ...],
 ) -> dict[str, np.ndarray]:
-    """Hides tokens of a caption at random.
+    """Masks tokens of a caption at random.
 
     Of the tokens that are predicted 80 % are replaced by `mask_id`, 10 % by an id that
     is uniform in [0, vocab_size), and 10 % are left as they are.
 
     Args:
       ids: [L] int32, the row of a tokenizer.
-      rng: always asked for the same number of draws.
+      rng: advanced by the same number of draws for each row of L.
       probability: of each token being predicted.
-      mask_id: what stands for a hidden token.
+      mask_id: id of a masked token.
       vocab_size: V.
-      never_masked: ids that are left alone, of the padding and the start mark.
+      never_masked: ids that are not replaced, of the padding and the start mark.
 
     Returns:
-      {"masked_text": [L] int32, "masked_labels": [L] int32, the id where it is to be
-      predicted and -100 elsewhere}.
+      {"masked_text": [L] int32, "masked_labels": [L] int32, the original id where it
+      is to be predicted, and -100 elsewhere}.
     """
     chosen, how = rng.random((2, len(ids)))
     others = rng.integers(vocab_size, size=len(ids))
     predicted = (chosen < probability) & ~np.isin(ids, never_masked)
-    masked = np.where(how < _HIDDEN, mask_id, others)
+    masked = np.where(how < _MASKED, mask_id, others)
     masked = np.where(predicted & (how < 1 - _KEPT), masked, ids)
     labels = np.where(predicted, ids, NOT_PREDICTED)
     return {

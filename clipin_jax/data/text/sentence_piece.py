@@ -1,7 +1,7 @@
-"""Captions to token ids: SentencePiece, by the library of that name.
+"""SentencePiece, by the library of that name.
 
-A model file holds the pieces and how text becomes pieces; spaces are letters like
-others. Kudo and Richardson 2018, "SentencePiece", arXiv 1808.06226.
+A model file has the pieces and the rules of splitting; spaces are parts of pieces.
+Kudo and Richardson 2018, "SentencePiece", arXiv 1808.06226.
 """
 
 from __future__ import annotations
@@ -10,22 +10,23 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from clipin_jax.data.text.tokenizer import Tokenizer
+from clipin_jax.data.text.tokenizer import BaseTokenizer
 from clipin_jax.errors import ClipinError
 
 
-class SentencePieceTokenizer(Tokenizer):
+class SentencePieceTokenizer(BaseTokenizer):
     """A trained SentencePiece model: rows `ids of the caption, end, end, ...`.
 
-    There is no start mark, and the padding is the end mark, so that it always stands in
-    the last place: read the text there (`model.text.pool="last"`), since its id is not
-    the largest. Source: google-research/big_vision, `pp/ops_text.py`, `eos="sticky"`.
+    There is no start mark, and the padding is the end mark, so that the last id of a
+    row is always the end mark: pool there (`model.text.pool="last"`), since that id is
+    not the largest. Source: google-research/big_vision, `pp/ops_text.py`,
+    `eos="sticky"`.
 
     Args:
       context_length: L, the length of a row.
       model: a trained model file, such as `sentencepiece.model`.
-      lowercase: whether captions lose their capitals first.
-      captions: what else `Tokenizer` takes.
+      lowercase: whether captions are lower-cased first.
+      captions: other arguments of `BaseTokenizer`.
 
     Raises:
       ClipinError: the file cannot be read, is no model or one without an end mark.
@@ -40,22 +41,21 @@ class SentencePieceTokenizer(Tokenizer):
         **captions: Any,
     ):
         super().__init__(context_length, **captions)
-        self._arguments |= dict(model=model, lowercase=lowercase)
         self._lowercase = lowercase
         self._library = _load(Path(model).expanduser())
         self.vocab_size = self._library.vocab_size()
         self.end = self.pad = self._library.eos_id()
-        self.start = self.end  # none; so that no other id is taken for one
+        self.start = self.end  # there is none; this id is in `never_masked` anyway
 
     def encode(self, text: str) -> list[int]:
-        """The ids of one caption, without marks and not cut."""
+        """Returns the ids of one caption, without marks and not cut."""
         if not text.isascii():
-            # Halves of characters that belong to no pair, which UTF-8 cannot write.
+            # Replaces unpaired surrogates, which UTF-8 cannot encode.
             text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         return self._library.encode(text.lower() if self._lowercase else text)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of ids; the marks say nothing."""
+        """Returns the text of ids; marks have no text."""
         return self._library.decode([int(number) for number in ids])
 
     def _encode_row(self, text: str) -> tuple[tuple[int, ...], int]:
@@ -64,7 +64,7 @@ class SentencePieceTokenizer(Tokenizer):
 
 
 def _load(file: Path) -> Any:
-    # Not at the top: most runs do without this library.
+    # Not at the top: most runs do not need this library.
     from sentencepiece import SentencePieceProcessor
 
     library: Any = SentencePieceProcessor()
@@ -84,6 +84,7 @@ def _load(file: Path) -> Any:
 
 def _no_model(file: Path, reason: str) -> ClipinError:
     return ClipinError(
-        f"{file} is no SentencePiece model of use here: {reason}. data.tokenizer.model "
-        "must name a trained model with an end mark, as its trainer makes it"
+        f"{file} is no SentencePiece model that can be used: {reason}. "
+        "data.tokenizer.model must name a trained model with an end mark, as the "
+        "library's trainer writes it"
     )

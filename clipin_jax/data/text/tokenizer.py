@@ -1,11 +1,11 @@
-"""What all tokenizers share: captions to rows of ids with marks and padding."""
+"""The interface of a tokenizer, and what the tokenizers of this package share."""
 
 from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -16,18 +16,57 @@ _CACHED_CAPTIONS = 1 << 14
 _SHOWN = 60  # letters of a caption in a message
 
 
-class Tokenizer(ABC):
-    """Captions to rows `start, ids of the caption, end, padding`.
+class Tokenizer(Protocol):
+    """Turns captions into rows of token ids, and ids into text.
 
-    A subclass sets the numbers below, adds its arguments to `_arguments`, and says how
-    a caption becomes ids and ids become text.
+    One of another package derives from `BaseTokenizer`, or has these members and takes
+    the arguments `context_length`, `long_captions`, `cleaning` and `max_words`. It is
+    pickled and sent to worker processes.
 
     Attributes:
       vocab_size: V; ids are smaller.
       context_length: L, the length of a row.
       start, end: ids of the two marks around a caption.
-      pad: id of the padding, 0.
-      mask_id: what stands for a hidden token; None where the vocabulary has no such id.
+      pad: id of the padding.
+    """
+
+    vocab_size: int
+    context_length: int
+    start: int
+    end: int
+    pad: int
+
+    @property
+    def mask_id(self) -> int | None:
+        """Id of a masked token; None where the vocabulary has none."""
+        ...
+
+    @property
+    def never_masked(self) -> tuple[int, ...]:
+        """Ids that are no part of a caption, and so are never masked."""
+        ...
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """Returns rows of ids. texts: B captions -> [B, L] int32."""
+        ...
+
+    def is_cut(self, text: str) -> bool:
+        """Whether the row of a caption lacks its end."""
+        ...
+
+    def encode(self, text: str) -> list[int]:
+        """Returns the ids of one caption, without marks, not cleaned and not cut."""
+        ...
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Returns the text of ids. Marks and padding are spelled: cut a row first."""
+        ...
+
+
+class BaseTokenizer(ABC):
+    """A `Tokenizer` with rows `start, ids of the caption, end, padding`.
+
+    A subclass sets `vocab_size`, `start` and `end`, and has `encode` and `decode`.
 
     Args:
       context_length: L. A longer caption is cut and its last id is the end mark.
@@ -41,6 +80,18 @@ class Tokenizer(ABC):
     end: int
     pad: int = 0
     mask_id: int | None = None
+    _arguments: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Keeps the arguments of `__init__` for pickling."""
+        self = super().__new__(cls)
+        self._arguments = args, kwargs
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The caches cannot be pickled; a worker process builds its own tokenizer.
+        args, kwargs = self._arguments
+        return functools.partial(type(self), *args, **kwargs), ()
 
     def __init__(
         self,
@@ -58,22 +109,12 @@ class Tokenizer(ABC):
                 "2 places, for the start and the end mark"
             )
         self.context_length = context_length
-        self._refuses = long_captions == "error"
+        self._refuse_long = long_captions == "error"
         self._cleaning = cleaning, max_words
-        self._arguments: dict[str, Any] = dict(
-            context_length=context_length,
-            long_captions=long_captions,
-            cleaning=cleaning,
-            max_words=max_words,
-        )
         self._row = functools.lru_cache(_CACHED_CAPTIONS)(self._clean_row)
 
-    def __reduce__(self):
-        # The caches hold bound methods; a worker process builds its own.
-        return functools.partial(type(self), **self._arguments), ()
-
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """Rows of ids with both marks, padded with 0. texts: B -> [B, L] int32.
+        """Returns rows of ids. texts: B captions -> [B, L] int32.
 
         Raises:
           ClipinError: a caption is too long and `long_captions` is "error".
@@ -83,7 +124,7 @@ class Tokenizer(ABC):
         rows = np.full((len(texts), self.context_length), self.pad, np.int32)
         for row, text in zip(rows, texts, strict=True):
             ids, length = self._row(text)
-            if self._refuses and length > self.context_length:
+            if self._refuse_long and length > self.context_length:
                 raise ClipinError(
                     f"a caption has {length} tokens with its marks, more than "
                     f"data.context_length {self.context_length}: {text[:_SHOWN]!r}. "
@@ -93,30 +134,27 @@ class Tokenizer(ABC):
         return rows
 
     def is_cut(self, text: str) -> bool:
-        """Whether the row of this caption lacks its end."""
+        """Whether the row of a caption lacks its end."""
         return self._row(text)[1] > self.context_length
 
     @property
     def never_masked(self) -> tuple[int, ...]:
-        """Ids that are no part of a caption, and so never hidden to be predicted."""
+        """Ids that are no part of a caption, and so are never masked."""
         return self.pad, self.start
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:
-        """The ids of one caption, without marks, not cleaned and not cut."""
+        """Returns the ids of one caption, without marks, not cleaned and not cut."""
 
     @abstractmethod
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of ids.
-
-        Marks and padding are written as they are spelled, so cut a row first.
-        """
+        """Returns the text of ids. Marks and padding are spelled: cut a row first."""
 
     def _clean_row(self, text: str) -> tuple[tuple[int, ...], int]:
         return self._encode_row(clean_caption(text, *self._cleaning))
 
     def _encode_row(self, text: str) -> tuple[tuple[int, ...], int]:
-        """The ids of a row without padding, and how many there were before the cut."""
+        """Returns the ids of a row without padding, and their number before the cut."""
         ids = self.encode(text)
         kept = ids[: self.context_length - 2]
         return (self.start, *kept, self.end), len(ids) + 2

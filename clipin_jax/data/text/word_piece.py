@@ -1,8 +1,8 @@
-"""Captions to token ids: the WordPiece of BERT, by the library `tokenizers`.
+"""The WordPiece encoding of BERT, by the library `tokenizers`.
 
-A caption is cleaned of control characters, parted at spaces, at punctuation and around
-each Chinese character, and each word is written as the longest pieces that the
-vocabulary knows; all pieces but the first begin with "##". Devlin et al. 2019, "BERT",
+A caption is cleaned of control characters and split at spaces, at punctuation and
+around each Chinese character; each word becomes the longest pieces in the vocabulary,
+and all pieces but the first begin with "##". Devlin et al. 2019, "BERT",
 arXiv 1810.04805.
 """
 
@@ -16,21 +16,21 @@ from typing import Any
 
 import regex
 
-from clipin_jax.data.scenes import text as scenes_text
-from clipin_jax.data.text.tokenizer import Tokenizer
+from clipin_jax.data.scenes.text import vocabulary as scenes_vocabulary
+from clipin_jax.data.text.tokenizer import BaseTokenizer
 from clipin_jax.errors import ClipinError
 
 _PAD, _UNKNOWN, _START, _END, _MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 _MARKS = (_PAD, _UNKNOWN, _START, _END, _MASK)
-# Where decoding puts no space: before the rest of a word, between Chinese characters.
+# Decoding removes these spaces: inside a word, between Chinese characters.
 _JOINED = regex.compile(r" ##|(?<=\p{Han}) (?=\p{Han})")
 
 
-class WordPieceTokenizer(Tokenizer):
+class WordPieceTokenizer(BaseTokenizer):
     """BERT's tokenizer: rows `[CLS] ... [SEP]`, padded with 0.
 
-    A caption can only become ids of words: brackets are punctuation, so that "[SEP]"
-    in a caption is three pieces, and `extra_tokens` are unknown to it.
+    A caption never becomes ids of marks: brackets are punctuation, so that "[SEP]" in a
+    caption is three pieces, and `extra_tokens` are spelled too.
 
     Args:
       context_length: L, the length of a row.
@@ -38,15 +38,15 @@ class WordPieceTokenizer(Tokenizer):
         one of the words of the embedded scenes, letters, digits and punctuation.
       lowercase: whether captions lose capitals and accents, as the vocabularies of
         "uncased" and Chinese models expect.
-      extra_tokens: marks with ids of their own behind the vocabulary, in this order.
-      captions: what else `Tokenizer` takes.
+      extra_tokens: more marks, whose ids follow the vocabulary in this order.
+      captions: other arguments of `BaseTokenizer`.
 
     Attributes:
       extra_ids: the ids of `extra_tokens`, by name.
 
     Raises:
       ClipinError: the file cannot be read, is no WordPiece vocabulary or lacks a mark
-        of BERT; an extra token that the vocabulary has already.
+        of BERT; an extra token is in the vocabulary already.
     """
 
     def __init__(
@@ -58,10 +58,9 @@ class WordPieceTokenizer(Tokenizer):
         **captions: Any,
     ):
         super().__init__(context_length, **captions)
-        self._arguments |= dict(
-            vocabulary=vocabulary, lowercase=lowercase, extra_tokens=tuple(extra_tokens)
+        pieces = (
+            _read(Path(vocabulary).expanduser()) if vocabulary else _scenes_pieces()
         )
-        pieces = _read(Path(vocabulary).expanduser()) if vocabulary else _of_scenes()
         ids = {piece: number for number, piece in enumerate(pieces)}
         self.start, self.end = ids[_START], ids[_END]
         self.mask_id = ids[_MASK]
@@ -77,23 +76,23 @@ class WordPieceTokenizer(Tokenizer):
         self._library = _build(ids, lowercase)
 
     def encode(self, text: str) -> list[int]:
-        """The ids of one caption, without marks, not cleaned and not cut."""
+        """Returns the ids of one caption, without marks, not cleaned and not cut."""
         if not text.isascii():
-            # Halves of characters that belong to no pair, which UTF-8 cannot write.
+            # Replaces unpaired surrogates, which UTF-8 cannot encode.
             text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         return self._library.encode(text).ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of ids: pieces joined to words, Chinese characters to each other.
+        """Returns the text of ids, with pieces and Chinese characters joined.
 
-        Marks and padding are written as they are spelled, so cut a row first.
+        Marks and padding are spelled, so cut a row first.
         """
         return _JOINED.sub("", " ".join(self._pieces[int(number)] for number in ids))
 
 
 def _build(ids: dict[str, int], lowercase: bool) -> Any:
-    """The library's tokenizer; it is told of no mark, so it looks for none in text."""
-    # Not at the top: most runs do without this library.
+    """Returns the library's tokenizer, without marks, so that it finds none in text."""
+    # Not at the top: most runs do not need this library.
     import tokenizers
     from tokenizers import models, normalizers, pre_tokenizers
 
@@ -104,7 +103,7 @@ def _build(ids: dict[str, int], lowercase: bool) -> Any:
 
 
 def _read(file: Path) -> list[str]:
-    """The pieces of a vocabulary file; their line is their id."""
+    """Returns the pieces of a vocabulary file; the line of a piece is its id."""
     try:
         lines = file.read_bytes().decode("utf-8").split("\n")
     except OSError as error:
@@ -114,7 +113,7 @@ def _read(file: Path) -> list[str]:
         ) from error
     except UnicodeDecodeError as error:
         raise _no_vocabulary(file, "it is not UTF-8 text") from error
-    # No other white space is taken away: BERT's Chinese vocabulary has pieces of it.
+    # Other white space stays: BERT's Chinese vocabulary has pieces of it.
     pieces = [line.removesuffix("\r") for line in lines]
     if not pieces[-1]:
         pieces.pop()
@@ -136,8 +135,8 @@ def _no_vocabulary(file: Path, reason: str) -> ClipinError:
     )
 
 
-def _of_scenes() -> list[str]:
-    """A vocabulary that knows the scenes' words and can spell any other in ASCII."""
+def _scenes_pieces() -> list[str]:
+    """Returns the scenes' words, and the pieces of any other word in ASCII."""
     parts = [*string.ascii_lowercase, *string.digits]
-    words = [word for word in scenes_text.vocabulary() if word not in parts]
+    words = [word for word in scenes_vocabulary() if word not in parts]
     return [*_MARKS, *words, *parts, *(f"##{p}" for p in parts), *string.punctuation]

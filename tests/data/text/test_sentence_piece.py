@@ -100,7 +100,7 @@ def test_errors(tmp_path, model):
             make_tokenizer("sentencepiece", model=str(broken))
     with pytest.raises(ClipinError, match="no end mark"):
         make_tokenizer("sentencepiece", model=train(tmp_path, eos_id=-1))
-    with pytest.raises(ClipinError, match="'model'"):
+    with pytest.raises(ClipinError, match="tokenizer.model is missing"):
         make_tokenizer("sentencepiece")
     with pytest.raises(ClipinError, match="did you mean 'sentencepiece'"):
         make_tokenizer("sentencepice", model=model)

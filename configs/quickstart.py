@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from clipin_jax.config import (
     CLIPIN,
+    SCENE_TEMPLATES,
     adamw,
     joint_space,
     pair_data,
@@ -131,10 +132,6 @@ def _scenes(split: str, labels: str | None = None) -> dict:
 
 
 def _scenes_evals() -> dict:
-    templates = {
-        "shape": ("a {}", "a picture of a {}", "there is a {}"),
-        "color": ("a {} object", "a picture of a {} shape", "there is a {} thing"),
-    }
     evals = {
         f"zero_shot_{label}": dict(
             type="zero_shot",
@@ -142,9 +139,9 @@ def _scenes_evals() -> dict:
             source=_scenes("val", label),
             batch_size=128,
             classes=(),
-            templates=templates[label],
+            templates=templates,
         )
-        for label in templates
+        for label, templates in SCENE_TEMPLATES.items()
     }
     evals["linear_probe"] = _probe(_scenes, "shape")
     return evals

@@ -20,6 +20,7 @@ from clipin_jax.config.origins import UNSET
 from clipin_jax.config.overrides import apply_changes, apply_overrides
 from clipin_jax.config.parts import with_defaults
 from clipin_jax.config.recipes import (
+    SCENE_TEMPLATES,
     adamw,
     cosine,
     joint_space,
@@ -42,9 +43,9 @@ from clipin_jax.config.study_recipes import FAMILY, SCENE_METRICS, on_scenes
 from clipin_jax.config.tower_sizes import resnet, text, vit
 
 __all__ = [
-    "CLIPIN", "Entry", "FAMILY", "SCENE_METRICS", "UNSET", "adamw", "apply_changes",
-    "apply_overrides", "call_file", "config_folder", "config_hash", "cosine",
-    "difference", "differing", "explain_config", "find_config", "first_lines",
+    "CLIPIN", "Entry", "FAMILY", "SCENE_METRICS", "SCENE_TEMPLATES", "UNSET", "adamw",
+    "apply_changes", "apply_overrides", "call_file", "config_folder", "config_hash",
+    "cosine", "difference", "differing", "explain_config", "find_config", "first_lines",
     "from_json", "joint_space", "linear", "list_configs", "list_studies",
     "load_config", "missing_key", "on_scenes", "pair_data", "pair_evals",
     "pair_source", "parse_arg", "plug_clipin", "resnet", "resolve", "run_local",

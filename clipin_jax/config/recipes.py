@@ -14,6 +14,11 @@ from clipin_jax.config.origins import recipe
 
 SourceMaker = Callable[..., dict[str, Any]]
 
+SCENE_TEMPLATES = {  # prompts for the labels of the embedded scenes
+    "shape": ("a {}", "a picture of a {}", "there is a {}"),
+    "color": ("a {} object", "a picture of a {} shape", "there is a {} thing"),
+}
+
 
 @recipe(r".*")
 def warmup_cosine(

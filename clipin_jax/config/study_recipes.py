@@ -5,6 +5,8 @@ Config files see this module through `clipin_jax.config`.
 
 from typing import Any
 
+from clipin_jax.config.recipes import SCENE_TEMPLATES
+
 # What the scores of `on_scenes` are called, the one that decides first.
 SCENE_METRICS = {
     "retrieval/mean_recall": "mean recall",
@@ -20,10 +22,6 @@ FAMILY = {  # the objectives that studies compare, at the size of `on_scenes`
     "xCLIP": dict(config="xclip:small", note="contrast and clusters"),
     "CLIPin": dict(config="clip:small,clipin", note="CLIP with the plug-in"),
     "CLIPin tuned": dict(config="clip:small,clipin=tuned", note="as `tuning` chose"),
-}
-_TEMPLATES = {
-    "shape": ("a {}", "a picture of a {}", "there is a {}"),
-    "color": ("a {} object", "a picture of a {} shape", "there is a {} thing"),
 }
 
 
@@ -95,7 +93,7 @@ def _evals(split: str, every_steps: int) -> dict[str, Any]:
             rerank=0,
         )
     )
-    for label, templates in _TEMPLATES.items():
+    for label, templates in SCENE_TEMPLATES.items():
         evals[label] = dict(
             type="zero_shot",
             every_steps=0,

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from clipin_jax.config import SCENE_TEMPLATES
 from clipin_jax.data import storage
 from clipin_jax.data.class_names import known_datasets
 from clipin_jax.data.formats.folders import Listing, list_folder
@@ -285,11 +286,7 @@ def _scenes(arguments: Mapping[str, Any]) -> Found:
     source = dict(name="scenes", split="val", length=512, **arguments)
     yield "pairs", "scenes", dict(source=source)
     yield "masks", "scenes", dict(source=source)
-    templates = {
-        "shape": ("a {}", "a picture of a {}", "there is a {}"),
-        "color": ("a {} object", "a picture of a {} shape", "there is a {} thing"),
-    }
-    for labels, prompts in templates.items():
+    for labels, prompts in SCENE_TEMPLATES.items():
         scored = dict(source=dict(source, labels=labels))
         learnt = dict(train_source=dict(source, labels=labels, split="train"))
         yield "classes", f"scenes_{labels}", scored | dict(templates=prompts)

@@ -20,7 +20,7 @@ class ClipinError(Exception):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown `name`: the nearest one, then the list."""
+    """Returns the end of a message about a wrong name: the nearest one, then all."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     guess = f"did you mean {near[0]!r}? " if near else ""

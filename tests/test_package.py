@@ -67,7 +67,7 @@ def test_installed_wheel_finds_configs_by_name(wheel, tmp_path):
         str(wheel),
         cwd=tmp_path,
     )
-    found = python(
+    lines = python(
         "-c",
         "import clipin_jax.config as c; print(c.__file__, *c.list_configs())\n"
         "for name in c.list_configs(): print(c.find_config(name))\n"
@@ -75,12 +75,12 @@ def test_installed_wheel_finds_configs_by_name(wheel, tmp_path):
         cwd=tmp_path,
         PYTHONPATH=str(target),
     ).splitlines()
-    module, *names = found[0].split()
+    module, *names = lines[0].split()
     assert Path(module) == target / "clipin_jax" / "config" / "__init__.py"
     assert set(names) == {path.stem for path in (ROOT / "configs").glob("*.py")}
-    for name, path in zip(names, found[1:-1], strict=True):
+    for name, path in zip(names, lines[1:-1], strict=True):
         assert Path(path) == target / "clipin_jax" / "configs" / f"{name}.py"
-    assert found[-1] == "clip_clipin"
+    assert lines[-1] == "clip_clipin"
 
 
 def test_pyproject_has_tools_only():

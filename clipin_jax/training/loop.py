@@ -101,7 +101,7 @@ def run_loop(session: Session, interrupt: threading.Event) -> int:
     state, step = _restore_or_init(session)
     first_step = step + 1
     must_stop = functools.partial(_must_stop, interrupt, config.log_every_steps)
-    log = RunLog(experiment, session.workdir, session.writers, session.batches, step)
+    log = _start_log(session, step)
     nonfinite = NonfiniteSteps(config.max_nonfinite_steps, session.workdir, log.say)
     with contextlib.closing(log):
         while not (stop := must_stop(step)) and step < config.total_steps:
@@ -206,6 +206,16 @@ def _restore_or_init(session: Session) -> tuple[TrainState, int]:
     session.batches.set_state(data_state)
     session.writers.truncate_after(step)
     return state, step
+
+
+def _start_log(session: Session, step: int) -> RunLog:
+    return RunLog(
+        experiment=session.experiment,
+        workdir=session.workdir,
+        writers=session.writers,
+        batches=session.batches,
+        step=step,
+    )
 
 
 def _next_batch(session: Session, step: int) -> tuple[np.ndarray, Any]:

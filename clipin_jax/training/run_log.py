@@ -21,6 +21,7 @@ class RunLog:
 
     def __init__(
         self,
+        *,
         experiment: Experiment,
         workdir: Path,
         writers: MetricWriters,

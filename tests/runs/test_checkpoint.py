@@ -159,7 +159,7 @@ def test_retention_of_the_lowest():
         Retention(1, 0, "best")
 
 
-def test_a_best_metric_that_is_not_measured_is_said(tmp_path, caplog):
+def test_warns_of_a_best_metric_that_is_not_measured(tmp_path, caplog):
     checkpoints = Checkpoints(tmp_path, every_steps=1, best_metric="retrieval/R@1")
     checkpoints.save(1, make_state(1), {}, {"retrieval/R@10": 1.0})
     checkpoints.close()

@@ -1,4 +1,4 @@
-"""A small model and batch for tests, from the real config."""
+"""A small config and a random batch of its shapes."""
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -7,7 +7,7 @@ from clipin_jax.config import load_config
 
 
 def tiny_config(*overrides: str, clipin: bool = True) -> ConfigDict:
-    """`clip:runlocal`, smaller still, on one device of the mesh's choice."""
+    """Returns `clip:runlocal` with even smaller sizes."""
     small = (
         "batch_size=16",
         "model.text.vocab_size=64",
@@ -20,7 +20,7 @@ def tiny_config(*overrides: str, clipin: bool = True) -> ConfigDict:
 
 
 def tiny_batch(config: ConfigDict, seed: int = 0) -> dict:
-    """Random pixels and captions that end with the largest id."""
+    """Returns random pixels, and captions that end with the largest id."""
     rng = np.random.default_rng(seed)
     height, width = config.model.image.image_size
     length, vocabulary = config.data.context_length, config.model.text.vocab_size

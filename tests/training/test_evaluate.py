@@ -14,7 +14,7 @@ def one_device():
         yield
 
 
-def test_says_again_what_the_run_said(straight, capsys):
+def test_gives_the_scores_of_the_run_again(straight, capsys):
     path = straight / "eval" / f"{runs.LAST}.json"
     during = path.read_text()
     path.unlink()

@@ -38,7 +38,7 @@ CLASSES = ("cat", "dog", "owl")
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
-    """The folder of a run as training leaves it; what it learnt does not matter."""
+    """The folder of a run as training leaves it; its scores do not matter."""
     folder = tmp_path_factory.mktemp("runs") / "finished"
     # With seed 0 two cosines are alike but for rounding, and their order is chance.
     config = runs.tiny_run("seed=1")
@@ -50,18 +50,18 @@ def finished(tmp_path_factory) -> Path:
     return folder
 
 
-def picture(number: int) -> np.ndarray:
+def image_array(number: int) -> np.ndarray:
     return np.random.default_rng(number).integers(256, size=(12, 10, 3), dtype=np.uint8)
 
 
 def write_jpeg(path: Path, number: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode(".jpg", picture(number))[1].tobytes())
+    path.write_bytes(cv2.imencode(".jpg", image_array(number))[1].tobytes())
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """Data sets in each of the layouts, a few pictures each."""
+    """Data sets in each of the layouts, a few images each."""
     root = tmp_path_factory.mktemp("data")
     for split in ("train", "val"):
         for number in range(12):
@@ -87,7 +87,7 @@ def write_arrays(path: Path, classes: int) -> None:
     path.parent.mkdir(exist_ok=True)
     arrays = {}
     for split in ("train", "val", "test"):
-        arrays[f"{split}_images"] = np.stack([picture(n) for n in range(12)])
+        arrays[f"{split}_images"] = np.stack([image_array(n) for n in range(12)])
         arrays[f"{split}_labels"] = np.arange(12)[:, None] % classes
     np.savez(path, **arrays)
 
@@ -112,7 +112,7 @@ def results(path: Path) -> dict:
     return json.loads(path.read_text())
 
 
-def test_suites_are_found_by_name_and_say_what_they_are():
+def test_suites_are_listed_with_a_description():
     assert tuple(list_suites()) == SUITES and all(list_suites().values())
     for path in (REPOSITORY / "configs" / "suites").glob("*.py"):
         imported = {
@@ -200,7 +200,7 @@ def test_voc_is_learnt_from_trainval_or_chosen_on_val(tmp_path):
     assert tuned["val_source"]["split"] == "val"
 
 
-def test_what_is_not_there_is_said_instead_of_an_entry(data):
+def test_an_absent_data_set_gives_a_reason_in_place_of_an_entry(data):
     absent = DataFolder(str(data)).over("classes", "cifar100", z=dict(type="zero_shot"))
     assert "not in" in absent["cifar100:z"] and KINDS["classes"] in absent["cifar100:z"]
     nothing = DataFolder("", {}).over("similar_texts", t=dict(type="text_similarity"))
@@ -232,22 +232,22 @@ BODY = """return {
 def test_a_suite_gives_the_same_figures_at_any_batch_size_and_on_any_devices(
     finished, data, tmp_path, monkeypatch, capsys
 ):
-    found = {}
+    scores = {}
     for devices, size in ((8, 16), (8, 5), (1, 7)):
         monkeypatch.setattr(
             suites,
             "build_experiment",
             lambda c, n=devices: build_experiment(c, jax.devices()[:n]),
         )
-        found[devices, size] = evaluate_suite(
+        scores[devices, size] = evaluate_suite(
             finished,
             suite_file(tmp_path, BODY.replace("SIZE", str(size))),
             data=str(data),
             output=tmp_path / f"{devices}-{size}.json",
         )
-    first = found.pop((8, 16))
+    first = scores.pop((8, 16))
     assert len({key.partition("/")[0] for key in first}) == 7
-    for values in found.values():
+    for values in scores.values():
         assert values.keys() == first.keys()
         for key, value in values.items():
             assert value == pytest.approx(first[key], abs=1e-6, nan_ok=True), key
@@ -286,7 +286,7 @@ def test_the_command_without_data_takes_the_embedded_scenes(finished, capsys):
         ),
     ],
 )
-def test_what_is_wrong_is_one_line(finished, capsys, command, message):
+def test_errors_are_one_line(finished, capsys, command, message):
     assert cli.main(["evaluate", str(finished), *command]) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1
@@ -316,12 +316,12 @@ def test_a_suite_that_is_wrong_is_an_error(finished, tmp_path, body, message):
         evaluate_suite(finished, suite_file(tmp_path, body))
 
 
-def test_data_that_turns_out_damaged_is_skipped_and_said(finished, data, tmp_path):
+def test_damaged_data_is_skipped_with_a_reason(finished, data, tmp_path):
     body = 'return data.over("classes", z=dict(type="zero_shot"))'
     folder = tmp_path / "data" / "classification" / "broken" / "val"
     for name in CLASSES:
         write_jpeg(folder / name / "0.jpg", 0)
-    (folder / "cat" / "0.jpg").write_bytes(b"no picture")
+    (folder / "cat" / "0.jpg").write_bytes(b"no image")
     values = evaluate_suite(
         finished, suite_file(tmp_path, body), data=str(tmp_path / "data")
     )

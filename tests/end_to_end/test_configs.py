@@ -3,6 +3,7 @@
 import functools
 import json
 import signal
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,6 +19,8 @@ from clipin_jax.training import loop as train
 from tests.support import tiny_runs as runs
 
 OPTIONS = ("clipin", "as_released", "tower=RN50")
+PLAIN = ("clip:runlocal", "clip:runlocal,tower=RN50")
+SLOW = pytest.mark.slow
 LAST = 3
 FEW = (
     "batch_size=16",
@@ -28,14 +31,20 @@ FEW = (
 )
 
 
-def every_config() -> list[str]:
-    """All configs, plain and with each option that changes the model and fits them."""
-    found = []
+def every_config() -> list[Any]:
+    """All configs, plain and with each option that changes the model and fits them.
+
+    A config with CLIPin has all objectives of the plain one. So those without it, and
+    other towers, are marked slow, except for one of each.
+    """
+    specs = []
     for name in list_configs():
-        specs = [f"{name}:runlocal"]
-        specs += [f"{name}:runlocal,{option}" for option in OPTIONS]
-        found += filter(loads, specs)
-    return found
+        fitting = filter(loads, (f"{name}:runlocal,{option}" for option in OPTIONS))
+        specs += [f"{name}:runlocal", *fitting]
+    return [
+        spec if "clipin" in spec or spec in PLAIN else pytest.param(spec, marks=SLOW)
+        for spec in specs
+    ]
 
 
 def loads(spec: str) -> bool:

@@ -3,25 +3,25 @@
     python bench/data.py                # a few minutes
     python bench/data.py --quick        # within a minute on two cores
 
-Two views of 224 pixels of each JPEG, with the recipe of the released CLIPin: bring it
-to 224 pixels, crop 0.8 to 1 of the area, mirror it half of the time, and jitter the
-brightness by 0.1. The contenders take turns, one worker each:
+Two views of 224 pixels of each JPEG, with the recipe of the released CLIPin: scale to
+224 pixels, crop 0.8 to 1 of the area, flip half of the time, and jitter the brightness
+by 0.1. The inputs take turns, one worker each:
 
   host        `SampleMaker`, all of it: decode, squash, views, captions, token ids
   device      the same with `data.augment_on = "device"`: no views, one canvas
   pillow      what torchvision does for the release, with Pillow and numpy: decode, and
-              for each view resize, crop, mirror, jitter, normalise, all bicubic
+              for each view resize, crop, flip, jitter, normalize, all bicubic
   open_clip   the same for one view of open_clip: a crop of 0.9 to 1 of the area
-  floor       the scaled decode alone, as ours makes it: nothing of ours can be faster
+  floor       the library's scaled decode alone: a lower bound of its time
 
-The photographs are made up: random fields from coarse to fine, shapes with edges, and
-noise, stored by Pillow with quality 90 in about 100 KB. How many bytes there are
-decides how long any decoder takes; those of COCO have more (`--noise 20`: 160 KB).
+The photographs are generated: random fields from coarse to fine, shapes with edges, and
+noise, encoded by Pillow with quality 90 in about 100 KB. The number of bytes determines
+the time of any decoder; photographs of COCO have more (`--noise 20`: 160 KB).
 
-Figures are medians over rounds, and every ratio is the median of the rounds' own.
-Those on one core are of processor time, which other work on the machine hardly moves;
-those on two are of the clock, ours with two threads, Pillow with two processes, as
-PyTorch's loader has them. The last line is one JSON object.
+Figures are medians over rounds, and ratios are medians of the ratios of the rounds. On
+one core they are of processor time, which other work on the machine hardly changes; on
+two cores they are of the clock, the library with two threads, Pillow with two
+processes, as in PyTorch's loader. The last line is one JSON object.
 """
 
 import argparse
@@ -48,15 +48,17 @@ from photographs import Photographs
 from pillow_views import OpenClipView, ReleasedViews, released_view
 
 SIDE = 224
-QUICK_SECONDS = 45  # after which --quick starts no further round
-OURS, PILLOW = ("host", "device"), ("pillow", "open_clip")
+QUICK_SECONDS = 45  # of --quick; no round starts that would end later
+LIBRARY, PILLOW = ("host", "device"), ("pillow", "open_clip")
 
 
 @dataclasses.dataclass
-class Contender:
-    """What is timed: `make` takes the number of a photograph.
+class TimedInput:
+    """An input that is timed.
 
-    seconds, cpu_seconds: of one photograph, a figure a round; of one worker.
+    Attributes:
+      make: makes the sample of a photograph, by its number.
+      seconds, cpu_seconds: of one worker for one photograph, a figure for each round.
     """
 
     make: Callable[[int], Any]
@@ -64,7 +66,7 @@ class Contender:
     cpu_seconds: list[float] = dataclasses.field(default_factory=list)
 
     def run(self, count: int) -> None:
-        """All photographs once, by one worker."""
+        """Makes all photographs once, in one worker."""
         seconds, cpu = timed(self.make, count)
         self.seconds.append(seconds / count)
         self.cpu_seconds.append(cpu / count)
@@ -78,7 +80,7 @@ def timed(make: Callable[[int], Any], count: int) -> tuple[float, float]:
 
 
 class Stages:
-    """The parts of our path, each on what the one before it has made."""
+    """The stages of the library's input, each on the output of the one before."""
 
     def __init__(self, source: Photographs, data: Any):
         self._augment = data.augment.to_dict()
@@ -94,7 +96,7 @@ class Stages:
         ]
 
     def decode(self, number: int) -> np.ndarray:
-        """As `SampleMaker` does: no more of the picture than the squash needs."""
+        """Decodes as `SampleMaker` does: no more pixels than the squash needs."""
         picture = open_image(self._files[number])
         return picture.pixels(min(1.0, SIDE / min(picture.height, picture.width)))
 
@@ -110,7 +112,7 @@ class Stages:
             self._tokenizer([self._texts[number]])
 
 
-def make_contenders(source: Photographs) -> tuple[dict[str, Contender], Stages]:
+def make_inputs(source: Photographs) -> tuple[dict[str, TimedInput], Stages]:
     data = load_config("clipin_coco:data=unused").data.copy_and_resolve_references()
     tokenizer = caption_tokenizer(data)
 
@@ -122,7 +124,7 @@ def make_contenders(source: Photographs) -> tuple[dict[str, Contender], Stages]:
 
     stages = Stages(source, data)
     makes = {
-        **{where: ours(where) for where in OURS},
+        **{where: ours(where) for where in LIBRARY},
         "pillow": ReleasedViews(source.files),
         "open_clip": OpenClipView(source.files),
         "floor": stages.decode,
@@ -130,11 +132,17 @@ def make_contenders(source: Photographs) -> tuple[dict[str, Contender], Stages]:
         "views": stages.look,
         "tokens": stages.tokens,
     }
-    return {name: Contender(make) for name, make in makes.items()}, stages
+    return {name: TimedInput(make) for name, make in makes.items()}, stages
 
 
 def take_turns(turns: list[Callable[[], None]], rounds: int, deadline: float) -> int:
-    """Rounds in which each has its turn, every other one backwards; how many."""
+    """Gives each a turn in every round, in reverse order in every other one.
+
+    deadline: of the clock; no round starts that would end later.
+
+    Returns:
+      The number of rounds.
+    """
     for number in range(rounds):
         start = time.perf_counter()
         for turn in turns:
@@ -147,7 +155,7 @@ def take_turns(turns: list[Callable[[], None]], rounds: int, deadline: float) ->
 
 
 def on_cores(count: int) -> None:
-    """Keeps this thread, and those that it starts, on so many cores."""
+    """Keeps this thread, and those that it starts, on the first `count` cores."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, set(sorted(_CORES)[:count]))
 
@@ -157,7 +165,7 @@ _worker: dict[str, Callable[[int], Any]] = {}
 
 
 def start_worker(files: list[bytes]) -> None:
-    """What a process of Pillow's has of its own."""
+    """Prepares a process of Pillow."""
     _worker.update(pillow=ReleasedViews(files), open_clip=OpenClipView(files))
 
 
@@ -166,11 +174,11 @@ def work(name: str, count: int) -> None:
 
 
 def measure_two(
-    source: Photographs, contenders: dict[str, Contender], rounds: int, deadline: float
+    source: Photographs, inputs: dict[str, TimedInput], rounds: int, deadline: float
 ) -> dict[str, list[float]]:
-    """Seconds of the clock that a photograph takes of one of two cores, by round."""
+    """Returns seconds of one of two cores for each photograph, by round."""
     on_cores(2)
-    count, found = len(source), {name: [] for name in (*OURS, *PILLOW)}
+    count, seconds = len(source), {name: [] for name in (*LIBRARY, *PILLOW)}
     processes = ProcessPoolExecutor(
         2, get_context("spawn"), start_worker, (source.files,)
     )
@@ -180,22 +188,22 @@ def measure_two(
             start = time.perf_counter()
             for done in [pool.submit(*task, count) for _ in range(2)]:
                 done.result()
-            # Two cores have made twice as many.
-            found[name].append((time.perf_counter() - start) / count)
+            # Two cores made twice as many.
+            seconds[name].append((time.perf_counter() - start) / count)
 
         return both
 
     with processes, ThreadPoolExecutor(2) as threads:
-        turns = [turn(threads, name, timed, contenders[name].make) for name in OURS]
+        turns = [turn(threads, name, timed, inputs[name].make) for name in LIBRARY]
         turns += [turn(processes, name, work, name) for name in PILLOW]
         take_turns(turns, 1, deadline)  # not counted: the workers start
-        found.update({name: [] for name in found})
+        seconds.update({name: [] for name in seconds})
         take_turns(turns, rounds, deadline)
-    return found
+    return seconds
 
 
 def pixel_difference(source: Photographs, stages: Stages) -> float:
-    """Mean absolute difference from Pillow's views of the same draws, of 255 levels."""
+    """Returns the mean absolute difference from Pillow's views, of 255 levels."""
     differences = []
     for number in range(min(len(source), 32)):
         for ours, drawn in zip(stages.look(number), stages.drawn[number], strict=True):
@@ -204,21 +212,23 @@ def pixel_difference(source: Photographs, stages: Stages) -> float:
     return round(statistics.mean(differences), 2)
 
 
-def over(base: list[float], own: list[float]) -> float:
-    """How many times as fast as the base: the median of the rounds' ratios."""
-    return round(statistics.median(map(float.__truediv__, base, own)), 2)
+def speedup(base: list[float], seconds: list[float]) -> float:
+    """Returns the median over the rounds of the speed relative to the base."""
+    return round(statistics.median(map(float.__truediv__, base, seconds)), 2)
 
 
-def ratios(found: dict[str, list[float]]) -> dict[str, float]:
-    own = [name for name in ("host", "device", "floor") if name in found]
-    pairs = [(name, base) for base in PILLOW for name in own]
+def ratios(seconds: dict[str, list[float]]) -> dict[str, float]:
+    names = [name for name in ("host", "device", "floor") if name in seconds]
     return {
-        f"{name}_over_{base}": over(found[base], found[name]) for name, base in pairs
+        f"{name}_over_{base}": speedup(seconds[base], seconds[name])
+        for base in PILLOW
+        for name in names
     }
 
 
-def per_second(found: dict[str, list[float]]) -> dict[str, float]:
-    return {name: round(1 / statistics.median(found[name]), 1) for name in found}
+def per_second(seconds: dict[str, list[float]]) -> dict[str, float]:
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    return {name: round(1 / median, 1) for name, median in medians.items()}
 
 
 def print_table(cpu: dict[str, list[float]], clock: dict[str, list[float]]) -> None:
@@ -229,7 +239,7 @@ def print_table(cpu: dict[str, list[float]], clock: dict[str, list[float]]) -> N
         middle, wall = statistics.median(seconds), statistics.median(clock[name])
         print(
             f"{name:12}{1000 * middle:9.3f}{1000 * wall:10.3f}{1 / middle:10.1f}"
-            f"{over(cpu['pillow'], seconds):10.2f}"
+            f"{speedup(cpu['pillow'], seconds):10.2f}"
         )
     parts = {name: statistics.median(cpu[name]) for name in cpu if name not in PILLOW}
     whole = parts["host"]
@@ -237,8 +247,8 @@ def print_table(cpu: dict[str, list[float]], clock: dict[str, list[float]]) -> N
         name: parts[name] / whole for name in ("floor", "squash", "views", "tokens")
     }
     shares["rest"] = 1 - sum(shares.values())
-    said = ", ".join(f"{name} {100 * share:.0f}%" for name, share in shares.items())
-    print(f"where host's time goes: {said}")
+    listed = ", ".join(f"{name} {100 * share:.0f}%" for name, share in shares.items())
+    print(f"time of host by stage: {listed}")
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -260,7 +270,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     source = Photographs(
         args.images or (32 if args.quick else 128), args.height, args.width, args.noise
     )
-    contenders, stages = make_contenders(source)
+    inputs, stages = make_inputs(source)
     kilobytes = round(statistics.mean(map(len, source.files)) / 1000)
     print(f"{len(source)} photographs of {args.width} x {args.height}, {kilobytes} KB")
 
@@ -270,14 +280,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     on_cores(1)
     try:
         count = min(len(source), 8)
-        for contender in contenders.values():
-            timed(contender.make, count)  # not counted
-        turns = [lambda c=c: c.run(len(source)) for c in contenders.values()]
+        for timed_input in inputs.values():
+            timed(timed_input.make, count)  # not counted
+        turns = [lambda c=c: c.run(len(source)) for c in inputs.values()]
         rounds = take_turns(turns, args.rounds, until(0.6))
-        cpu = {name: c.cpu_seconds for name, c in contenders.items()}
-        print_table(cpu, {name: c.seconds for name, c in contenders.items()})
+        cpu = {name: c.cpu_seconds for name, c in inputs.items()}
+        print_table(cpu, {name: c.seconds for name, c in inputs.items()})
         two = (
-            measure_two(source, contenders, args.rounds, until(1))
+            measure_two(source, inputs, args.rounds, until(1))
             if len(_CORES) > 1
             else {}
         )

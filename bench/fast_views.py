@@ -1,11 +1,11 @@
-"""Do models learn as well from fast views as from Pillow's?
+"""Training on fast views compared with training on Pillow's views.
 
     python bench/fast_views.py --data FOLDER --labels category
 
-Trains the quickstart's CLIP on real pairs, twice for each seed: as it is, with scaled
-decoding and averaged points, and with every picture decoded whole and every view
-scaled by Pillow's antialiased bicubic. All else is the same: order, crops, captions.
-The last line is one JSON object: losses along the way, and the last scores.
+Trains the quickstart's CLIP on real pairs, twice for each seed: with the library's
+scaled decoding and averaging, and with every image decoded at full size and every view
+resized by Pillow's antialiased bicubic. Order, crops and captions are the same. The
+last line is one JSON object: losses during training, and the last scores.
 """
 
 import argparse
@@ -33,14 +33,14 @@ SCORES = (
 
 
 def resize(image: np.ndarray, size: tuple[int, int], _: str) -> np.ndarray:
-    """`views.resize` by Pillow."""
+    """Resizes by Pillow in place of `views.resize`."""
     how = Image.Resampling.BICUBIC
     return np.asarray(Image.fromarray(image).resize((size[1], size[0]), how))
 
 
 @contextlib.contextmanager
-def made_by(name: str) -> Iterator[None]:
-    """Views within are fast or Pillow's; for the threads of this process alone."""
+def views_made_by(name: str) -> Iterator[None]:
+    """Makes fast views or Pillow's inside, in the threads of this process."""
     if name == "fast":
         yield
         return
@@ -52,12 +52,12 @@ def made_by(name: str) -> Iterator[None]:
 
 
 def run(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
-    """Trains once, or goes on with it; losses every 20 steps and the last scores."""
+    """Trains or resumes a run; returns its losses and the last scores."""
     labels = f",labels={args.labels}" if args.labels else ""
     overrides = [f"seed={seed}", f"total_steps={args.steps}", "data.processes=0"]
     config = load_config(f"quickstart:data={args.data}{labels}", overrides)
     folder = args.workdir / f"{name}_{seed}"
-    with made_by(name):
+    with views_made_by(name):
         train(config, folder)
     rows = read_metrics(folder)
     losses = [round(row["train/loss"], 4) for row in rows if "train/loss" in row]
@@ -78,25 +78,27 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--workdir", type=Path, default=Path("runs/fast_views"), help="of all runs")
     args = parser.parse_args(argv)
     if args.seeds < 2:
-        parser.error("--seeds: two at least, for a distance to compare with")
+        parser.error(
+            "--seeds must be at least 2: the distance of two seeds is compared with"
+        )
     return args
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for seed in range(args.seeds):
         for name in VIEWS:
-            found[f"{name} {seed}"] = run(name, seed, args)
-            print(f"{name}, seed {seed}: {json.dumps(found[f'{name} {seed}'])}")
+            results[f"{name} {seed}"] = run(name, seed, args)
+            print(f"{name}, seed {seed}: {json.dumps(results[f'{name} {seed}'])}")
     apart = [
-        np.subtract(*(found[f"{name} {seed}"]["losses"] for name in VIEWS))
+        np.subtract(*(results[f"{name} {seed}"]["losses"] for name in VIEWS))
         for seed in range(args.seeds)
     ]
-    seeds = np.subtract(found["fast 0"]["losses"], found["fast 1"]["losses"])
+    seeds = np.subtract(results["fast 0"]["losses"], results["fast 1"]["losses"])
     print(f"losses of fast and Pillow's views: {np.abs(apart).mean():.4f} apart")
     print(f"losses of two seeds: {np.abs(seeds).mean():.4f} apart")
-    print(json.dumps(found))
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""How much arithmetic a training step is, counted from its config; and chips' peaks."""
+"""The arithmetic of a training step, from its config; and the peaks of chips."""
 
 import math
 
 from ml_collections import ConfigDict
 
 # Dense bfloat16 TFLOP/s by a part of `device_kind`, from the makers' data sheets; the
-# first that is found counts.
+# first part that matches counts.
 PEAK_TFLOPS = {
     "H200": 989.5,
     "H100 PCIe": 756.0,
@@ -20,21 +20,21 @@ PEAK_TFLOPS = {
 
 
 def peak_tflops(device_kind: str) -> float | None:
-    """The dense bfloat16 peak of a chip, or None for one that is not listed."""
+    """Returns the dense bfloat16 peak of a chip; None if it is not listed."""
     return next(
         (peak for kind, peak in PEAK_TFLOPS.items() if kind in device_kind), None
     )
 
 
 def transformer_macs(tokens: int, width: int, depth: int, mlp_ratio: float) -> float:
-    """Multiplications of a stack of blocks on one sequence; no mask saves any."""
+    """Returns multiplications of a stack of blocks on one sequence, masked or not."""
     projections = (4 + 2 * mlp_ratio) * tokens * width**2
     attention = 2 * tokens**2 * width
     return depth * (projections + attention)
 
 
 def towers_macs(model: ConfigDict) -> float:
-    """Multiplications of both towers on one pair, without output projections."""
+    """Returns multiplications of both towers on one pair, without projections."""
     image, text = model.image, model.text
     patch = math.prod(image.patch_size)
     patches = math.prod(image.image_size) // patch
@@ -46,11 +46,11 @@ def towers_macs(model: ConfigDict) -> float:
 
 
 def step_flops(config: ConfigDict) -> float:
-    """Floating-point operations of one training step.
+    """Returns floating-point operations of one training step.
 
-    Forward is two per multiplication of a matrix product, backward twice forward; the
-    target network costs one forward pass of all but the predictors. Recomputed
-    activations, norms, activations, embeddings and the optimizer are not counted.
+    The forward pass has two for each multiplication of a matrix product, the backward
+    pass twice as many; the target network adds a forward pass without predictors.
+    Recomputation, norms, activations, embeddings and the optimizer are not counted.
     """
     model, batch = config.model, config.batch_size
     widths = model.image.width + model.text.width

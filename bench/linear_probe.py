@@ -2,20 +2,21 @@
 
     OPENBLAS_NUM_THREADS=1 taskset -c 0 python bench/linear_probe.py --data FOLDER
 
-Features are those of a random layer on pictures, or drawn with a spectrum that falls
-like that of a network's features ("falling") or is flat, which is the best case of any
-solver ("flat"). Both solvers take turns, on the same data in float32, as features are,
-and in float64, to which scikit-learn turns most inputs. scikit-learn's tolerance is the
-loosest of its decades whose loss is no more than a thousandth above ours, so that
-neither is paid for precision the other does not have. `loss_ratio` is ours over theirs.
+Features are those of a random layer on images, or random with a spectrum that falls
+like that of a network's features ("falling") or is flat, the easiest case for any
+solver ("flat"). Both solvers take turns on the same data, in float32, as features are,
+and in float64, to which scikit-learn converts most inputs. scikit-learn's tolerance is
+the loosest power of ten with a loss at most a thousandth above the library's, so that
+both reach the same precision. `loss_ratio` is the library's loss over scikit-learn's.
 
-A sweep is what an evaluation costs: the strength chosen on a fifth of the data, and one
-more fit on all. Ours looks coarse to fine; scikit-learn's is the plain loop over CLIP's
-96 strengths, or `--sweep` of them, from strong to weak, with `warm_start=True` and its
-own tolerance. `val_loss` is that of the held-out fifth at the strength chosen.
+A sweep is the cost of an evaluation: the strength is chosen on a fifth of the data, and
+one more fit uses all. The library searches coarse to fine; scikit-learn's sweep is a
+loop over CLIP's 96 strengths, or `--sweep` of them, from strong to weak, with
+`warm_start=True` and its default tolerance. `val_loss` is the loss on the held-out
+fifth at the chosen strength.
 
-Times are of the processor, so that other work on the machine counts little, at so many
-threads for both. The last line is one JSON object.
+Times are of the processor, so that other work on the machine changes them little, with
+the same number of threads for both. The last line is one JSON object.
 """
 
 import argparse
@@ -48,8 +49,8 @@ TOLERANCES = (1e-3, 1e-4, 1e-5, 1e-6)
 MARGIN = 1e-3
 
 
-def drawn(samples: int, width: int, classes: int, power: float):
-    """Classes as clouds, their axes of lengths 1 / rank ** power, turned at random."""
+def random_features(samples: int, width: int, classes: int, power: float):
+    """Returns normal classes with axes of lengths 1 / rank ** power, and labels."""
     rng = np.random.default_rng(0)
     labels = rng.integers(classes, size=samples)
     centres = rng.normal(size=(classes, width)) * 0.6
@@ -58,8 +59,8 @@ def drawn(samples: int, width: int, classes: int, power: float):
     return x @ np.linalg.qr(rng.normal(size=(width, width)))[0], labels
 
 
-def pictures(folder: Path, samples: int, width: int):
-    """A random layer on the pixels of an image folder's training pictures."""
+def image_features(folder: Path, samples: int, width: int):
+    """Returns a random layer on the training images of an image folder, and labels."""
     source = make_source(name="image_folder", folder=str(folder), split="train")
     records = [source[i] for i in range(min(samples, len(source)))]
     images = [evaluation_view(decode(r["image"]), (32, 32)) for r in records]
@@ -71,7 +72,7 @@ def pictures(folder: Path, samples: int, width: int):
 
 
 def loss(probe: Probe, features: np.ndarray, members: np.ndarray, strength: float):
-    """The objective, in float64."""
+    """Returns the objective, in float64."""
     data = ONE_LABEL.loss(probe.logits(features.astype(np.float64)), members)
     return data + strength / 2 * (probe.weight.astype(np.float64) ** 2).sum()
 
@@ -83,66 +84,71 @@ def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def compare(features, labels, strength: float, turns: int) -> dict[str, float]:
-    """Both solvers on one problem, by turns."""
+    """Returns times and losses of both solvers on one problem."""
     members = np.eye(labels.max() + 1)[labels]
 
-    def ours() -> Probe:
+    def library() -> Probe:
         return fit(features, members, ONE_LABEL, strength=strength, tolerance=TOLERANCE)
 
-    def theirs(tolerance: float) -> Probe:
+    def sklearn(tolerance: float) -> Probe:
         model = LogisticRegression(
             C=1 / (len(labels) * strength), tol=tolerance, max_iter=10000
         ).fit(features, labels)
         return Probe(model.coef_.T, model.intercept_)
 
-    goal = loss(ours(), features, members, strength) * (1 + MARGIN)
+    goal = loss(library(), features, members, strength) * (1 + MARGIN)
     for tolerance in TOLERANCES:
-        reached = loss(theirs(tolerance), features, members, strength)
+        reached = loss(sklearn(tolerance), features, members, strength)
         if reached <= goal:
             break
-    pairs = [(seconds(ours), seconds(lambda: theirs(tolerance))) for _ in range(turns)]
-    (_, mine), (_, other) = pairs[-1]
-    agree = mine.logits(features).argmax(1) == other.logits(features).argmax(1)
+    pairs = [
+        (seconds(library), seconds(lambda: sklearn(tolerance))) for _ in range(turns)
+    ]
+    (_, probe), (_, reference) = pairs[-1]
+    logits = [each.logits(features) for each in (probe, reference)]
+    agree = logits[0].argmax(1) == logits[1].argmax(1)
     return {
-        "ours_s": round(statistics.median(a for (a, _), _ in pairs), 3),
-        "theirs_s": round(statistics.median(b for _, (b, _) in pairs), 3),
+        "library_s": round(statistics.median(a for (a, _), _ in pairs), 3),
+        "sklearn_s": round(statistics.median(b for _, (b, _) in pairs), 3),
         "ratio": round(statistics.median(b / a for (a, _), (b, _) in pairs), 2),
         "loss_ratio": round(float(goal / (1 + MARGIN) / reached), 6),
-        "same_answers": round(float(agree.mean()), 4),
+        "same_predictions": round(float(agree.mean()), 4),
     }
 
 
 def sweep(features, labels, number: int) -> dict[str, float]:
-    """Both searches for a strength, and the fits that follow."""
+    """Returns times and losses of both searches for a strength and a last fit."""
     members = np.eye(labels.max() + 1)[labels]
     held, count = holdout(members, 5, seed=0), len(labels)
     judged = features[held], members[held]
     strengths = np.geomspace(COARSE[-1], COARSE[0], number) / count
 
-    def ours() -> float:
+    def library() -> float:
         search = Search(ONE_LABEL, (features[~held], members[~held]), judged, 1000)
         strength, start = search.best((), count)
         search.fit(features, members, strength, start)
         return ONE_LABEL.loss(start.logits(judged[0]), judged[1])
 
-    def theirs() -> float:
-        model, found = LogisticRegression(warm_start=True, max_iter=1000), {}
+    def sklearn() -> float:
+        model, losses = LogisticRegression(warm_start=True, max_iter=1000), {}
         for strength in strengths:
             model.C = 1 / ((~held).sum() * strength)
             model.fit(features[~held], labels[~held])
-            found[strength] = log_loss(labels[held], model.predict_proba(judged[0]))
-        least = min(found, key=lambda strength: found[strength])
-        model.C = 1 / (count * least)
+            losses[strength] = log_loss(labels[held], model.predict_proba(judged[0]))
+        best = min(losses, key=lambda strength: losses[strength])
+        model.C = 1 / (count * best)
         model.fit(features, labels)
-        return found[least]
+        return losses[best]
 
-    (mine_s, mine), (other_s, other) = seconds(ours), seconds(theirs)
+    (library_s, library_loss), (sklearn_s, sklearn_loss) = map(
+        seconds, (library, sklearn)
+    )
     return {
-        "ours_s": round(mine_s, 2),
-        "theirs_s": round(other_s, 2),
-        "ratio": round(other_s / mine_s, 2),
-        "ours_val_loss": round(mine, 5),
-        "theirs_val_loss": round(other, 5),
+        "library_s": round(library_s, 2),
+        "sklearn_s": round(sklearn_s, 2),
+        "ratio": round(sklearn_s / library_s, 2),
+        "library_val_loss": round(library_loss, 5),
+        "sklearn_val_loss": round(sklearn_loss, 5),
     }
 
 
@@ -167,12 +173,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
     size = args.samples, args.width
     problems = {
-        "falling, 10 classes": drawn(*size, 10, 1.0),
-        "falling, 100 classes": drawn(*size, 100, 1.0),
-        "flat, 10 classes": drawn(*size, 10, 0.0),
+        "falling, 10 classes": random_features(*size, 10, 1.0),
+        "falling, 100 classes": random_features(*size, 100, 1.0),
+        "flat, 10 classes": random_features(*size, 10, 0.0),
     }
     if args.data:
-        problems[f"pictures, {args.data.name}"] = pictures(args.data, *size)
+        problems[f"images, {args.data.name}"] = image_features(args.data, *size)
     results = {}
     for name, dtype, threads in itertools.product(
         problems, ("float32", "float64"), args.threads
@@ -182,12 +188,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         given, key = x.astype(dtype), f"{name}, {dtype}, {threads} threads"
         with threadpool_limits(threads):
             for s in args.strengths:
-                found = compare(given, labels, s, args.turns)
-                results[f"{key}, {s:g}"] = found
-                print(f"{key}, {s:g}: {found}", flush=True)
+                figures = compare(given, labels, s, args.turns)
+                results[f"{key}, {s:g}"] = figures
+                print(f"{key}, {s:g}: {figures}", flush=True)
             if args.sweep:
-                results[f"{key}, sweep"] = found = sweep(given, labels, args.sweep)
-                print(f"{key}, sweep: {found}", flush=True)
+                results[f"{key}, sweep"] = figures = sweep(given, labels, args.sweep)
+                print(f"{key}, sweep: {figures}", flush=True)
     print(json.dumps(results))
 
 

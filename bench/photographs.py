@@ -1,4 +1,4 @@
-"""Made-up photographs, as a source of records and as large as real ones."""
+"""Generated photographs of realistic size, as a source of records."""
 
 import io
 
@@ -12,7 +12,7 @@ WORDS = "a man woman dog cat train on in of the red old street table two with".s
 
 
 class Photographs:
-    """Made-up photographs as JPEGs in memory, each with a caption of ten words."""
+    """Generated JPEGs in memory, each with a caption of ten words."""
 
     classes, fingerprint = (), ""
 

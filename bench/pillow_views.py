@@ -1,4 +1,4 @@
-"""The views of others, as torchvision makes them, written with Pillow and numpy."""
+"""Views as torchvision makes them, written with Pillow and numpy."""
 
 import io
 import math
@@ -16,10 +16,10 @@ STD = np.array((0.26862954, 0.26130258, 0.27577711), np.float32)[:, None, None]
 
 
 class ReleasedViews:
-    """Two views of the released CLIPin: resize, crop, mirror, brightness, normalise.
+    """Two views of the released CLIPin: resize, crop, flip, brightness, normalize.
 
-    As its loader does it, one decoded picture goes through all of that twice
-    (reference: `data.py`, `CocoCaptions`).
+    Each view starts from the decoded image, as in its loader (reference: `data.py`,
+    `CocoCaptions`).
     """
 
     def __init__(self, files: Sequence[bytes], seed: int = 0):
@@ -34,11 +34,11 @@ class ReleasedViews:
         box = draw_box(self._random, image.size, (0.8, 1.0), (1.0, 1.0))
         flip = self._random.random() < 0.5
         brightness = self._random.uniform(0.9, 1.1)
-        return normalised(look(image, box, flip, brightness))
+        return normalized(make_view(image, box, flip, brightness))
 
 
 class OpenClipView:
-    """The one view of open_clip: crop and normalise."""
+    """The single view of open_clip: crop and normalize."""
 
     def __init__(self, files: Sequence[bytes], seed: int = 0):
         self._files, self._random = files, random.Random(seed)
@@ -46,11 +46,11 @@ class OpenClipView:
     def __call__(self, number: int) -> np.ndarray:
         image = decode(self._files[number])
         box = draw_box(self._random, image.size, (0.9, 1.0), (3 / 4, 4 / 3))
-        return normalised(image.crop(box).resize((SIDE, SIDE), BICUBIC))
+        return normalized(image.crop(box).resize((SIDE, SIDE), BICUBIC))
 
 
 def released_view(file: bytes, drawn: Any) -> np.ndarray:
-    """[224, 224, 3] uint8: the view of the release for our `ViewParameters`."""
+    """Returns the view of the release for `ViewParameters`, [224, 224, 3] uint8."""
     squashed = decode(file).resize((SIDE, SIDE), BICUBIC)
     box = (
         drawn.left,
@@ -58,11 +58,11 @@ def released_view(file: bytes, drawn: Any) -> np.ndarray:
         drawn.left + drawn.width,
         drawn.top + drawn.height,
     )
-    return np.asarray(look(squashed, box, drawn.flip, drawn.brightness))
+    return np.asarray(make_view(squashed, box, drawn.flip, drawn.brightness))
 
 
 def shortest_side(size: tuple[int, int]) -> tuple[int, int]:
-    """The size of a picture whose shortest side is brought to 224 pixels."""
+    """Returns the size of an image scaled to a shortest side of 224 pixels."""
     least = min(size)
     return SIDE * size[0] // least, SIDE * size[1] // least
 
@@ -71,7 +71,7 @@ def decode(file: bytes) -> Image.Image:
     return Image.open(io.BytesIO(file)).convert("RGB")
 
 
-def look(
+def make_view(
     image: Image.Image,
     box: tuple[int, int, int, int],
     flip: bool,
@@ -83,8 +83,8 @@ def look(
     return ImageEnhance.Brightness(view).enhance(brightness)
 
 
-def normalised(view: Image.Image) -> np.ndarray:
-    """[3, H, W] float32."""
+def normalized(view: Image.Image) -> np.ndarray:
+    """Returns normalized pixels, [3, H, W] float32."""
     x = np.asarray(view).transpose(2, 0, 1).astype(np.float32, order="C")
     x /= 255
     x -= MEAN
@@ -98,7 +98,7 @@ def draw_box(
     scale: tuple[float, float],
     ratio: tuple[float, float],
 ) -> tuple[int, int, int, int]:
-    """A part of random area and shape: left, top, right, bottom."""
+    """Returns a box of random area and shape: left, top, right, bottom."""
     width, height = size
     for _ in range(10):
         area = width * height * rng.uniform(*scale)

@@ -1,8 +1,8 @@
-"""CLIP written plainly in flax, as one would by hand: the yardstick of `step_time.py`.
+"""CLIP written plainly in flax, to compare with in `step_time.py`.
 
-The same towers, loss and recipe as `configs/clip.py`, in the plainest form that a
-competent person writes: flax's own layers, separate query, key and value projections,
-attention as a softmax between two products, a Python loop over layers, one `adamw`.
+The same towers, loss and recipe as `configs/clip.py` in plain code: flax's layers,
+separate query, key and value projections, attention as a softmax between two products,
+a Python loop over layers, one `adamw`.
 """
 
 from collections.abc import Callable
@@ -101,7 +101,7 @@ class PlainClip(nn.Module):
 
     @nn.compact
     def __call__(self, image, text):
-        """Scalar loss of image: [B, H, W, C] uint8 and text: [B, L] int32."""
+        """Returns the loss of image [B, H, W, C] uint8 and text [B, L] int32."""
         c, dtype = self.config, jnp.dtype(self.config.dtype)
         x = (image / 255.0 - jnp.array(c.image_mean)) / jnp.array(c.image_std)
         x = ImageTower(c.image, dtype, name="image")(x.astype(dtype))
@@ -123,7 +123,7 @@ class PlainClip(nn.Module):
 
 
 def init(config: ConfigDict) -> Callable[[Any], TrainState]:
-    """Batch -> the state of step 0, with the optimizer of the config's recipe."""
+    """Returns a function from a batch to the state of step 0, with the optimizer."""
     model, optim = PlainClip(config.model), config.optim
     optimizer = optax.chain(
         optax.clip_by_global_norm(optim.clip_norm),
@@ -142,7 +142,7 @@ def init(config: ConfigDict) -> Callable[[Any], TrainState]:
 
 
 def train_step(state: TrainState, batch: Any) -> tuple[TrainState, jax.Array]:
-    """One update on (image, text)."""
+    """Returns the state after an update on (image, text), and the loss."""
 
     def loss_fn(params: Any) -> jax.Array:
         return state.apply_fn({"params": params}, *batch)

@@ -1,4 +1,4 @@
-"""CLIP written plainly in PyTorch: the peer of `step_time.py --torch`.
+"""CLIP written plainly in PyTorch, for `step_time.py --torch`.
 
 The same towers, loss and recipe as `configs/clip.py`: fused query-key-value projection,
 `scaled_dot_product_attention`, fused AdamW, float32 or bfloat16 autocast.
@@ -60,7 +60,7 @@ class TorchClip(nn.Module):
             self.register_buffer(name, value)
 
     def forward(self, image, text):
-        """Scalar loss of image: [B, 3, H, W] uint8 and text: [B, L] int64."""
+        """Returns the loss of image [B, 3, H, W] uint8 and text [B, L] int64."""
         x = self.patch_embed((image / 255 - self.image_mean) / self.image_std)
         x = x.flatten(2).transpose(1, 2)
         token = self.class_embedding.expand(len(x), 1, -1)
@@ -76,7 +76,7 @@ class TorchClip(nn.Module):
 
 
 class TorchStep:
-    """One training step a call; asynchronous on a GPU."""
+    """A training step for each call; asynchronous on a GPU."""
 
     def __init__(
         self, config: ConfigDict, image: np.ndarray, text: np.ndarray, device: str
@@ -84,7 +84,7 @@ class TorchStep:
         """Builds model and optimizer.
 
         Args:
-          config: of CLIP; `config.model.dtype` says whether to autocast.
+          config: of CLIP; `config.model.dtype` decides on autocast.
           image: [B, H, W, C] uint8.
           text: [B, L] int32.
           device: "cpu" or "cuda".
@@ -115,12 +115,12 @@ class TorchStep:
             self.model.logit_scale.clamp_(0.0, 4.6052)
 
     def wait(self) -> None:
-        """Blocks until the steps made are done."""
+        """Blocks until all steps are done."""
         if self.device == "cuda":
             torch.cuda.synchronize()
 
     def peak_mib(self) -> float | None:
-        """The most memory that PyTorch's tensors took; unknown on a CPU."""
+        """Returns the peak memory of PyTorch's tensors; None on a CPU."""
         if self.device == "cpu":
             return None
         return torch.cuda.max_memory_allocated() / 2**20

@@ -110,7 +110,7 @@ def _summary(statistics: Mapping[str, Any], advice: Sequence[Advice]) -> str:
     return "\n".join(
         [f"clipin: training data of {statistics['config']}"]
         + [f"  {name:<12}{text}" for name, text in facts(statistics).items()]
-        + (to_fix or ["no problems"])
+        + (to_fix or ["nothing to fix"])
     )
 
 

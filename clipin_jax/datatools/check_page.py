@@ -71,7 +71,7 @@ def check_page(
 
 def _advice(advice: Sequence[Advice]) -> Markup:
     if not advice:
-        return tag("div", tag("p", "No problems."), class_="advice")
+        return tag("div", tag("p", "Nothing to fix."), class_="advice")
     lines = (tag("p", tag("b", f"{one.heading}: "), one.text) for one in advice)
     return tag("div", *lines, class_="advice problems")
 

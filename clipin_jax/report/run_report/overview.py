@@ -10,6 +10,10 @@ from clipin_jax.report.run_history import RunHistory
 from clipin_jax.report.tables import compare_trees, key_table, table
 from clipin_jax.report.text_format import NO_NUMBER, format_duration, format_number
 
+STYLE = """
+.runs td:last-child { white-space: nowrap }
+"""
+
 
 def runs_table(runs: Sequence[RunHistory]) -> Markup:
     """Returns a row for each run: its config and how far it has come."""
@@ -28,7 +32,7 @@ def runs_table(runs: Sequence[RunHistory]) -> Markup:
                 format_duration(run.seconds),
             ]
         )
-    return table(head, rows)
+    return table(head, rows, class_="runs")
 
 
 def environment_table(runs: Sequence[RunHistory]) -> Markup | None:

@@ -9,13 +9,8 @@ from clipin_jax.report.components import colour_label, fold_each
 from clipin_jax.report.document import document, write_document
 from clipin_jax.report.markup import Markup
 from clipin_jax.report.run_history import RunHistory, read_histories
-from clipin_jax.report.run_report import example_gallery, scores
+from clipin_jax.report.run_report import example_gallery, overview, scores
 from clipin_jax.report.run_report.curves import curves_section
-from clipin_jax.report.run_report.overview import (
-    configs_section,
-    environment_table,
-    runs_table,
-)
 
 
 def write_report(workdirs: Sequence[Path], output: Path) -> Path:
@@ -39,15 +34,16 @@ def report_page(runs: Sequence[RunHistory]) -> str:
     names = dict.fromkeys(str(run.config.get("name", run.label)) for run in runs)
     title = " and ".join(names) if len(names) < 4 else f"{len(runs)} runs"
     sections = {
-        "Runs": runs_table(runs),
+        "Runs": overview.runs_table(runs),
         "Scores": scores.scores_section(runs),
         "Curves": curves_section(runs),
         "Training pairs": _fold_runs(runs, example_gallery.pairs_gallery),
         "Retrievals": _fold_runs(runs, example_gallery.retrievals_gallery),
-        "Config": configs_section(runs),
-        "Environment": environment_table(runs),
+        "Config": overview.configs_section(runs),
+        "Environment": overview.environment_table(runs),
     }
-    return document(title, sections, style=scores.STYLE + example_gallery.STYLE)
+    style = overview.STYLE + scores.STYLE + example_gallery.STYLE
+    return document(title, sections, style=style)
 
 
 def _fold_runs(

@@ -97,8 +97,8 @@ class Stages:
 
     def decode(self, number: int) -> np.ndarray:
         """Decodes as `SampleMaker` does: no more pixels than the squash needs."""
-        picture = open_image(self._files[number])
-        return picture.pixels(min(1.0, SIDE / min(picture.height, picture.width)))
+        image = open_image(self._files[number])
+        return image.pixels(min(1.0, SIDE / min(image.height, image.width)))
 
     def squash(self, number: int) -> np.ndarray:
         return views.prepare(self._pixels[number], self._augment)
@@ -116,7 +116,7 @@ def make_inputs(source: Photographs) -> tuple[dict[str, TimedInput], Stages]:
     data = load_config("clipin_coco:data=unused").data.copy_and_resolve_references()
     tokenizer = caption_tokenizer(data)
 
-    def ours(where: str) -> Callable[[int], Any]:
+    def library_input(where: str) -> Callable[[int], Any]:
         with data.unlocked():
             data.augment_on = where
         maker = SampleMaker(source, tokenizer, data, 0)
@@ -124,7 +124,7 @@ def make_inputs(source: Photographs) -> tuple[dict[str, TimedInput], Stages]:
 
     stages = Stages(source, data)
     makes = {
-        **{where: ours(where) for where in LIBRARY},
+        **{where: library_input(where) for where in LIBRARY},
         "pillow": ReleasedViews(source.files),
         "open_clip": OpenClipView(source.files),
         "floor": stages.decode,
@@ -206,9 +206,9 @@ def pixel_difference(source: Photographs, stages: Stages) -> float:
     """Returns the mean absolute difference from Pillow's views, of 255 levels."""
     differences = []
     for number in range(min(len(source), 32)):
-        for ours, drawn in zip(stages.look(number), stages.drawn[number], strict=True):
+        for view, drawn in zip(stages.look(number), stages.drawn[number], strict=True):
             pillow = released_view(source.files[number], drawn)
-            differences.append(np.abs(ours.astype(int) - pillow).mean())
+            differences.append(np.abs(view.astype(int) - pillow).mean())
     return round(statistics.mean(differences), 2)
 
 

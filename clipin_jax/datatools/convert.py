@@ -63,17 +63,9 @@ def convert(
         )
     folder = _local_folder(out)
     source = make_source(**config.data.source)
-    facts = {
-        "format": FORMAT,
-        "records": 0,
-        "classes": list(source.classes),
-        "fingerprint": source.fingerprint,
-        "to": to,
-        "records_per_file": records_per_file,
-        "source": config.data.source.to_dict(),
-    }
     try:
-        shards = _shard_writer(config, source, folder, to, records_per_file)
+        shards = _shard_writer(config, source, folder, to=to, size=records_per_file)
+        facts = _facts(config, source, to=to, size=records_per_file)
         manifest = ConversionManifest(folder, facts, overwrite)
         say(f"clipin: {len(source):,} records to {len(shards.names)} files in {folder}")
         for remark in (*_mixture_remarks(source), *shards.remarks):
@@ -101,8 +93,21 @@ def source_code(source: dict[str, Any]) -> str:
     return "\n".join(["source=dict(", *lines, ")"])
 
 
+def _facts(config: ConfigDict, source: Source, *, to: str, size: int) -> dict[str, Any]:
+    """Returns what the manifest holds beside files and unusable records."""
+    return {
+        "format": FORMAT,
+        "records": 0,
+        "classes": list(source.classes),
+        "fingerprint": source.fingerprint,
+        "to": to,
+        "records_per_file": size,
+        "source": config.data.source.to_dict(),
+    }
+
+
 def _shard_writer(
-    config: ConfigDict, source: Source, folder: Path, to: str, size: int
+    config: ConfigDict, source: Source, folder: Path, *, to: str, size: int
 ) -> ShardWriter:
     split = str(config.data.source.get("split", ""))
     return ShardWriter(

@@ -34,12 +34,12 @@ def pixels(image: np.ndarray, alt: str, longest_side: int) -> Markup:
       alt: its description.
       longest_side: larger images are scaled down to this many pixels.
     """
-    picture = Image.fromarray(image)
-    picture.thumbnail((longest_side, longest_side))
-    kind = "png" if max(picture.size) < _PIXELATED_BELOW else "jpeg"
+    thumbnail = Image.fromarray(image)
+    thumbnail.thumbnail((longest_side, longest_side))
+    kind = "png" if max(thumbnail.size) < _PIXELATED_BELOW else "jpeg"
     buffer = io.BytesIO()
-    picture.save(buffer, kind, quality=88)
-    return _inline(buffer.getvalue(), kind, picture.size, alt)
+    thumbnail.save(buffer, kind, quality=88)
+    return _inline(buffer.getvalue(), kind, thumbnail.size, alt)
 
 
 def _inline(data: bytes, kind: str, size: tuple[int, int], alt: str) -> Markup:

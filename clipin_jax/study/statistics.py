@@ -110,10 +110,11 @@ def paired_test(differences: Iterable[float], scale: float | None = None) -> Pai
         scale = float(np.abs(values).max(initial=0.0))
     # The rounding of equal differences would make t arbitrarily large.
     if n < 2 or np.ptp(values) <= 1e-12 * scale:
-        return PairedTest(mean, np.nan, np.nan, np.nan, flip, n)
+        low = high = p = np.nan
+        return PairedTest(mean=mean, low=low, high=high, p=p, p_flip=flip, n=n)
     t = mean / (values.std(ddof=1) / np.sqrt(n))
     p = 2 * float(stdtr(n - 1, -abs(t)))
-    return PairedTest(mean, low, high, p, flip, n)
+    return PairedTest(mean=mean, low=low, high=high, p=p, p_flip=flip, n=n)
 
 
 def sign_flip_p(differences: np.ndarray) -> float:

@@ -98,16 +98,16 @@ def test_pixels_become_lossless_files(tmp_path, to):
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])
 def test_any_kind_of_image_is_read_again_from_a_tar(tmp_path, kind):
-    pictures = [picture(n, kind=kind) for n in range(4)]
-    folder = pair_folder(tmp_path / "pairs", CAPTIONS[:4], pictures)
+    images = [picture(n, kind=kind) for n in range(4)]
+    folder = pair_folder(tmp_path / "pairs", CAPTIONS[:4], images)
     _, source, _, _ = convert(pair_config(folder), tmp_path / "out")
-    assert [source[n]["image"] for n in range(4)] == pictures
+    assert [source[n]["image"] for n in range(4)] == images
 
 
 def test_unusable_records_are_left_out_and_listed(tmp_path):
-    pictures = [picture(n) for n in range(11)]
-    pictures[2], pictures[9] = b"no picture", pictures[9][:300]
-    folder = pair_folder(tmp_path / "pairs", CAPTIONS, pictures)
+    images = [picture(n) for n in range(11)]
+    images[2], images[9] = b"no picture", images[9][:300]
+    folder = pair_folder(tmp_path / "pairs", CAPTIONS, images)
     config = pair_config(folder, "data.max_bad_fraction=0.2")
     _, source, manifest, printed = convert(config, tmp_path / "out")
     assert len(source) == manifest["records"] == 9 and "2 left out" in printed
@@ -115,12 +115,12 @@ def test_unusable_records_are_left_out_and_listed(tmp_path):
     assert manifest["bad"][0]["where"].endswith("2.jpg")
     assert all(bad["reason"] for bad in manifest["bad"])
     kept = [n for n in range(11) if n not in (2, 9)]
-    assert [source[n]["image"] for n in range(9)] == [pictures[n] for n in kept]
+    assert [source[n]["image"] for n in range(9)] == [images[n] for n in kept]
 
 
 def test_too_many_unusable_records_stop_the_conversion_unless_allowed(tmp_path):
-    pictures = [picture(n) for n in range(10)] + [b"no picture"]
-    folder = pair_folder(tmp_path / "pairs", CAPTIONS, pictures)
+    images = [picture(n) for n in range(10)] + [b"no picture"]
+    folder = pair_folder(tmp_path / "pairs", CAPTIONS, images)
     with pytest.raises(
         ClipinError, match=r"1 of 11 records .*10\.jpg.*raise the limit"
     ):

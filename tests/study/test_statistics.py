@@ -81,20 +81,20 @@ def test_equal_differences_claim_no_certainty(second):
     )  # their differences differ by rounding
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        (found,) = comparisons(study, study.primary)
-    assert np.isnan([found.test.p, found.test.low, found.p_holm]).all()
-    assert found.test.n == 3 and found.verdict == "undecided"
-    np.testing.assert_allclose(found.test.mean, second[0] - 0.1, **EXACT)
+        (comparison,) = comparisons(study, study.primary)
+    assert np.isnan([comparison.test.p, comparison.test.low, comparison.p_holm]).all()
+    assert comparison.test.n == 3 and comparison.verdict == "undecided"
+    np.testing.assert_allclose(comparison.test.mean, second[0] - 0.1, **EXACT)
 
 
 def test_only_seeds_that_both_have_are_paired():
     first = [0.1, 0.2, None, 0.45, 0.5]
     second = [0.2, float("nan"), 0.4, 0.6, 0.7]
     study = parse_results(grid(first, second))
-    (found,) = comparisons(study, study.primary)
+    (comparison,) = comparisons(study, study.primary)
     truth = stats.ttest_rel([0.2, 0.6, 0.7], [0.1, 0.45, 0.5])
-    assert found.test.n == 3
-    np.testing.assert_allclose(found.test.p, truth.pvalue, **EXACT)
+    assert comparison.test.n == 3
+    np.testing.assert_allclose(comparison.test.p, truth.pvalue, **EXACT)
     assert mean_over_seeds(study, study.primary, "A", "").n == 4
     assert [missing.reason for missing in study.missing_scores()] == [
         "no number in score"
@@ -105,15 +105,15 @@ def test_pairs_replace_the_baseline():
     content = looseness()
     content["pairs"] = [["CLIPin", "xCLIP"], ["nCLIP", "CLIP"]]
     study = parse_results(content)
-    found = comparisons(study, study.primary)
-    assert [(c.method, c.baseline) for c in found[::4]] == study.pairs
-    assert {c.family for c in found} == {8}
+    compared = comparisons(study, study.primary)
+    assert [(c.method, c.baseline) for c in compared[::4]] == study.pairs
+    assert {c.family for c in compared} == {8}
 
 
 def test_a_change_along_the_dial_is_a_test_of_slopes():
     study = parse_results(looseness())
     metric = study.primary
-    found = {c.method: c for c in interactions(study, metric)}
+    compared = {c.method: c for c in interactions(study, metric)}
     levels = [float(level) for level in study.levels]
     slopes = []
     for seed in study.seeds:
@@ -124,14 +124,14 @@ def test_a_change_along_the_dial_is_a_test_of_slopes():
         ]
         slopes.append(stats.linregress(levels, difference).slope)
     truth = stats.ttest_1samp(slopes, 0)
-    test = found["CLIPin"].test
+    test = compared["CLIPin"].test
     np.testing.assert_allclose(test.mean, np.mean(slopes) * 0.6, rtol=1e-11)
     np.testing.assert_allclose(test.p, truth.pvalue, rtol=1e-10)
     low, high = truth.confidence_interval(0.95)
     np.testing.assert_allclose([test.low, test.high], [0.6 * low, 0.6 * high])
-    assert found["CLIPin"].family == 3 and found["CLIPin"].verdict == "above"
-    expected = holm([c.test.p for c in found.values()])
-    np.testing.assert_array_equal([c.p_holm for c in found.values()], expected)
+    assert compared["CLIPin"].family == 3 and compared["CLIPin"].verdict == "above"
+    expected = holm([c.test.p for c in compared.values()])
+    np.testing.assert_array_equal([c.p_holm for c in compared.values()], expected)
 
 
 def test_a_seed_that_lacks_a_level_is_not_in_the_slopes():

@@ -56,7 +56,7 @@ def chance_key(key: str) -> str:
 
 
 def figure_of(runs: Sequence[RunHistory], key: str) -> FigureFormat | None:
-    """Returns how a score is shown; None if no run says."""
+    """Returns how a score is shown; None if it is unknown."""
     return next((run.figures[key] for run in runs if key in run.figures), None)
 
 

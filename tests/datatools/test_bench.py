@@ -6,7 +6,7 @@ from clipin_jax.commands import main as cli
 from clipin_jax.config import load_config
 from clipin_jax.datatools.bench import Speed, bench, compare, settings, verdict
 from clipin_jax.errors import ClipinError
-from tests.support.pair_folders import pair_config, pair_folder, picture
+from tests.support.pair_folders import encoded_image, pair_config, pair_folder
 
 SPEEDS = [Speed(0, 0, 400.0), Speed(2, 0, 500.0), Speed(1, 2, 900.0)]
 
@@ -55,7 +55,7 @@ def test_settings_are_powers_of_two_and_the_configured_one():
 
 def test_every_stage_and_setting_is_timed(tmp_path, capsys):
     captions = [[f"caption {n}", "a caption"] for n in range(40)]
-    images = [picture(n) for n in range(39)] + [b"no picture"]
+    images = [encoded_image(n) for n in range(39)] + [b"no picture"]
     folder = pair_folder(tmp_path / "pairs", captions, images)
     config = pair_config(folder, "data.max_bad_fraction=0.5")
     assert bench(config, step_ms=50.0, seconds=0.03, workers=(0,), as_json=True) == 0

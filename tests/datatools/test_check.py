@@ -8,7 +8,7 @@ from clipin_jax.commands import main as cli
 from clipin_jax.config import load_config
 from clipin_jax.datatools import check, record_scan
 from clipin_jax.errors import ClipinError
-from tests.support.pair_folders import pair_config, pair_folder, picture
+from tests.support.pair_folders import encoded_image, pair_config, pair_folder
 
 SENTENCES = [[f"caption {n} of its own", f"another {n}"] for n in range(12)]
 
@@ -23,8 +23,8 @@ def run_check(config, tmp_path, **arguments):
 
 def test_the_statistics_are_those_of_the_folder(tmp_path):
     sizes = [(60 + n, 50) for n in range(11)]
-    images = [picture(n, size) for n, size in enumerate(sizes)]
-    images.append(picture(11, (80, 90), "PNG"))
+    images = [encoded_image(n, size) for n, size in enumerate(sizes)]
+    images.append(encoded_image(11, (80, 90), "PNG"))
     captions = [*SENTENCES[:11], ["one", "two", "three"]]
     folder = pair_folder(tmp_path / "pairs", captions, images, classes=5)
     config = pair_config(folder, "data.source.labels=category")
@@ -46,7 +46,7 @@ def test_duplicates_are_counted_and_shown(tmp_path):
     captions = (
         [["a photo"]] * 6 + [["a cat", "a cat"]] + [[f"thing {n}"] for n in "xyz"]
     )
-    images = [picture(min(n, 7)) for n in range(10)]  # the last three are one
+    images = [encoded_image(min(n, 7)) for n in range(10)]  # the last three are one
     folder = pair_folder(tmp_path / "pairs", captions, images)
     code, stats, printed = run_check(pair_config(folder), tmp_path)
     assert code == 0
@@ -76,7 +76,7 @@ def test_the_share_of_a_batch_with_equal_captions_is_what_is_drawn(tmp_path):
 
 
 def test_unusable_records_are_counted_with_their_reasons(tmp_path):
-    images = [picture(n) for n in range(12)]
+    images = [encoded_image(n) for n in range(12)]
     images[3] = images[3][: len(images[3]) // 2]
     images[7], images[8] = b"", b"no picture at all"
     folder = pair_folder(tmp_path / "pairs", SENTENCES, images)
@@ -149,7 +149,7 @@ def test_long_captions_are_cut_or_stop_the_training(tmp_path):
 
 
 def test_small_images_and_too_few_records_are_reported(tmp_path):
-    images = [picture(n, (40, 60)) for n in range(12)]
+    images = [encoded_image(n, (40, 60)) for n in range(12)]
     folder = pair_folder(tmp_path / "pairs", SENTENCES, images)
     code, _, printed = run_check(pair_config(folder, "batch_size=16"), tmp_path)
     assert code == 1
@@ -167,7 +167,7 @@ def test_captions_without_a_weighted_kind_are_unusable_as_in_training(tmp_path):
 
 def test_the_page_is_self_contained_and_escapes_captions(tmp_path):
     captions = [["<script>alert(1)</script> & more"]] * 5 + SENTENCES
-    images = [picture(n) for n in range(16)] + [b"no picture"]
+    images = [encoded_image(n) for n in range(16)] + [b"no picture"]
     folder = pair_folder(tmp_path / "pairs", captions, images)
     page = tmp_path / "page.html"
     config = pair_config(folder, "data.max_bad_fraction=0.5")

@@ -17,7 +17,7 @@ from clipin_jax.datatools import convert as tool
 from clipin_jax.datatools.record_writers import FORMATS, TarWriter
 from clipin_jax.datatools.shards import ShardWriter
 from clipin_jax.errors import ClipinError
-from tests.support.pair_folders import pair_config, pair_folder, picture
+from tests.support.pair_folders import encoded_image, pair_config, pair_folder
 
 CAPTIONS = [
     [f"caption {n}", f'a "second", {n}\non two lines', "日本語 🙂"] for n in range(11)
@@ -98,14 +98,14 @@ def test_pixels_become_lossless_files(tmp_path, to):
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])
 def test_any_kind_of_image_is_read_again_from_a_tar(tmp_path, kind):
-    images = [picture(n, kind=kind) for n in range(4)]
+    images = [encoded_image(n, kind=kind) for n in range(4)]
     folder = pair_folder(tmp_path / "pairs", CAPTIONS[:4], images)
     _, source, _, _ = convert(pair_config(folder), tmp_path / "out")
     assert [source[n]["image"] for n in range(4)] == images
 
 
 def test_unusable_records_are_left_out_and_listed(tmp_path):
-    images = [picture(n) for n in range(11)]
+    images = [encoded_image(n) for n in range(11)]
     images[2], images[9] = b"no picture", images[9][:300]
     folder = pair_folder(tmp_path / "pairs", CAPTIONS, images)
     config = pair_config(folder, "data.max_bad_fraction=0.2")
@@ -119,7 +119,7 @@ def test_unusable_records_are_left_out_and_listed(tmp_path):
 
 
 def test_too_many_unusable_records_stop_the_conversion_unless_allowed(tmp_path):
-    images = [picture(n) for n in range(10)] + [b"no picture"]
+    images = [encoded_image(n) for n in range(10)] + [b"no picture"]
     folder = pair_folder(tmp_path / "pairs", CAPTIONS, images)
     with pytest.raises(
         ClipinError, match=r"1 of 11 records .*10\.jpg.*raise the limit"
@@ -207,7 +207,7 @@ def test_bytes_that_change_on_the_way_are_noticed(tmp_path, monkeypatch):
 
     def damage(self, name, content):
         if name == "000000006.jpg":
-            content = picture(99)
+            content = encoded_image(99)
         add(self, name, content)
 
     monkeypatch.setattr(TarWriter, "_add", damage)

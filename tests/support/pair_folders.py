@@ -1,4 +1,4 @@
-"""Small folders of pictures and captions in the COCO layout, for tests."""
+"""Small folders of images and captions in the COCO layout, for tests."""
 
 import io
 import json
@@ -12,8 +12,10 @@ from PIL import Image
 from clipin_jax.config import load_config
 
 
-def picture(seed: int, size: tuple[int, int] = (60, 50), kind: str = "JPEG") -> bytes:
-    """An encoded picture that no other seed has; size: (width, height)."""
+def encoded_image(
+    seed: int, size: tuple[int, int] = (60, 50), kind: str = "JPEG"
+) -> bytes:
+    """An encoded image, different for each seed; size: (width, height)."""
     width, height = size
     pixels = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
     buffer = io.BytesIO()
@@ -24,12 +26,12 @@ def picture(seed: int, size: tuple[int, int] = (60, 50), kind: str = "JPEG") -> 
 def pair_folder(
     folder: Path,
     captions: Sequence[Sequence[str]],
-    pictures: Sequence[bytes] = (),
+    images: Sequence[bytes] = (),
     classes: int = 0,
 ) -> Path:
-    """Writes a folder with as many pictures as there are lists of captions.
+    """Writes a folder with an image for each list of captions.
 
-    With `classes`, picture n is of class n modulo that.
+    With `classes`, image n is of class n modulo that.
     """
     (folder / "images").mkdir(parents=True)
     content = {"images": [], "annotations": []}
@@ -40,12 +42,12 @@ def pair_folder(
             entry | ({"category_id": n % classes} if classes else {})
         )
         content["annotations"] += [{"image_id": n, "caption": text} for text in texts]
-        data = pictures[n] if pictures else picture(n)
+        data = images[n] if images else encoded_image(n)
         (folder / "images" / f"{n}.jpg").write_bytes(data)
     (folder / "captions_train.json").write_text(json.dumps(content))
     return folder
 
 
 def pair_config(folder: Path, *overrides: str) -> ConfigDict:
-    """A config that trains on such a folder: batches of 4, pictures of 48 pixels."""
+    """A config that trains on such a folder: batches of 4, images of 48 pixels."""
     return load_config(f"clip:data={folder},small", ("batch_size=4", *overrides))

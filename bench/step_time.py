@@ -22,7 +22,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from clipin_jax.config import load_config
+from clipin_jax.config import load_config, with_defaults
 from clipin_jax.core import sharding
 from clipin_jax.core.step import make_train_step
 from clipin_jax.runs.build import build_experiment
@@ -124,7 +124,8 @@ def make_config(args: argparse.Namespace, clipin: bool) -> ConfigDict:
     if args.tiny:
         overrides += TINY + TINY_CLIPIN * clipin
     option = "clipin," * clipin
-    return load_config(f"clip:{option}data=unused,variant={args.variant}", overrides)
+    spec = f"clip:{option}data=unused,variant={args.variant}"
+    return with_defaults(load_config(spec, overrides))
 
 
 def make_steps(args: argparse.Namespace, device: Any) -> dict[str, TimedStep]:

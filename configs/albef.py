@@ -101,7 +101,6 @@ def _model() -> dict:
             name="vit",
             **vit("B/16"),
             image_size=(256, 256),
-            pool="cls",
             patch_bias=True,
             pre_norm=False,
             activation="gelu",
@@ -114,12 +113,8 @@ def _model() -> dict:
             depth=6,
             fusion_depth=6,
             num_heads=12,
-            mlp_ratio=4,
             context_length=25,
             vocab_size=30522,
-            token_types=0,  # 2 in BERT, of which one is used: a constant
-            activation="gelu",
-            norm_eps=1e-12,
             dropout=0.1,  # in the target network too
         ),
     )
@@ -132,20 +127,15 @@ def _objectives() -> dict:
             distillation=linear(0.0, 0.4, total_steps=2000),
             queue_length=65536,
             init_temperature=0.07,
-            target_view="same",
-            duplicates="ignore",
         ),
         matching=dict(
             weight=1.0,
             temperature=0.07,
             group=64,  # the reference's batch per GPU; 0: the whole batch
-            floor=0.0,
-            duplicates="ignore",
         ),
         masked_lm=dict(
             weight=1.0,
             distillation=linear(0.0, 0.4, total_steps=2000),
-            target_view="same",
         ),
     )
 
@@ -157,7 +147,7 @@ def _data(config: ConfigDict, options: ConfigDict, source) -> dict:
     data = pair_data(
         config,
         source,
-        tokenizer=dict(name="wordpiece", vocabulary=vocabulary, extra_tokens=()),
+        tokenizer=dict(name="wordpiece", vocabulary=vocabulary),
         crop_scale=(0.2, 1.0),
         jitter_probability=0.0,
         grayscale=0.0,

@@ -101,7 +101,6 @@ def _model() -> dict:
             name="vit",
             **vit("B/16"),
             image_size=(224, 224),
-            pool="cls",
             patch_bias=True,
             pre_norm=False,
             activation="gelu",
@@ -113,13 +112,8 @@ def _model() -> dict:
             width=768,
             depth=12,
             num_heads=12,
-            mlp_ratio=4,
             context_length=30,
             vocab_size=30524,
-            decode_id=-2,  # from the end of the vocabulary: the marks that are added
-            encode_id=-1,
-            activation="gelu",
-            norm_eps=1e-12,
             dropout=0.1,  # in the target network too
         ),
     )
@@ -132,15 +126,12 @@ def _objectives() -> dict:
             distillation=linear(0.0, 0.4, total_steps=4000),
             queue_length=57600,
             init_temperature=0.07,
-            target_view="same",
-            duplicates="ignore",
         ),
         matching=dict(
             weight=1.0,
             temperature=0.07,
             group=64,  # the reference's batch per GPU is 75; 0: the whole batch
             floor=1e-4,
-            duplicates="ignore",
         ),
         captioning=dict(weight=1.0, label_smoothing=0.1),
     )

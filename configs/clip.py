@@ -46,31 +46,15 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = run_settings("clip", batch_size=256, total_steps=20_000)
     config.model = dict(
         **joint_space(embed_dim=512),
-        image=dict(
-            name="vit",
-            **vit(options.variant),
-            image_size=(224, 224),
-            pool="cls",
-            activation="quick_gelu",
-            norm_eps=1e-5,
-        ),
+        image=dict(name="vit", **vit(options.variant), image_size=(224, 224)),
         text=dict(
             name="text_transformer",
             **text(options.variant),
             context_length=77,
             vocab_size=49408,
-            activation="quick_gelu",
-            norm_eps=1e-5,
         ),
     )
-    config.objectives = dict(
-        contrastive=dict(
-            weight=1.0,
-            init_temperature=0.07,
-            duplicates="ignore",
-            label_smoothing=0.0,
-        )
-    )
+    config.objectives = dict(contrastive=dict(init_temperature=0.07))
     schedule = warmup_cosine(
         peak=5e-4, warmup_steps=1000, total_steps=config.get_ref("total_steps")
     )

@@ -46,41 +46,21 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = run_settings("clip_zh", batch_size=256, total_steps=20_000)
     config.model = dict(
         **joint_space(embed_dim=512),
-        image=dict(
-            name="vit",
-            **sizes,
-            image_size=(224, 224),
-            pool="cls",
-            activation="quick_gelu",
-            norm_eps=1e-5,
-        ),
+        image=dict(name="vit", **sizes, image_size=(224, 224)),
         text=dict(
             name="bert",
             **{key: sizes[key] for key in ("width", "depth", "num_heads")},
             context_length=52,
             vocab_size=21128,
-            activation="gelu",
-            norm_eps=1e-12,
-            dropout=0.0,
         ),
     )
-    config.objectives = dict(
-        contrastive=dict(
-            weight=1.0,
-            init_temperature=0.07,
-            duplicates="ignore",
-            label_smoothing=0.0,
-        )
-    )
+    config.objectives = dict(contrastive=dict(init_temperature=0.07))
     schedule = warmup_cosine(
         peak=5e-4, warmup_steps=1000, total_steps=config.get_ref("total_steps")
     )
     config.optim = adamw(schedule, weight_decay=0.2)
     source = _source(options)
-    tokenizer = dict(
-        name="wordpiece", vocabulary=_vocabulary(options), lowercase=True,
-        extra_tokens=(),
-    )  # fmt: skip
+    tokenizer = dict(name="wordpiece", vocabulary=_vocabulary(options))
     config.data = pair_data(config, source, tokenizer, flip=0.0)  # left stays left
     config.evals = pair_evals(source, labels="")
     if options.clipin:

@@ -60,33 +60,17 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.checkpoint.every_steps = EVALUATE_EVERY
     config.model = dict(
         **joint_space(embed_dim=512),
-        image=dict(
-            name="vit",
-            **vit("B/16"),
-            image_size=(224, 224),
-            pool="cls",
-            activation="quick_gelu",
-            norm_eps=1e-5,
-        ),
+        image=dict(name="vit", **vit("B/16"), image_size=(224, 224)),
         text=dict(
             name="text_transformer",
             **text("B"),
             context_length=77,
             vocab_size=49408,
-            activation="quick_gelu",
-            norm_eps=1e-5,
         ),
     )
     config.model.remat = True  # as released
     learned = "learned" if options.as_released else 1.0
-    config.objectives = dict(
-        contrastive=dict(
-            weight=learned,
-            init_temperature=0.07,
-            duplicates="ignore",
-            label_smoothing=0.0,
-        )
-    )
+    config.objectives = dict(contrastive=dict(weight=learned, init_temperature=0.07))
     schedule = warmup_cosine(
         peak=3e-5, warmup_steps=100, total_steps=config.get_ref("total_steps")
     )
@@ -132,5 +116,4 @@ def _source(options: ConfigDict) -> Callable[..., dict]:
         split=split,
         captions="annotations/captions_{split}2014.json",
         images="{split}2014",
-        labels=None,
     )

@@ -56,13 +56,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = run_settings("coca", batch_size=256, total_steps=20_000)
     config.model = _model(options.variant)
     config.objectives = dict(
-        contrastive=dict(
-            weight=1.0,
-            init_temperature=0.07,
-            duplicates="ignore",
-            label_smoothing=0.0,
-        ),
-        captioning=dict(weight=2.0, label_smoothing=0.0),
+        contrastive=dict(weight=1.0, init_temperature=0.07),
+        captioning=dict(weight=2.0),
     )
     schedule = warmup_cosine(
         peak=5e-4, warmup_steps=1000, total_steps=config.get_ref("total_steps")
@@ -75,19 +70,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
         type="captioning",
         every_steps=1000,
         source=source("val"),
-        batch_size=64,
-        max_captions=0,  # references an image; 0: all
         decoding=dict(
-            strategy="greedy",  # or "beam", "nucleus"
-            max_length=30,  # with both marks
-            prompt="",
-            no_repeat_ngram=3,  # 0: captions may repeat themselves
-            beams=4,
-            length_penalty=1.0,
-            temperature=1.0,
-            top_p=0.9,
-            seed=0,
-        ),
+            strategy="greedy", max_length=30
+        ),  # tokens, both marks among them
     )
     if options.clipin:
         plug_clipin(config, options.clipin)
@@ -107,13 +92,10 @@ def _model(variant: str) -> dict:
             name="pooled_vit",
             **vit(variant),
             image_size=(224, 224),
-            class_token=True,
-            pool="single",  # or "cascade"
             num_queries=256,
             pool_width=sizes["width"],
             pool_heads=8,
             activation="gelu",
-            norm_eps=1e-5,
         ),
         text=dict(
             name="split_decoder",
@@ -121,9 +103,6 @@ def _model(variant: str) -> dict:
             decoder_depth=12,
             context_length=76,
             vocab_size=49408,
-            activation="gelu",
-            norm_eps=1e-5,
-            padding_mask="aligned",
         ),
     )
 

@@ -43,26 +43,16 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.model = dict(
         # Nothing compares in a joint space: evaluation asks the clusters.
         **joint_space(embed_dim=0) | dict(embedding_from="cluster"),
-        image=dict(
-            name="vit",
-            **vit(options.variant),
-            image_size=(224, 224),
-            pool="cls",
-            activation="quick_gelu",
-            norm_eps=1e-5,
-        ),
+        image=dict(name="vit", **vit(options.variant), image_size=(224, 224)),
         text=dict(
             name="text_transformer",
             **text(options.variant),
             context_length=77,
             vocab_size=49408,
-            activation="quick_gelu",
-            norm_eps=1e-5,
         ),
     )
     config.objectives = dict(
         cluster=dict(
-            weight=1.0,
             sharpness_weight=0.5,
             smoothness_weight=1.5,  # at 1 few clusters are used
             num_clusters=32768,

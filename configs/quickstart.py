@@ -48,11 +48,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
             width=128,
             depth=3,
             num_heads=4,
-            mlp_ratio=4,
             image_size=(SIZE, SIZE),
             pool="mean",
             activation="gelu",
-            norm_eps=1e-5,
         ),
         text=dict(
             name="text_transformer",
@@ -62,17 +60,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
             context_length=16,
             vocab_size=49408,
             activation="gelu",
-            norm_eps=1e-5,
         ),
     )
-    config.objectives = dict(
-        contrastive=dict(
-            weight=1.0,
-            init_temperature=0.07,
-            duplicates="ignore",
-            label_smoothing=0.0,
-        )
-    )
+    config.objectives = dict(contrastive=dict(init_temperature=0.07))
     schedule = warmup_cosine(
         peak=5e-4, warmup_steps=50, total_steps=config.get_ref("total_steps")
     )
@@ -127,7 +117,7 @@ def _scenes(split: str, labels: str | None = None) -> dict:
         size=40,
         objects=(1, 1),
         looseness=0.1 if train else 0.0,
-        labels=labels,
+        **(dict(labels=labels) if labels else {}),
     )
 
 
@@ -138,7 +128,6 @@ def _scenes_evals() -> dict:
             every_steps=EVALUATE_EVERY,
             source=_scenes("val", label),
             batch_size=128,
-            classes=(),
             templates=templates,
         )
         for label, templates in SCENE_TEMPLATES.items()
@@ -155,7 +144,6 @@ def _folder_evals(source: Callable[..., dict], labels: str) -> dict:
         every_steps=EVALUATE_EVERY,
         source=source("val", labels),
         batch_size=128,
-        classes=(),
         templates=("a photo of a {}.", "this is a {}.", "{}"),
     )
     return dict(zero_shot=zero_shot, linear_probe=_probe(source, labels))
@@ -163,8 +151,7 @@ def _folder_evals(source: Callable[..., dict], labels: str) -> dict:
 
 def _probe(source: Callable[..., dict], labels: str) -> dict:
     return dict(
-        type="linear_probe",
-        every_steps=0,  # at the end only
+        type="linear_probe",  # without every_steps: at the end only
         source=source("val", labels),
         train_source=source("train", labels),
         batch_size=128,

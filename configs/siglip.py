@@ -50,11 +50,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = run_settings("siglip", batch_size=256, total_steps=20_000)
     config.model = _model(options.variant, vocab_size=49408)
     config.model.embed_dim = config.model.image.get_ref("width")
-    config.objectives = dict(
-        sigmoid=dict(
-            weight=1.0, init_temperature=0.1, init_bias=-10.0, duplicates="ignore"
-        )
-    )
+    config.objectives = dict(sigmoid=dict(init_temperature=0.1, init_bias=-10.0))
     config.optim = adamw(
         warmup_cosine(
             peak=1e-3, warmup_steps=1000, total_steps=config.get_ref("total_steps")
@@ -68,7 +64,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     tokenizer = dict(name="bpe", pad_with_end=True)
     if options.tokenizer:
         config.model.text.vocab_size = 32_000
-        tokenizer = dict(name="sentencepiece", model=options.tokenizer, lowercase=True)
+        tokenizer = dict(name="sentencepiece", model=options.tokenizer)
     source = pair_source(options.data, options.runlocal)
     config.data = pair_data(config, source, tokenizer)
     config.evals = pair_evals(source, options.labels)

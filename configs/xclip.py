@@ -39,37 +39,17 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = run_settings("xclip", batch_size=256, total_steps=20_000)
     config.model = dict(
         **joint_space(embed_dim=512),
-        image=dict(
-            name="vit",
-            **vit(options.variant),
-            image_size=(224, 224),
-            pool="cls",
-            activation="quick_gelu",
-            norm_eps=1e-5,
-        ),
+        image=dict(name="vit", **vit(options.variant), image_size=(224, 224)),
         text=dict(
             name="text_transformer",
             **text(options.variant),
             context_length=77,
             vocab_size=49408,
-            activation="quick_gelu",
-            norm_eps=1e-5,
         ),
     )
     config.objectives = dict(
-        contrastive=dict(
-            weight=1.0,
-            init_temperature=0.07,
-            duplicates="ignore",
-            label_smoothing=0.0,
-        ),
-        cluster=dict(
-            weight=1.0,
-            sharpness_weight=0.5,
-            smoothness_weight=1.5,  # at 1 few clusters are used
-            num_clusters=32768,
-            hidden_dim=4096,
-        ),
+        contrastive=dict(weight=1.0, init_temperature=0.07),
+        cluster=dict(weight=1.0, num_clusters=32768, hidden_dim=4096),
     )
     schedule = warmup_cosine(
         peak=5e-4, warmup_steps=1000, total_steps=config.get_ref("total_steps")

@@ -8,25 +8,27 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from clipin_jax.config.origins import changes_config
+from clipin_jax.config.parts import arguments
 from clipin_jax.errors import ClipinError, did_you_mean
 
 _RELEASED: dict[str, Any] = dict(
     pre_projector=1024,
     projection_dim=8192,
     predictor_hidden_dim=2048,
-    terms=("inter", "intra"),
-    weight=1.0,
-    inter_weight=1.0,
-    intra_weight=1.0,
     decay=0.95,
     view="second",
-    symmetric=False,
 )
-# What `:clipin` and `:clipin=NAME` stand for, the one meant without a name first.
+# What `:clipin` and `:clipin=NAME` stand for, the default first.
 CLIPIN: dict[str, dict[str, Any]] = {
     "released": _RELEASED,
-    # What the study `tuning` found best, see docs/study.md.
+    # The best of the study `tuning`, see docs/study.md.
     "tuned": _RELEASED | dict(pre_projector=0, terms=("intra",), weight=3.0),
+}
+# What the target branch of the host's objectives sees, and that of CLIPin.
+_VIEWS = {
+    "second": ("second", "second"),
+    "same": ("same", "same"),
+    "second-separate": ("same", "second"),
 }
 
 
@@ -40,41 +42,53 @@ def plug_clipin(
 ) -> None:
     """Plugs CLIPin into a config: four assignments into slots that exist without it.
 
-    `setting` is a key of `CLIPIN`, `changes` are other values for its keys. Weights and
-    decay are numbers or schedules. `terms` may be one of the two. `view` is the one
-    that the target branch sees: "second" or "same" for all objectives that ask it,
-    "second-separate" for the second in CLIPin alone, so that the host's own momentum
-    branch stays as it is, for one forward pass more. `symmetric` also takes the views
-    the other way. The config's name gets the ending `_clipin`, or `_clipin_SETTING`.
+    The config's name gets the ending `_clipin`, or `_clipin_SETTING`.
 
-    Two controls: `infonce_temperature` (0.2, say) keeps heads and target, but lets each
-    prediction find its target among the batch's (objective `momentum_infonce`). And
+    Args:
+      config: has `objectives`, `model` and `data`.
+      setting: a key of `CLIPIN`.
+      infonce_temperature: with one, each prediction has to find its target among those
+        of the batch (objective `momentum_infonce`, 0.2 say). A control.
+      changes: other values than the setting's: `pre_projector` (width), `decay` (of the
+        target; a number or a schedule), `symmetric` (the views also change places),
+        `view`, and any argument of the objective, such as `terms` or `weight`. `view`
+        is the one that the target branch sees: "second" or "same" for all objectives
+        that have a target, "second-separate" for the second in CLIPin alone, which
+        costs a forward pass more where the host has a momentum branch.
+
     `terms=("inter",), projection_dim=128, predictor_hidden_dim=2048, decay=0.99` is
-    close to the BYOL loss between modalities of arXiv 2305.08675.
+    close to the BYOL loss between modalities of arXiv 2305.08675. Another control.
 
-    Raises ClipinError for an unknown setting, key or view.
+    Raises:
+      ClipinError: an unknown setting, key or view.
     """
-    for name, known in ((setting, CLIPIN), *((key, _RELEASED) for key in changes)):
-        if name not in known:
-            raise ClipinError(f"CLIPin has no {name!r}: {did_you_mean(name, known)}")
-    plug = CLIPIN[setting] | changes
-    views = {"second": ("second",) * 2, "same": ("same",) * 2}
-    views["second-separate"] = ("same", "second")
-    view = plug.pop("view")
-    if view not in views:
-        raise ClipinError(f"view is {view!r}: {did_you_mean(view, views)}")
-    hosts, own = views[view]
-    for objective in config.objectives.values():
-        if "target_view" in objective:
-            objective.target_view = hosts
-    if "name" in config:  # a part of one has none
+    if setting not in CLIPIN:
+        raise ClipinError(f"CLIPin has no {setting!r}: {did_you_mean(setting, CLIPIN)}")
+    name = "clipin" if infonce_temperature is None else "momentum_infonce"
+    objective = CLIPIN[setting] | changes
+    if infonce_temperature is not None:
+        objective["temperature"] = infonce_temperature
+    width, decay = objective.pop("pre_projector"), objective.pop("decay")
+    view, symmetric = objective.pop("view"), objective.pop("symmetric", False)
+    _check(name, objective, view)
+    if config.get("target", {}).get("decay"):  # the host has a momentum branch
+        for host_name, host in config.objectives.items():
+            if "target_view" in arguments(f"objectives.{host_name}", host):
+                host.target_view = _VIEWS[view][0]
+    if "name" in config:  # a part of a config has none
         config.name += "_clipin" + (f"_{setting}" if setting != "released" else "")
-    config.model.pre_projector = plug.pop("pre_projector")
-    config.target = dict(decay=plug.pop("decay"), symmetric=plug.pop("symmetric"))
+    config.model.pre_projector = width
+    config.target = dict(decay=decay, symmetric=symmetric)
     config.data.views = 2
-    plug["target_view"] = own
-    if infonce_temperature is None:
-        config.objectives.clipin = plug
-    else:
-        temperature = dict(temperature=infonce_temperature)
-        config.objectives.momentum_infonce = plug | temperature
+    config.objectives[name] = objective | dict(target_view=_VIEWS[view][1])
+
+
+def _check(name: str, objective: dict[str, Any], view: str) -> None:
+    """Checks names; the objective is imported only for those of no setting."""
+    unknown = set(objective).difference(*CLIPIN.values())
+    if unknown:
+        known = {*_RELEASED, "symmetric", *arguments(f"objectives.{name}", {})}
+        for key in sorted(unknown - known):
+            raise ClipinError(f"CLIPin has no {key!r}: {did_you_mean(key, known)}")
+    if view not in _VIEWS:
+        raise ClipinError(f"view is {view!r}: {did_you_mean(view, _VIEWS)}")

@@ -24,14 +24,14 @@ class _Place(NamedTuple):
       name: the last word of the key.
       current: its value, or the default of the argument; None if there is neither.
       kind: the type of its values.
-      is_entry: whether it is, or may become, an entry with a name of the user's.
+      entry: the types of an entry with a name of the user's; () for other keys.
     """
 
     group: ConfigDict
     name: str
     current: Any
     kind: type
-    is_entry: bool
+    entry: tuple[type, ...]
 
 
 def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
@@ -87,7 +87,7 @@ def apply_changes(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
 def drop_removed(config: ConfigDict) -> None:
     """Removes the entries that are None, as in `config.evals.retrieval = None`."""
     for key, group, name, field in list(fields(config)):
-        if field is None and _holds_entries(key.rpartition(".")[0]):
+        if field is None and _entry_types(key.rpartition(".")[0]):
             del group[name]
 
 
@@ -119,21 +119,24 @@ def _find(config: ConfigDict, key: str) -> _Place:
     if group is None:
         raise _no_key(config, key, ())
     listed = dict(group.items(preserve_field_references=True))
-    is_entry = _holds_entries(group_key)
+    entry = _entry_types(group_key)
     if name in listed:
-        return _Place(group, name, *_value_and_kind(listed[name]), is_entry)
-    if is_entry:
-        return _Place(group, name, None, ConfigDict, True)
+        return _Place(group, name, *_value_and_kind(listed[name]), entry)
+    if entry:
+        return _Place(group, name, None, ConfigDict, entry)
     known = arguments(group_key, group)
     if name not in known:
         raise _no_key(config, key, (f"{group_key}.{other}" for other in known))
     argument = known[name]
     current = None if argument.default is REQUIRED else argument.default
-    return _Place(group, name, current, argument.kind, False)
+    return _Place(group, name, current, argument.kind, ())
 
 
-def _holds_entries(key: str) -> bool:
-    return any(re.fullmatch(pattern, key) for pattern in ENTRY_GROUPS)
+def _entry_types(key: str) -> tuple[type, ...]:
+    for pattern, kinds in ENTRY_GROUPS.items():
+        if re.fullmatch(pattern, key):
+            return kinds
+    return ()
 
 
 def _group(config: ConfigDict, key: str) -> ConfigDict | None:
@@ -162,9 +165,9 @@ def _value_and_kind(field: Any) -> tuple[Any, type]:
 
 def _read(place: _Place, text: str, key: str) -> Any:
     value = read_literal(text)
-    if place.is_entry and (value is None or type(value) in (bool, dict)):
+    if place.entry and (value is None or type(value) in place.entry):
         return value
-    if place.is_entry and place.name not in place.group:
+    if place.entry and place.name not in place.group:
         raise ClipinError(
             f"{key} can not be {value!r}: write a dict of its arguments to add it, "
             "such as {'type': NAME}"
@@ -175,7 +178,7 @@ def _read(place: _Place, text: str, key: str) -> Any:
 
 
 def _set(place: _Place, value: Any, key: str) -> None:
-    if value is None and place.is_entry:
+    if value is None and place.entry:
         if place.name not in place.group:
             near = difflib.get_close_matches(place.name, place.group, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}? " if near else ""

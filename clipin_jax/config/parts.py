@@ -19,8 +19,14 @@ from ml_collections import ConfigDict
 
 from clipin_jax import registry
 
-# Groups whose keys are names that the user chooses; each entry is a part.
-ENTRY_GROUPS = (r"evals", r"objectives", r"log", r".*\.sources")
+# Groups whose keys are names that the user chooses, and what an entry may be. None
+# removes one.
+ENTRY_GROUPS: dict[str, tuple[type, ...]] = {
+    r"evals": (dict,),
+    r"objectives": (dict,),
+    r"log": (dict, bool),
+    r".*\.sources": (dict,),
+}
 _SOURCE = r"(.*\.)?(source|train_source|val_source|sources\.[^.]+)"
 _FLAX = ("parent", "name", "dtype", "param_dtype")
 ANY = type(None)  # the kind of an argument that takes any literal
@@ -82,7 +88,8 @@ PARTS = (
         r"evals\.[^.]+\.decoding", "clipin_jax.inference.generation:Decoding", ""
     ),
     Part(
-        r"log\.[^.]+", "clipin_jax.runs.metric_writers:METRIC_WRITERS", "type", given=1
+        r"log\.[^.]+", "clipin_jax.runs.metric_writers:METRIC_WRITERS", "type",
+        given=1,
     ),
     Part(
         "checkpoint", "clipin_jax.runs.checkpoint:Checkpoints", "", given=1,

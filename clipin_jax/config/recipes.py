@@ -66,9 +66,7 @@ def run_settings(name: str, *, batch_size: int, total_steps: int) -> ConfigDict:
     config.checkpoint = dict(
         every_steps=500,
         keep_last=2,
-        keep_every_steps=0,
         best_metric="retrieval/text_to_image_R@1",
-        best_mode="max",
     )
     config.log = dict(tensorboard=True)
     return config
@@ -127,20 +125,19 @@ def pair_source(folder: str, runlocal: bool) -> SourceMaker:
 
     @recipe(r".*source", name="pair_source")
     def scenes(split: str, labels: str | None = None) -> dict[str, Any]:
-        return dict(name="scenes", split=split, length=256, size=32, labels=labels)
+        source = dict(name="scenes", split=split, length=256, size=32)
+        return source | _classes(labels)
 
     @recipe(r".*source", name="pair_source")
     def coco(split: str, labels: str | None = None) -> dict[str, Any]:
-        return dict(
-            name="coco",
-            folder=where,
-            split=split,
-            captions="captions_{split}.json",
-            images="images",
-            labels=labels,
-        )
+        source = dict(name="coco", folder=where, split=split)
+        return source | _classes(labels)
 
     return scenes if runlocal else coco
+
+
+def _classes(labels: str | None) -> dict[str, str]:
+    return dict(labels=labels) if labels else {}
 
 
 @recipe(r"data")
@@ -201,9 +198,6 @@ def pair_evals(source: SourceMaker, labels: str, every_steps: int = 1000) -> dic
             type="retrieval",
             every_steps=every_steps,
             source=source("val"),
-            batch_size=256,
-            rerank=0,  # candidates of a query that a matching objective ranks again
-            rerank_cosine_weight=0.0,
         )
     )
     if labels:
@@ -212,16 +206,12 @@ def pair_evals(source: SourceMaker, labels: str, every_steps: int = 1000) -> dic
                 type="zero_shot",
                 every_steps=every_steps,
                 source=source("val", labels),
-                batch_size=256,
-                classes=(),  # (): the names that the data has
                 templates=("a photo of a {}.", "a picture of a {}.", "{}"),
             ),
             linear_probe=dict(
-                type="linear_probe",
-                every_steps=0,  # 0: at the end only
+                type="linear_probe",  # without every_steps: at the end only
                 source=source("val", labels),
                 train_source=source("train", labels),
-                batch_size=256,
             ),
         )
     return evals

@@ -24,10 +24,7 @@ def run_local(config: ConfigDict, **sizes: Mapping[str, Any]) -> None:
     config.optim.learning_rate.warmup_steps = 5
     config.data.augment.flip = 0.0  # the captions of scenes say left and right
     config.checkpoint.every_steps = 10
-    config.evals.retrieval.rerank = min(config.evals.retrieval.rerank, 4)
-    for evaluation in config.evals.values():
-        evaluation.every_steps = min(evaluation.every_steps, 10)
-        evaluation.batch_size = 32
+    _shrink_evals(config, every_steps=10, batch_size=32, rerank=4)
 
 
 @changes_config
@@ -46,10 +43,17 @@ def run_small(config: ConfigDict, **sizes: Mapping[str, Any]) -> None:
         crop_scale=(0.4, 1.0), brightness=0.3, contrast=0.3, saturation=0.3
     )
     config.checkpoint.every_steps = 200
-    config.evals.retrieval.rerank = min(config.evals.retrieval.rerank, 16)
+    _shrink_evals(config, every_steps=200, batch_size=128, rerank=16)
+
+
+def _shrink_evals(
+    config: ConfigDict, *, every_steps: int, batch_size: int, rerank: int
+) -> None:
     for evaluation in config.evals.values():
-        evaluation.every_steps = min(evaluation.every_steps, 200)
-        evaluation.batch_size = 128
+        evaluation.batch_size = batch_size
+        for key, most in dict(every_steps=every_steps, rerank=rerank).items():
+            if key in evaluation:
+                evaluation[key] = min(evaluation[key], most)
 
 
 def _resize(

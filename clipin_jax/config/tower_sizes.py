@@ -51,7 +51,6 @@ def vit(variant: str) -> dict[str, Any]:
         width=width,
         depth=depth,
         num_heads=num_heads,
-        mlp_ratio=4,
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
+from clipin_jax.config import with_defaults
 from clipin_jax.core import sharding
 from clipin_jax.core.state import TrainState
 from clipin_jax.core.step import make_health_fn, make_train_step
@@ -22,6 +23,7 @@ from clipin_jax.errors import DONE, REQUEUE, ClipinError
 from clipin_jax.evaluators import make_evaluators
 from clipin_jax.evaluators.base import Evaluator, shown_figures
 from clipin_jax.inference.encode_fns import make_encode_fns
+from clipin_jax.registry import check_arguments
 from clipin_jax.report.run_report.saved_examples import (
     PAIRS,
     save_pairs,
@@ -152,8 +154,9 @@ def _open_session(
     _check_vocabulary(config.model.text, batches.tokenizer.vocab_size)
     encode_fns = make_encode_fns(experiment.learner)
     evaluators = make_evaluators(config, encode_fns, experiment.mesh)
-    keep, log = config.checkpoint, config.log.to_dict()
-    # A wrong config must not leave a folder: both are checked before it is made.
+    keep, log = with_defaults(config).checkpoint, config.log.to_dict()
+    # A wrong config must not leave a folder: all is checked before it is made.
+    check_arguments(Checkpoints, keep, "checkpoint", given=1)
     Retention(keep.keep_last, keep.keep_every_steps, keep.best_mode)
     check_metric_writers(log)
     open_folder(config, workdir)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from clipin_jax.config import load_config
+from clipin_jax.config import load_config, with_defaults
 from clipin_jax.core.step import make_train_step
 from clipin_jax.runs.build import build_experiment
 from clipin_jax.study.timed_step import random_state
@@ -36,7 +36,7 @@ def test_the_plain_clip_is_the_same_model(bench):
     batch = tiny_batch(config)
     run = build_experiment(config, jax.devices()[:1])
     state = random_state(run.abstract_state)
-    model = plain_clip.PlainClip(config.model)
+    model = plain_clip.PlainClip(with_defaults(config).model)
     view = batch["view1"]["image"], batch["view1"]["text"]
     params = plain_params(state.params)
     expected = jax.eval_shape(model.init, jax.random.key(0), *view)["params"]
@@ -76,7 +76,7 @@ def plain_tower(params):
 
 def test_the_arithmetic_of_base_models_is_that_of_the_literature(bench):
     flops = bench("flops")
-    clip, clipin = load_config(BASE), load_config(BASE_CLIPIN)
+    clip, clipin = map(with_defaults, map(load_config, (BASE, BASE_CLIPIN)))
     # ViT-B/16 at 224 px: 17.6 GMAC (arXiv 2010.11929); the text tower of CLIP: 3.0
     assert flops.towers_macs(clip.model) / 1e9 == pytest.approx(17.6 + 3.0, rel=0.01)
     assert flops.step_flops(clipin) / flops.step_flops(clip) == pytest.approx(
@@ -86,7 +86,7 @@ def test_the_arithmetic_of_base_models_is_that_of_the_literature(bench):
 
 @pytest.mark.parametrize("name", [BASE, BASE_CLIPIN])
 def test_the_count_is_what_the_compiler_counts(bench, name):
-    config = load_config(name, ["batch_size=2", "model.image.depth=2"])
+    config = with_defaults(load_config(name, ["batch_size=2", "model.image.depth=2"]))
     config.model.text.depth = 2
     run = build_experiment(config, jax.devices()[:1])
     batch = bench("step_time").random_batch(config)

@@ -59,7 +59,7 @@ def page(tmp_path_factory) -> str:
         ("objectives.contrastive.init_temperature", "page", ""),
         ("objectives.contrastive.duplicates", "default", "Contrastive"),
         ("objectives.contrastive.weight", "default", "Contrastive"),
-        ("objectives.clipin.weight", "recipe", "plug_clipin"),
+        ("objectives.clipin.projection_dim", "recipe", "plug_clipin"),
         ("target.decay", "page", ""),
         ("optim.weight_decay", "override", ""),
         ("optim.learning_rate.peak", "page", ""),

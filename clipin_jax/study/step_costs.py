@@ -73,7 +73,5 @@ def timed_step_of(config: ConfigDict) -> tuple[TimedStep, int]:
         step = make_train_step(
             experiment.learner, experiment.optimizer, experiment.views
         )
-        lowered = jax.jit(step).lower(experiment.abstract_state, *inputs)
-        flops = (lowered.cost_analysis() or {})["flops"]
-        timed = compile_timed_step(step, experiment.init_state(), inputs, flops)
+        timed = compile_timed_step(step, experiment.init_state(), inputs)
     return timed, experiment.num_params

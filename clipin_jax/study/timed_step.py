@@ -101,10 +101,19 @@ def take_turns(
 
 
 def compile_timed_step(
-    step: Callable[..., Any], state: Any, inputs: tuple[Any, ...], flops: float
+    step: Callable[..., Any],
+    state: Any,
+    inputs: tuple[Any, ...],
+    flops: float | None = None,
 ) -> TimedStep:
-    """Compiles `step(state, *inputs) -> (state, out)`, which donates its state."""
-    compiled = jax.jit(step, donate_argnums=0).lower(state, *inputs).compile()
+    """Compiles `step(state, *inputs) -> (state, out)`, which donates its state.
+
+    flops: arithmetic of the step; what the compiler counts if None.
+    """
+    lowered = jax.jit(step, donate_argnums=0).lower(state, *inputs)
+    if flops is None:
+        flops = (lowered.cost_analysis() or {})["flops"]
+    compiled = lowered.compile()
     memory = cast(_MemoryAnalysis, compiled.memory_analysis())
     total = (
         memory.argument_size_in_bytes

@@ -14,7 +14,7 @@ SENTENCES = [[f"caption {n} of its own", f"another {n}"] for n in range(12)]
 
 
 def run_check(config, tmp_path, **arguments):
-    """Returns exit code, stats and what was printed."""
+    """Returns exit code, statistics and what was printed."""
     lines = []
     file = tmp_path / "statistics.json"
     code = check.check(config, json_file=file, say=lines.append, **arguments)

@@ -4,7 +4,8 @@ import json
 import pytest
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.study.results_json import parse_results, read_results
+from clipin_jax.study.html_page import write_html_page
+from clipin_jax.study.results_json import read_results
 from tests.support.study_results import METRICS, RECALL, looseness
 
 
@@ -73,7 +74,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("place", "value", "message"), WRONG)
-def test_results_that_contradict_themselves(place, value, message):
+def test_results_that_contradict_themselves(tmp_path, place, value, message):
     content = copy.deepcopy(looseness())
     *path, last = place
     inner = content
@@ -81,5 +82,5 @@ def test_results_that_contradict_themselves(place, value, message):
         inner = inner[key]
     inner[last] = value
     with pytest.raises(ClipinError, match=message) as error:
-        parse_results(content)
-    assert "\n" not in str(error.value)
+        write_html_page(content, tmp_path / "page.html")
+    assert "\n" not in str(error.value) and not list(tmp_path.iterdir())

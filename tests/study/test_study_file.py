@@ -25,7 +25,7 @@ def test_every_study_that_is_shipped_can_begin(name):
 
 
 def test_every_host_sees_the_same_images():
-    """The views of a host's own recipe would move and recolour what captions name."""
+    """The augmentation of a host's recipe would change what captions name."""
     configs = load_study("hosts:seeds=1,steps=8").configs.values()
     augments = [config.data.augment.to_dict() for config in configs]
     for augment in augments:

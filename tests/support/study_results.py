@@ -1,4 +1,4 @@
-"""Results of studies that never ran, with numbers as they come out of real ones."""
+"""Results of studies that never ran, with realistic numbers."""
 
 from functools import cache
 
@@ -19,7 +19,7 @@ SETTINGS = {"steps": 300, "batch_size": 64, "data": {"name": "scenes", "size": 4
 
 
 def looseness(seeds=5) -> dict:
-    """A finished study with a dial, in which CLIPin gains as captions get looser."""
+    """A finished study with a dial; CLIPin gains with looseness."""
     levels = ["0", "0.2", "0.4", "0.6"]
     scores = [
         score(method, level, seed, recall(method, float(level), seed))
@@ -93,7 +93,7 @@ def score(method: str, level: str, seed: int, value: float) -> dict:
 
 
 def grid(first, second, **changed) -> dict:
-    """A study of A and B whose primary metric has these values, a seed each."""
+    """A study of A and B with these values of its primary metric, one for each seed."""
     count = max(len(first), len(second))
     scores = [
         {"method": method, "level": "", "seed": seed, "values": {"x": value}}

@@ -59,10 +59,11 @@ class SampleMaker:
     def __call__(self, place: tuple[int, int]) -> dict[str, Any]:
         """Returns a sample as `TrainBatches` documents it, without the batch axis.
 
-        A bad record is replaced by the next good one. Three more values tell of that,
-        and of captions: `bad_count`, how many records were bad; `first_bad`, the index
-        of the first of them (-1: none); `cut_share`, the share of the sample's captions
-        that were too long. Without a good record `index` is -1 and the image black.
+        A bad record is replaced by the next good one. Three more values count
+        them and cut captions: `bad_count`, how many records were bad; `first_bad`, the
+        index of the first of them (-1: none); `cut_share`, the share of the sample's
+        captions that were too long. Without a good record `index` is -1 and the image
+        black.
         """
         position, first = place
         attempts = min(_ATTEMPTS, len(self._source))

@@ -91,7 +91,7 @@ class Source(Protocol):
 
 
 class MixturePart(NamedTuple):
-    """Consecutive records of a source that are repeated at a rate of their own.
+    """Consecutive records of a source that have epochs of their own.
 
     length: how many records.
     weight: how often they are read, relative to those of other parts.

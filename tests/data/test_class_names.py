@@ -1,4 +1,4 @@
-"""Names of well-known data sets: the order is the labels', the words are CLIP's."""
+"""Names of well-known data sets: in the order of labels, in the words of CLIP."""
 
 import ast
 import inspect
@@ -65,7 +65,7 @@ IN_ANOTHER_ORDER = {
     "sun397": "SUN397",
     "voc2007": "PascalVOC2007",
 }
-OTHER_TEMPLATES = ("clevr_count_all", "pcam", "resisc45")  # CLIP_benchmark's own
+OTHER_TEMPLATES = ("clevr_count_all", "pcam", "resisc45")  # those of CLIP_benchmark
 
 
 @pytest.mark.parametrize("dataset", known_datasets())
@@ -92,10 +92,10 @@ def test_cifar100_is_in_the_order_of_its_fine_labels():
 
 
 def test_cifar100_is_in_the_order_of_its_file(data_folder):
-    found = sorted(data_folder.rglob("cifar-100-python/meta"))
-    if not found:
+    files = sorted(data_folder.rglob("cifar-100-python/meta"))
+    if not files:
         pytest.skip("there is no cifar-100-python/meta in the data")
-    meta = pickle.loads(found[0].read_bytes(), encoding="latin1")
+    meta = pickle.loads(files[0].read_bytes(), encoding="latin1")
     fine = [name.replace("_", " ") for name in meta["fine_label_names"]]
     assert class_names("cifar100") == tuple(fine)
 
@@ -184,15 +184,15 @@ def spaced(names):
 
 
 def test_names_are_those_of_clip(of_clip):
-    for ours, theirs in OF_CLIP.items():
-        assert list(class_names(ours)) == spaced(of_clip[theirs]["classes"]), ours
+    for name, clip_name in OF_CLIP.items():
+        assert list(class_names(name)) == spaced(of_clip[clip_name]["classes"]), name
 
 
 def test_names_are_those_of_clip_but_for_the_order_of_labels(of_clip):
-    for ours, theirs in IN_ANOTHER_ORDER.items():
-        names, listed = class_names(ours), spaced(of_clip[theirs]["classes"])
-        assert list(names) != listed, ours
-        assert sorted(map(str.lower, names)) == sorted(map(str.lower, listed)), ours
+    for name, clip_name in IN_ANOTHER_ORDER.items():
+        names, listed = class_names(name), spaced(of_clip[clip_name]["classes"])
+        assert list(names) != listed, name
+        assert sorted(map(str.lower, names)) == sorted(map(str.lower, listed)), name
 
 
 def test_emotions_are_in_the_order_of_clip(of_clip):
@@ -203,9 +203,9 @@ def test_emotions_are_in_the_order_of_clip(of_clip):
 
 def test_templates_are_those_of_clip(of_clip):
     sets = OF_CLIP | IN_ANOTHER_ORDER | {"fer2013": "FacialEmotionRecognition2013"}
-    for ours, theirs in sets.items():
-        if ours not in OTHER_TEMPLATES:
-            assert list(templates(ours)) == of_clip[theirs]["templates"], ours
+    for name, clip_name in sets.items():
+        if name not in OTHER_TEMPLATES:
+            assert list(templates(name)) == of_clip[clip_name]["templates"], name
 
 
 def test_an_unknown_set_is_refused_with_the_nearest_name():
@@ -220,5 +220,5 @@ def test_the_file_is_small_and_its_notices_are_beside_it():
     folder = REPOSITORY / "clipin_jax" / "data"
     assert (folder / "class_names.json.gz").stat().st_size < 20_000
     notice = (folder / "class_names.LICENSE").read_text(encoding="utf-8")
-    said = ("OpenAI", "Mehdi Cherti", "MIT License", "MedMNIST Team", "TensorFlow")
-    assert all(words in notice for words in said)
+    owners = ("OpenAI", "Mehdi Cherti", "MIT License", "MedMNIST Team", "TensorFlow")
+    assert all(owner in notice for owner in owners)

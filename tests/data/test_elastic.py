@@ -1,4 +1,4 @@
-"""Any number of processes sees the same global batches, before and after a resume."""
+"""Any number of processes makes the same global batches, before and after a resume."""
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
@@ -13,7 +13,7 @@ LENGTH, BATCH, SEED = 50, 24, 5
 
 
 def share_of(process, count, start, steps, changes):
-    """The rows of one process: per step, what identifies every bit of each sample."""
+    """Returns the rows of one process: per step, the bytes of each sample."""
     data = config(source=dict(name="scenes", length=LENGTH, size=32), **changes)
     batches = TrainBatches(
         data,
@@ -42,7 +42,7 @@ KEYS = [(view, key) for view in ("view1", "view2") for key in ("image", "text")]
 
 
 def global_batches(count, start=None, steps=3, run=map, **changes):
-    """Each step's samples of all processes, in any order, and the state behind them."""
+    """Returns each step's samples of all processes, sorted, and the state after."""
     arguments = [(process, count, start, steps, changes) for process in range(count)]
     shares = list(run(share_of, *zip(*arguments, strict=True)))
     states = [state for _, state in shares]
@@ -74,7 +74,7 @@ def test_real_processes(whole):
         assert global_batches(2, start=state, run=pool.map)[0] == whole[3:]
 
 
-def test_blocks_and_bad_luck_change_nothing_of_that():
+def test_shuffling_in_blocks_with_any_number_of_processes():
     changes = dict(shuffle_block=5, threads=0)
     whole, _ = global_batches(1, steps=6, **changes)
     first, state = global_batches(4, **changes)

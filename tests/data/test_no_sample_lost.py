@@ -32,7 +32,7 @@ def grey(level):
 def test_no_pair_is_lost_or_seen_twice_in_an_epoch(
     tmp_path_factory, shards, hosts, rows, block, shuffle
 ):
-    """Whatever the sizes of shards, some of them empty, of hosts and of batches."""
+    """For any sizes of shards, some of them empty, of hosts and of batches."""
     total, batch = sum(shards), min(hosts * rows, sum(shards) // hosts * hosts)
     if not batch:
         return  # fewer pairs than hosts: refused, see below
@@ -56,7 +56,7 @@ def test_no_pair_is_lost_or_seen_twice_in_an_epoch(
     ]
     while len(seen) < 2 * total:
         rows_of = [next(share)["index"] for share in shares]
-        seen += np.stack(rows_of, axis=1).ravel().tolist()  # as the run meets them
+        seen += np.stack(rows_of, axis=1).ravel().tolist()  # in the order of the run
     assert sorted(seen[:total]) == list(range(total))
     assert sorted(seen[total : 2 * total]) == list(range(total))
 
@@ -139,10 +139,10 @@ def test_every_bad_record_is_counted_with_its_reason(tmp_path):
     used = next(batches)["index"].tolist()
     batches.close()
     entries = [json.loads(line) for line in log.read_text().splitlines()]
-    found = {entry["where"].split(" in ")[0]: entry["reason"] for entry in entries}
-    assert found.keys() == reasons.keys()
+    actual = {entry["where"].split(" in ")[0]: entry["reason"] for entry in entries}
+    assert actual.keys() == reasons.keys()
     for key, reason in reasons.items():
-        assert any(word in found[key] for word in reason.split("|")), found[key]
+        assert any(word in actual[key] for word in reason.split("|")), actual[key]
     assert set(used) == set(range(1 + len(READ)))
     assert used[: 1 + len(READ)] == list(range(1 + len(READ)))
     assert set(used[1 + len(READ) :]) == {0}  # the next good one after all the bad

@@ -1,4 +1,4 @@
-"""The order of records: every one once an epoch, shares as weighted, mixed well."""
+"""The order of records: each once an epoch, in shares by weight, well mixed."""
 
 import itertools
 
@@ -27,7 +27,7 @@ def test_an_epoch_has_every_record_once(length, block, shuffle):
         assert epochs[0] != epochs[1] != epochs[2]
 
 
-def test_seeds_differ_and_none_begins_with_the_epoch_of_another():
+def test_seeds_differ_in_all_epochs():
     starts = {
         tuple(first(50, (50,), seed=seed, start=50 * epoch, block=block))
         for seed, epoch, block in itertools.product(range(3), range(3), (0, 4))
@@ -35,7 +35,7 @@ def test_seeds_differ_and_none_begins_with_the_epoch_of_another():
     assert len(starts) == 18
 
 
-def test_parts_are_met_by_their_weights_and_each_has_epochs_of_its_own():
+def test_parts_have_shares_by_weight_and_separate_epochs():
     order = first(400, (60, 3.0), (20, 1.0))
     small = [index for index in order if index >= 60]
     large = [index for index in order if index < 60]

@@ -1,4 +1,4 @@
-"""Batches: the same whoever makes them, resumed bit by bit, robust to bad images."""
+"""Batches: equal for any threads and processes, bit-equal after a resume."""
 
 import json
 import threading
@@ -64,7 +64,7 @@ def config(**changes):
 
 
 def batches_of(count, data=None, *, seed=3, batch_size=BATCH, share=(0, 1), start=None):
-    """The first batches (after a state), and the state behind them."""
+    """Returns the first batches (after a state), and the state after them."""
     batches = TrainBatches(
         data or config(),
         seed=seed,
@@ -136,7 +136,7 @@ def test_second_view_and_text():
         assert_equal([{"view1": two["view1"], "index": two["index"]}], [one])
 
 
-def test_epochs_are_permutations_that_follow_one_another():
+def test_epochs_are_consecutive_permutations():
     batches, _ = batches_of(9)
     order = np.concatenate([batch["index"] for batch in batches]).tolist()
     epochs = order[:LENGTH], order[LENGTH : 2 * LENGTH]
@@ -152,7 +152,7 @@ def test_batches_of_one():
     assert batch["view1"]["image"].shape == (1, 16, 24, 3)
 
 
-def test_unshuffled_records_look_different_in_each_epoch():
+def test_views_differ_in_each_epoch_without_shuffling():
     batches, _ = batches_of(5, config(shuffle=False))
     assert batches[1]["index"].tolist() == list(range(12, 24))
     assert batches[4]["index"].tolist() == [48, 49, *range(10)]
@@ -187,7 +187,7 @@ def test_processes_share_the_same_global_batches():
 
 
 @pytest.mark.parametrize("taken", [0, 1, 4, 7])
-def test_resuming_is_never_having_stopped(taken):
+def test_a_resumed_run_is_bit_equal(taken):
     whole, _ = batches_of(9)
     _, state = batches_of(taken)
     rest, end = batches_of(9 - taken, start=state)
@@ -195,7 +195,7 @@ def test_resuming_is_never_having_stopped(taken):
     assert end["position"] == 9 * BATCH
 
 
-def test_set_back_while_running():
+def test_setting_the_state_while_running():
     batches = TrainBatches(config(), seed=3, batch_size=BATCH)
     first = [next(batches) for _ in range(2)]
     state = batches.get_state()

@@ -78,7 +78,7 @@ def test_few_bad_images_are_tolerated(images):
     batches.close()
 
 
-def test_nothing_but_bad_images_stops_at_once(images):
+def test_only_bad_images_stop_at_once(images):
     spoil(images, *range(40))
     data = plain_config(images, max_bad_fraction=1.0)
     with pytest.raises(ClipinError, match="first 40 .*40 times: UnidentifiedImageErr"):
@@ -123,7 +123,7 @@ def test_bad_records_are_listed_once_with_their_reason(images, tmp_path):
         bad_records_of(images, path)
 
 
-def test_a_image_that_vanishes_counts_as_bad(images):
+def test_an_image_that_is_deleted_is_bad(images):
     data = plain_config(images, max_bad_fraction=0.5)
     batches = TrainBatches(data, seed=0, batch_size=20)
     (images / "images" / "02.png").unlink()
@@ -178,7 +178,7 @@ def test_evaluation_refuses_bad_images(images):
         evaluate(source, batch_size=5, share=(0, 2))
 
 
-def test_evaluation_may_be_left_early():
+def test_evaluation_may_stop_early():
     batches = eval_batches(
         make_source(name="scenes", length=40),
         image_size=(16, 16),

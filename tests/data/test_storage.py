@@ -1,4 +1,4 @@
-"""Paths and patterns, local and remote alike."""
+"""Paths and patterns, local and remote."""
 
 import concurrent.futures
 
@@ -20,8 +20,8 @@ def folder(request, tmp_path):
 
 
 def names(folder, pattern):
-    found = storage.expand(storage.join(folder, pattern))
-    return [name.rpartition("/")[2] for name in found]
+    actual = storage.expand(storage.join(folder, pattern))
+    return [name.rpartition("/")[2] for name in actual]
 
 
 def test_patterns(folder):
@@ -32,7 +32,7 @@ def test_patterns(folder):
 
 
 @pytest.mark.parametrize("pattern", ["none.tar", "b_{00..03}.tar", "*.zip"])
-def test_what_is_not_there_is_an_error(folder, pattern):
+def test_missing_files_are_an_error(folder, pattern):
     with pytest.raises(ClipinError, match="no file .*(none|b_03|zip)"):
         storage.expand(storage.join(folder, pattern))
 

@@ -19,7 +19,7 @@ from tests.support.written import OF_CLASSES, WRITERS, Pair, write
 PAGE = (REPOSITORY / "docs" / "data.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 CLASSES = ("cat", "dog")
-MADE_UP = ("scenes", "image_folder", *OF_CLASSES)  # have captions of their own
+MADE_UP = ("scenes", "image_folder", *OF_CLASSES)  # whose captions are generated
 
 
 def pair(number):
@@ -43,15 +43,15 @@ def folder(tmp_path_factory):
 
 
 def run_block(block):
-    """What an example leaves behind: `source` where it makes one, and the config."""
+    """Runs an example. Returns `source` where it makes one, and the config."""
     names = {"config": load_config("clip:runlocal")}
     exec(block, names)
     return names.get("source"), names["config"]
 
 
 def formats():
-    found = (run_block(block)[0] for block in BLOCKS)
-    return {source["name"]: source for source in found if source}
+    actual = (run_block(block)[0] for block in BLOCKS)
+    return {source["name"]: source for source in actual if source}
 
 
 def test_the_page_shows_every_source_briefly():
@@ -67,8 +67,8 @@ def test_the_example_of_each_source(folder, monkeypatch, name):
     assert all(decode(record["image"]).ndim == 3 for record in records)
     if name not in MADE_UP:
         assert [record["image"] for record in records] == [p.image for p in PAIRS]
-        said = [tuple(record["captions"]) for record in records]
-        assert said == [p.captions for p in PAIRS]
+        captions = [tuple(record["captions"]) for record in records]
+        assert captions == [p.captions for p in PAIRS]
 
 
 def test_the_examples_of_settings(folder, monkeypatch):
@@ -97,7 +97,7 @@ def test_the_keys_of_the_text_exist():
     assert keys and all(key in config.data for key in keys)
 
 
-def test_the_commands_are_understood():
+def test_the_commands_parse():
     shell = "".join(re.findall(r"^```bash\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE))
     commands = shell.replace("\\\n", " ").strip().splitlines()
     assert len(commands) == 4, commands

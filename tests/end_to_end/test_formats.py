@@ -16,7 +16,7 @@ from tests.support.written import WRITERS, Pair, write
 
 RECORDS, STEPS = 64, 3
 UNLABELLED = ("karpathy", "muge")
-# Folders of classes go by class and have captions of their own: theirs is one more set.
+# Folders of classes are sorted by class, with captions of their names: one more test.
 FORMATS = [name for name in WRITERS if name != "image_folder"]
 TINY = (
     "batch_size=16",
@@ -29,7 +29,7 @@ TINY = (
 
 
 def captioned(folder, name):
-    """Pairs spread over a set of captions; labels are made up where it has none."""
+    """Pairs spread over a set of captions; invented labels where it has none."""
     labels = None if name == "fsa_photos" else "category"
     where = str(folder / "captions" / name)
     source = make_source(name="coco", folder=where, labels=labels)
@@ -75,11 +75,13 @@ def test_every_format_gives_the_same_pairs(pairs, tmp_path, name):
     source = make_source(**write(name, tmp_path / "data", expected, classes))
     assert len(source) == len(expected)
     for index, pair in enumerate(expected):
-        record, said = source[index], source.annotations(index)
+        record, annotations = source[index], source.annotations(index)
         assert bytes(record["image"]) == pair.image
-        assert tuple(record["captions"]) == tuple(said["captions"]) == pair.captions
+        assert (
+            tuple(record["captions"]) == tuple(annotations["captions"]) == pair.captions
+        )
         if name not in UNLABELLED:
-            assert record["label"] == said["label"] == pair.label
+            assert record["label"] == annotations["label"] == pair.label
     if name not in UNLABELLED:
         assert tuple(source.classes) == tuple(classes)
 
@@ -87,14 +89,14 @@ def test_every_format_gives_the_same_pairs(pairs, tmp_path, name):
 def test_folders_of_classes_give_back_what_was_written(data_folder, tmp_path):
     expected, classes = classified(data_folder, "clothing")
     source = make_source(**write("image_folder", tmp_path / "data", expected, classes))
-    found = [source[index] for index in range(len(source))]
-    assert [Pair(**record) for record in found] == expected
+    actual = [source[index] for index in range(len(source))]
+    assert [Pair(**record) for record in actual] == expected
     assert source.classes == classes
 
 
 @pytest.fixture(scope="module")
 def losses_of():
-    """What the losses are of the first steps on a source; compiled once for all."""
+    """Returns the losses of the first steps on a source; compiled once for all."""
     config = load_config("clip:runlocal", TINY)
     config.data.views = 1
     run = build_experiment(config, jax.devices()[:1])
@@ -103,15 +105,15 @@ def losses_of():
     def losses(source):
         config.data.source = source
         batches = TrainBatches(config.data, seed=5, batch_size=config.batch_size)
-        state, found = run.init_state(), []
+        state, actual = run.init_state(), []
         with contextlib.closing(batches), jax.set_mesh(run.mesh):
             for number in range(STEPS):
                 batch = next(batches)
                 batch.pop("index")
                 placed = run.views(sharding.put(batch, run.mesh))
                 state, metrics = step(state, placed, run.hyper(number))
-                found.append(np.asarray(metrics["loss"]).tobytes())
-        return found
+                actual.append(np.asarray(metrics["loss"]).tobytes())
+        return actual
 
     return losses
 

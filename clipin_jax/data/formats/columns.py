@@ -160,7 +160,7 @@ def read_image(value: Any, folder: str) -> bytes:
         return storage.read(path)
     except OSError:
         raise
-    # A zero in a local name; of stores, whatever their libraries raise.
+    # ValueError for a zero in a local name; stores raise errors of all kinds.
     except Exception as error:
         if storage.is_remote(path):
             raise OSError(f"{path}: {type(error).__name__}: {error}") from error

@@ -132,7 +132,7 @@ def open_delimited(
       path: of the file.
       columns: the columns that it must have.
       separator: one ASCII character, or "" to find it by the header.
-      quoted: whether cells may stand in quotes.
+      quoted: whether cells may be in quotes.
 
     Raises:
       ClipinError: the file has no header, lacks a column or has it twice, has no rows,
@@ -240,7 +240,7 @@ def row_ends(data: bytes, separator: str, quoted: bool) -> np.ndarray:
     Args:
       data: begins with a row; behind the last end is an incomplete row or nothing.
       separator: of cells, one ASCII character.
-      quoted: whether cells may stand in quotes.
+      quoted: whether cells may be in quotes.
     """
     characters = np.frombuffer(data, np.uint8)
     breaks = np.flatnonzero((characters == _NEWLINE) | (characters == _RETURN))
@@ -260,7 +260,7 @@ def row_ends(data: bytes, separator: str, quoted: bool) -> np.ndarray:
 def _quotes_enclose_cells(
     characters: np.ndarray, quotes: np.ndarray, separator: int
 ) -> np.bool_ | bool:
-    """Whether quotes stand only around whole cells, and doubled inside."""
+    """Whether quotes are only around whole cells, and doubled inside."""
     may_adjoin = np.isin(np.arange(256), [separator, _NEWLINE, _RETURN, _QUOTE])
     # As if a line break were before the data and another behind.
     around = np.concatenate([[_NEWLINE], characters, [_NEWLINE]])

@@ -26,7 +26,7 @@ from clipin_jax.errors import ClipinError
 
 
 def mixture(sources: Mapping[str, Mapping[str, Any]]) -> Mixture:
-    """Several sources, each read as often as its weight says: see `Mixture`.
+    """Several sources, each read by its weight: see `Mixture`.
 
     Args:
       sources: name -> the arguments of a source, with `weight` among them.

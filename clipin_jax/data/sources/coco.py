@@ -39,7 +39,7 @@ class Coco:
     `images="{split}2014"`.
 
     Args:
-      folder: where the data lies.
+      folder: of the data.
       split: replaces "{split}" in `captions` and `images`.
       captions: the JSON file, relative to the folder.
       images: the folder of the files, relative to the folder.

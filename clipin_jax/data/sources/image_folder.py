@@ -29,7 +29,7 @@ class ImageFolder:
     followed; a broken link is a bad record.
 
     Args:
-      folder: where the data lies.
+      folder: of the data.
       split: the folder of the classes, relative to the folder; "": the folder itself.
       templates: captions; "{}" is replaced by the name of the class.
       names: "", or a JSON file, relative to the folder, with the list `classes`, the

@@ -31,7 +31,7 @@ class Karpathy:
     """One record per image of a split, with all its sentences, in the file's order.
 
     Args:
-      folder: where the data lies.
+      folder: of the data.
       file: the JSON file, relative to the folder.
       split: "train", "val", "test"; several joined by "+", as "train+restval".
       images: the folder of the files, relative to the folder. An entry's `filepath`,

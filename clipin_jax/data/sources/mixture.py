@@ -1,4 +1,4 @@
-"""Several sources at once, each read as often as its weight says."""
+"""Several sources at once, each read as often as its weight asks for."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class Muge:
     when it is asked for. Both alphabets of base64 are read.
 
     Args:
-      folder: where the data lies.
+      folder: of the data.
       split: the prefix of the two files, SPLIT_imgs.tsv and SPLIT_texts.jsonl.
 
     Images that no text names are left out; a warning says how many.

@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Shard(NamedTuple):
-    """A tar: its samples, and where their files lie.
+    """A tar: its samples, and the offsets of their files.
 
     starts: [samples] int64, offset of the first header. faults: [samples] uint8, a
     `Fault`. offsets, sizes: [samples, columns] int64, of the content of each file; the

@@ -7,8 +7,8 @@ from clipin_jax.data.source import BadRecord
 from clipin_jax.errors import ClipinError
 
 
-def said(name, content):
-    """The part of that name, and a sample in which its file has this content."""
+def sample_and_part(name, content):
+    """A sample whose file has this content, and the part of that name."""
     part = text_parts("captions", name)[0]
     content = content.encode() if isinstance(content, str) else content
     return SampleTexts({part.extension: content}), part
@@ -35,7 +35,7 @@ def said(name, content):
     ],
 )
 def test_captions(name, content, captions):
-    texts, part = said(name, content)
+    texts, part = sample_and_part(name, content)
     assert texts.captions(part) == captions
 
 
@@ -58,8 +58,8 @@ def test_captions(name, content, captions):
         ("json:caption", b"\xff{}", "json: not UTF-8"),
     ],
 )
-def test_captions_that_are_of_no_use(name, content, reason):
-    texts, part = said(name, content)
+def test_bad_captions(name, content, reason):
+    texts, part = sample_and_part(name, content)
     with pytest.raises(BadRecord, match=reason):
         texts.captions(part)
 
@@ -75,7 +75,7 @@ def test_captions_that_are_of_no_use(name, content, reason):
 )
 @pytest.mark.parametrize("classes", [0, 2])
 def test_labels(name, content, label, classes):
-    texts, part = said(name, content)
+    texts, part = sample_and_part(name, content)
     assert texts.label(part, classes) == label
 
 
@@ -96,14 +96,14 @@ def test_labels(name, content, label, classes):
         ("cls", b"\xff", 2, "cls: not UTF-8"),
     ],
 )
-def test_labels_that_are_of_no_use(name, content, classes, reason):
-    texts, part = said(name, content)
+def test_bad_labels(name, content, classes, reason):
+    texts, part = sample_and_part(name, content)
     with pytest.raises(BadRecord, match=reason) as caught:
         texts.label(part, classes)
     assert len(str(caught.value)) < 80
 
 
 @pytest.mark.parametrize("name", ["", ":caption", "json:", "json:a..b", (), ("a", "a")])
-def test_parts_that_make_no_sense(name):
+def test_invalid_parts(name):
     with pytest.raises(ClipinError, match="captions (has|is)"):
         text_parts("captions", name)

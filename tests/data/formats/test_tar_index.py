@@ -1,4 +1,4 @@
-"""Headers of tars, sound and damaged, and the file that keeps what they say."""
+"""Headers of tars, valid and damaged, and the index that is saved."""
 
 import concurrent.futures
 import io
@@ -67,7 +67,7 @@ def pairs(count=3):
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_sound_tar_is_read_as_by_the_standard_library(write, form):
+def test_a_valid_tar_is_read_as_by_the_standard_library(write, form):
     long = "folder/" * 12 + "n" * 60 + ".jpg"
     listed = [
         member("plain.jpg", b"x" * 513),
@@ -89,8 +89,8 @@ def test_a_sound_tar_is_read_as_by_the_standard_library(write, form):
             for each in tar
             if not each.isdir()
         ]
-    found = [(*each[:4], each.fault is Fault.NONE) for each in members(path)]
-    assert found == expected
+    actual = [(*each[:4], each.fault is Fault.NONE) for each in members(path)]
+    assert actual == expected
     faults = {each.name: each.fault for each in members(path) if each.fault}
     assert faults == {
         b"link.jpg": Fault.LINK,
@@ -117,7 +117,7 @@ def test_a_size_and_a_name_from_pax(write):
     ]
 
 
-def test_sparse_files_are_told_and_passed_over(write):
+def test_sparse_files_are_marked_and_skipped(write):
     old, _ = member("old.jpg", type=tarfile.GNUTYPE_SPARSE)
     block = bytearray(old.tobuf(tarfile.GNU_FORMAT))
     block[124:136], block[482] = b"%011o\0" % 600, 1
@@ -129,8 +129,8 @@ def test_sparse_files_are_told_and_passed_over(write):
         + new.tobuf(tarfile.PAX_FORMAT)
         + packed([member("b.txt", b"y")])
     )  # fmt: skip
-    found = [(each.name, each.fault) for each in members(path)]
-    assert found == [
+    actual = [(each.name, each.fault) for each in members(path)]
+    assert actual == [
         (b"old.jpg", Fault.SPECIAL),
         (b"new.jpg", Fault.SPECIAL),
         (b"b.txt", Fault.NONE),
@@ -139,18 +139,18 @@ def test_sparse_files_are_told_and_passed_over(write):
 
 @pytest.mark.parametrize("length", [1, 511, 512, 3000, 1 << 15])
 @pytest.mark.parametrize("place", [0, 1])
-def test_garbage_between_members_is_passed_over(write, length, place):
+def test_garbage_between_members_is_skipped(write, length, place):
     content = packed(pairs(3))
     garbage = (b"ustar and \xff more " * 4000)[:length]
     at = content.index(b"0001.jpg") * place
     path = write(content[:at] + garbage + content[at:])
-    found = members(path)
-    assert [each.fault for each in found].count(Fault.DAMAGED) == 1
-    assert [each for each in found if each.fault][0].start == at
-    assert len([each for each in found if each.name]) == 6
+    actual = members(path)
+    assert [each.fault for each in actual].count(Fault.DAMAGED) == 1
+    assert [each for each in actual if each.fault][0].start == at
+    assert len([each for each in actual if each.name]) == 6
 
 
-def test_tars_put_together_are_one(write):
+def test_concatenated_tars_are_one(write):
     path = write(packed(pairs(2)) + packed([member("b.jpg", b"x")]))
     assert [each.name for each in members(path)][-1] == b"b.jpg"
     assert not any(each.fault for each in members(path))
@@ -202,7 +202,7 @@ def test_samples_of_a_tar(write):
         (packed(pairs(3))[: 8 * 512 + 100], "lacks the blocks", 2),
     ],
 )
-def test_trouble_with_a_whole_tar(write, content, trouble, samples):
+def test_faults_of_a_whole_tar(write, content, trouble, samples):
     index, _ = read_index(write(content))
     assert trouble in index.trouble and len(index.starts) == samples
 
@@ -220,7 +220,7 @@ def equal(one, other):
 
 
 @pytest.mark.parametrize("beside", [True, False])
-def test_an_index_is_kept_and_made_anew_when_the_tar_changes(
+def test_an_index_is_saved_and_made_again_when_the_tar_changes(
     write, tmp_path, monkeypatch, beside
 ):
     path, folder = (
@@ -253,7 +253,7 @@ def test_an_index_follows_its_tar_when_it_is_replaced(write, tmp_path):
     assert len(read_index(path)[0].starts) == 5
 
 
-def test_where_nothing_can_be_written(write, tmp_path):
+def test_a_folder_that_cannot_be_written(write, tmp_path):
     path = write(packed(pairs(3)))
     os.mkdir(path + tar_index.SUFFIX)
     index, kept = read_index(path)
@@ -278,12 +278,12 @@ def test_remote_tars(tmp_path):
 def test_indexing_at_the_same_time(write, tmp_path):
     path = write(packed(pairs(300)))
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda _: read_index(path)[0], range(8)))
-    assert all(equal(each, found[0]) for each in found)
+        actual = list(pool.map(lambda _: read_index(path)[0], range(8)))
+    assert all(equal(each, actual[0]) for each in actual)
     assert len(os.listdir(tmp_path)) == 2
 
 
-def test_sizes_that_lie_cost_no_memory(write):
+def test_wrong_sizes_cost_no_memory(write):
     sound = packed(pairs(3))
     huge = [b"77777777777\0", b"\x80" + b"\x7f" * 11, b"\x80\0\0\0\0\xff" + b"\0" * 6]
     for kind in (b"0", b"x", b"L", b"S", b"5"):
@@ -307,22 +307,22 @@ def test_sizes_that_lie_cost_no_memory(write):
     ),
     st.integers(0, 30000),
 )  # fmt: skip
-def test_headers_changed_at_random_are_gone_through(tmp_path_factory, changes, cut):
+def test_headers_changed_at_random(tmp_path_factory, changes, cut):
     content = bytearray(SOUND)
-    for number, field, data, mend in changes:
+    for number, field, data, fix_checksum in changes:
         at = number * 512 % len(content)
         content[at + field : at + field + len(data)] = data
-        if mend:
+        if fix_checksum:
             content[at : at + 512] = summed(content[at : at + 512].ljust(512, b"\0"))
     path = tmp_path_factory.mktemp("fuzz") / "a.tar"
     path.write_bytes(content[: cut or None])
     logging.disable()
     try:
-        found, (index, _) = list(members(str(path))), read_index(str(path))
+        actual, (index, _) = list(members(str(path))), read_index(str(path))
         again, _ = read_index(str(path))
     finally:
         logging.disable(logging.NOTSET)
-    for each in found:
+    for each in actual:
         assert 0 <= each.start <= each.data and each.data + each.size <= len(content)
     assert all(0 <= row < len(index.starts) for row in index.rows.tolist())
     assert again.extensions == index.extensions

@@ -1,4 +1,4 @@
-"""RandAugment: each operation against Pillow's, what is drawn, and what it leaves."""
+"""RandAugment: each operation against Pillow's, and the draws of a view."""
 
 import math
 from collections import Counter
@@ -25,7 +25,7 @@ def done(view, name, amount=0.0):
 
 
 @pytest.mark.parametrize("image", IMAGES, ids=lambda p: str(p.shape))
-def test_colours_are_those_of_pillow(image):
+def test_colours_equal_those_of_pillow(image):
     pillow = Image.fromarray(image)
     assert (done(image, "identity") == image).all()
     assert (done(image, "autocontrast") == ImageOps.autocontrast(pillow)).all()
@@ -52,14 +52,14 @@ def test_colours_are_those_of_pillow(image):
     ],
 )
 @pytest.mark.parametrize("image", IMAGES[:2], ids=["smooth", "noise"])
-def test_movements_are_those_of_pillow(image, name, amount, inverse):
+def test_movements_equal_those_of_pillow(image, name, amount, inverse):
     def moved(image, fill):
         if inverse is None:
             return image.rotate(amount, BILINEAR, fillcolor=fill)
         return image.transform(image.size, AFFINE, inverse, BILINEAR, fillcolor=fill)
 
     expected = np.asarray(moved(Image.fromarray(image), (128, 128, 128))).astype(int)
-    ours = done(image, name, amount)
+    actual = done(image, name, amount)
     # The two differ at the seam: OpenCV blends with the fill there.
     seen = np.asarray(moved(Image.new("L", image.shape[1::-1], 255), 0))
     seam = np.ones((5, 5), np.uint8)
@@ -68,9 +68,9 @@ def test_movements_are_those_of_pillow(image, name, amount, inverse):
     assert inside.sum() > 0.4 * inside.size and outside.any()
     # Places of older OpenCVs are multiples of 1/32 pixel; neighbours differ by 180.
     limit = 5 if image is NOISE else 1
-    assert np.abs(ours - expected)[inside].max() <= limit
-    assert np.abs(ours - expected)[inside].mean() < 1
-    assert (ours[outside] == 128).all()
+    assert np.abs(actual - expected)[inside].max() <= limit
+    assert np.abs(actual - expected)[inside].mean() < 1
+    assert (actual[outside] == 128).all()
 
 
 def drawn(count, magnitude=7, times=4000):
@@ -107,7 +107,7 @@ def test_amounts():
     assert amounts["rotate"] == {15, -15}
 
 
-def test_other_draws_stay_what_they_are():
+def test_other_draws_stay_equal():
     augment = dict(OFF, crop_scale=(0.3, 0.9), flip=0.5, brightness=0.3, blur=0.3)
     streams = [np.random.default_rng(5) for _ in range(3)]
     settings = [dict(augment, rand_augment_ops=ops) for ops in (0, 2, 2)]
@@ -140,23 +140,23 @@ def test_batches_are_augmented_and_resumed():
     whole_run, _ = batches_of(4, data)
     plain, _ = batches_of(4)
     pairs = list(zip(whole_run, plain, strict=True))
-    for ours, theirs in pairs:
-        assert (ours["index"] == theirs["index"]).all()
-        assert (ours["view2"]["text"] == theirs["view2"]["text"]).all()
+    for one, other in pairs:
+        assert (one["index"] == other["index"]).all()
+        assert (one["view2"]["text"] == other["view2"]["text"]).all()
     changed = [
-        (ours[view]["image"] != theirs[view]["image"]).any(axis=(1, 2, 3)).mean()
-        for ours, theirs in pairs
+        (one[view]["image"] != other[view]["image"]).any(axis=(1, 2, 3)).mean()
+        for one, other in pairs
         for view in ("view1", "view2")
     ]
     assert 0.5 < np.mean(changed) < 0.9
     _, state = batches_of(2, data)
     rest, _ = batches_of(2, data, start=state)
-    for ours, theirs in zip(whole_run[2:], rest, strict=True):
-        assert (ours["view2"]["image"] == theirs["view2"]["image"]).all()
+    for one, other in zip(whole_run[2:], rest, strict=True):
+        assert (one["view2"]["image"] == other["view2"]["image"]).all()
 
 
 @pytest.mark.parametrize("wrong", [dict(ops=-1), dict(magnitude=11)])
-def test_senseless_values_are_refused(wrong):
+def test_invalid_values(wrong):
     [(key, value)] = wrong.items()
     with pytest.raises(ClipinError, match=f"data.augment.rand_augment_{key} is"):
         views.check_augment({**OFF, f"rand_augment_{key}": value})

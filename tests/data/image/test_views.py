@@ -48,7 +48,7 @@ def whole(image):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF"])
-def test_decode_kinds(kind):
+def test_decode_formats(kind):
     image = smooth_image()
     decoded = decode(packed(Image.fromarray(image), kind))
     assert decoded.shape == image.shape and decoded.dtype == np.uint8
@@ -56,7 +56,7 @@ def test_decode_kinds(kind):
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_decode_turns_upright(kind):
+def test_decode_rotates_upright(kind):
     image, exif = smooth_image(), Image.Exif()
     exif[0x0112] = 6  # shown turned by a quarter, clockwise
     decoded = decode(packed(Image.fromarray(image), kind, exif=exif))
@@ -90,7 +90,7 @@ def test_decode_modes():
     assert (decode(np.zeros((2, 3, 4), np.uint8)) == 255).all()
 
 
-def test_decode_refuses_what_is_damaged():
+def test_decode_refuses_damaged_files():
     jpeg = packed(Image.fromarray(smooth_image()), "JPEG")
     png = packed(Image.fromarray(smooth_image()), "PNG")
     damaged = [b"", b"no image", jpeg[: len(jpeg) // 2], jpeg[:20], png[:200]]
@@ -101,12 +101,12 @@ def test_decode_refuses_what_is_damaged():
             decode(data)
 
 
-def test_trailing_bytes_do_no_harm():
+def test_trailing_bytes_are_ignored():
     jpeg = packed(Image.fromarray(smooth_image()), "JPEG") + b"trailing"
     assert decode(jpeg).shape == (48, 64, 3)
 
 
-def test_nothing_drawn_changes_nothing():
+def test_default_parameters_change_nothing():
     image = smooth_image()
     same = views.apply_view(image, whole(image), (48, 64))
     assert (same == image).all()
@@ -134,7 +134,7 @@ def test_crop_of_a_shape_that_never_fits_is_centred():
     assert drawn[:4] == (0, 195, 10, 10)
 
 
-def test_shares_of_flips_and_the_like():
+def test_shares_of_options():
     augment = dict(OFF, flip=0.5, grayscale=0.2, blur=0.3, brightness=0.4)
     augment["jitter_probability"] = 0.8
     rng = np.random.default_rng(0)
@@ -192,7 +192,7 @@ def test_shrinking_is_antialiased():
     assert np.abs(small.astype(int) - 128).max() < 30
 
 
-def test_squash_comes_first():
+def test_resize_first():
     image = smooth_image(40, 80)
     assert views.prepare(image, OFF) is image
     assert views.prepare(image, dict(OFF, resize_first=24)).shape == (24, 24, 3)
@@ -224,6 +224,6 @@ def test_evaluation_view_is_resize_and_centre_crop():
         dict(interpolation="lanczos"),
     ],
 )
-def test_senseless_values_are_refused(wrong):
+def test_invalid_values(wrong):
     with pytest.raises(ClipinError, match=f"data.augment.{next(iter(wrong))}"):
         views.check_augment({**OFF, **wrong})

@@ -1,4 +1,4 @@
-"""ArrayRecord files of tf.train.Example, and the bytes that these consist of."""
+"""ArrayRecord files of tf.train.Example, and their encoding."""
 
 import concurrent.futures
 import json
@@ -57,7 +57,7 @@ def open_files(folder, pattern="*.array_record", **cfg):
 
 
 def open_records(folder, *records, **cfg):
-    """The source of records behind one that is good."""
+    """A source of a good record, followed by these."""
     write(folder / "x.array_record", [record(0), *records])
     return open_files(folder, "x.array_record", **cfg)
 
@@ -103,8 +103,8 @@ def test_a_list_of_one_label_stays_a_list(tmp_path):
         label="label",
         classes=("a", "b", "c"),
     )
-    found = [source[n + 1]["label"] for n in range(6)]
-    assert found == [[2], [], [0, 1], 1, 1, [0, 1]]
+    actual = [source[n + 1]["label"] for n in range(6)]
+    assert actual == [[2], [], [0, 1], 1, 1, [0, 1]]
 
 
 def test_classes_of_the_manifest(folder):
@@ -121,7 +121,7 @@ def test_classes_of_the_manifest(folder):
             open_files(folder, label="label")
 
 
-def test_records_of_no_use_keep_their_place(tmp_path):
+def test_bad_records_keep_their_index(tmp_path):
     good = encode_example(record(0))
     bad = {
         "no caption": [record(0, captions=" "), {"image": b""}],
@@ -138,8 +138,8 @@ def test_records_of_no_use_keep_their_place(tmp_path):
     source = open_records(tmp_path, *records, kinds="kinds", label="label")
     reasons = [reason(source, n + 1) for n in range(len(records))]
     expected = [text for text, group in bad.items() for _ in group]
-    for said, text in zip(reasons, expected, strict=True):
-        assert text in said
+    for reason_, text in zip(reasons, expected, strict=True):
+        assert text in reason_
 
 
 def test_damaged_and_cut_files(folder):
@@ -202,7 +202,7 @@ def test_remote_files_are_refused(tmp_path):
         make_source(name="array_record", files=url)
 
 
-def test_large_groups_are_said_to_be_slow(tmp_path, caplog):
+def test_a_warning_of_large_groups(tmp_path, caplog):
     path = tmp_path / "g.array_record"
     write(path, map(record, range(9)), "group_size:4")
     source = open_files(tmp_path)
@@ -245,7 +245,7 @@ def test_threads_and_other_processes(tmp_path):
 
 
 def as_lists(values):
-    """What `parse_example` makes of what `encode_example` was given."""
+    """The values that `parse_example` returns for those of `encode_example`."""
 
     def parsed(value):
         if isinstance(value, bytes | str):
@@ -259,7 +259,7 @@ def as_lists(values):
 
 @settings(derandomize=True, max_examples=200, deadline=None)
 @given(examples)
-def test_what_was_written_is_parsed(values):
+def test_parsing_inverts_encoding(values):
     data = encode_example(values)
     assert data == encode_example(dict(reversed(values.items())))
     assert parse_example(data, None) == as_lists(values)
@@ -280,10 +280,10 @@ def test_protobuf_reads_and_writes_the_same(values):
         kind = features[name].WhichOneof("kind")
         numbers = [value] if isinstance(value, int) else value
         assert list(getattr(features[name], kind).value) == numbers
-    found = parse_example(message.SerializeToString(), None)
+    actual = parse_example(message.SerializeToString(), None)
     for name, value in as_lists(values).items():
         one = isinstance(value, list) and len(value) == 1 and type(value[0]) is int
-        assert found[name] == (value[0] if one else value)
+        assert actual[name] == (value[0] if one else value)
     message = Example()
     message.features.feature["x"].float_list.value.extend([0.5, -2.0])
     assert parse_example(message.SerializeToString(), ["x"]) == {"x": [0.5, -2.0]}
@@ -301,7 +301,7 @@ def test_any_bytes_are_an_example_or_a_bad_record(data):
 
 @settings(derandomize=True, max_examples=1000, deadline=None)
 @given(values=examples, data=st.data())
-def test_garbled_examples_are_bad_records_at_most(values, data):
+def test_garbled_examples_are_read_or_bad_records(values, data):
     content = bytearray(encode_example(values | {"captions": ["a", "b"], "n": [1, 2]}))
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(
@@ -314,7 +314,7 @@ def test_garbled_examples_are_bad_records_at_most(values, data):
         pass
 
 
-def test_what_is_no_feature_is_refused():
+def test_values_that_are_no_feature():
     for value in (1.5, None, [1, "a"], [None]):
         with pytest.raises(TypeError):
             encode_example({"x": value})

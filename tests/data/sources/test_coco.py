@@ -1,4 +1,4 @@
-"""COCO captions folders, good and bad."""
+"""COCO captions folders, valid and invalid."""
 
 import json
 import logging
@@ -162,7 +162,7 @@ def test_fingerprint_follows_the_content(folder, content):
     assert open_coco(folder).fingerprint != before
 
 
-def test_missing_things(folder, tmp_path):
+def test_missing_files(folder, tmp_path):
     with pytest.raises(ClipinError, match="nowhere does not exist"):
         open_coco(tmp_path / "nowhere")
     with pytest.raises(ClipinError, match="captions_val.json cannot be read"):

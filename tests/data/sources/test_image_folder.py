@@ -41,11 +41,11 @@ def open_folder(folder, **cfg):
 def test_classes_and_images_are_sorted(folder):
     source = open_folder(folder)
     assert source.classes == ("ant", "polar bear")
-    found = [source[index] for index in range(len(source))]
+    actual = [source[index] for index in range(len(source))]
     order = (FILES[3], FILES[1], FILES[0], FILES[2])
-    assert [record["image"].decode() for record in found] == list(order)
-    assert [record["label"] for record in found] == [0, 1, 1, 1]
-    assert found[1]["captions"] == ("a photo of a polar bear.",)
+    assert [record["image"].decode() for record in actual] == list(order)
+    assert [record["label"] for record in actual] == [0, 1, 1, 1]
+    assert actual[1]["captions"] == ("a photo of a polar bear.",)
     assert source.annotations(0) == {"captions": ("a photo of a ant.",), "label": 0}
     assert source.describe(3) == storage.join(folder, FILES[2])
     for index in (-1, 4):
@@ -59,7 +59,7 @@ def test_several_templates_are_several_captions(folder):
     assert source.fingerprint != open_folder(folder).fingerprint
 
 
-def test_names_give_words_and_label_order(folder, caplog):
+def test_names_and_label_order_from_a_file(folder, caplog):
     write_names(folder, ["polar_bear", "cow", "ant"], ["Ursus", "Bos", "Formica"])
     source = open_folder(folder, templates=("a {}",), names="classes.json")
     assert source.classes == ("Ursus", "Bos", "Formica")
@@ -72,7 +72,7 @@ def write_names(folder, classes, names):
     put(folder, "classes.json", json.dumps({"classes": classes, "names": names}))
 
 
-def test_labels_of_another_split_agree_where_a_class_has_no_folder(tmp_path):
+def test_labels_agree_with_a_split_that_lacks_a_class(tmp_path):
     for name in ("train/a/1.jpg", "train/b/2.jpg", "test/b/3.jpg"):
         put(tmp_path, name, name)
     write_names(tmp_path, ["b", "c", "a"], ["bee", "cow", "ant"])
@@ -108,12 +108,12 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
         source[3]
 
 
-def test_a_source_travels_to_a_worker(folder):
+def test_a_pickled_source(folder):
     source = open_folder(folder)
     assert pickle.loads(pickle.dumps(source))[1] == source[1]
 
 
-def test_what_is_missing_is_named(folder):
+def test_missing_files(folder):
     with pytest.raises(ClipinError, match="nowhere does not exist; set source.folder"):
         open_folder(folder, split="nowhere")
     with pytest.raises(ClipinError, match="sub has no folders"):

@@ -1,4 +1,4 @@
-"""Lists as ALBEF and BLIP take: several files, captions of several kinds, labels."""
+"""Lists in the layout of ALBEF and BLIP: several files, kinds of captions, labels."""
 
 import json
 import pickle
@@ -45,7 +45,7 @@ def open_list(folder, names="*.json", images="p", **cfg):
     return make_source(name="json_list", files=lists, folder=where, **cfg)
 
 
-def test_entries_of_an_image_stay_records_of_their_own(folder):
+def test_each_entry_is_a_record(folder):
     source = open_list(folder)
     assert len(source) == 6 and source.classes == ()
     assert source[0] == {"image": b"a.jpg", "captions": ("a dog",)}
@@ -57,7 +57,7 @@ def test_entries_of_an_image_stay_records_of_their_own(folder):
             source[index]
 
 
-def test_records_of_no_use_keep_their_place(folder):
+def test_bad_records_keep_their_index(folder):
     source = open_list(folder)
     with pytest.raises(BadRecord, match="no caption"):
         source[3]
@@ -68,7 +68,7 @@ def test_records_of_no_use_keep_their_place(folder):
     assert source.annotations(4) == {"captions": ("not there",)}
 
 
-def test_text_and_names_that_are_no_unicode(folder):
+def test_text_and_names_that_are_not_unicode(folder):
     entries = [{"image": name, "caption": "a \ud800"} for name in ("a.jpg", "\ud800\0")]
     write(folder, entries, "odd.json")
     source = open_list(folder, "odd.json")
@@ -98,7 +98,7 @@ def test_several_keys_are_kinds_of_captions(folder):
     assert source.annotations(5) == {"captions": ("a zebra",), "kinds": ("short",)}
 
 
-def test_lists_follow_one_another_as_they_are_named(folder):
+def test_lists_are_in_the_order_of_their_names(folder):
     first, second = open_list(folder), open_list(folder, ("2.json", "1.json"))
     assert second[4] == first[0] and second.fingerprint != first.fingerprint
     assert len(open_list(folder, "{1..2}.json")) == 6
@@ -114,7 +114,7 @@ def test_paths_are_relative_to_their_list(folder):
     assert [source[n]["image"] for n in range(2)] == [b"a.jpg", b"b.jpg"]
 
 
-def test_images_with_whole_paths_need_no_folder(folder):
+def test_absolute_paths(folder):
     path = storage.join(folder, "p/a.jpg")
     write(folder, [{"image": path, "caption": "a dog"}], "whole.json")
     source = make_source(name="json_list", files=storage.join(folder, "whole.json"))
@@ -122,7 +122,7 @@ def test_images_with_whole_paths_need_no_folder(folder):
 
 
 @pytest.mark.parametrize(
-    "labels, given, classes, found",
+    "labels, given, classes, expected",
     [
         (["x", "y", "x"], (), ("x", "y"), [0, 1, 0]),
         (["x", "y", "x"], ("z", "y", "x"), ("z", "y", "x"), [2, 1, 2]),
@@ -130,14 +130,14 @@ def test_images_with_whole_paths_need_no_folder(folder):
         ([1, 0, "x"], ("x", "y"), ("x", "y"), [1, 0, 0]),
     ],
 )
-def test_labels_are_indices_or_names(tmp_path, labels, given, classes, found):
+def test_labels_are_indices_or_names(tmp_path, labels, given, classes, expected):
     source = open_labelled(tmp_path, labels, given)
     assert source.classes == classes
-    assert [source.annotations(index)["label"] for index in range(3)] == found
+    assert [source.annotations(index)["label"] for index in range(3)] == expected
 
 
 @pytest.mark.parametrize("label", ["z", 2, -1, None, 1.5])
-def test_labels_that_make_no_sense_are_bad_records(tmp_path, label):
+def test_invalid_labels_are_bad_records(tmp_path, label):
     source = open_labelled(tmp_path, ["x", label], ("x", "y"))
     assert source[0]["label"] == 0
     with pytest.raises(BadRecord, match="label"):
@@ -151,7 +151,7 @@ def open_labelled(folder, labels, given):
     return open_list(folder, images="", label="class", classes=given)
 
 
-def test_a_source_travels_to_a_worker(folder):
+def test_a_pickled_source(folder):
     source = open_list(folder)
     assert pickle.loads(pickle.dumps(source))[2] == source[2]
 

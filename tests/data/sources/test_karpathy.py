@@ -1,4 +1,4 @@
-"""Karpathy's splits: files in the layout of COCO's and of Flickr's, good and bad."""
+"""Karpathy's splits: files in the layouts of COCO and Flickr, valid and invalid."""
 
 import json
 import pickle
@@ -13,8 +13,8 @@ from clipin_jax.evaluators.retrieval import read_captions
 
 
 def entry(name, split, *sentences, **more):
-    said = [{"raw": text, "tokens": text.split()} for text in sentences]
-    return {"filename": name, "split": split, "sentences": said, **more}
+    raw = [{"raw": text, "tokens": text.split()} for text in sentences]
+    return {"filename": name, "split": split, "sentences": raw, **more}
 
 
 @pytest.fixture
@@ -77,8 +77,8 @@ def test_a_test_split_of_five_captions_an_image(tmp_path):
     images = []
     for number, count in enumerate(counts):
         (tmp_path / f"{number}.jpg").write_bytes(b"x")
-        said = [f"image {number}, caption {place}" for place in range(count)]
-        images.append(entry(f"{number}.jpg", "test", *said))
+        captions = [f"image {number}, caption {place}" for place in range(count)]
+        images.append(entry(f"{number}.jpg", "test", *captions))
     write(tmp_path, {"images": images})
     source = open_karpathy(tmp_path, split="test")
     captions, owner = read_captions(source, 0)

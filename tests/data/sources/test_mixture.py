@@ -1,4 +1,4 @@
-"""Mixtures: shares, places, labels, and what is wrong with one."""
+"""Mixtures: shares, places, labels, and invalid ones."""
 
 import numpy as np
 import pytest
@@ -36,18 +36,20 @@ def test_records_are_those_of_the_parts():
 def test_batches_have_their_shares_before_and_after_a_resume():
     source = dict(
         name="mixture",
-        sources=dict(web=part(3.0, length=90), own=part(1.0, length=20)),
+        sources=dict(web=part(3.0, length=90), small=part(1.0, length=20)),
     )
     data = config(source=source)
     whole, _ = batches_of(12, data)
     for batch in whole:
         assert np.sum(batch["index"] < 20) == 3
-    own = [index for batch in whole for index in batch["index"].tolist() if index < 20]
-    assert sorted(own[:20]) == list(range(20))  # an epoch of its own
+    small = [
+        index for batch in whole for index in batch["index"].tolist() if index < 20
+    ]
+    assert sorted(small[:20]) == list(range(20))  # epochs of the small source
     _, state = batches_of(5, data)
     rest, _ = batches_of(7, data, start=state)
-    for ours, theirs in zip(whole[5:], rest, strict=True):
-        assert ours["index"].tolist() == theirs["index"].tolist()
+    for one, other in zip(whole[5:], rest, strict=True):
+        assert one["index"].tolist() == other["index"].tolist()
 
 
 def test_labels_need_the_same_classes_everywhere():

@@ -1,4 +1,4 @@
-"""Tables of base64 with texts beside them, of any size, good and bad."""
+"""Tables of base64 with texts beside them, of any size, valid and invalid."""
 
 import base64
 import json
@@ -77,18 +77,18 @@ def test_both_alphabets_and_all_line_endings(tmp_path, encode, ending):
     images=st.dictionaries(st.integers(0, 10**6), st.binary(max_size=40), min_size=1),
     block=st.integers(1, 80),
 )
-def test_lines_are_found_wherever_blocks_end(tmp_path_factory, images, block):
+def test_lines_across_the_ends_of_blocks(tmp_path_factory, images, block):
     folder = tmp_path_factory.mktemp("muge")
     texts = [{"text": str(key), "image_ids": [key]} for key in images]
     write(folder, images, texts)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(muge, "_BLOCK", block)
         source = open_muge(folder)
-    found = {
+    actual = {
         int(r["captions"][0]): r["image"]
         for r in map(source.__getitem__, range(len(source)))
     }
-    assert found == images and list(found) == list(images)
+    assert actual == images and list(actual) == list(images)
 
 
 def test_an_image_that_cannot_be_read(tmp_path):
@@ -112,7 +112,7 @@ def test_fingerprint_follows_texts_and_table(folder):
     assert len({before, after, open_muge(folder).fingerprint}) == 3
 
 
-def test_a_source_travels_to_a_worker(folder):
+def test_a_pickled_source(folder):
     source = open_muge(folder)
     assert pickle.loads(pickle.dumps(source))[1] == source[1]
 

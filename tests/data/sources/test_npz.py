@@ -50,8 +50,8 @@ def test_records(folder, save):
         assert source.annotations(index) == {
             k: record[k] for k in ("captions", "label")
         }
-    said = f"image 4 of train_images in {storage.join(folder, 'set.npz')}"
-    assert source.describe(4) == said
+    place = f"image 4 of train_images in {storage.join(folder, 'set.npz')}"
+    assert source.describe(4) == place
     for index in (-1, 5):
         with pytest.raises(IndexError):
             source[index]

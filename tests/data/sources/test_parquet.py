@@ -211,7 +211,7 @@ def test_damaged_files(tmp_path):
     assert source.annotations(12) == {"captions": ("caption 12",)}
 
 
-def test_a_file_that_is_gone(tmp_path):
+def test_a_file_that_was_deleted(tmp_path):
     path = write(tmp_path, COLUMNS)
     source = open_files(tmp_path)
     (tmp_path / "t.parquet").unlink()
@@ -220,7 +220,7 @@ def test_a_file_that_is_gone(tmp_path):
     assert path in source.describe(0)
 
 
-def test_a_large_footer_is_read_whole(tmp_path, monkeypatch):
+def test_a_large_footer_is_read_completely(tmp_path, monkeypatch):
     write(tmp_path, COLUMNS, row_group_size=1)
     monkeypatch.setattr(parquet, "_TAIL", 100)
     assert open_files(tmp_path)[N - 1]["image"] == b"image 19"
@@ -274,7 +274,7 @@ def test_threads_and_other_processes(tmp_path):
         list(pool.map(check, np.random.default_rng(0).permutation(1000).tolist()))
 
 
-def test_the_cache_reads_once_and_forgets_the_oldest():
+def test_the_cache_reads_once_and_drops_the_oldest():
     cache, calls = parquet.GroupCache(most=250), []
 
     def get(key, size=100):
@@ -287,7 +287,7 @@ def test_the_cache_reads_once_and_forgets_the_oldest():
     assert calls[4:] == ["d"]
 
 
-def test_the_cache_keeps_no_errors_and_reads_for_all_who_wait():
+def test_the_cache_keeps_no_errors_and_reads_once_for_all_threads():
     cache, calls, go = parquet.GroupCache(most=100), [], threading.Event()
 
     def fail():
@@ -303,7 +303,7 @@ def test_the_cache_keeps_no_errors_and_reads_for_all_who_wait():
         return np.zeros(1)
 
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        found = [pool.submit(cache.get, "a", slow) for _ in range(4)]
+        futures = [pool.submit(cache.get, "a", slow) for _ in range(4)]
         time.sleep(0.05)
         go.set()
-        assert len({id(each.result()) for each in found}) == len(calls) == 1
+        assert len({id(each.result()) for each in futures}) == len(calls) == 1

@@ -1,4 +1,4 @@
-"""The embedded data set: reproducible, split without overlap, dials that work."""
+"""The embedded data set: reproducible, splits without overlap, its options."""
 
 import cloudpickle
 import numpy as np
@@ -17,7 +17,7 @@ def mentions(caption, words):
     return any(word in caption for word in words)
 
 
-def tells_all(scene, caption):
+def names_all(scene, caption):
     return all(
         mentions(caption, SHAPE_WORDS[thing.shape])
         and mentions(caption, COLOR_WORDS[thing.color])
@@ -35,7 +35,7 @@ def test_records():
     assert source.annotations(7)["captions"] == record["captions"]
 
 
-def test_an_index_is_all_it_takes():
+def test_records_follow_from_the_index():
     first, longer = Scenes(length=30), Scenes(length=1000)
     copy = cloudpickle.loads(cloudpickle.dumps(first))
     for index in (29, 3):
@@ -97,22 +97,22 @@ def test_scenes_are_varied():
         assert len({thing.cell for thing in scene.things}) == len(scene.things)
 
 
-def test_full_captions_tell_every_object():
+def test_full_captions_name_every_object():
     source = Scenes(length=N)
     for index in range(N):
         for caption in source.annotations(index)["captions"]:
-            assert tells_all(source.scene(index), caption), caption
+            assert names_all(source.scene(index), caption), caption
 
 
 def test_looseness():
     def share(looseness):
         source = Scenes(length=N, looseness=looseness)
-        told = [
-            tells_all(source.scene(index), caption)
+        full = [
+            names_all(source.scene(index), caption)
             for index in range(N)
             for caption in source.annotations(index)["captions"]
         ]
-        return 1 - np.mean(told)
+        return 1 - np.mean(full)
 
     assert share(0.0) == 0
     assert abs(share(0.4) - 0.4) < 0.04
@@ -120,20 +120,20 @@ def test_looseness():
 
 
 def test_redundancy():
-    def captions(redundancy):
+    def captions_at(redundancy):
         source = Scenes(length=N, redundancy=redundancy)
         return source, [source.annotations(index)["captions"] for index in range(N)]
 
     distinct = [
-        len({caption for texts in captions(level)[1] for caption in texts})
+        len({caption for texts in captions_at(level)[1] for caption in texts})
         for level in (0.0, 0.5, 0.9, 1.0)
     ]
     assert distinct == sorted(distinct, reverse=True)
     assert distinct[0] > 2000 and distinct[-1] == 8
-    source, texts = captions(0.5)
+    source, texts = captions_at(0.5)
     stock = [
-        set(said) == {stock_sentence(source.scene(index))}
-        for index, said in enumerate(texts)
+        set(captions) == {stock_sentence(source.scene(index))}
+        for index, captions in enumerate(texts)
     ]
     assert abs(np.mean(stock) - 0.5) < 0.06
 
@@ -156,17 +156,17 @@ def test_shift():
 def test_labels(labels, classes):
     source = Scenes("val", length=N, labels=labels)
     assert source.classes == classes
-    found = []
+    actual = []
     for index in range(N):
         (thing,) = source.scene(index).things
         label = source.annotations(index)["label"]
         assert classes[label] == getattr(thing, labels)
-        found.append(label)
-    assert np.bincount(found, minlength=8).min() > N / 8 / 2
+        actual.append(label)
+    assert np.bincount(actual, minlength=8).min() > N / 8 / 2
 
 
 def test_images_show_their_object():
-    """Where the object is said to be, its colour is."""
+    """The object's colour is at the object's cell."""
     source = Scenes(length=200, objects=(1, 1), size=96)
     reddish = []
     for index in range(200):
@@ -178,7 +178,7 @@ def test_images_show_their_object():
     assert len(reddish) > 10 and all(reddish)
 
 
-def test_fingerprint_tells_data_apart():
+def test_fingerprints_differ():
     settings = [{}, dict(seed=1), dict(split="val"), dict(shift=0.5), dict(length=9)]
     prints = {Scenes(**setting).fingerprint for setting in settings}
     assert len(prints) == len(settings)

@@ -37,8 +37,8 @@ def test_records(folder, name):
     assert source[0] == {"image": b"a.jpg", "captions": ("a dog",)}
     assert source.annotations(1) == {"captions": ("a cat, two",)}
     path = storage.join(folder, name)
-    said = f"{storage.join(folder, 'b.jpg')} in row 2, at byte 29, of {path}"
-    assert source.describe(1) == said
+    place = f"{storage.join(folder, 'b.jpg')} in row 2, at byte 29, of {path}"
+    assert source.describe(1) == place
     for index in (-1, 2):
         with pytest.raises(IndexError):
             source[index]
@@ -46,27 +46,27 @@ def test_records(folder, name):
 
 def test_json_lines(folder):
     entries = [
-        {"filepath": "a.jpg", "meta": {"said": ["one ", " "], "alt": "two"}},
-        {"filepath": storage.join(folder, "b.jpg"), "meta": {"said": "three"}},
-        {"filepath": "a.jpg", "meta": {"said": None}},
-        {"filepath": "a.jpg", "meta": {"said": 3}},
+        {"filepath": "a.jpg", "meta": {"text": ["one ", " "], "alt": "two"}},
+        {"filepath": storage.join(folder, "b.jpg"), "meta": {"text": "three"}},
+        {"filepath": "a.jpg", "meta": {"text": None}},
+        {"filepath": "a.jpg", "meta": {"text": 3}},
     ]
     lines = "\r\n\n".join(json.dumps(entry) for entry in entries) + "\n\n[1]\n{\n"
     source = open_table(
-        folder, lines, "t.jsonl", captions=("meta.said", "meta.alt"), folder=folder
+        folder, lines, "t.jsonl", captions=("meta.text", "meta.alt"), folder=folder
     )
     assert len(source) == 6
     assert source[0]["captions"] == ("one", "two")
-    assert source[0]["kinds"] == ("meta.said", "meta.alt")
+    assert source[0]["kinds"] == ("meta.text", "meta.alt")
     assert source[1] == {
         "image": b"b.jpg",
         "captions": ("three",),
-        "kinds": ("meta.said",),
+        "kinds": ("meta.text",),
     }
     why = [reason(source, index) for index in (2, 3, 4, 5)]
     assert why == [
         "no caption",
-        "meta.said: neither text nor a list of texts",
+        "meta.text: neither text nor a list of texts",
         "no JSON object",
         "no valid JSON",
     ]
@@ -79,7 +79,7 @@ def test_json_lines(folder):
     ending=st.sampled_from(["\n", "\r\n", "\r"]),
     all_quoted=st.booleans(),
 )
-def test_what_the_csv_module_wrote_is_read(
+def test_files_of_the_csv_module(
     tmp_path_factory, table, separator, ending, all_quoted
 ):
     text = io.StringIO()
@@ -91,9 +91,9 @@ def test_what_the_csv_module_wrote_is_read(
     )
     writer.writerows([["filepath", "title"], *table])
     path = write(tmp_path_factory.mktemp("t"), text.getvalue())
-    found = rows.open_delimited(path, ("filepath", "title"))
-    assert [list(found[row].values()) for row in range(len(found))] == table
-    assert [row["title"] for row in found.values()] == [row[1] for row in table]
+    actual = rows.open_delimited(path, ("filepath", "title"))
+    assert [list(actual[row].values()) for row in range(len(actual))] == table
+    assert [row["title"] for row in actual.values()] == [row[1] for row in table]
 
 
 @settings(derandomize=True, max_examples=1000, deadline=None)
@@ -107,14 +107,14 @@ def test_rows_end_where_the_csv_module_ends_them(text, whole):
     ends = row_ends(data, ",", True).tolist()
     end = ends[-1] if ends else 0
     expected = [row for row in csv.reader(io.StringIO(text + "\n", newline="")) if row]
-    found = []
+    actual = []
     for first, last in zip([0, *ends], ends, strict=False):
         part = data[first:last].decode().strip("\r\n")
-        found += [row for row in csv.reader([part]) if row]
+        actual += [row for row in csv.reader([part]) if row]
     if end < len(data):  # a quote that is never closed
-        assert found == expected[:-1]
+        assert actual == expected[:-1]
     else:
-        assert found == expected
+        assert actual == expected
     assert row_ends(data, ",", False).tolist() == [
         place + 1
         for place in range(len(data))
@@ -139,7 +139,7 @@ def test_blocks_do_not_matter(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "head, separator, said",
+    "head, separator, message",
     [
         ("filepath,title", ",", ""),
         ("filepath\ttitle", "\t", "WARNING: t.csv: columns are separated by tabs"),
@@ -147,17 +147,19 @@ def test_blocks_do_not_matter(tmp_path, monkeypatch):
         ("filepath|a,b,c|title", "|", "t.csv: columns are separated by bars"),
     ],
 )
-def test_the_separator_is_found_out_and_said(tmp_path, caplog, head, separator, said):
+def test_the_separator_is_detected_and_logged(
+    tmp_path, caplog, head, separator, message
+):
     row = separator.join("a.jpg" for _ in head.split(separator))
     with caplog.at_level(logging.WARNING):
         source = unchecked(tmp_path, f"{head}\n{row}\n")
     assert source[0]["captions"] == ("a.jpg",)
     lines = [f"{r.levelname}: {r.message}" for r in caplog.records]
-    assert len(lines) == bool(said)
-    assert said in "".join(lines).replace(f"{tmp_path}/", "")
+    assert len(lines) == bool(message)
+    assert message in "".join(lines).replace(f"{tmp_path}/", "")
 
 
-def test_rows_of_no_use_keep_their_place(tmp_path):
+def test_bad_rows_keep_their_index(tmp_path):
     content = (
         "filepath,title\na.jpg,a\nb.jpg\nc.jpg,c,d\n\n,e\na.jpg,  \nnone.jpg,f\n"
         "a.jpg,\xe9\na.jpg,g\n".encode("latin-1")
@@ -179,7 +181,7 @@ def test_rows_of_no_use_keep_their_place(tmp_path):
     assert reason(unchecked(tmp_path, content, "u.csv"), 5) == "no valid file name"
 
 
-def test_where_images_lie(folder):
+def test_paths_of_images(folder):
     content = "filepath,title\nc.jpg,c\n../a.jpg,a\n"
     content += f"{storage.join(folder, 'b.jpg')},b\n"
     source = open_table(folder, content, folder=storage.join(folder, "p"))
@@ -188,9 +190,9 @@ def test_where_images_lie(folder):
         assert source[1]["image"] == b"a.jpg"
     with pytest.raises(ClipinError) as error:
         open_table(folder, content.replace(folder, "none").replace("..", "q"))
-    said = str(error.value)
-    assert f"none of the first 3 images of {storage.join(folder, 't.csv')}" in said
-    assert storage.join(folder, "c.jpg") in said and "source.folder" in said
+    message = str(error.value)
+    assert f"none of the first 3 images of {storage.join(folder, 't.csv')}" in message
+    assert storage.join(folder, "c.jpg") in message and "source.folder" in message
 
 
 def test_several_files_with_columns_in_other_orders(folder):
@@ -201,7 +203,7 @@ def test_several_files_with_columns_in_other_orders(folder):
     assert [source[n]["image"] for n in range(3)] == [b"a.jpg", b"b.jpg", b"p/c.jpg"]
 
 
-def test_quotes_that_are_plain_characters(tmp_path):
+def test_quotes_as_plain_characters(tmp_path):
     content = 'filepath\ttitle\na.jpg\t"open\na.jpg\tb\n'
     with pytest.raises(ClipinError, match="row at byte 15 has no end.*quoted=False"):
         unchecked(tmp_path, content)
@@ -209,7 +211,7 @@ def test_quotes_that_are_plain_characters(tmp_path):
     assert [source[n]["captions"] for n in range(2)] == [('"open',), ("b",)]
 
 
-def test_line_breaks_in_cells_are_said(tmp_path, caplog):
+def test_line_breaks_in_cells_are_logged(tmp_path, caplog):
     unchecked(tmp_path, 'filepath,title\na.jpg,"b\nc"\na.jpg,d\n')
     assert "1 line breaks inside cells in quotes" in caplog.text
 

@@ -67,8 +67,8 @@ def test_a_column_for_each_class(folder):
     named = diseases(folder, classes=("retinopathy", "cupping"))
     assert named[2]["captions"] == ("retinopathy, cupping",)
     assert named.fingerprint != source.fingerprint
-    said = diseases(folder, captions="Risk")
-    assert said[1] == {"image": b"2", "captions": ("0",), "label": []}
+    source = diseases(folder, captions="Risk")
+    assert source[1] == {"image": b"2", "captions": ("0",), "label": []}
     assert pickle.loads(pickle.dumps(named))[0] == named[0]
 
 
@@ -81,15 +81,16 @@ def test_labels_of_several_columns_are_read_for_evaluation(tmp_path):
     assert [one[n]["captions"] for n in range(2)] == [("ill",), ("healthy",)]
 
 
-def test_rows_of_no_use_are_one_clear_error_in_evaluation(tmp_path):
+def test_bad_rows_are_one_error_in_evaluation(tmp_path):
     labelled = diseases(tmp_path)
     with pytest.raises(ClipinError) as error:
         read_labels(labelled, 2)
-    said = str(error.value)
-    assert said.startswith(
+    message = str(error.value)
+    assert message.startswith(
         f"record 3, {labelled.describe(3)}, cannot be used: no label"
     )
-    assert "row 4, at byte" in said and "mend or remove" in said and "\n" not in said
+    assert "row 4, at byte" in message and "mend or remove" in message
+    assert "\n" not in message
     silent = unchecked(tmp_path, TSV + "a.jpg\t\n", "s.tsv")
     with pytest.raises(ClipinError, match="record 2, .* cannot be used: no caption"):
         read_captions(silent, 0)
@@ -106,7 +107,7 @@ def test_columns_of_classes_are_checked_in_one_pass(tmp_path, monkeypatch):
     names = [f"d{n}" for n in range(9)]
     content = ",".join(["ID", *names]) + "\n" + ("1" + ",0" * 9 + "\n") * 50
     diseases(tmp_path, content, label=names)
-    assert len(parsed) <= 50 + 1  # the first image is looked for
+    assert len(parsed) <= 50 + 1  # one more to look for the first image
 
 
 def test_columns_of_classes_in_json(tmp_path):
@@ -135,6 +136,6 @@ def test_columns_of_classes_in_json(tmp_path):
         (dict(ending=".jpg"), "none of the first 4 images .*1.jpg, in column 'ID'"),
     ],
 )
-def test_columns_of_classes_that_are_wrong(tmp_path, wrong, message):
+def test_wrong_columns_of_classes(tmp_path, wrong, message):
     with pytest.raises(ClipinError, match=message):
         diseases(tmp_path, **wrong)

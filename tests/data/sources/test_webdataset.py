@@ -121,11 +121,11 @@ def test_as_the_standard_library_groups_them(write):
                 file = tar.extractfile(info)
                 sample[extension] = file.read() if file else None
     source = open_tars(path)
-    found = {
+    actual = {
         source.describe(index).partition(" in ")[0]: source[index]
         for index in range(len(source))
     }
-    assert found == {
+    assert actual == {
         key: {"image": sample["jpg"], "captions": (sample["txt"].decode(),)}
         for key, sample in expected.items()
     }

@@ -43,7 +43,7 @@ def test_decoding_inverts_encoding(tokenizer):
     assert tokenizer.decode(tokenizer.encode(text)).strip() == text.replace(",", " ,")
 
 
-def test_short_cut_of_cleaning_changes_nothing():
+def test_plain_captions_skip_cleaning_without_a_difference():
     rng = random.Random(0)
     letters = (
         string.ascii_letters + string.digits + string.punctuation + "   "
@@ -53,7 +53,7 @@ def test_short_cut_of_cleaning_changes_nothing():
         assert clean(text) == " ".join(ftfy.fix_text(text).split()).lower()
 
 
-def test_a_pickled_copy_works_alike(tokenizer):
+def test_a_pickled_copy_is_equal(tokenizer):
     copy = pickle.loads(pickle.dumps(tokenizer))
     assert (copy(["a blue ring"]) == tokenizer(["a blue ring"])).all()
 
@@ -64,6 +64,6 @@ def test_errors():
     with pytest.raises(ClipinError, match="context_length is 1"):
         make_tokenizer(context_length=1)
     with pytest.raises(ClipinError, match="vocabulary"):
-        make_tokenizer(vocabulary="mine")
+        make_tokenizer(vocabulary="other")
     with pytest.raises(TypeError):
         make_tokenizer()("one caption")

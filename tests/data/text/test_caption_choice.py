@@ -30,13 +30,13 @@ def test_kinds_are_read_by_their_weights():
     assert (first != second).all() and 2 not in second
 
 
-def test_without_weights_all_captions_are_alike():
+def test_without_weights_shares_are_equal():
     first, second = drawn({"captions": ("one", "two", "three")}, ())
     np.testing.assert_allclose(np.bincount(first) / len(first), 1 / 3, atol=0.03)
     assert (first != second).all()
 
 
-def test_where_there_is_no_other_the_same_is_read_again():
+def test_a_single_caption_is_read_again():
     first, second = drawn(RECORD, (("alt", 1.0),), count=20)
     assert (first == 2).all() and (second == 2).all()
     first, second = drawn({"captions": ("one",)}, (), count=20)
@@ -51,7 +51,7 @@ def test_where_there_is_no_other_the_same_is_read_again():
         ({"captions": ("a", "b"), "kinds": ("alt", "alt")}, "only .* of kind alt"),
     ],
 )
-def test_records_without_a_caption_that_may_be_read(record, reason):
+def test_records_without_a_caption_to_read(record, reason):
     with pytest.raises(BadRecord, match=reason):
         CaptionChoice(WEIGHTS).shares(record)
 

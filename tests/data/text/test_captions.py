@@ -1,4 +1,4 @@
-"""Captions on their way into a batch: cut or refused, cleaned, in Chinese."""
+"""Captions in a batch: cut or refused, cleaned, in Chinese."""
 
 import json
 
@@ -55,7 +55,7 @@ def test_long_captions_may_stop_the_run(folder, settings):
     batches_of(4, data, batch_size=10)
 
 
-def test_wrong_choices_are_refused_at_the_start(folder):
+def test_wrong_options(folder):
     for changes, message in (
         (dict(long_captions="drop"), "data.long_captions is 'drop'"),
         (dict(caption_cleaning="delete"), "data.caption_cleaning is 'delete'"),

@@ -1,4 +1,4 @@
-"""Which tokens are hidden: rates, what is left alone, the same for a position."""
+"""Token masking: rates, ids that are never masked, determinism by position."""
 
 import json
 import math
@@ -27,7 +27,7 @@ def masks_of(batches):
 
 
 def assert_share(count, total, share):
-    """Within five standard deviations of a binomial: wrong once in a million."""
+    """Within five standard deviations of a binomial: fails once in a million."""
     assert abs(count - total * share) < 5 * math.sqrt(total * share * (1 - share))
 
 
@@ -49,17 +49,17 @@ def test_rates():
     assert others.min() < 50 and others.max() > 950
 
 
-def test_padding_and_start_are_left_alone_and_the_end_is_not():
+def test_padding_and_start_are_never_masked():
     ids = np.tile([2, 7, 8, 3, 0, 0], 2000)
     out = mask_tokens(ids, np.random.default_rng(0), **{**FACTS, "probability": 0.5})
-    hidden = out["masked_labels"] != NOT_PREDICTED
-    assert not hidden[np.isin(ids, (0, 2))].any()
-    assert (out["masked_text"][~hidden] == ids[~hidden]).all()
-    assert_share(hidden[ids == 3].sum(), 2000, 0.5)
+    is_masked = out["masked_labels"] != NOT_PREDICTED
+    assert not is_masked[np.isin(ids, (0, 2))].any()
+    assert (out["masked_text"][~is_masked] == ids[~is_masked]).all()
+    assert_share(is_masked[ids == 3].sum(), 2000, 0.5)
 
 
 @pytest.mark.parametrize("probability", [0.0, 1.0])
-def test_nothing_or_everything_is_hidden(probability):
+def test_nothing_or_everything_is_masked(probability):
     ids = np.arange(5, 400)
     facts = {**FACTS, "probability": probability}
     labels = mask_tokens(ids, np.random.default_rng(0), **facts)["masked_labels"]
@@ -82,10 +82,10 @@ def test_masks_change_nothing_else_in_a_batch():
     assert_equal(plain, masked)
     for batch in masked:
         for view in (batch["view1"], batch["view2"]):
-            hidden = view["masked_labels"] != NOT_PREDICTED
-            assert hidden.any() and not hidden[:, 0].any()
-            assert (view["masked_labels"][hidden] == view["text"][hidden]).all()
-            assert not hidden[view["text"] == 0].any()
+            is_masked = view["masked_labels"] != NOT_PREDICTED
+            assert is_masked.any() and not is_masked[:, 0].any()
+            assert (view["masked_labels"][is_masked] == view["text"][is_masked]).all()
+            assert not is_masked[view["text"] == 0].any()
     one, _ = batches_of(3, masked_config(views=1))
     for batch, both in zip(one, masked, strict=True):
         for name in MASKED:
@@ -97,11 +97,11 @@ def test_masks_follow_from_seed_and_position():
     _, state = batches_of(2, masked_config())
     state = json.loads(json.dumps(state))
     rest, _ = batches_of(4, masked_config(processes=1), start=state)
-    for ours, theirs in zip(masks_of(whole[2:]), masks_of(rest), strict=True):
-        assert (ours == theirs).all()
+    for one, other in zip(masks_of(whole[2:]), masks_of(rest), strict=True):
+        assert (one == other).all()
     other, _ = batches_of(6, masked_config(), seed=4)
     assert (masks_of(other)[1] != masks_of(whole)[1]).any()
-    # In the next epoch the same captions are hidden elsewhere.
+    # In the next epoch the same captions are masked elsewhere.
     data = masked_config(shuffle=False, views=1, second_text="same")
     epochs, _ = batches_of(8, data)
     # 50 records: the second epoch begins with row 2 of batch 4.
@@ -112,8 +112,8 @@ def test_masks_follow_from_seed_and_position():
     assert (first["masked_labels"][same] != second["masked_labels"][same]).any()
 
 
-def test_one_caption_is_hidden_alike_in_both_views():
-    """So what the target network says of view 2's masked words holds for view 1."""
+def test_one_caption_is_masked_alike_in_both_views():
+    """So the target's features of view 2 match the masked tokens of view 1."""
     batches, _ = batches_of(2, masked_config(second_text="same"))
     for name in ("text", *MASKED):
         assert (batches[0]["view1"][name] == batches[0]["view2"][name]).all()

@@ -1,4 +1,4 @@
-"""SentencePiece with a tiny model, and the byte-pair rows that are padded alike."""
+"""SentencePiece with a tiny model, and byte-pair rows with the same padding."""
 
 import pickle
 
@@ -69,12 +69,12 @@ def test_a_caption_that_just_fits_is_not_cut(model):
     assert tight.is_cut("a red star")
 
 
-def test_decoding_inverts_encoding_but_for_capitals(tokenizer):
+def test_decoding_inverts_encoding_except_capitals(tokenizer):
     for text in CAPTIONS:
         assert tokenizer.decode(tokenizer.encode(text)) == text.lower()
 
 
-def test_capitals_are_kept_where_wanted(model):
+def test_capitals_may_be_kept(model):
     cased = make_tokenizer("sentencepiece", model=model, lowercase=False)
     assert cased.encode("A Red") != cased.encode("a red")
 
@@ -84,7 +84,7 @@ def test_captions_cannot_inject_marks(tokenizer):
     assert tokenizer(["half a pair \ud83d"]).shape == (1, 24)
 
 
-def test_a_pickled_copy_works_alike(tokenizer):
+def test_a_pickled_copy_is_equal(tokenizer):
     copy = pickle.loads(pickle.dumps(tokenizer))
     assert (copy(CAPTIONS) == tokenizer(CAPTIONS)).all()
 

@@ -1,4 +1,4 @@
-"""WordPiece: rows, marks that no caption can inject, vocabularies that are refused."""
+"""WordPiece: rows, marks that no caption can inject, invalid vocabularies."""
 
 import pickle
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from clipin_jax.data import make_source
-from clipin_jax.data.scenes import text as scenes_text
+from clipin_jax.data.scenes.text import vocabulary as scenes_vocabulary
 from clipin_jax.data.text import make_tokenizer
 from clipin_jax.errors import ClipinError
 
@@ -88,12 +88,12 @@ def test_capitals_may_be_kept(tmp_path):
     assert make(path, lowercase=False).encode("Ab é") == [5, 7]
 
 
-def test_half_a_character_does_no_harm(vocabulary):
+def test_unpaired_surrogates_are_replaced(vocabulary):
     assert make(vocabulary).encode("a \ud83d red") == [5, 6]
     assert make_tokenizer("bpe").encode("a \ud83d red")
 
 
-def test_a_pickled_copy_works_alike(vocabulary):
+def test_a_pickled_copy_is_equal(vocabulary):
     tokenizer = make(vocabulary, extra_tokens=("[DEC]",), lowercase=False)
     copy = pickle.loads(pickle.dumps(tokenizer))
     assert (copy(["a RED cat"]) == tokenizer(["a RED cat"])).all()
@@ -105,14 +105,14 @@ def test_windows_lines(tmp_path):
     assert make(write(tmp_path, PIECES, "\r\n")).encode("a cat") == [5, 7]
 
 
-def test_scenes_vocabulary_knows_every_word_of_the_scenes():
+def test_scenes_vocabulary_has_every_word_of_the_scenes():
     tokenizer = make(context_length=77)
     source = make_source(name="scenes", length=600, looseness=0.5, redundancy=0.1)
     captions = [c for n in range(600) for c in source.annotations(n)["captions"]]
     words = {word for caption in captions for word in tokenizer.encode(caption)}
     spelled = {tokenizer.decode([word]) for word in words}
     # Each word is one piece, and no word is in the vocabulary for nothing.
-    assert spelled == {*scenes_text.vocabulary(), ",", "-"}
+    assert spelled == {*scenes_vocabulary(), ",", "-"}
     text = "zebra 42 (quietly)!"
     assert tokenizer.decode(tokenizer.encode(text)) == "zebra 42 ( quietly ) !"
     assert tokenizer.encode("[MASK] 笑")[-1] == 1
@@ -159,7 +159,9 @@ def test_wrong_arguments(tmp_path):
         make(allow_special=True)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of older releases' own
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning"
+)  # raised inside of older releases
 @pytest.mark.parametrize("name", ["bert-base-uncased", "bert-base-chinese"])
 def test_ids_are_those_of_the_library(data_folder, name):
     from tokenizers import BertWordPieceTokenizer
@@ -173,17 +175,17 @@ def test_ids_are_those_of_the_library(data_folder, name):
             source = make_source(name="coco", folder=folder, captions=file)
             for number in range(0, len(source), 7):
                 captions += source.annotations(number)["captions"]
-    ours, theirs = make(path, context_length=64), BertWordPieceTokenizer(path)
-    theirs.enable_truncation(64)
-    theirs.enable_padding(length=64)
-    rows = ours(captions)
-    assert rows.tolist() == [entry.ids for entry in theirs.encode_batch(captions)]
-    assert ours.vocab_size == theirs.get_vocab_size()
-    assert (ours.start, ours.end, ours.mask_id) == (101, 102, 103)
+    tokenizer, library = make(path, context_length=64), BertWordPieceTokenizer(path)
+    library.enable_truncation(64)
+    library.enable_padding(length=64)
+    rows = tokenizer(captions)
+    assert rows.tolist() == [entry.ids for entry in library.encode_batch(captions)]
+    assert tokenizer.vocab_size == library.get_vocab_size()
+    assert (tokenizer.start, tokenizer.end, tokenizer.mask_id) == (101, 102, 103)
     for mark in MARKS:
-        number = theirs.token_to_id(mark)
-        assert number in theirs.encode(f"a {mark} b").ids
-        assert number not in ours.encode(f"a {mark} b")
+        number = library.token_to_id(mark)
+        assert number in library.encode(f"a {mark} b").ids
+        assert number not in tokenizer.encode(f"a {mark} b")
 
 
 def test_known_rows_of_published_vocabularies(data_folder):

@@ -13,7 +13,7 @@ import gzip
 import html
 import importlib.resources
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import ftfy
 import regex
@@ -49,6 +49,26 @@ def _load_merges() -> tuple[tuple[str, str], ...]:
     )
 
 
+class _Vocabulary(NamedTuple):
+    """symbols: by id. ids: of symbols. ranks: of merges, lower ones come first."""
+
+    symbols: list[str]
+    ids: dict[str, int]
+    ranks: dict[tuple[str, str], int]
+
+
+@functools.cache
+def _load_vocabulary(special_tokens: tuple[str, ...]) -> _Vocabulary:
+    """Returns the tables, which tokenizers with the same marks share."""
+    merges = _load_merges()
+    symbols = list(byte_alphabet().values())
+    symbols += [symbol + "</w>" for symbol in symbols]
+    symbols += [first + second for first, second in merges]
+    symbols += special_tokens
+    ids = {symbol: number for number, symbol in enumerate(symbols)}
+    return _Vocabulary(symbols, ids, {pair: rank for rank, pair in enumerate(merges)})
+
+
 def clean(text: str) -> str:
     """Returns a caption repaired, unescaped and in lower case."""
     # Most captions need no repair and have nothing to unescape.
@@ -80,17 +100,10 @@ class BytePairTokenizer(BaseTokenizer):
         **captions: Any,
     ):
         super().__init__(context_length, **captions)
-        merges = _load_merges()
         self._alphabet = byte_alphabet()
-        symbols = list(self._alphabet.values())
-        symbols += [symbol + "</w>" for symbol in symbols]
-        symbols += [first + second for first, second in merges]
-        symbols += special_tokens
-        self._symbols = symbols
-        self._ids = {symbol: number for number, symbol in enumerate(symbols)}
-        self._ranks = {pair: rank for rank, pair in enumerate(merges)}
+        self._vocabulary = _load_vocabulary(tuple(special_tokens))
         self._special = tuple(special_tokens) if allow_special else ()
-        self.vocab_size = len(symbols)
+        self.vocab_size = len(self._vocabulary.symbols)
         self.start, self.end = self.vocab_size - 2, self.vocab_size - 1
         self.pad = self.end if pad_with_end else 0
         marks = "".join(regex.escape(mark) + "|" for mark in self._special)
@@ -107,25 +120,24 @@ class BytePairTokenizer(BaseTokenizer):
 
         Marks and padding are spelled, so cut a row first.
         """
-        text = "".join(self._symbols[int(number)] for number in ids)
+        text = "".join(self._vocabulary.symbols[int(number)] for number in ids)
         letters = {symbol: byte for byte, symbol in self._alphabet.items()}
         data = bytearray(letters[letter] for letter in text)
         return data.decode("utf-8", errors="replace").replace("</w>", " ")
 
     def _encode_word(self, word: str) -> tuple[int, ...]:
         if word in self._special:
-            return (self._ids[word],)
+            return (self._vocabulary.ids[word],)
         parts = [self._alphabet[byte] for byte in word.encode("utf-8")]
         parts[-1] += "</w>"
+        ranks = self._vocabulary.ranks
         while len(parts) > 1:
-            best = min(zip(parts, parts[1:], strict=False), key=self._rank)
-            if best not in self._ranks:
+            pairs = zip(parts, parts[1:], strict=False)
+            best = min(pairs, key=lambda pair: ranks.get(pair, len(ranks)))
+            if best not in ranks:
                 break
             parts = _merge(parts, best)
-        return tuple(self._ids[part] for part in parts)
-
-    def _rank(self, pair: tuple[str, str]) -> int:
-        return self._ranks.get(pair, len(self._ranks))
+        return tuple(self._vocabulary.ids[part] for part in parts)
 
 
 def _merge(parts: list[str], pair: tuple[str, str]) -> list[str]:

@@ -139,7 +139,7 @@ def test_another_tower_leaves_all_else():
 
 
 def test_wrong_numbers(evaluators):
-    encoder = evaluators[0]._encode
+    encoder = evaluators[0]._encoder
     sources = dict(source=Pictures(4, 0), train_source=Pictures(4, 1))
     with pytest.raises(ClipinError, match="epochs and train_batch_size"):
         FineTuning(encoder, **sources, train_batch_size=0)

@@ -13,12 +13,12 @@ from clipin_jax.data.text import make_tokenizer
 from clipin_jax.errors import ClipinError
 from clipin_jax.inference import explain
 from clipin_jax.inference.saliency import METHODS, enlarge, make_map_fn
+from clipin_jax.inference.saliency.attention_probe import AttentionProbe
 from clipin_jax.inference.saliency.methods import (
-    _image_embedding,
-    _text_embedding,
-    _word_vectors,
+    image_embedding,
+    text_embedding,
+    word_vectors,
 )
-from clipin_jax.inference.saliency.probe import Probe
 from clipin_jax.models import bert_layers, pooling, transformer
 from clipin_jax.models.resnet import ResNet
 from clipin_jax.report import heatmaps
@@ -44,7 +44,7 @@ def model(name, method="contrastive", *overrides):
     learner = build(load_config(f"{name}{separator}runlocal", overrides))
 
     def touch(m, *pair):
-        for forward in METHODS[method].touches:
+        for forward in METHODS[method].passes:
             forward(m, *pair)
 
     init = jax.jit(lambda key: learner.init(key, IMAGE, TEXT, method=touch))
@@ -109,7 +109,7 @@ def test_nothing_changes_where_nobody_asks(clip, monkeypatch):
 def test_only_the_layer_that_is_asked_for_computes_otherwise(clip):
     """The output is the same up to rounding; other layers have no explicit softmax."""
     learner, variables = clip
-    probe = Probe(learner, _image_embedding, variables, IMAGE, TEXT)
+    probe = AttentionProbe(learner, image_embedding, variables, IMAGE, TEXT)
     layers = probe.layers("image", ("transformer",))
     assert [layer.path[3] for layer in layers] == ["blocks_0", "blocks_1"]
     plain, _ = probe.run([], [])
@@ -121,7 +121,7 @@ def test_only_the_layer_that_is_asked_for_computes_otherwise(clip):
 def check_gradient(learner, variables, forward, find):
     """dscore/dA against central differences at random entries, in float64."""
     variables = jax.tree.map(lambda x: np.asarray(x, np.float64), variables)
-    probe = Probe(learner, forward, variables, IMAGE, TEXT)
+    probe = AttentionProbe(learner, forward, variables, IMAGE, TEXT)
     layer = find(probe)[-1]
     rng = np.random.default_rng(0)
     project = None
@@ -148,8 +148,8 @@ def check_gradient(learner, variables, forward, find):
 @pytest.mark.parametrize(
     "name, forward, find",
     [
-        ("clip", _image_embedding, lambda p: p.layers("image", ("transformer",))),
-        ("siglip", _image_embedding, lambda p: p.layers("image", ("pool",))),
+        ("clip", image_embedding, lambda p: p.layers("image", ("transformer",))),
+        ("siglip", image_embedding, lambda p: p.layers("image", ("pool",))),
     ],
 )
 def test_the_gradient_is_that_of_finite_differences(name, forward, find):
@@ -172,8 +172,8 @@ def test_maps_of_scanned_layers_are_those_of_the_same_layers_apart(clip):
 def test_words_share_the_change_of_the_cosine(clip):
     """All words together: the derivative when all attention grows by the same share."""
     learner, variables = clip
-    probe = Probe(learner, _text_embedding, variables, IMAGE, TEXT)
-    vector, shares = jax.jit(lambda: _word_vectors(probe, TEXT.shape[1]))()
+    probe = AttentionProbe(learner, text_embedding, variables, IMAGE, TEXT)
+    vector, shares = jax.jit(lambda: word_vectors(probe, TEXT.shape[1]))()
     layer = probe.layers("text", (), "self")[-1]
     (weights,) = probe.weights([layer])
     step = 1e-2
@@ -292,8 +292,8 @@ def test_the_command_writes_one_picture_of_all_runs(trained, capsys):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (dict(images="no.png"), "no such file"),
-        (dict(images="text.png"), "is no picture"),
+        (dict(images="no.png"), "no.png does not exist"),
+        (dict(images="text.png"), "is no image"),
         (dict(texts=""), "empty"),
         (dict(texts=[]), "no text"),
         (dict(layer=9), "layers 0 to 0"),

@@ -94,11 +94,11 @@ class Encoder:
         return self._texts(function, state.variables, texts, batch_size)
 
     def views(
-        self, state: ModelState, source: Source, batch_size: int, **seeds: int
+        self, state: ModelState, source: Source, batch_size: int, seed: int, epoch: int
     ) -> Features:
-        """Encodes a random training view of each image, by `seed` and `epoch`."""
+        """Encodes a random training view of each image, by seed and epoch."""
         order, size = np.arange(len(source)), self._round(batch_size)
-        batches = self.view_batches(source, size, order=order, **seeds)
+        batches = self.view_batches(source, size, order=order, seed=seed, epoch=epoch)
         program = _compile(self.functions.image, ("image",), self.mesh)
         return self._collect(program, state.variables, batches, len(source))
 
@@ -184,13 +184,14 @@ class Encoder:
         Raises:
           ClipinError: the model does not learn to match.
         """
-        if self.functions.match is None:
+        match_fn = self.functions.match
+        if match_fn is None:
             raise ClipinError(
                 "the model does not learn to match pairs: add objectives.matching, or "
                 "set rerank to 0"
             )
         encode = _compile(self.functions.image_tokens, ("image",), self.mesh)
-        match = _compile(self.functions.match, ("tokens", "text"), self.mesh)
+        match = _compile(match_fn, ("tokens", "text"), self.mesh)
 
         def score(
             state: ModelState,
@@ -230,7 +231,8 @@ class Encoder:
         make_maps = self.functions.explainer(image, text, method, layer, words)
 
         def run(variables: Any, image: Any, text: Any) -> dict[str, Any]:
-            maps = make_maps(*variables, image, text)._asdict()
+            online, target = variables
+            maps = make_maps(online, target, image, text)._asdict()
             return {k: v.astype(np.float32) for k, v in maps.items() if v is not None}
 
         program = _compile(run, ("image", "text"), self.mesh)

@@ -206,7 +206,7 @@ def folder_split(folder, split: str):
     source = make_source(name="image_folder", folder=str(folder), split=split)
     records = [source[i] for i in range(0, len(source), 6)]
     images = [evaluation_view(decode(r["image"]), (24, 24)) for r in records]
-    return np.array(images), np.array([r["label"] for r in records])
+    return np.array(images), np.array([r.get("label") for r in records])
 
 
 def npz_split(path, split: str):

@@ -37,12 +37,16 @@ from threadpoolctl import threadpool_limits
 from clipin_jax.data import make_source
 from clipin_jax.data.image.decode import decode
 from clipin_jax.data.image.views import evaluation_view
-from clipin_jax.evaluators.linear_probe import COARSE, TOLERANCE, Search
 from clipin_jax.evaluators.probes.logistic_regression import (
     ONE_LABEL,
-    Probe,
+    LinearClassifier,
     fit,
     holdout,
+)
+from clipin_jax.evaluators.probes.strength_search import (
+    COARSE,
+    TOLERANCE,
+    StrengthSearch,
 )
 
 TOLERANCES = (1e-3, 1e-4, 1e-5, 1e-6)
@@ -71,7 +75,9 @@ def image_features(folder: Path, samples: int, width: int):
     return np.maximum(x + rng.normal(size=width), 0), labels
 
 
-def loss(probe: Probe, features: np.ndarray, members: np.ndarray, strength: float):
+def loss(
+    probe: LinearClassifier, features: np.ndarray, members: np.ndarray, strength: float
+):
     """Returns the objective, in float64."""
     data = ONE_LABEL.loss(probe.logits(features.astype(np.float64)), members)
     return data + strength / 2 * (probe.weight.astype(np.float64) ** 2).sum()
@@ -87,14 +93,14 @@ def compare(features, labels, strength: float, turns: int) -> dict[str, float]:
     """Returns times and losses of both solvers on one problem."""
     members = np.eye(labels.max() + 1)[labels]
 
-    def library() -> Probe:
+    def library() -> LinearClassifier:
         return fit(features, members, ONE_LABEL, strength=strength, tolerance=TOLERANCE)
 
-    def sklearn(tolerance: float) -> Probe:
+    def sklearn(tolerance: float) -> LinearClassifier:
         model = LogisticRegression(
             C=1 / (len(labels) * strength), tol=tolerance, max_iter=10000
         ).fit(features, labels)
-        return Probe(model.coef_.T, model.intercept_)
+        return LinearClassifier(model.coef_.T, model.intercept_)
 
     goal = loss(library(), features, members, strength) * (1 + MARGIN)
     for tolerance in TOLERANCES:
@@ -124,7 +130,9 @@ def sweep(features, labels, number: int) -> dict[str, float]:
     strengths = np.geomspace(COARSE[-1], COARSE[0], number) / count
 
     def library() -> float:
-        search = Search(ONE_LABEL, (features[~held], members[~held]), judged, 1000)
+        search = StrengthSearch(
+            ONE_LABEL, (features[~held], members[~held]), judged, 1000
+        )
         strength, start = search.best((), count)
         search.fit(features, members, strength, start)
         return ONE_LABEL.loss(start.logits(judged[0]), judged[1])

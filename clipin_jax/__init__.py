@@ -16,9 +16,10 @@ _PUBLIC = {
     "evaluate": "clipin_jax.training.evaluate",
     "explain_image": "clipin_jax.inference.explain",
     "load_config": "clipin_jax.config",
-    "make_encode_fns": "clipin_jax.inference.encode_fns",
+    "make_encoder": "clipin_jax.inference.build",
     "make_tokenizer": "clipin_jax.data.text",
     "make_train_step": "clipin_jax.core.step",
+    "open_run": "clipin_jax.inference.build",
     "train": "clipin_jax.training.loop",
     "write_report": "clipin_jax.report",
 }

@@ -1,6 +1,7 @@
 """`clipin caption`: writes captions for image files."""
 
 import argparse
+import json
 from pathlib import Path
 
 from clipin_jax.commands.parsing import Verbs, add_step, add_verb
@@ -22,8 +23,18 @@ def register(verbs: Verbs) -> None:
 
 
 def call(args: argparse.Namespace) -> int:
-    """Prints the captions."""
-    from clipin_jax.inference.caption import print_captions
+    """Prints file and caption, one a line, or one JSON list."""
+    import jax
 
-    print_captions(args.run, args.images, args.step, args.strategy, args.json)
+    from clipin_jax.inference.caption import caption_images
+
+    captions = caption_images(args.run, args.images, args.step, args.strategy)
+    pairs = list(zip(map(str, args.images), captions, strict=True))
+    if jax.process_index():
+        return DONE
+    if args.json:
+        records = [{"image": image, "caption": caption} for image, caption in pairs]
+        print(json.dumps(records, indent=2, ensure_ascii=False))
+    else:
+        print("\n".join(f"{image}: {caption}" for image, caption in pairs))
     return DONE

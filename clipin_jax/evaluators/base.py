@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import Any, Protocol
+from typing import Protocol
+
+from clipin_jax.inference.encode_fns import ModelState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +29,7 @@ Figures = Mapping[str, Figure]  # metric name, or pattern such as "*_shot/accura
 
 
 class Evaluator(Protocol):
-    """Scores the model of a state. Built once for an entry of `config.evals`.
+    """Scores the model of a state; built once for an entry of `config.evals`.
 
     The class is called as `Class(encoder, **arguments)`, with the keys of the entry as
     keyword arguments. `source`, and each argument whose name ends with `_source`, is
@@ -46,12 +48,8 @@ class Evaluator(Protocol):
     task: str
     figures: Figures
 
-    def run(self, state: Any) -> Iterable[tuple[str, float]]:
-        """Yields (metric, value), and ("chance/METRIC", value) for a random guess.
-
-        Args:
-          state: has `variables` and `target_variables` of the model.
-        """
+    def run(self, state: ModelState) -> Iterable[tuple[str, float]]:
+        """Yields (metric, value), and ("chance/METRIC", value) for a random guess."""
         ...
 
 

@@ -1,20 +1,23 @@
-"""What a model says about images, against what people say about them."""
+"""Captions that the model writes, against captions that people wrote."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from clipin_jax.data.source import Source
 from clipin_jax.evaluators.base import Figure
+from clipin_jax.evaluators.datasets.annotations import read_captions
 from clipin_jax.evaluators.metrics.caption_scores import (
+    Words,
     bleu,
     cider_d,
     rouge_l,
     tokenize,
 )
-from clipin_jax.evaluators.retrieval import read_captions
+from clipin_jax.inference.encode_fns import ModelState
 from clipin_jax.inference.encoder import Encoder
 from clipin_jax.inference.generation import make_decoding
 
@@ -33,48 +36,56 @@ class Captioning:
 
     def __init__(
         self,
-        encode: Encoder,
+        encoder: Encoder,
         *,
-        source: Any,
+        source: Source,
         batch_size: int = 64,
         max_captions: int = 0,
         decoding: Mapping[str, Any] | None = None,
     ) -> None:
-        """Reads the references, so that what is wrong with them shows before training.
+        """Reads the references.
 
-        max_captions: how many references an image has at most, its first ones; 0 is
-        all. decoding: the options of `generate.Decoding`. Raises ClipinError for an
-        image without a caption, options that do not exist, or a model that cannot
-        write.
+        Args:
+          encoder: of the model.
+          source: images with captions.
+          batch_size: images captioned at a time.
+          max_captions: how many references of an image are read, its first ones; 0 for
+            all.
+          decoding: fields of `generation.Decoding`.
+
+        Raises:
+          ClipinError: an image without a caption, an option that does not exist, or a
+            model that cannot write.
         """
-        captions, owner = read_captions(source, max_captions)
+        captions, image_of_caption = read_captions(source, max_captions)
         self._references: list[list[list[str]]] = [[] for _ in range(len(source))]
-        for caption, image in zip(captions, owner, strict=True):
+        for caption, image in zip(captions, image_of_caption, strict=True):
             self._references[image].append(tokenize(caption))
-        self._write = encode.captioner(make_decoding(decoding or {}))
+        self._write = encoder.captioner(make_decoding(decoding or {}))
         self._batch_size = batch_size
         self.source = source
         self.captions: list[str] = []
 
-    def run(self, state: Any) -> Iterator[tuple[str, float]]:
-        """Yields (name, value); `chance/<name>` is of the next image's captions.
+    def run(self, state: ModelState) -> Iterator[tuple[str, float]]:
+        """Yields (metric, value).
 
-        That is the score of a model that writes well, but not about this image.
-        `distinct` is the share of captions among the written ones that are different.
-        Afterwards `captions` holds what was written, in the order of the source.
+        "chance/METRIC" is the score of the next image's caption: that of a model that
+        writes well, but not about this image. `distinct` is the share of captions that
+        are different. Afterwards `captions` has all captions, in the order of the
+        source.
         """
-        self.captions = self._write(state.variables, self.source, self._batch_size)
+        self.captions = self._write(state, self.source, self._batch_size)
         words = [tokenize(caption) for caption in self.captions]
         yield from _scores(words, self._references).items()
         if len(words) > 1:
-            others = [*words[1:], words[0]]
-            for name, value in _scores(others, self._references).items():
+            of_next_image = [*words[1:], words[0]]
+            for name, value in _scores(of_next_image, self._references).items():
                 yield f"chance/{name}", value
         yield "distinct", len(set(self.captions)) / len(self.captions)
 
 
 def _scores(
-    captions: list[list[str]], references: list[list[list[str]]]
+    captions: Sequence[Words], references: Sequence[Sequence[Words]]
 ) -> dict[str, float]:
     return {
         "bleu_4": bleu(captions, references)[-1],

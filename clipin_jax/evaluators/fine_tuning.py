@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,30 +14,38 @@ from scipy.special import expit
 
 from clipin_jax.core import sharding
 from clipin_jax.core.parameter_paths import path_name
+from clipin_jax.data.source import Source
 from clipin_jax.evaluators.base import CLASSIFICATION
 from clipin_jax.evaluators.metrics import scores
 from clipin_jax.evaluators.probes.labeled_task import Classes, make_task
 from clipin_jax.evaluators.probes.linear_head import (
-    answer,
+    check_training,
+    cut_batches,
+    epoch_order,
+    head_logits,
     new_head,
-    shuffled,
     sigmoid_loss,
 )
-from clipin_jax.evaluators.released_probe import check_training, steps
+from clipin_jax.inference.encode_fns import ModelState
 from clipin_jax.inference.encoder import Encoder
 
 _NO_DECAY = re.compile(r"(^|/)(bias|scale)$")  # of layers and of norms
 
 
+class _TunedState(NamedTuple):
+    variables: Any
+    target_variables: Any = None  # images are encoded by the online branch
+
+
 class FineTuning:
     """Scores of the tower after training all of it on labels, as released with CLIPin.
 
-    Binary cross-entropy of every class, with one label an image too, on a linear layer
-    behind the pooled features; AdamW with a small rate for the tower and a large one
-    for the layer; the last epoch counts. The tower is a copy in float32: the state that
-    is evaluated stays what it is (the released code trains the very model). It learns
-    in evaluation mode: nothing is dropped, and batch statistics, where a tower has any,
-    stay frozen as pretraining left them. No image is left out.
+    Binary cross-entropy of every class, even with one label an image, on a linear layer
+    after the pooled features; AdamW with a small rate for the tower and a large one for
+    the layer; the last epoch counts. The tower is a copy in float32, so the state that
+    is evaluated does not change (the released code trains the model itself). It learns
+    in evaluation mode: without dropout, and with the batch statistics of pretraining.
+    No image is dropped.
     """
 
     task = "fine_tuning"
@@ -45,10 +53,10 @@ class FineTuning:
 
     def __init__(
         self,
-        encode: Encoder,
+        encoder: Encoder,
         *,
-        source: Any,
-        train_source: Any,
+        source: Source,
+        train_source: Source,
         classes: Classes = (),
         batch_size: int = 256,
         train_batch_size: int = 32,
@@ -63,21 +71,30 @@ class FineTuning:
         augment: bool = True,
         seed: int = 0,
     ) -> None:
-        """Reads the labels, so that what is wrong with them shows before training.
+        """Reads the labels.
 
-        source: what is scored; train_source: what is learnt from; classes: what
-        `train_source` calls classes of the other, see `make_task`; batch_size: images
-        scored at a time; train_batch_size: images of one step, over all devices;
-        learning_rate, weight_decay: of the tower, decay 0 for biases and norms;
-        head_learning_rate, head_weight_decay: of the linear layer; b1, b2, eps: of
-        AdamW, for both; augment: whether images are seen in views made as in the run's
-        training; seed: of the layer, the order and the views.
-        Raises ClipinError for classes or labels that do not fit, see `make_task`.
+        Args:
+          encoder: of the model.
+          source: what is scored.
+          train_source: what is learned from.
+          classes: names of classes in `train_source`, see `make_task`.
+          batch_size: images scored at a time.
+          train_batch_size: images of one step, over all devices.
+          epochs: passes over the training images.
+          learning_rate, weight_decay: of the tower; biases and norms do not decay.
+          head_learning_rate, head_weight_decay: of the linear layer.
+          b1, b2, eps: of AdamW, for both.
+          augment: whether it learns from views made as in the run's training.
+          seed: of the layer, the order and the views.
+
+        Raises:
+          ClipinError: classes or labels that do not fit, see `make_task`, or counts
+            below 1.
         """
-        check_training(encode, epochs, train_batch_size, augment)
-        self.source = source
+        check_training(encoder, epochs, train_batch_size, augment)
+        self.source, self._train_source = source, train_source
         self._task = make_task(source, train_source, classes)
-        self._encode = encode
+        self._encoder = encoder
         self._batch_size = batch_size
         self._train_batch_size, self._epochs = train_batch_size, epochs
         self._augment, self._seed = augment, seed
@@ -85,7 +102,7 @@ class FineTuning:
         self._optimizer = optax.multi_transform(
             {
                 "tower": optax.adamw(
-                    learning_rate, **adam, weight_decay=weight_decay, mask=_decayed
+                    learning_rate, **adam, weight_decay=weight_decay, mask=_decays
                 ),
                 "head": optax.adamw(
                     head_learning_rate, **adam, weight_decay=head_weight_decay
@@ -95,22 +112,24 @@ class FineTuning:
         )
         self._step = jax.jit(self._update, donate_argnums=(0, 1))
 
-    def run(self, state: Any) -> Iterator[tuple[str, float]]:
-        """Yields (name, value); `chance/<name>` says what a random guess gets."""
-        variables, task = state.variables, self._task
-        trained = self._train(variables)
-        tuned = with_tower(variables, trained["tower"])
-        seen = self._encode.images(tuned, task.source, self._batch_size)["pooled"]
-        # In float64: sigmoids near 1 that float32 takes for equal would be ties.
-        head = jax.device_put(trained["head"], sharding.replicated(self._encode.mesh))
+    def run(self, state: ModelState) -> Iterator[tuple[str, float]]:
+        """Yields (metric, value); "chance/METRIC" is that of a random guess."""
+        trained = self._train(state.variables)
+        tuned = _TunedState(with_tower(state.variables, trained["tower"]))
+        features = self._encoder.images(tuned, self.source, self._batch_size)["pooled"]
+        # In float64: in float32, sigmoids near 1 would tie.
+        head = jax.device_put(trained["head"], sharding.replicated(self._encoder.mesh))
         head = jax.tree.map(lambda x: np.asarray(x, np.float64), head)
-        probabilities = expit(seen @ head["kernel"] + head["bias"])
-        yield from scores.classification_scores(task.labels, probabilities).items()
+        probabilities = expit(features @ head["kernel"] + head["bias"])
+        labels = self._task.labels
+        yield from scores.classification_scores(labels, probabilities).items()
 
     def _train(self, variables: Any) -> dict[str, Any]:
-        width = jax.eval_shape(self._pooled, variables, self._blank()).shape[1]
+        shape = (1, *self._encoder.image_size, 3)
+        image = jax.ShapeDtypeStruct(shape, np.uint8)
+        width = jax.eval_shape(self._pooled, variables, image).shape[1]
         head = new_head(width, len(self._task.classes), self._seed)
-        mesh = self._encode.mesh
+        mesh = self._encoder.mesh
         trained = {
             "tower": jax.tree.map(_copy, variables["params"]["towers"]["image"]),
             "head": jax.device_put(head, sharding.replicated(mesh)),
@@ -123,15 +142,12 @@ class FineTuning:
         return trained
 
     def _pooled(self, variables: Any, image: Any) -> Any:
-        return self._encode.functions.image(variables, image)["pooled"]
-
-    def _blank(self) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((1, *self._encode.image_size, 3), np.uint8)
+        return self._encoder.functions.image(variables, image)["pooled"]
 
     def _update(self, trained, moments, variables, batch):
         def loss(trained):
             tuned = with_tower(variables, trained["tower"])
-            logits = answer(trained["head"], self._pooled(tuned, batch["image"]))
+            logits = head_logits(trained["head"], self._pooled(tuned, batch["image"]))
             return sigmoid_loss(logits, batch["members"], batch["mask"])
 
         gradient = jax.grad(loss)(trained)
@@ -139,14 +155,15 @@ class FineTuning:
         return optax.apply_updates(trained, updates), moments
 
     def _batches(self, epoch: int) -> Iterator[dict[str, np.ndarray]]:
-        """The share of this process in an epoch, batches padded to suit the devices."""
+        """Yields this process's part of an epoch, each batch padded for the devices."""
         members = self._task.train_members.astype(np.float32)
-        order = shuffled(len(members), self._seed, epoch)
-        rows, mask = steps(order, self._train_batch_size)
-        more = -self._train_batch_size % self._encode.mesh.size
-        rows = np.pad(np.where(mask, rows, -1), ((0, 0), (0, more)), constant_values=-1)
-        batches = self._encode.view_batches(
-            self._task.train_source,
+        order = epoch_order(len(members), self._seed, epoch)
+        rows, mask = cut_batches(order, self._train_batch_size)
+        padding = -self._train_batch_size % self._encoder.mesh.size
+        rows = np.where(mask, rows, -1)
+        rows = np.pad(rows, ((0, 0), (0, padding)), constant_values=-1)
+        batches = self._encoder.view_batches(
+            self._train_source,
             rows.shape[1],
             order=rows.ravel(),
             seed=self._seed,
@@ -158,18 +175,18 @@ class FineTuning:
 
 
 def with_tower(variables: Any, tower: Any) -> Any:
-    """The variables of a model, but with another image tower."""
+    """Returns the variables of a model with other parameters of the image tower."""
     params = variables["params"]
     towers = {**params["towers"], "image": tower}
     return {**variables, "params": {**params, "towers": towers}}
 
 
 def _copy(parameter: Any) -> Any:
-    # A rate of 1e-6 moves nothing in half precision.
+    # In half precision, a rate of 1e-6 changes nothing.
     return jnp.array(parameter, jnp.float32, copy=True)
 
 
-def _decayed(params: Any) -> Any:
+def _decays(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(
         lambda path, _: not _NO_DECAY.search(path_name(path)), params
     )

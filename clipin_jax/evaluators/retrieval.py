@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from clipin_jax.errors import ClipinError
+from clipin_jax.data.source import Source
 from clipin_jax.evaluators.base import Figure, prefixed
+from clipin_jax.evaluators.datasets.annotations import read_captions
 from clipin_jax.evaluators.metrics import scores
-from clipin_jax.evaluators.rerank import rerank
-from clipin_jax.inference.encoder import Encoder, read_annotations
+from clipin_jax.evaluators.metrics.reranking import rerank
+from clipin_jax.inference.encode_fns import ModelState
+from clipin_jax.inference.encoder import Encoder
 
 RECALLS = (1, 5, 10)
-
-
+DIRECTIONS = ("image_to_text", "text_to_image")
 FIGURES = {
     "*_R@1": Figure("{:.1%}", headline=True),
     "*_R@*": Figure("{:.1%}"),
@@ -23,11 +24,13 @@ FIGURES = {
     "*_median_rank": Figure("{:.1f}", better="lower"),
 }
 
+Ranks = tuple[np.ndarray, np.ndarray]  # of images [I] and of captions [T]; 0 is best
+
 
 class Retrieval:
     """R@1, 5, 10 and median rank in both directions.
 
-    An image may have several captions: any of them is a hit for the image, and the
+    An image may have several captions. Each of them is a hit for the image, and the
     image is the only hit for each. Ties count against the model.
     """
 
@@ -40,145 +43,147 @@ class Retrieval:
 
     def __init__(
         self,
-        encode: Encoder,
+        encoder: Encoder,
         *,
-        source: Any,
+        source: Source,
         batch_size: int = 256,
         max_captions: int = 0,
         similarity: str = "contrastive",
         rerank: int = 0,
         rerank_cosine_weight: float = 0.0,
     ) -> None:
-        """Reads the captions, so that what is wrong with them shows before training.
+        """Reads the captions.
 
-        max_captions: how many captions an image brings at most, its first ones; 0 is
-        all. rerank: how many candidates of each query a matching objective ranks again;
-        0 is none. rerank_cosine_weight: see `rerank.rerank`. similarity: see
-        `Encoder.compared`. Raises ClipinError for a similarity that does not exist, an
-        image without a caption, or a model that cannot match, or predict.
+        Args:
+          encoder: of the model.
+          source: images with captions.
+          batch_size: images, texts or pairs encoded at a time.
+          max_captions: how many captions of an image are read, its first ones; 0 for
+            all.
+          similarity: see `Encoder.comparison`.
+          rerank: how many candidates of each query a matching objective ranks again; 0
+            for none.
+          rerank_cosine_weight: see `reranking.rerank`.
+
+        Raises:
+          ClipinError: no such similarity, an image without a caption, or a model that
+            cannot match or predict.
         """
-        self._compared = encode.compared(similarity)
+        self._comparison = encoder.comparison(similarity)
         self._batch_size = batch_size
-        self._rerank = rerank, rerank_cosine_weight
-        self._match = encode.matcher() if rerank else None
-        self._captions, self._owner = read_captions(source, max_captions)
+        self._candidates, self._cosine_weight = rerank, rerank_cosine_weight
+        self._match = encoder.matcher() if rerank else None
+        self._captions, self._image_of_caption = read_captions(source, max_captions)
         self.source = source
-        self.image_size = encode.image_size
-        self.interpolation = encode.interpolation
+        self.image_size = encoder.image_size
+        self.interpolation = encoder.interpolation
         self.examples: dict[str, list[dict[str, Any]]] = {}
 
-    def run(self, state: Any) -> Iterator[tuple[str, float]]:
-        """Yields (name, value); `chance/<name>` says what a random order gets.
+    def run(self, state: ModelState) -> Iterator[tuple[str, float]]:
+        """Yields (metric, value); "chance/METRIC" is that of a random order.
 
-        Afterwards `examples` holds the best and the worst captions with what they
-        brought up.
+        Afterwards `examples` has the best and the worst captions, with the images that
+        each retrieves.
         """
-        captions, owner = self._captions, self._owner
-        image = self._compared.images(state, self.source, self._batch_size)
-        text = self._compared.texts(state, captions, self._batch_size)
-        image_ranks, text_ranks = scores.feature_ranks(image, text, owner)
-        self.examples = _examples(image, text, captions, owner, text_ranks)
-        own = np.bincount(owner, minlength=len(image))
-        one = np.ones(len(owner), int)
-        chances = {
-            "image_to_text": scores.chance_recalls(own, len(owner)),
-            "text_to_image": scores.chance_recalls(one, len(image)),
-        }
-        ranks = {"image_to_text": image_ranks, "text_to_image": text_ranks}
+        image = self._comparison.images(state, self.source, self._batch_size)
+        text = self._comparison.texts(state, self._captions, self._batch_size)
+        ranks = scores.feature_ranks(image, text, self._image_of_caption)
+        self.examples = self._make_examples(image, text, ranks[1])
+        chances = self._chances(len(image))
         yield from _recalls(ranks, chances)
-        for name, direction in ranks.items():
-            yield f"{name}_median_rank", scores.median_rank(direction)
+        for direction, direction_ranks in zip(DIRECTIONS, ranks, strict=True):
+            yield f"{direction}_median_rank", scores.median_rank(direction_ranks)
         if self._match:
-            found = (image, text), (image_ranks, text_ranks)
-            again = self._again(self._match, state.variables, *found)
-            for name, value in _recalls(dict(zip(ranks, again, strict=True)), chances):
+            reranked = self._rerank(self._match, state, image, text, ranks)
+            for name, value in _recalls(reranked, chances):
                 if not name.startswith("chance/"):
                     yield f"reranked/{name}", value
-        for name, chance in chances.items():
-            # A hair below one half is one half with rounding.
+        for direction, chance in zip(DIRECTIONS, chances, strict=True):
+            # Slightly less than one half is one half with rounding.
             median = float(np.argmax(chance >= 0.5 - 1e-9) + 1)
-            yield f"chance/{name}_median_rank", median
+            yield f"chance/{direction}_median_rank", median
 
-    def _again(
-        self, match: Callable[..., np.ndarray], variables: Any, features: tuple,
-        ranks: tuple,
-    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-        """Both kinds of ranks once the candidates are matched one by one."""
+    def _chances(self, num_images: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the recalls at 1, 2, ... of a random order, for both directions."""
+        num_captions = len(self._image_of_caption)
+        captions_of_image = np.bincount(self._image_of_caption, minlength=num_images)
+        images_of_caption = np.ones(num_captions, int)
+        return (
+            scores.chance_recalls(captions_of_image, num_captions),
+            scores.chance_recalls(images_of_caption, num_images),
+        )
+
+    def _rerank(
+        self,
+        match: Callable[..., np.ndarray],
+        state: ModelState,
+        image: np.ndarray,
+        text: np.ndarray,
+        ranks: Ranks,
+    ) -> Ranks:
+        """Returns both kinds of ranks after the candidates are matched one by one."""
 
         def score(pairs: np.ndarray) -> np.ndarray:
-            return match(
-                variables, self.source, self._captions, pairs, self._batch_size
-            )
+            return match(state, self.source, self._captions, pairs, self._batch_size)
 
-        (image, text), (k, cosine_weight) = features, self._rerank
-        return rerank(image, text, self._owner, ranks, k, score, cosine_weight)
+        return rerank(
+            image,
+            text,
+            self._image_of_caption,
+            ranks,
+            k=self._candidates,
+            score=score,
+            cosine_weight=self._cosine_weight,
+        )
 
+    def _make_examples(
+        self,
+        image: np.ndarray,
+        text: np.ndarray,
+        ranks: np.ndarray,
+        *,
+        number: int = 4,
+        shown: int = 5,
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Returns the captions with the best and worst ranks, and what they retrieve.
 
-def read_captions(source: Any, max_captions: int) -> tuple[list[str], np.ndarray]:
-    """All captions of a source and the image of each: T strings, [T] int.
+        An image is there with one caption. Among equal ranks, the caption with the
+        higher cosine to its image is better.
+        """
+        owner = self._image_of_caption
+        true_cosine = np.einsum("te,te->t", text, image[owner])
+        order = np.lexsort((-true_cosine, ranks))
 
-    max_captions: how many an image brings at most; 0 is all.
-    Raises ClipinError for an image without a caption, or a record of no use otherwise.
-    """
-    captions, owner = [], []
-    for index in range(len(source)):
-        own = read_annotations(source, index)["captions"][: max_captions or None]
-        if not own:
-            raise ClipinError(
-                f"record {index}, {source.describe(index)}, has no caption: give it"
-                " one, or leave it out of the source"
-            )
-        captions += own
-        owner += [index] * len(own)
-    return captions, np.asarray(owner)
+        def describe(t: int) -> dict[str, Any]:
+            cosine = image @ text[t]
+            top = np.argsort(-cosine, kind="stable")[:shown]
+            return {
+                "caption": self._captions[t],
+                "image": int(owner[t]),
+                "rank": int(ranks[t]) + 1,
+                "score": float(true_cosine[t]),
+                "retrieved": [(int(i), float(cosine[i])) for i in top],
+            }
 
+        def one_an_image(captions: np.ndarray) -> list[int]:
+            _, first = np.unique(owner[captions], return_index=True)
+            return captions[np.sort(first)[:number]].tolist()
 
-def _recalls(ranks: dict, chances: dict) -> Iterator[tuple[str, float]]:
-    found, chance = [], []
-    for name, direction in ranks.items():
-        for k in RECALLS:
-            found.append(scores.recall_at(direction, k))
-            chance.append(float(chances[name][min(k, len(chances[name])) - 1]))
-            yield f"{name}_R@{k}", found[-1]
-            yield f"chance/{name}_R@{k}", chance[-1]
-    yield "mean_recall", float(np.mean(found))
-    yield "chance/mean_recall", float(np.mean(chance))
-
-
-def _examples(
-    image: np.ndarray,
-    text: np.ndarray,
-    captions: list[str],
-    owner: np.ndarray,
-    ranks: np.ndarray,
-    *,
-    number: int = 4,
-    shown: int = 5,
-) -> dict[str, list[dict[str, Any]]]:
-    """The captions that fared best and worst, with the images that each brought up.
-
-    Only one caption of an image is kept; among equal ranks the higher own cosine is
-    the better.
-    """
-    own_score = np.einsum("te,te->t", text, image[owner])
-    order = np.lexsort((-own_score, ranks))
-
-    def describe(t: int) -> dict[str, Any]:
-        cosine = image @ text[t]
-        top = np.argsort(-cosine, kind="stable")[:shown]
         return {
-            "caption": captions[t],
-            "image": int(owner[t]),
-            "rank": int(ranks[t]) + 1,
-            "score": float(own_score[t]),
-            "retrieved": [(int(i), float(cosine[i])) for i in top],
+            "best": [describe(t) for t in one_an_image(order)],
+            "worst": [describe(t) for t in one_an_image(order[::-1])],
         }
 
-    def distinct(texts: np.ndarray) -> list[int]:
-        _, first = np.unique(owner[texts], return_index=True)
-        return texts[np.sort(first)[:number]].tolist()
 
-    return {
-        "best": [describe(t) for t in distinct(order)],
-        "worst": [describe(t) for t in distinct(order[::-1])],
-    }
+def _recalls(
+    ranks: Ranks, chances: tuple[np.ndarray, np.ndarray]
+) -> Iterator[tuple[str, float]]:
+    recalls, chance_recalls = [], []
+    for direction, query_ranks, chance in zip(DIRECTIONS, ranks, chances, strict=True):
+        for k in RECALLS:
+            recalls.append(scores.recall_at(query_ranks, k))
+            chance_recalls.append(float(chance[min(k, len(chance)) - 1]))
+            yield f"{direction}_R@{k}", recalls[-1]
+            yield f"chance/{direction}_R@{k}", chance_recalls[-1]
+    yield "mean_recall", float(np.mean(recalls))
+    yield "chance/mean_recall", float(np.mean(chance_recalls))

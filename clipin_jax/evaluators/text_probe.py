@@ -1,29 +1,39 @@
-"""Classification of texts by a linear probe of the frozen text tower (SentEval).
+"""Linear probe of the frozen text tower on labeled texts (SentEval).
 
 Source: Conneau and Kiela 2018, arXiv 1803.05449: logistic regression on the sentence's
-vector, regularisation chosen on data that is not scored.
+vector, with regularization chosen on data that is not scored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-from clipin_jax.data.source import Annotations, fingerprint
+import numpy as np
+
 from clipin_jax.errors import ClipinError
+from clipin_jax.evaluators.base import CLASSIFICATION
 from clipin_jax.evaluators.datasets.text_columns import read_columns
 from clipin_jax.evaluators.linear_probe import LinearProbe
-from clipin_jax.inference.encoder import Encoder, Features
+from clipin_jax.evaluators.metrics import scores
+from clipin_jax.evaluators.probes.labeled_task import LabeledTask
+from clipin_jax.evaluators.probes.strength_search import ProbeOptions, probe_scores
+from clipin_jax.inference.encode_fns import ModelState
+from clipin_jax.inference.encoder import Encoder
 
 
-class TextProbe(LinearProbe):
-    """As `LinearProbe`, but of texts, and of the text tower's pooled features."""
+class TextProbe:
+    """Accuracy, mean per-class recall, macro AUC and mAP of a linear classifier.
+
+    It learns from the text tower's pooled features, as `LinearProbe` from images.
+    """
 
     task = "text_probe"
+    figures = CLASSIFICATION
+    benchmark_keys = LinearProbe.benchmark_keys
 
     def __init__(
         self,
-        encode: Encoder,
+        encoder: Encoder,
         *,
         file: str,
         train_file: str,
@@ -35,79 +45,70 @@ class TextProbe(LinearProbe):
         max_iterations: int = 1000,
         seed: int = 0,
     ) -> None:
-        """Reads all files, so that what is wrong with them shows before training.
+        """Reads all files.
 
-        file: what is scored, .tsv or .csv with a header, see `read_columns`;
-        train_file: what the probe learns from; val_file: what chooses among strengths,
-        "" is one training text in `holdout_every`; columns: the names of the text's
-        column and of the label's. The others are those of `LinearProbe`.
-        Raises ClipinError for a file that cannot be used, and for labels of which the
-        training file shows fewer than two, or not all.
+        Args:
+          encoder: of the model.
+          file: what is scored, .tsv or .csv with a header, see `read_columns`.
+          train_file: what the probe learns from.
+          val_file: what chooses among strengths; "" for a part of `train_file`.
+          columns: names of the text's column and of the label's.
+          batch_size: texts encoded at a time.
+          strengths, holdout_every, max_iterations, seed: see `ProbeOptions`.
+
+        Raises:
+          ClipinError: a file that cannot be read, a training file with fewer than two
+            labels, a label that it lacks, or options out of range.
         """
+        self._options = ProbeOptions(strengths, holdout_every, max_iterations, seed)
+        self._options.check()
         if len(columns) != 2:
             raise ClipinError(
                 f"columns must name a text and a label, got {tuple(columns)}"
             )
-        rows = read_columns(train_file, columns)
-        classes = tuple(sorted({label for _, label in rows}))
-        if len(classes) < 2:
+        train = read_columns(train_file, columns)
+        self.classes = tuple(sorted({label for _, label in train}))
+        if len(self.classes) < 2:
             raise ClipinError(
-                f"all labels in {train_file} are {rows[0][1]!r}: a classifier needs two"
-                " or more"
+                f"all labels in {train_file} are {train[0][1]!r}: a classifier needs"
+                " two or more"
             )
-        super().__init__(
-            _TextsOnly(encode),  # pyright: ignore[reportArgumentType]
-            source=Texts(file, read_columns(file, columns), classes),
-            train_source=Texts(train_file, rows, classes),
-            val_source=(
-                Texts(val_file, read_columns(val_file, columns), classes)
-                if val_file
-                else None
-            ),
-            batch_size=batch_size,
-            strengths=strengths,
-            holdout_every=holdout_every,
-            max_iterations=max_iterations,
-            seed=seed,
-        )
+        self._train_texts, train_labels = self._read_rows(train_file, train)
+        self.texts, labels = self._read_rows(file, read_columns(file, columns))
+        self._val_texts, self._val_members = [], None
+        if val_file:
+            rows = read_columns(val_file, columns)
+            self._val_texts, val_labels = self._read_rows(val_file, rows)
+            self._val_members = scores.members(val_labels, len(self.classes))
+        self._task = LabeledTask(self.classes, labels, train_labels)
+        self._encoder = encoder
+        self._batch_size = batch_size
 
-
-class Texts:
-    """Labelled texts as a source; there is no picture to ask for."""
-
-    def __init__(
-        self, file: str, rows: Sequence[tuple[str, ...]], classes: tuple[str, ...]
-    ) -> None:
-        self.classes = classes
-        self.texts = [text for text, _ in rows]
-        self._file = file
-        place = {name: label for label, name in enumerate(classes)}
+    def _read_rows(
+        self, file: str, rows: Sequence[tuple[str, ...]]
+    ) -> tuple[list[str], np.ndarray]:
+        """Returns the texts of a file and their labels, [B] int."""
+        place = {name: label for label, name in enumerate(self.classes)}
         for number, (_, name) in enumerate(rows, 1):
             if name not in place:
                 raise ClipinError(
                     f"{file}, row {number}: the label {name!r} is none of those in the"
-                    f" training file: {', '.join(classes)}"
+                    f" training file: {', '.join(self.classes)}"
                 )
-        self._labels = [place[name] for _, name in rows]
-        self.fingerprint = fingerprint("texts", self.texts, self._labels)
+        return [text for text, _ in rows], np.array([place[name] for _, name in rows])
 
-    def __len__(self) -> int:
-        return len(self.texts)
+    def run(self, state: ModelState) -> Iterator[tuple[str, float]]:
+        """Yields (metric, value), at last the strength of regularization."""
+        validation = None
+        if self._val_members is not None:
+            validation = self._features(state, self._val_texts), self._val_members
+        yield from probe_scores(
+            self._task,
+            self._features(state, self._train_texts),
+            self._features(state, self.texts),
+            self._options,
+            validation,
+        )
 
-    def annotations(self, index: int) -> Annotations:
-        """The text as caption, and its label."""
-        return {"captions": (self.texts[index],), "label": self._labels[index]}
-
-    def describe(self, index: int) -> str:
-        """The row of the file."""
-        return f"row {index + 1} of {self._file}"
-
-
-class _TextsOnly:
-    """An encoder for which the texts of a source take the place of its pictures."""
-
-    def __init__(self, encode: Encoder) -> None:
-        self._encode = encode
-
-    def images(self, variables: Any, source: Texts, batch_size: int) -> Features:
-        return self._encode.texts(variables, source.texts, batch_size)
+    def _features(self, state: ModelState, texts: Sequence[str]) -> np.ndarray:
+        return self._encoder.texts(state, texts, self._batch_size)["pooled"]

@@ -1,28 +1,27 @@
-"""How alike two sentences are: the text tower against people's scores."""
+"""Similarity of sentences: cosines of the text tower against human scores."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
 from clipin_jax.errors import ClipinError, check_choice
 from clipin_jax.evaluators.base import Figure
 from clipin_jax.evaluators.datasets.text_columns import read_columns
+from clipin_jax.evaluators.metrics.correlation import pearson, spearman
+from clipin_jax.inference.encode_fns import ModelState
 from clipin_jax.inference.encoder import Encoder
 
 FEATURES = ("embedding", "pooled")
-DECIMALS = 6  # of a cosine: beyond them is rounding, and equal ones are ties
+DECIMALS = 6  # of a cosine; beyond them is rounding
 
 
 class TextSimilarity:
     """Spearman and Pearson correlation of cosines with human scores (STS).
 
-    Nothing is trained. Where all cosines are equal, or one is not a number, so are
-    the correlations: not a number.
+    Nothing is trained. Both are NaN if all cosines are equal, or one is not a number.
     """
 
     task = "text_similarity"
@@ -34,20 +33,26 @@ class TextSimilarity:
 
     def __init__(
         self,
-        encode: Encoder,
+        encoder: Encoder,
         *,
         file: str,
         columns: Sequence[str] = ("sentence1", "sentence2", "score"),
         feature: str = "embedding",
         batch_size: int = 256,
     ) -> None:
-        """Reads the pairs, so that what is wrong with them shows before training.
+        """Reads the pairs.
 
-        file: .tsv or .csv with a header, see `read_columns`; columns: the names of
-        both sentences' columns and of the score's; feature: "embedding", where images
-        and texts meet, or "pooled", what the text tower says before any projection.
-        Raises ClipinError for a file that cannot be used, a score that is no number,
-        and scores that are all the same.
+        Args:
+          encoder: of the model.
+          file: .tsv or .csv with a header, see `read_columns`.
+          columns: names of the columns of both sentences and of the score.
+          feature: "embedding", the joint space of images and texts; or "pooled", the
+            text tower's output before any projection.
+          batch_size: texts encoded at a time.
+
+        Raises:
+          ClipinError: a file that cannot be read, a score that is no number, or scores
+            that are all the same.
         """
         check_choice("feature", feature, FEATURES)
         if len(columns) != 3:
@@ -63,14 +68,14 @@ class TextSimilarity:
                 f"all scores in {file} are {self._scores[0]:g}: there is nothing to"
                 " correlate with"
             )
-        self._encode = encode
+        self._encoder = encoder
         self._feature = feature
         self._batch_size = batch_size
 
-    def run(self, state: Any) -> Iterator[tuple[str, float]]:
-        """Yields (name, value); `chance/<name>` says what a random guess gets."""
-        found = self._encode.texts(state.variables, self._texts, self._batch_size)
-        cosine = np.round(_cosines(found[self._feature]), DECIMALS)
+    def run(self, state: ModelState) -> Iterator[tuple[str, float]]:
+        """Yields (metric, value); "chance/METRIC" is that of a random guess."""
+        features = self._encoder.texts(state, self._texts, self._batch_size)
+        cosine = np.round(_cosines(features[self._feature]), DECIMALS)
         for name, correlation in (("spearman", spearman), ("pearson", pearson)):
             yield name, correlation(cosine, self._scores)
             yield f"chance/{name}", 0.0
@@ -87,24 +92,12 @@ def _number(cell: str, row: int, file: str) -> float:
 
 
 def _cosines(features: np.ndarray) -> np.ndarray:
-    """[2 N, D], first and second sentences, to the cosine of each pair, [N] float64."""
+    """Returns the cosine of each pair, [N] float64.
+
+    features: [2 N, D], the first sentences of all pairs, then the second ones.
+    """
     features = features.astype(np.float64)
-    with np.errstate(invalid="ignore"):  # a vector of zeros points nowhere
+    with np.errstate(invalid="ignore"):  # a vector of zeros has no direction
         features /= np.linalg.norm(features, axis=1, keepdims=True)
     first, second = np.split(features, 2)
     return np.einsum("nd,nd->n", first, second)
-
-
-def pearson(x: np.ndarray, y: np.ndarray) -> float:
-    """Correlation of two arrays [N]; not a number where one of them is constant."""
-    if not np.ptp(x) or not np.ptp(y):
-        return math.nan
-    x, y = x - x.mean(), y - y.mean()
-    return float((x / np.linalg.norm(x)) @ (y / np.linalg.norm(y)))
-
-
-def spearman(x: np.ndarray, y: np.ndarray) -> float:
-    """Correlation of ranks of two arrays [N]; equal values share their mean rank."""
-    if np.isnan(x).any() or np.isnan(y).any():
-        return math.nan
-    return pearson(rankdata(x), rankdata(y))

@@ -1,35 +1,37 @@
-"""Zero-shot classification: classes are named by prompts, nothing is trained."""
+"""Zero-shot classification: prompts name the classes, nothing is trained."""
 
 from __future__ import annotations
 
 import functools
 import logging
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from scipy.special import softmax
 
+from clipin_jax.data.source import Source
 from clipin_jax.errors import first_few
 from clipin_jax.evaluators.base import CLASSIFICATION, Figure
+from clipin_jax.evaluators.datasets.annotations import read_labels
 from clipin_jax.evaluators.datasets.prompts import choose_names, choose_prompts
 from clipin_jax.evaluators.metrics import scores
-from clipin_jax.inference.encoder import Encoder, read_labels
+from clipin_jax.inference.encode_fns import ModelState
+from clipin_jax.inference.encoder import Encoder
 
-# CLIP's own temperature at its bound; it decides nothing but the probabilities.
+# CLIP's temperature at its bound. It changes the probabilities, but no rank.
 LOGIT_SCALE = 100.0
-PROMPTS = 8192  # encoded at a time
+MAX_PROMPTS = 8192  # encoded at a time
 _log = logging.getLogger(__name__)
 
 
 class ZeroShot:
-    """Accuracy, mean per-class recall, macro AUC and mAP of prompts as classifier.
+    """Accuracy, mean per-class recall, macro AUC and mAP with prompts as classifier.
 
-    Every prompt is encoded and normalised, the prompts of a class are averaged, and
-    the average is normalised again (Radford et al. 2021, section 3.1.4). AUC and mAP
-    are given of the softmax over classes, as CLIPin reports them, and of the cosines:
-    the softmax compares an image's classes with each other, so that it puts the images
-    of one class in another order.
+    Every prompt is encoded and normalized, the prompts of a class are averaged, and
+    the average is normalized again (Radford et al. 2021, section 3.1.4). AUC and mAP
+    are computed from the softmax over classes, as CLIPin reports them, and from the
+    cosines (`_cosine`). The two differ: the softmax compares the classes of an image
+    with each other, so it ranks the images of one class in another order.
     """
 
     task = "zeroshot_classification"
@@ -47,9 +49,9 @@ class ZeroShot:
 
     def __init__(
         self,
-        encode: Encoder,
+        encoder: Encoder,
         *,
-        source: Any,
+        source: Source,
         batch_size: int = 256,
         classes: Sequence[str] = (),
         templates: Sequence[str] = (),
@@ -58,74 +60,83 @@ class ZeroShot:
         templates_file: str = "",
         similarity: str = "contrastive",
     ) -> None:
-        """Reads the labels, so that what is wrong with them shows before training.
+        """Reads the labels and makes the prompts.
 
-        classes: names shown in the prompts, in label order, underscores included;
-        () takes those of `names_file`, of `dataset`, or the source's own.
-        templates: prompts, "{}" is where the name goes; () takes those of
-        `templates_file`, of `dataset`, or the bare name.
-        dataset: a set whose names and templates the package has, or its key in the
-        files. names_file, templates_file: see `prompts`. similarity: see
-        `Encoder.compared`.
-        Raises ClipinError for names that do not fit the source, a template without
-        "{}", a label that is missing or none of the classes, or a model that cannot
-        compare so.
+        Args:
+          encoder: of the model.
+          source: images with labels.
+          batch_size: images or prompts encoded at a time.
+          classes: names shown in the prompts, in label order; () for the names in
+            `names_file`, of `dataset`, or of the source.
+          templates: prompts, with "{}" for the name; () for those in `templates_file`,
+            of `dataset`, or the bare name.
+          dataset: a data set whose names and templates come with the package, or its
+            key in the files.
+          names_file, templates_file: see `datasets.prompts`.
+          similarity: see `Encoder.comparison`.
+
+        Raises:
+          ClipinError: names that do not fit the source, a template without "{}", a
+            label that is missing or no class, or a model that cannot compare so.
         """
         self.source = source
         self.classes = choose_names(source.classes, classes, names_file, dataset)
         self._prompts = choose_prompts(self.classes, templates, templates_file, dataset)
-        self._compared = encode.compared(similarity)
+        self._comparison = encoder.comparison(similarity)
         self._batch_size = batch_size
         self._labels = read_labels(source, len(self.classes))
-        self._say_empty()
+        self._warn_of_empty_classes()
 
-    def run(self, state: Any) -> Iterator[tuple[str, float]]:
-        """Yields (name, value); `chance/<name>` says what a random guess gets."""
-        image = self._compared.images(state, self.source, self._batch_size)
-        classifier, which = self._classifier(state)
+    def run(self, state: ModelState) -> Iterator[tuple[str, float]]:
+        """Yields (metric, value); "chance/METRIC" is that of a random guess."""
+        image = self._comparison.images(state, self.source, self._batch_size)
+        vectors, vector_of_class = self._class_vectors(state)
         # Classes with the same prompts tie to the last bit.
-        cosine = (image @ classifier.T).astype(np.float64)[:, which]  # [B, K]
+        cosine = (image @ vectors.T).astype(np.float64)[:, vector_of_class]  # [B, K]
         probabilities = softmax(LOGIT_SCALE * cosine, axis=1)
-        found = scores.classification_scores(self._labels, probabilities)
-        yield from found.items()
-        belongs = scores.members(self._labels, len(self.classes))
+        values = scores.classification_scores(self._labels, probabilities)
+        yield from values.items()
+        members = scores.members(self._labels, len(self.classes))
         by_cosine = {
-            "macro_auc": scores.macro_roc_auc(belongs, cosine),
-            "mean_average_precision": scores.macro_average_precision(belongs, cosine),
+            "macro_auc": scores.macro_roc_auc(members, cosine),
+            "mean_average_precision": scores.macro_average_precision(members, cosine),
         }
         for name, score in by_cosine.items():
             yield f"{name}_cosine", score.value
-            yield f"chance/{name}_cosine", found[f"chance/{name}"]
+            yield f"chance/{name}_cosine", values[f"chance/{name}"]
 
-    def _classifier(self, state: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Unit vectors [U, E] float32 and which of them each class has, [K] int."""
-        place = {own: i for i, own in enumerate(dict.fromkeys(self._prompts))}
-        different = list(place)
-        # As many prompts at a time as keep the features small, whatever their width.
-        classes = max(1, PROMPTS // max(map(len, different)))
-        rows = []
-        for start in range(0, len(different), classes):
-            own = different[start : start + classes]
-            texts = [text for prompts in own for text in prompts]
-            found = self._compared.texts(state, texts, self._batch_size)
-            ends = np.cumsum([len(prompts) for prompts in own])
-            rows += [part.mean(axis=0) for part in np.split(found, ends[:-1])]
-        mean = np.stack(rows)
+    def _class_vectors(self, state: ModelState) -> tuple[np.ndarray, np.ndarray]:
+        """Returns unit vectors [U, E] float32, and the vector of each class, [K] int.
+
+        Classes with the same prompts share a vector.
+        """
+        index = {prompts: i for i, prompts in enumerate(dict.fromkeys(self._prompts))}
+        different = list(index)
+        # Bounds the memory for features, whatever their width.
+        classes_at_a_time = max(1, MAX_PROMPTS // max(map(len, different)))
+        means = []
+        for start in range(0, len(different), classes_at_a_time):
+            part = different[start : start + classes_at_a_time]
+            texts = [text for prompts in part for text in prompts]
+            vectors = self._comparison.texts(state, texts, self._batch_size)
+            ends = np.cumsum([len(prompts) for prompts in part])
+            means += [rows.mean(axis=0) for rows in np.split(vectors, ends[:-1])]
+        mean = np.stack(means)
         unit = mean / np.linalg.norm(mean, axis=1, keepdims=True)
-        return unit, np.asarray([place[own] for own in self._prompts])
+        return unit, np.asarray([index[prompts] for prompts in self._prompts])
 
-    def _say_empty(self) -> None:
-        occurring = scores.members(self._labels, len(self.classes)).any(axis=0)
-        empty = [self.classes[i] for i in np.flatnonzero(~occurring)]
+    def _warn_of_empty_classes(self) -> None:
+        shown = scores.members(self._labels, len(self.classes)).any(axis=0)
+        empty = [self.classes[i] for i in np.flatnonzero(~shown)]
         if empty:
             warn_once(
-                f"{len(empty)} of {len(self.classes)} classes ({first_few(empty)}) "
-                f"have no image in the data of {self.source.describe(0)}: macro "
-                "figures leave them out"
+                f"{len(empty)} of {len(self.classes)} classes ({first_few(empty)}) have"
+                f" no image in the data of {self.source.describe(0)}: macro figures"
+                " leave them out"
             )
 
 
 @functools.cache
 def warn_once(text: str) -> None:
-    """Logs a warning, the same one only once: many entries of a suite share data."""
+    """Logs a warning, each text once: many entries of a suite share data."""
     _log.warning("%s", text)

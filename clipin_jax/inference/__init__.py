@@ -1,4 +1,4 @@
-"""One encoder for all who read a model: encode, compare, match, caption, explain.
+"""One encoder to use a model: encode, compare, match, caption and explain.
 
-Imports `core`, `data` and `runs`; evaluators, reports and users import it.
+Imports `core`, `data`, `runs` and below.
 """

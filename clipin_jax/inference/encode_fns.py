@@ -1,68 +1,89 @@
-"""The pure functions that encode images and texts with a learner. `jit` is outside."""
+"""Pure functions from a learner's variables and arrays to arrays. The caller jits."""
+
+from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from clipin_jax.errors import ClipinError
 from clipin_jax.inference.generation import GenerateFn, make_generate_fn
 from clipin_jax.inference.saliency import PREDICTED, MapFn, make_map_fn
 from clipin_jax.types import Array
 
-_PROGRAMS = 32  # functions that a process keeps: equal learners share one
+_CACHED = 32  # sets of functions in a process; equal learners share one
+
+EncodeFn = Callable[[Any, Array], dict[str, Array]]
 
 
-class Prediction(NamedTuple):
-    """Two pure functions whose outputs are compared by their cosine.
+class ModelState(Protocol):
+    """The variables of a model, as `core.state.TrainState` has them."""
 
-    Each gives {"embedding": [B, E]} float32 of unit norm.
+    @property
+    def variables(self) -> Any:
+        """Variables of the online branch."""
+        ...
+
+    @property
+    def target_variables(self) -> Any:
+        """Variables of the target branch."""
+        ...
+
+
+class PredictionFns(NamedTuple):
+    """Two functions whose outputs are compared by their cosine.
+
+    Both return {"embedding": [B, E]} float32 of unit norm.
 
     Attributes:
-      image: `(target_variables, image)`, the target network's projection of images.
-      text: `(variables, text)`, what the online network predicts of that from texts.
+      image: `(target_variables, image)`, the target's projection of images.
+      text: `(variables, text)`, the online prediction of that projection from texts.
     """
 
-    image: Callable[[Any, Array], dict[str, Array]]
-    text: Callable[[Any, Array], dict[str, Array]]
+    image: EncodeFn
+    text: EncodeFn
 
 
 class EncodeFns(NamedTuple):
-    """Pure encoders, `(variables, array) -> {"pooled": [B, D], "embedding": [B, E]}`.
+    """What a model computes in evaluation mode, as pure functions.
 
-    Both outputs are float32; the embedding has unit norm, `pooled` stands before the
-    pre-projector. `image` takes [B, H, W, C] uint8, `text` takes [B, L] int32.
+    `image` takes [B, H, W, C] uint8, `text` takes [B, L] int32. Both return {"pooled":
+    [B, D], "embedding": [B, E]} float32: `pooled` before the pre-projector, `embedding`
+    of unit norm.
 
-    `captioner(tokenizer, decoding)` makes what writes captions, where the model can:
-    `generate.make_generate_fn`. `image_tokens` gives `tokens` [B, N, D] for `match`,
-    `(variables, tokens, text) -> {"score": [B]}`, which is None for a model that was
-    not taught to match. `prediction(text)` makes the second way to compare.
-    `explainer(image, text, ...)` makes what shows where the model looks:
-    `saliency.make_map_fn`.
+    Attributes:
+      image: `(variables, image)`.
+      text: `(variables, text)`.
+      image_tokens: `(variables, image) -> {"tokens": [B, N, D] float32}`.
+      match: `(variables, tokens, text) -> {"score": [B]}`; None if the model has no
+        objective that matches.
+      prediction: `(context_length) -> PredictionFns`, the second way to compare.
+      captioner: `(tokenizer, decoding) -> GenerateFn`, see `make_generate_fn`.
+      explainer: `(image, text, method, layer, words) -> MapFn`, see `make_map_fn`.
     """
 
-    image: Callable[[Any, Array], dict[str, Array]]
-    text: Callable[[Any, Array], dict[str, Array]]
-    captioner: Callable[..., GenerateFn]
-    image_tokens: Callable[[Any, Array], dict[str, Array]]
+    image: EncodeFn
+    text: EncodeFn
+    image_tokens: EncodeFn
     match: Callable[[Any, Array, Array], dict[str, Array]] | None
-    prediction: Callable[[Array], Prediction]
+    prediction: Callable[[int], PredictionFns]
+    captioner: Callable[..., GenerateFn]
     explainer: Callable[..., MapFn]
 
 
-@functools.lru_cache(_PROGRAMS)
+@functools.lru_cache(_CACHED)
 def make_encode_fns(learner: Any) -> EncodeFns:
-    """Encoders of the online branch in evaluation mode."""
+    """Returns the functions of a learner's online branch; the same for equal ones."""
 
-    def encoder(modality: str) -> Callable[[Any, Array], dict[str, Array]]:
-        def encode(variables: Any, x: Array) -> dict[str, Array]:
-            features = learner.apply(variables, {modality: x}, method="encode")
-            kept = {k: features[modality][k] for k in ("pooled", "embedding")}
-            return jax.tree.map(lambda y: y.astype(jnp.float32), kept)
+    def image(variables: Any, image: Array) -> dict[str, Array]:
+        return _features(learner.apply(variables, {"image": image}, method="encode"))
 
-        return encode
+    def text(variables: Any, text: Array) -> dict[str, Array]:
+        return _features(learner.apply(variables, {"text": text}, method="encode"))
 
     def image_tokens(variables: Any, image: Array) -> dict[str, Array]:
         features = learner.apply(variables, {"image": image}, method="encode")
@@ -72,47 +93,53 @@ def make_encode_fns(learner: Any) -> EncodeFns:
         return {"score": learner.apply(variables, text, tokens, method="match")}
 
     return EncodeFns(
-        encoder("image"),
-        encoder("text"),
-        functools.partial(make_generate_fn, learner),
-        image_tokens,
-        match if learner.matchers else None,
-        functools.partial(make_prediction_fns, learner),
-        functools.partial(make_map_fn, learner),
+        image=image,
+        text=text,
+        image_tokens=image_tokens,
+        match=match if learner.matchers else None,
+        prediction=functools.partial(make_prediction_fns, learner),
+        captioner=functools.partial(make_generate_fn, learner),
+        explainer=functools.partial(make_map_fn, learner),
     )
 
 
-def make_prediction_fns(learner: Any, text: Array) -> Prediction:
-    """CLIPin's second way to compare, as released: target image against predicted one.
+def _features(encoded: Any) -> dict[str, Array]:
+    """Returns what is compared and probed of one modality's features, in float32."""
+    [features] = encoded.values()
+    return {key: features[key].astype(jnp.float32) for key in ("pooled", "embedding")}
+
+
+@functools.lru_cache(_CACHED)
+def make_prediction_fns(learner: Any, context_length: int) -> PredictionFns:
+    """Returns CLIPin's second way to compare: target image with predicted image.
 
     Source: arXiv 2508.06434 and its code, `get_similarity(onlyclip=False)`.
-
-    Args:
-      text: [1, L] int32, any text; only its shape is looked at.
 
     Raises:
       ClipinError: no objective predicts the target of an image from its text.
     """
+    text = np.zeros((1, context_length), np.int32)
     key = jax.random.key(0)
-    predicted, _ = jax.eval_shape(
+    predictions, _ = jax.eval_shape(
         lambda: learner.init_with_output(key, {"text": text}, method="predictions")
     )
-    able = [name for name, found in predicted.items() if PREDICTED in found]
-    if not able:
+    names = [name for name, kinds in predictions.items() if PREDICTED in kinds]
+    if not names:
         raise ClipinError(
             "similarity 'prediction' needs a model that predicts images from texts: "
             "train with objectives.clipin and its inter term, or compare by "
             "'contrastive'"
         )
+    objective = names[0]
 
-    def image_fn(target_variables: Any, image: Array) -> dict[str, Array]:
-        found = learner.apply(
-            target_variables, {"image": image}, able[0], method="projections"
+    def image(target_variables: Any, image: Array) -> dict[str, Array]:
+        projections = learner.apply(
+            target_variables, {"image": image}, objective, method="projections"
         )
-        return {"embedding": found["image"].astype(jnp.float32)}
+        return {"embedding": projections["image"].astype(jnp.float32)}
 
     def text_fn(variables: Any, text: Array) -> dict[str, Array]:
-        found = learner.apply(variables, {"text": text}, method="predictions")
-        return {"embedding": found[able[0]][PREDICTED].astype(jnp.float32)}
+        predictions = learner.apply(variables, {"text": text}, method="predictions")
+        return {"embedding": predictions[objective][PREDICTED].astype(jnp.float32)}
 
-    return Prediction(image_fn, text_fn)
+    return PredictionFns(image, text_fn)

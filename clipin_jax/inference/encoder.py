@@ -1,98 +1,118 @@
-"""Whole sources and lists of texts to features, on all devices and processes."""
+"""Whole sources and lists of texts through a model, on all devices and processes."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
+from clipin_jax.core import sharding
 from clipin_jax.data.evaluation import eval_batches, view_batches
-from clipin_jax.data.source import Annotations, BadRecord
-from clipin_jax.data.text import caption_tokenizer
+from clipin_jax.data.source import Source
 from clipin_jax.errors import ClipinError, check_choice
-from clipin_jax.inference.batching import collect, compiled, shares
+from clipin_jax.inference.encode_fns import EncodeFns, ModelState
+from clipin_jax.inference.feature_cache import FeatureCache, Features
 from clipin_jax.inference.generation import Decoding, read_caption
 
-Features = dict[str, np.ndarray]
 SIMILARITIES = ("contrastive", "prediction")
 
 
-class Compared(NamedTuple):
-    """One way to compare images with texts: by the cosine of what these two return.
+class Comparison(NamedTuple):
+    """A way to compare images with texts: by the cosine of their vectors.
 
     Attributes:
       images: `(state, source, batch_size)` to [len(source), E] float32 of unit norm.
       texts: `(state, texts, batch_size)` to [len(texts), E] float32 of unit norm.
     """
 
-    images: Callable[[Any, Any, int], np.ndarray]
+    images: Callable[[Any, Source, int], np.ndarray]
     texts: Callable[[Any, Sequence[str], int], np.ndarray]
 
 
 class Encoder:
-    """The encode functions, compiled once and shared by all evaluators of a run."""
+    """Encodes, compares, matches, captions and explains whole sources.
+
+    Every result has a row for each sample, in the order of the source, and is the same
+    on every process. `batch_size` counts samples over all processes; it is rounded up
+    to a multiple of the devices, and changes the time and the memory only.
+
+    `comparison`, `captioner`, `matcher` and `explainer` return functions, so that what
+    a model cannot do is an error before a state is there.
+    """
 
     def __init__(
         self,
-        encode: Any,
+        functions: EncodeFns,
         *,
         mesh: Mesh,
-        tokenizer: Callable[[Sequence[str]], np.ndarray],
+        tokenizer: Any,
         image_size: tuple[int, int],
         interpolation: str,
         augment: Mapping[str, Any] | None = None,
+        cache: FeatureCache | None = None,
     ) -> None:
-        """Prepares both towers.
+        """Prepares the functions of a model.
 
-        encode: has `image(variables, image)` and `text(variables, tokens)`, pure and
-        jit-free, each to {"pooled": [B, D], "embedding": [B, E]};
-        tokenizer: texts to [B, L] int32; image_size: (height, width) in pixels;
-        augment: how training views are made, see `data.views`; None: they are not.
+        Args:
+          functions: pure functions of the model, see `EncodeFns`.
+          mesh: devices that share a batch.
+          tokenizer: texts to [B, L] int32.
+          image_size: (height, width) in pixels.
+          interpolation: how images are resized.
+          augment: how training views are made, see `data.image.views`; None if they
+            are not.
+          cache: keeps features of images; None to encode them each time.
         """
-        self._encode = encode
-        self._mesh = mesh
-        self._augment = augment
-        self.tokenizer = self._tokenizer = tokenizer
+        self.functions = functions
+        self.mesh = mesh
+        self.tokenizer = tokenizer
         self.image_size = image_size
         self.interpolation = interpolation
-        self._image = compiled(encode.image, ("image",), mesh)
-        self._text = compiled(encode.text, ("text",), mesh)
+        self.augment = augment
+        self._cache = cache
 
-    def images(self, variables: Any, source: Any, batch_size: int) -> Features:
-        """All images of a source, in its order.
+    def images(self, state: ModelState, source: Source, batch_size: int) -> Features:
+        """Encodes all images of a source.
 
-        batch_size: images a batch, over all processes; rounded up to what the devices
-        can share.
-        Returns {"pooled": [len(source), D], "embedding": [len(source), E]} float32,
-        the same on every process.
+        Returns {"pooled": [len(source), D], "embedding": [len(source), E]} float32.
         """
-        batches = self._image_batches(source, batch_size)
-        return self._collect(self._image, variables, batches, len(source))
+        function = self.functions.image
+        return self._cached(function, state.variables, source, batch_size)
+
+    def texts(
+        self, state: ModelState, texts: Sequence[str], batch_size: int
+    ) -> Features:
+        """Encodes all texts.
+
+        Returns {"pooled": [len(texts), D], "embedding": [len(texts), E]} float32.
+        """
+        function = self.functions.text
+        return self._texts(function, state.variables, texts, batch_size)
 
     def views(
-        self, variables: Any, source: Any, batch_size: int, *, seed: int, epoch: int
+        self, state: ModelState, source: Source, batch_size: int, seed: int, epoch: int
     ) -> Features:
-        """As `images`, of one random view of each as in training."""
-        order = np.arange(len(source))
-        size = self._round(batch_size)
+        """Encodes a random training view of each image, by seed and epoch."""
+        order, size = np.arange(len(source)), self._round(batch_size)
         batches = self.view_batches(source, size, order=order, seed=seed, epoch=epoch)
-        return self._collect(self._image, variables, batches, len(source))
+        program = _compile(self.functions.image, ("image",), self.mesh)
+        return self._collect(program, state.variables, batches, len(source))
 
     def view_batches(
         self,
-        source: Any,
+        source: Source,
         batch_size: int,
         *,
         order: np.ndarray,
         seed: int,
         epoch: int,
         augment: bool = True,
-    ) -> Iterator[dict]:
-        """Our share of the batches of training views, see `data.evaluation`.
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Yields this process's part of batches of training views.
 
         Without `augment` they are the views of evaluation.
         """
@@ -101,219 +121,229 @@ class Encoder:
             order=order,
             seed=seed,
             epoch=epoch,
-            augment=self._augment if augment else None,
-            image_size=self.image_size,
-            interpolation=self.interpolation,
+            augment=self.augment if augment else None,
             batch_size=batch_size,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
+            **self._image_options(),
         )
 
-    @property
-    def augments(self) -> bool:
-        """Whether views can be made as in training."""
-        return self._augment is not None
+    def comparison(self, similarity: str) -> Comparison:
+        """Returns what compares images with texts.
 
-    @property
-    def mesh(self) -> Mesh:
-        """The devices that share a batch."""
-        return self._mesh
+        Args:
+          similarity: "contrastive", by the embeddings; or "prediction", the target's
+            projection of the image with its online prediction from the text (CLIPin,
+            arXiv 2508.06434, `get_similarity(onlyclip=False)` of its code).
 
-    @property
-    def functions(self) -> Any:
-        """The pure encode functions, to differentiate."""
-        return self._encode
-
-    def texts(self, variables: Any, texts: Sequence[str], batch_size: int) -> Features:
-        """All texts, in their order: as `images`, [len(texts), ...] float32."""
-        batch_size = self._round(batch_size)
-        batches = self._text_batches(texts, batch_size)
-        return self._collect(self._text, variables, batches, len(texts))
-
-    def compared(self, similarity: str) -> Compared:
-        """What compares images with texts.
-
-        similarity: "contrastive", by the embeddings; or "prediction", the target
-        network's projection of the image against its online prediction from the text
-        (CLIPin, arXiv 2508.06434, `get_similarity(onlyclip=False)` of its code).
-        Raises ClipinError for any other, and for a model that cannot predict.
+        Raises:
+          ClipinError: another similarity, or a model that cannot predict.
         """
         check_choice("similarity", similarity, SIMILARITIES)
-        if similarity == "contrastive":
-            image, text, seen_by = self._image, self._text, "variables"
-        else:
-            prediction = self._encode.prediction(self._tokenizer(["a text"]))
-            image = compiled(prediction.image, ("image",), self._mesh)
-            text = compiled(prediction.text, ("text",), self._mesh)
-            seen_by = "target_variables"
+        functions: Any = self.functions
+        by_prediction = similarity == "prediction"
+        if by_prediction:
+            functions = functions.prediction(self.tokenizer(("a text",)).shape[1])
 
-        def images(state: Any, source: Any, batch_size: int) -> np.ndarray:
-            batches = self._image_batches(source, batch_size)
-            found = self._collect(image, getattr(state, seen_by), batches, len(source))
-            return found["embedding"]
+        def images(state: ModelState, source: Source, batch_size: int) -> np.ndarray:
+            variables = state.target_variables if by_prediction else state.variables
+            features = self._cached(functions.image, variables, source, batch_size)
+            return features["embedding"]
 
-        def texts(state: Any, texts: Sequence[str], batch_size: int) -> np.ndarray:
-            batches = self._text_batches(texts, self._round(batch_size))
-            found = self._collect(text, state.variables, batches, len(texts))
-            return found["embedding"]
+        def texts(
+            state: ModelState, texts: Sequence[str], batch_size: int
+        ) -> np.ndarray:
+            function, variables = functions.text, state.variables
+            return self._texts(function, variables, texts, batch_size)["embedding"]
 
-        return Compared(images, texts)
+        return Comparison(images, texts)
 
-    def captioner(self, decoding: Decoding) -> Callable[[Any, Any, int], list[str]]:
-        """What writes a caption for every image of a source, in its order.
+    def captioner(self, decoding: Decoding) -> Callable[..., list[str]]:
+        """Returns `(state, source, batch_size) -> captions`, one for each image.
 
-        Returns `(variables, source, batch_size) -> [len(source)] captions`. Raises
-        ClipinError for a model that cannot, before any of them is asked for.
+        Raises:
+          ClipinError: the model cannot write, or the options make no sense.
         """
-        tokenizer: Any = self._tokenizer
-        generate = self._encode.captioner(tokenizer, decoding)
-        encode = compiled(generate, ("image", "index"), self._mesh)
+        generate = self.functions.captioner(self.tokenizer, decoding)
+        program = _compile(generate, ("image", "index"), self.mesh)
 
-        def write(variables: Any, source: Any, batch_size: int) -> list[str]:
+        def write(state: ModelState, source: Source, batch_size: int) -> list[str]:
             batches = self._image_batches(source, batch_size)
-            rows = self._collect(encode, variables, batches, len(source))["text"]
-            return [read_caption(row, tokenizer, decoding.prompt) for row in rows]
+            rows = self._collect(program, state.variables, batches, len(source))
+            return [
+                read_caption(row, self.tokenizer, decoding.prompt)
+                for row in rows["text"]
+            ]
 
         return write
 
     def matcher(self) -> Callable[..., np.ndarray]:
-        """What scores pairs of images and texts one by one.
+        """Returns `(state, source, texts, pairs, batch_size) -> [P]` scores.
 
-        Returns `(variables, source, texts, pairs, batch_size) -> [P]`, where pairs is
-        [P, 2] int, an image's index in the source and a text's in the list. It holds
-        the tokens of all images in memory. Raises ClipinError for a model that cannot.
+        `pairs` is [P, 2] int, the index of an image in the source and that of a text in
+        the list. The tokens of all images are held in memory.
+
+        Raises:
+          ClipinError: the model does not learn to match.
         """
-        if self._encode.match is None:
+        match_fn = self.functions.match
+        if match_fn is None:
             raise ClipinError(
-                "the model was not taught to match pairs: add objectives.matching, or "
+                "the model does not learn to match pairs: add objectives.matching, or "
                 "set rerank to 0"
             )
-        encode = compiled(self._encode.image_tokens, ("image",), self._mesh)
-        match = compiled(self._encode.match, ("tokens", "text"), self._mesh)
+        encode = _compile(self.functions.image_tokens, ("image",), self.mesh)
+        match = _compile(match_fn, ("tokens", "text"), self.mesh)
 
-        def score(variables, source, texts, pairs, batch_size) -> np.ndarray:
+        def score(
+            state: ModelState,
+            source: Source,
+            texts: Sequence[str],
+            pairs: np.ndarray,
+            batch_size: int,
+        ) -> np.ndarray:
             images = self._image_batches(source, batch_size)
-            tokens = self._collect(encode, variables, images, len(source))["tokens"]
-            rows = self._tokenizer(texts)
+            tokens = self._collect(encode, state.variables, images, len(source))
+            tokens, ids = tokens["tokens"], self.tokenizer(texts)
             batches = (
-                {
-                    "tokens": tokens[pairs[index, 0]],
-                    "text": rows[pairs[index, 1]],
-                    "index": index,
-                    "mask": mask,
-                }
-                for index, mask in shares(len(pairs), self._round(batch_size))
+                {**part, "tokens": tokens[image], "text": ids[text]}
+                for part in self._parts(len(pairs), batch_size)
+                for image, text in [pairs[part["index"]].T]
             )
-            return self._collect(match, variables, batches, len(pairs))["score"]
+            return self._collect(match, state.variables, batches, len(pairs))["score"]
 
         return score
 
     def explainer(
         self, method: str, layer: int | None = None, words: bool = False
     ) -> Callable[..., dict[str, np.ndarray]]:
-        """What shows where the model looks in pictures for a text each.
+        """Returns `(state, source, texts, batch_size) -> maps`; text i is of image i.
 
-        method, layer, words: see `saliency.make_map_fn`. Returns `(state, source,
-        texts, batch_size) -> {"caption": [len(source), rows, columns]}` float32, and
-        with words "tokens" [len(source), L, rows, columns]; text i belongs to picture
-        i. Raises ClipinError for no such method or layer, or a model without the parts.
+        Maps are {"caption": [len(source), rows, columns]} float32; with `words` also
+        "tokens" [len(source), L, rows, columns].
+
+        Args:
+          method, layer, words: see `saliency.make_map_fn`.
+
+        Raises:
+          ClipinError: no such method or layer, or a model that lacks the parts.
         """
         image = np.zeros((1, *self.image_size, 3), np.uint8)
-        text = self._tokenizer(["a text"])
-        maps = self._encode.explainer(image, text, method, layer, words)
+        text = self.tokenizer(("a text",))
+        make_maps = self.functions.explainer(image, text, method, layer, words)
 
         def run(variables: Any, image: Any, text: Any) -> dict[str, Any]:
-            found = maps(*variables, image, text)._asdict()
-            return {k: v.astype(np.float32) for k, v in found.items() if v is not None}
+            online, target = variables
+            maps = make_maps(online, target, image, text)._asdict()
+            return {k: v.astype(np.float32) for k, v in maps.items() if v is not None}
 
-        encode = compiled(run, ("image", "text"), self._mesh)
+        program = _compile(run, ("image", "text"), self.mesh)
 
-        def explain(state, source, texts, batch_size) -> dict[str, np.ndarray]:
-            rows = self._tokenizer(texts)
+        def explain(
+            state: ModelState, source: Source, texts: Sequence[str], batch_size: int
+        ) -> dict[str, np.ndarray]:
+            ids = self.tokenizer(texts)
             batches = (
-                {**batch, "text": rows[batch["index"]]}
+                {**batch, "text": ids[batch["index"]]}
                 for batch in self._image_batches(source, batch_size)
             )
             variables = state.variables, state.target_variables
-            return self._collect(encode, variables, batches, len(source))
+            return self._collect(program, variables, batches, len(source))
 
         return explain
 
-    def _round(self, batch_size: int) -> int:
-        # Nothing but the time depends on it, so there is no reason to refuse one.
-        return -(-batch_size // self._mesh.size) * self._mesh.size
+    def _cached(
+        self, function: Callable, variables: Any, source: Source, batch_size: int
+    ) -> Features:
+        """Returns `function(variables, image)` of all images, from the cache if any."""
 
-    def _image_batches(self, source: Any, batch_size: int) -> Iterator[dict]:
-        return eval_batches(
-            source,
+        def encode() -> Features:
+            program = _compile(function, ("image",), self.mesh)
+            batches = self._image_batches(source, batch_size)
+            return self._collect(program, variables, batches, len(source))
+
+        if self._cache is None:
+            return encode()
+        return self._cache.get(function, variables, source, batch_size, encode=encode)
+
+    def _texts(
+        self, function: Callable, variables: Any, texts: Sequence[str], batch_size: int
+    ) -> Features:
+        program = _compile(function, ("text",), self.mesh)
+        batches = (
+            {**part, "text": self.tokenizer([texts[int(i)] for i in part["index"]])}
+            for part in self._parts(len(texts), batch_size)
+        )
+        return self._collect(program, variables, batches, len(texts))
+
+    def _image_batches(self, source: Source, batch_size: int) -> Iterator[dict]:
+        size = self._round(batch_size)
+        return eval_batches(source, batch_size=size, **self._image_options())
+
+    def _image_options(self) -> dict[str, Any]:
+        return dict(
             image_size=self.image_size,
             interpolation=self.interpolation,
-            batch_size=self._round(batch_size),
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
 
-    def _text_batches(self, texts: Sequence[str], batch_size: int) -> Iterator[dict]:
-        for index, mask in shares(len(texts), batch_size):
-            tokens = self._tokenizer([texts[int(i)] for i in index])
-            yield {"text": tokens, "index": index, "mask": mask}
+    def _round(self, batch_size: int) -> int:
+        return -(-batch_size // self.mesh.size) * self.mesh.size
+
+    def _parts(self, count: int, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
+        """Yields this process's indices of each batch, and which are no padding."""
+        size = self._round(batch_size)
+        part = size // jax.process_count()
+        offset = part * jax.process_index()
+        for start in range(offset, count + offset, size):
+            index = np.arange(start, start + part)
+            mask = index < count
+            yield {"index": np.where(mask, index, 0), "mask": mask}
 
     def _collect(
-        self, encode: Callable, variables: Any, batches: Iterable[dict], count: int
+        self, program: Callable, variables: Any, batches: Iterable[dict], count: int
     ) -> Features:
-        return collect(encode, variables, batches, count, self._mesh)
+        """Runs batches and puts each row where its index says: [count, ...]."""
+        features: dict[str, np.ndarray] = {}
+        with jax.set_mesh(self.mesh):
+            for outputs in _one_behind(self._run(program, variables, batches)):
+                rows = {name: np.asarray(value) for name, value in outputs.items()}
+                mask, index = rows.pop("mask"), rows.pop("index")
+                for name, value in rows.items():
+                    if name not in features:
+                        shape = count, *value.shape[1:]
+                        features[name] = np.empty(shape, value.dtype)
+                    features[name][index[mask]] = value[mask]
+        return features
+
+    def _run(
+        self, program: Callable, variables: Any, batches: Iterable[dict]
+    ) -> Iterator[dict]:
+        for batch in batches:
+            batch = {**batch, "index": batch["index"].astype(np.int32)}
+            yield program(variables, sharding.put(batch, self.mesh))
 
 
-def make_encoder(
-    config: ConfigDict, encode: Any, mesh: Mesh, kind: type[Encoder] = Encoder
-) -> Encoder:
-    """What turns pictures and texts into what the model says of them, as configured."""
-    data = config.data
-    return kind(
-        encode,
-        mesh=mesh,
-        tokenizer=caption_tokenizer(data),
-        image_size=tuple(data.image_size),
-        interpolation=data.augment.interpolation,
-        augment=data.augment.to_dict(),
-    )
+@functools.lru_cache(32)  # encoders of equal models share what is compiled
+def _compile(function: Callable, keys: tuple[str, ...], mesh: Mesh) -> Callable:
+    """Returns `function(variables, *keys of the batch)` under jit, on every device.
 
-
-def read_annotations(source: Any, index: int) -> Annotations:
-    """What is said of a record. Raises ClipinError where it cannot be used."""
-    try:
-        return source.annotations(index)
-    except (BadRecord, OSError) as error:
-        raise ClipinError(
-            f"record {index}, {source.describe(index)}, cannot be used: {error}."
-            " Evaluation leaves no sample out: mend or remove the record"
-        ) from error
-
-
-def read_labels(source: Any, classes: int) -> np.ndarray:
-    """The labels of a source: [B] int where every record has one, else [B, K] bool.
-
-    A record's label is an int, or a sequence of any number of them.
-    Raises ClipinError for a record that cannot be used, has no label, or one that is no
-    class.
+    Index and mask travel with the rows, so that the order in which a mesh lays out the
+    processes does not matter.
     """
-    labels = [read_annotations(source, i).get("label") for i in range(len(source))]
-    members = np.zeros((len(labels), classes), bool)
-    for index, label in enumerate(labels):
-        if label is None:
-            raise ClipinError(
-                f"record {index}, {source.describe(index)}, has no label:"
-                " classification needs one for every image"
-            )
-        for value in np.atleast_1d(np.asarray(label, np.int64)):
-            if not 0 <= value < classes:
-                raise ClipinError(
-                    f"record {index}, {source.describe(index)}, has label {value}, but"
-                    f" there are {classes} classes (0 to {classes - 1})"
-                )
-            members[index, value] = True
-    return np.asarray(labels) if _is_single(labels) else members
+
+    def run(variables: Any, batch: dict[str, Any]) -> dict[str, Any]:
+        rows = {"index": batch["index"], "mask": batch["mask"]}
+        return {**function(variables, *(batch[key] for key in keys)), **rows}
+
+    return jax.jit(run, out_shardings=sharding.replicated(mesh))
 
 
-def _is_single(labels: list[Any]) -> bool:
-    return all(np.ndim(label) == 0 for label in labels)
+def _one_behind(items: Iterable[Any]) -> Iterator[Any]:
+    """Holds one item back, so that the host reads a batch while the next computes."""
+    held = None
+    for item in items:
+        if held is not None:
+            yield held
+        held = item
+    if held is not None:
+        yield held

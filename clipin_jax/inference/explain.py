@@ -1,32 +1,30 @@
-"""Where the models of runs look in pictures, for given texts: arrays, or one PNG."""
+"""Where the model of a run looks in image files for texts."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import numpy as np
 
+from clipin_jax.data.image.decode import decode
+from clipin_jax.data.source import BadRecord
+from clipin_jax.data.text.tokenizer import Tokenizer
 from clipin_jax.errors import ClipinError
-from clipin_jax.inference.caption import Files
-from clipin_jax.inference.encode_fns import make_encode_fns
-from clipin_jax.inference.encoder import make_encoder
-from clipin_jax.runs.build import build_experiment
-from clipin_jax.runs.checkpoint import restore_state
-from clipin_jax.runs.folder import load_folder
+from clipin_jax.inference.build import open_run
+from clipin_jax.inference.image_files import find_image_files
 
-BATCH = 16  # pairs at a time, at most
+MAX_BATCH = 16  # pairs at a time
 
 
 class Explanation(NamedTuple):
-    """Where a model looks in one picture for one text.
+    """Where a model looks in one image for one text.
 
     Attributes:
-      image: [H, W, 3] uint8, the picture as it is.
+      image: [H, W, 3] uint8, all of the image.
       text: as given.
-      caption: [rows, columns] float32 over the patches, not below 0, of any scale;
-        patches cover all of the picture, which the model sees squashed to its size.
-      words: (word, the same for it) from left to right; empty where not asked.
+      caption: [rows, columns] float32 over the patches, not below 0, of any scale. The
+        patches cover all of the image, which the model sees resized to its own size.
+      words: (word, map of the same shape) from left to right; empty if not asked for.
     """
 
     image: np.ndarray
@@ -45,75 +43,94 @@ def explain_image(
     words: bool = False,
     step: int | None = None,
 ) -> list[Explanation]:
-    """Explains every text in every picture by the model of a run.
+    """Explains every text in every image by the model of a run.
 
     Args:
       workdir: the run's folder.
-      images: picture files, or one.
+      images: image files, or one.
       texts: texts, or one.
-      method: `contrastive`, Grad-CAM of the cosine of the embeddings; `prediction`, of
-        the cosine of CLIPin's target and prediction; `matching`, of the logit of a
-        match; `captioning`, attention while each word is said; `pooling`, attention of
-        what sums up the image.
-      layer: which of those that the method can look at; its own choice if None.
+      method: `contrastive`, Grad-CAM of the cosine of the embeddings; `prediction`,
+        Grad-CAM of the cosine of CLIPin's target and prediction; `matching`, Grad-CAM
+        of the matching logit; `captioning`, attention while each word is decoded;
+        `pooling`, attention of the layer that pools the image.
+      layer: which of the layers that the method can use; its default if None.
       words: whether each word gets a map as well.
       step: which checkpoint; the newest good one if None.
 
     Returns:
-      One for each picture and text, the texts of the first picture first.
+      One for each image and text, the texts of the first image first.
 
     Raises:
-      ClipinError: no run, checkpoint, method or layer, a model without the parts, no
-        such file or one that is no picture, an empty text.
+      ClipinError: no run, checkpoint, file, method or layer, a model that lacks the
+        parts, a file that is no image, or an empty text.
     """
     images = [images] if isinstance(images, str | Path) else list(images)
     texts = [texts] if isinstance(texts, str) else list(texts)
-    pairs = [(image, text) for image in images for text in texts]
-    if not all(text.strip() for text in texts) or not pairs:
-        raise ClipinError("there is no text, or an empty one: say what to look for")
-    files = Files([image for image, _ in pairs])
-    pictures = {path: files[n]["image"] for n, (path, _) in enumerate(pairs)}
-    config = load_folder(Path(workdir))
-    run = build_experiment(config)
-    encoder = make_encoder(config, make_encode_fns(run.learner), run.mesh)
-    explain = encoder.explainer(method, layer, words)
-    state, _ = restore_state(Path(workdir), step, run.abstract_state)
-    said = [text for _, text in pairs]
-    with jax.set_mesh(run.mesh):
-        maps = explain(state, files, said, min(len(pairs), BATCH))
-    tokens = maps.get("tokens", [()] * len(pairs))
+    if not images or not texts or not all(text.strip() for text in texts):
+        raise ClipinError("there is no text, or an empty one: give a text to look for")
+    pixels = _read_pixels(images)
+    pairs = [(number, text) for number in range(len(images)) for text in texts]
+    run = open_run(workdir)
+    explain = run.encoder.explainer(method, layer, words)
+    state, _ = run.restore(step)
+    source = find_image_files([images[number] for number, _ in pairs])
+    maps = explain(
+        state, source, [text for _, text in pairs], min(len(pairs), MAX_BATCH)
+    )
+    token_maps = maps.get("tokens", [()] * len(pairs))
     return [
         Explanation(
-            pictures[path], text, caption, word_maps(text, own, encoder.tokenizer)
+            image=pixels[number],
+            text=text,
+            caption=caption_map,
+            words=word_maps(text, own_maps, run.encoder.tokenizer),
         )
-        for (path, text), caption, own in zip(
-            pairs, maps["caption"], tokens, strict=True
+        for (number, text), caption_map, own_maps in zip(
+            pairs, maps["caption"], token_maps, strict=True
         )
     ]
 
 
-def word_maps(
-    text: str, maps: Sequence[np.ndarray], tokenizer: Any
-) -> list[tuple[str, np.ndarray]]:
-    """The maps of ids as maps of words: the mean over the ids of each.
+def _read_pixels(images: Sequence[str | Path]) -> list[np.ndarray]:
+    source = find_image_files(images)
+    pixels = []
+    for index in range(len(source)):
+        try:
+            pixels.append(decode(source[index]["image"]))
+        except (BadRecord, OSError) as error:
+            raise ClipinError(
+                f"{source.describe(index)} is no image: {error}"
+            ) from error
+    return pixels
 
-    text: a caption; maps: [L, rows, columns], one for each id of its row, or none.
-    Words stand between blanks. Where they are not read one by one (scripts without
-    blanks, texts that are cleaned first), ids stand for themselves. Words that are cut
+
+def word_maps(
+    text: str, maps: Sequence[np.ndarray], tokenizer: Tokenizer
+) -> list[tuple[str, np.ndarray]]:
+    """Turns the maps of token ids into maps of words: the mean over the ids of each.
+
+    Words stand between blanks. If the tokenizer does not read them one by one (scripts
+    without blanks, texts that are cleaned first), each id is a word. Words that are cut
     off are left out.
+
+    Args:
+      text: a caption.
+      maps: [L, rows, columns], one for each id of its row; or none.
+      tokenizer: makes the ids.
     """
     if not len(maps):
         return []
     row = [int(x) for x in tokenizer([text])[0]]
     ids = row[1 : row.index(tokenizer.end, 1)]
-    parts = [(word, tokenizer.encode(word.lower())) for word in text.split()]
-    joined = [x for _, part in parts for x in part]
+    words = [(word, tokenizer.encode(word.lower())) for word in text.split()]
+    joined = [x for _, word_ids in words for x in word_ids]
     if joined[: len(ids)] != ids:
-        parts = [(tokenizer.decode([x]).strip(), [x]) for x in ids]
-    found, place = [], 1  # behind the start mark
-    for word, part in parts:
-        own = maps[place : min(place + len(part), 1 + len(ids))]
-        if len(own):
-            found.append((word, np.mean(own, axis=0)))
-        place += len(part)
-    return found
+        words = [(tokenizer.decode([x]).strip(), [x]) for x in ids]
+    result, place = [], 1  # after the start mark
+    for word, word_ids in words:
+        end = place + len(word_ids)
+        of_word = maps[place : min(end, 1 + len(ids))]
+        if len(of_word):
+            result.append((word, np.mean(of_word, axis=0)))
+        place = end
+    return result

@@ -1,7 +1,4 @@
-"""Features of images kept for the evaluators that follow, as in a suite.
-
-Zero-shot, neighbours, few shots and probes read the same features of the same images.
-"""
+"""Image features kept for later evaluators: many of a suite encode the same images."""
 
 from __future__ import annotations
 
@@ -13,66 +10,60 @@ from typing import Any
 import jax
 import numpy as np
 
-from clipin_jax.inference.encoder import Compared, Encoder, Features
-
-KEPT_BYTES = 2**31
+Features = dict[str, np.ndarray]
 
 
-class RememberingEncoder(Encoder):
-    """An encoder that sees each source once; the oldest make room for the newest.
+class FeatureCache:
+    """Features by function, source and batch size, for the latest variables.
 
-    It holds on to the sources, and to the arrays that each kind of features was made
-    with last: others make it forget that kind.
+    It keeps references to sources and variables. Other variables drop all features of
+    the same function.
+
+    Args:
+      max_bytes: features beyond that are dropped, the oldest first.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._kept: OrderedDict[tuple[str, int, int], tuple[Any, Features]] = (
+    def __init__(self, max_bytes: int = 2**31) -> None:
+        self._max_bytes = max_bytes
+        self._features: OrderedDict[tuple[Any, int, int], tuple[Any, Features]] = (
             OrderedDict()
         )
-        self._leaves: dict[str, list[Any]] = {}
-        self._ways: dict[str, Compared] = {}
+        self._leaves: dict[Any, list[Any]] = {}
 
-    def images(self, variables: Any, source: Any, batch_size: int) -> Features:
-        """As of `Encoder`."""
-        return self._once("images", super().images, variables, source, batch_size)
-
-    def compared(self, similarity: str) -> Compared:
-        """As of `Encoder`; each way is compiled once."""
-        if similarity not in self._ways:
-            way = super().compared(similarity)
-
-            def make(*seen: Any) -> Features:
-                return {"embedding": way.images(*seen)}
-
-            def images(state: Any, source: Any, batch_size: int) -> np.ndarray:
-                if similarity == "contrastive":
-                    return self.images(state.variables, source, batch_size)["embedding"]
-                seen = state, source, batch_size
-                return self._once(similarity, make, *seen)["embedding"]
-
-            self._ways[similarity] = way._replace(images=images)
-        return self._ways[similarity]
-
-    def _once(
-        self, kind: str, make: Callable[..., Features], arrays: Any, source: Any, n: int
+    def get(
+        self,
+        function: Callable,
+        variables: Any,
+        source: Any,
+        batch_size: int,
+        *,
+        encode: Callable[[], Features],
     ) -> Features:
-        """What `make(arrays, source, n)` returns, or returned for the same before."""
-        leaves = jax.tree.leaves(arrays)
-        before = self._leaves.get(kind, [])
+        """Returns kept features, or those of `encode()` and keeps them.
+
+        Args:
+          function: what makes the features, compared by identity.
+          variables: a pytree, whose leaves are compared by identity.
+          source: compared by identity.
+          batch_size: of the batches.
+        """
+        self._drop_stale(function, variables)
+        key = function, id(source), batch_size
+        if key not in self._features:
+            # With the source, so that its id stays its own.
+            self._features[key] = source, encode()
+        features = dict(self._features[key][1])
+        while self._bytes() > self._max_bytes:
+            self._features.popitem(last=False)
+        return features
+
+    def _drop_stale(self, function: Callable, variables: Any) -> None:
+        leaves, before = jax.tree.leaves(variables), self._leaves.get(function, [])
         if len(leaves) != len(before) or any(map(operator.is_not, leaves, before)):
-            for key in [key for key in self._kept if key[0] == kind]:
-                del self._kept[key]
-            self._leaves[kind] = leaves
-        key = kind, id(source), n
-        if key in self._kept:
-            return dict(self._kept[key][1])
-        features = make(arrays, source, n)
-        self._kept[key] = source, features
-        while self._bytes() > KEPT_BYTES:
-            self._kept.popitem(last=False)
-        return dict(features)
+            for key in [key for key in self._features if key[0] is function]:
+                del self._features[key]
+            self._leaves[function] = leaves
 
     def _bytes(self) -> int:
-        held = (features for _, features in self._kept.values())
-        return sum(array.nbytes for features in held for array in features.values())
+        kept = (features for _, features in self._features.values())
+        return sum(array.nbytes for features in kept for array in features.values())

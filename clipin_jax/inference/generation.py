@@ -1,9 +1,8 @@
-"""Captions, one id after the other: greedy, beam and nucleus decoding.
+"""Captions by greedy, beam or nucleus decoding, one id at a time.
 
-Every step runs the text tower on the whole row, whose length never changes: one
-compilation serves all steps, and any tower that can `decode` will do. A cache of keys
-and values would save the repeated work and ask every tower for a second method; rows
-of a caption are short.
+Every step runs the text tower on the whole row, whose length is fixed. So one program
+serves all steps, and every tower with `decode` works. A cache of keys and values would
+save work, but needs a second method of every tower; captions are short.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,19 +23,19 @@ class Decoding(NamedTuple):
     """How the next id is chosen.
 
     Attributes:
-      strategy: `greedy` (the likeliest id), `beam` (the `beams` likeliest beginnings go
-        on) or `nucleus` (drawn among the likeliest ids that share `top_p` of the
+      strategy: `greedy` (the likeliest id), `beam` (search with the `beams` likeliest
+        prefixes) or `nucleus` (a draw among the likeliest ids that share `top_p` of the
         probability, arXiv 1904.09751).
       max_length: ids in a row, both marks and the prompt included.
-      prompt: how every caption begins; it is not part of what comes back.
-      no_repeat_ngram: that many ids in a row never come twice (arXiv 1705.04304,
-        section 2.5); 0 for no such rule. It leaves all other probabilities as they
-        are, which a penalty on repeated ids does not.
-      beams: of `beam`.
-      length_penalty: beams are compared by log probability over length to this power.
-      temperature: of `nucleus`; logits are divided by it.
-      top_p: of `nucleus`.
-      seed: of `nucleus`.
+      prompt: start of every caption; it is not part of the result.
+      no_repeat_ngram: no so many ids in a row come twice (arXiv 1705.04304, section
+        2.5); 0 for no such rule. Unlike a penalty on repeated ids, it does not change
+        the other probabilities.
+      beams: prefixes that `beam` keeps.
+      length_penalty: `beam` compares log probability over length to this power.
+      temperature: `nucleus` divides logits by it.
+      top_p: share of the probability that `nucleus` draws from.
+      seed: of the draws of `nucleus`.
     """
 
     strategy: str = "greedy"
@@ -51,51 +50,52 @@ class Decoding(NamedTuple):
 
 
 class _Rows(NamedTuple):
-    """What a step knows: [B, K] beginnings of captions; K is 1 without beams."""
+    """Prefixes of captions, K for each image; K is 1 without beams."""
 
-    position: Array  # that is filled next
+    position: Array  # the next one to fill
     text: Array  # [B, K, L] int32
-    score: Array  # [B, K], the log probability of what was chosen
+    score: Array  # [B, K], log probability of the chosen ids
     done: Array  # [B, K] bool
 
 
 def make_generate_fn(learner: Any, tokenizer: Any, decoding: Decoding) -> GenerateFn:
-    """Captions of images, as a pure function with static shapes.
+    """Returns a pure function that writes captions of images, with static shapes.
 
     Returns:
-      `(variables, image, index) -> {"text": [B, max_length] int32, "score": [B]}`:
-      image is [B, H, W, C] uint8, index [B] int32 says which draws of `nucleus` an
-      image gets, whatever batch it is in. A row is the start mark, the prompt, the
-      caption, the end mark unless the row is full, padding. `score` is the mean log
-      probability of a chosen id, or what `length_penalty` makes of it.
+      `(variables, image, index) -> {"text": [B, max_length] int32, "score": [B]}`, with
+      image [B, H, W, C] uint8. index [B] int32 seeds the draws of `nucleus` for each
+      image, so that they do not depend on its batch. A row is the start mark, the
+      prompt, the caption, the end mark unless the row is full, padding. `score` is the
+      log probability of the chosen ids over their number to the power
+      `length_penalty`.
 
     Raises:
-      ClipinError: the options make no sense, or the model cannot speak.
+      ClipinError: options out of range, or a model that cannot write captions.
     """
-    _check_able(learner, tokenizer)
+    _check_model(learner, tokenizer)
     prompt = (tokenizer.start, *tokenizer.encode(decoding.prompt))
     _check(decoding, len(prompt), tokenizer.context_length)
     count = decoding.beams if decoding.strategy == "beam" else 1
 
     def generate(variables: Any, image: Array, index: Array) -> dict[str, Array]:
         features = learner.apply(variables, {"image": image}, method="encode")
-        seen = jnp.repeat(features["image"]["tokens"], count, axis=0)
+        image_tokens = jnp.repeat(features["image"]["tokens"], count, axis=0)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(
             jax.random.key(decoding.seed), index
         )
 
         def step(rows: _Rows) -> _Rows:
             text = rows.text.reshape(-1, decoding.max_length)
-            logits = learner.apply(variables, text, seen, method=_predict)
+            logits = learner.apply(variables, text, image_tokens, method=_logits)
             logits = jax.lax.dynamic_index_in_dim(
                 logits, rows.position - 1, axis=1, keepdims=False
             )
             logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
             ids = jnp.arange(logits.shape[-1])
-            said = (
+            is_word = (
                 (ids != PAD) & (ids != tokenizer.start) & (ids < tokenizer.vocab_size)
             )
-            allowed = said & ~_repeating(text, rows.position, decoding, len(ids))
+            allowed = is_word & ~_repeats(text, rows.position, decoding, len(ids))
             shape = (*rows.done.shape, -1)
             return _advance(
                 rows,
@@ -109,15 +109,15 @@ def make_generate_fn(learner: Any, tokenizer: Any, decoding: Decoding) -> Genera
         rows = jax.lax.while_loop(
             lambda rows: (rows.position < decoding.max_length) & ~rows.done.all(),
             step,
-            _begin(len(image), count, prompt, decoding),
+            _first_rows(len(image), count, prompt, decoding),
         )
-        return _best(rows, len(prompt), decoding.length_penalty)
+        return _best_rows(rows, len(prompt), decoding.length_penalty)
 
     return generate
 
 
 def make_decoding(options: Mapping[str, Any]) -> Decoding:
-    """The options by name; raises ClipinError for one that does not exist."""
+    """Returns options by name. Raises ClipinError for one that does not exist."""
     for name in options:
         if name not in Decoding._fields:
             hint = did_you_mean(name, Decoding._fields)
@@ -126,23 +126,23 @@ def make_decoding(options: Mapping[str, Any]) -> Decoding:
 
 
 def read_caption(row: Sequence[int], tokenizer: Any, prompt: str = "") -> str:
-    """The caption in a row of ids, without marks, prompt and padding."""
+    """Returns the caption in a row of ids, without marks, prompt and padding."""
     ids = [int(x) for x in row][1 + len(tokenizer.encode(prompt)) :]
     stop = [place for place, x in enumerate(ids) if x in (tokenizer.end, PAD)]
     return tokenizer.decode(ids[: stop[0] if stop else None]).strip()
 
 
-def _check_able(learner: Any, tokenizer: Any) -> None:
+def _check_model(learner: Any, tokenizer: Any) -> None:
     tower = type(learner.towers.text)
     if not hasattr(tower, "decode") or "captioning" not in learner.objectives:
         raise ClipinError(
             f"a model with text tower {tower.__name__} and objectives "
-            f"{', '.join(learner.objectives)} does not learn to write captions: it "
-            "takes objectives.captioning and a tower that can decode"
+            f"{', '.join(learner.objectives)} does not learn to write captions: that "
+            "needs objectives.captioning and a tower that can decode"
         )
     if tokenizer.pad != PAD or tokenizer.start == tokenizer.end:
         raise ClipinError(
-            f"the ids of {type(tokenizer).__name__} cannot write captions: that takes "
+            f"the ids of {type(tokenizer).__name__} cannot write captions: that needs "
             f"a start mark, and {PAD} as padding; choose another data.tokenizer"
         )
 
@@ -156,13 +156,13 @@ def _check(decoding: Decoding, prompt: int, context_length: int) -> None:
     if not prompt < decoding.max_length <= context_length:
         raise ClipinError(
             f"decoding.max_length is {decoding.max_length}: it must be above {prompt}, "
-            "what the start mark and the prompt take, and at most data.context_length "
+            "the length of start mark and prompt, and at most data.context_length "
             f"= {context_length}"
         )
     if decoding.beams < 1 or decoding.no_repeat_ngram < 0:
         raise ClipinError(
             f"decoding.beams is {decoding.beams}, decoding.no_repeat_ngram "
-            f"{decoding.no_repeat_ngram}: the one must be at least 1, the other 0"
+            f"{decoding.no_repeat_ngram}: they must be at least 1 and 0"
         )
     if decoding.temperature <= 0 or not 0 < decoding.top_p <= 1:
         raise ClipinError(
@@ -171,17 +171,17 @@ def _check(decoding: Decoding, prompt: int, context_length: int) -> None:
         )
 
 
-def _predict(learner: Any, text: Array, image_tokens: Array) -> Array:
-    """[B, L, V] logits; what a tower does not read of the encoding is not computed."""
+def _logits(learner: Any, text: Array, image_tokens: Array) -> Array:
+    """Returns [B, L, V]. Encodings that a tower's decoder does not use cost nothing."""
     tokens = learner.towers.text(text)["tokens"]
     return learner.towers.text.decode(text, tokens, image_tokens, False)
 
 
-def _begin(
+def _first_rows(
     batch: int, count: int, prompt: tuple[int, ...], decoding: Decoding
 ) -> _Rows:
     text = jnp.full((batch, count, decoding.max_length), PAD, jnp.int32)
-    # All beams begin alike: only the first may go on, or they would stay alike.
+    # All beams are equal at first: only the first goes on, or they would stay equal.
     score = jnp.where(jnp.arange(count) == 0, 0.0, -jnp.inf)
     return _Rows(
         jnp.asarray(len(prompt), jnp.int32),
@@ -194,9 +194,9 @@ def _begin(
 def _advance(
     rows: _Rows, log_p: Array, allowed: Array, keys: Array, decoding: Decoding, end: int
 ) -> _Rows:
-    """One id more for every row. log_p, allowed: [B, K, V]; keys: [B]."""
+    """Adds an id to every row. log_p, allowed: [B, K, V]; keys: [B]."""
     choose = _draw if decoding.strategy == "nucleus" else _keep_likeliest
-    # A caption that has ended goes on with padding, which costs it nothing.
+    # A caption that has ended goes on with padding of log probability 0.
     is_pad = jnp.arange(log_p.shape[-1]) == PAD
     log_p = jnp.where(rows.done[..., None], 0, log_p)
     allowed = jnp.where(rows.done[..., None], is_pad, allowed)
@@ -212,9 +212,9 @@ def _advance(
 def _keep_likeliest(
     score: Array, log_p: Array, keys: Array, decoding: Decoding
 ) -> tuple[Array, Array, Array]:
-    """The K best of all continuations: which row each goes on from, its id, its score.
+    """Returns the K best continuations: the row each continues, its id, its score.
 
-    Of equals the one with the lower row and id, so that one beam is greedy.
+    Of equal ones the lower row and id come first, so that one beam is greedy.
     """
     count, vocabulary = log_p.shape[1:]
     total = (score[..., None] + log_p).reshape(len(score), -1)
@@ -225,22 +225,22 @@ def _keep_likeliest(
 def _draw(
     score: Array, log_p: Array, keys: Array, decoding: Decoding
 ) -> tuple[Array, Array, Array]:
-    """Draws an id for each row out of the nucleus of its distribution."""
-    sharp = jax.nn.log_softmax(log_p[:, 0] / decoding.temperature)
-    ordered = -jnp.sort(-sharp, axis=-1)
+    """Draws an id for each row from the nucleus of its distribution."""
+    scaled = jax.nn.log_softmax(log_p[:, 0] / decoding.temperature)
+    ordered = -jnp.sort(-scaled, axis=-1)
     p = jnp.exp(ordered)
-    inside = jnp.cumsum(p, axis=-1) - p < decoding.top_p  # the likeliest always is
+    inside = jnp.cumsum(p, axis=-1) - p < decoding.top_p  # always the likeliest
     least = jnp.where(inside, ordered, jnp.inf).min(axis=-1, keepdims=True)
-    nucleus = jnp.where(sharp >= least, sharp, -jnp.inf)
+    nucleus = jnp.where(scaled >= least, scaled, -jnp.inf)
     chosen = jax.vmap(jax.random.categorical)(keys, nucleus)[:, None]
     gained = jnp.take_along_axis(log_p[:, 0], chosen, axis=-1)
     return jnp.zeros_like(chosen), chosen.astype(jnp.int32), score + gained
 
 
-def _repeating(
+def _repeats(
     text: Array, position: Array, decoding: Decoding, vocabulary: int
 ) -> Array:
-    """[R, V] bool: the ids that would bring n ids in a row for the second time."""
+    """Marks the ids that would repeat n ids in a row: [R, V] bool."""
     n, length = decoding.no_repeat_ngram, text.shape[1]
     if not 0 < n <= length:
         return jnp.zeros((len(text), vocabulary), bool)
@@ -255,8 +255,8 @@ def _repeating(
     return jax.vmap(of_row)(text)
 
 
-def _best(rows: _Rows, prompt: int, length_penalty: float) -> dict[str, Array]:
-    """The best row of each image, by its score over its length to a power."""
+def _best_rows(rows: _Rows, prompt: int, length_penalty: float) -> dict[str, Array]:
+    """Returns the best row of each image, by score over length to a power."""
     length = (rows.text != PAD).sum(axis=-1) - prompt
     score = rows.score / jnp.maximum(length, 1).astype(jnp.float32) ** length_penalty
     best = jnp.argmax(score, axis=1)[:, None]

@@ -18,7 +18,6 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from clipin_jax.core.parameter_paths import path_name
-from clipin_jax.core.state import TrainState
 from clipin_jax.errors import ClipinError, did_you_mean
 from clipin_jax.runs import checkpoint_checksums as checksums
 from clipin_jax.runs.checkpoint_checksums import DamageError
@@ -299,30 +298,6 @@ class Checkpoints:
                 f"{failure_reason(error, self._folder)}. The others are untouched: the "
                 "same command goes on from the newest"
             ) from error
-
-
-def restore_state(
-    workdir: Path, step: int | None, abstract_state: TrainState
-) -> tuple[TrainState, int]:
-    """Returns the state of one checkpoint of a run, and its step.
-
-    Args:
-      workdir: the run's folder; it may be training at the same time.
-      step: which checkpoint; the newest good one if None.
-      abstract_state: the state's tree of jax.ShapeDtypeStruct, with shardings.
-
-    Raises:
-      ClipinError: there is no such checkpoint, or it is of another config.
-    """
-    checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
-    with contextlib.closing(checkpoints):
-        if step is not None:
-            return checkpoints.restore(step, abstract_state)[0], step
-        restored = checkpoints.restore_latest(abstract_state)
-    if restored is None:
-        raise ClipinError(f"{workdir} has no checkpoint yet")
-    state, _, step = restored
-    return state, step
 
 
 def _flat(tree: Any) -> dict[str, Any]:

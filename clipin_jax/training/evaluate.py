@@ -12,12 +12,11 @@ from ml_collections import ConfigDict
 from clipin_jax import __version__
 from clipin_jax.core.state import TrainState
 from clipin_jax.errors import ClipinError
-from clipin_jax.evaluators import clip_benchmark_record, make_evaluators
+from clipin_jax.evaluators import make_evaluators
 from clipin_jax.evaluators.base import Evaluator, Figure, shown_figures
-from clipin_jax.inference.encode_fns import make_encode_fns
-from clipin_jax.runs.build import build_experiment
-from clipin_jax.runs.checkpoint import restore_state
-from clipin_jax.runs.folder import environment, load_folder, write_file
+from clipin_jax.evaluators.clip_benchmark import clip_benchmark_record
+from clipin_jax.inference.build import open_run
+from clipin_jax.runs.folder import environment, write_file
 from clipin_jax.training import console
 
 
@@ -49,20 +48,18 @@ def evaluate(
       ClipinError: no run, no such checkpoint, or no evaluators in its config.
     """
     workdir = Path(workdir)
-    config = load_folder(workdir)
-    experiment = build_experiment(config)
-    encode_fns = make_encode_fns(experiment.learner)
-    evaluators = make_evaluators(config, encode_fns, experiment.mesh)
+    run = open_run(workdir)
+    evaluators = make_evaluators(run.config.evals, run.encoder)
     if not evaluators:
         raise ClipinError(f"the config of {workdir} has no evals: nothing to evaluate")
-    state, step = restore_state(workdir, step, experiment.abstract_state)
-    with jax.set_mesh(experiment.mesh):
+    state, step = run.restore(step)
+    with jax.set_mesh(run.encoder.mesh):
         scores = evaluate_state(evaluators, state)
     if jax.process_index() == 0:
         shown = console.scores(scores, shown_figures(evaluators, scores))
         print(f"clipin: evaluation at step {step}\n{shown}")
         path = write_results(
-            workdir, step, config=config, evaluators=evaluators, scores=scores,
+            workdir, step, config=run.config, evaluators=evaluators, scores=scores,
             output=output,
         )  # fmt: skip
         print(f"clipin: written to {path}")

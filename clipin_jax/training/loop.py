@@ -22,7 +22,7 @@ from clipin_jax.data.pipeline import TrainBatches
 from clipin_jax.errors import DONE, REQUEUE, ClipinError
 from clipin_jax.evaluators import make_evaluators
 from clipin_jax.evaluators.base import Evaluator, shown_figures
-from clipin_jax.inference.encode_fns import make_encode_fns
+from clipin_jax.inference.build import make_encoder
 from clipin_jax.registry import check_arguments
 from clipin_jax.report.run_report.saved_examples import (
     PAIRS,
@@ -152,8 +152,8 @@ def _open_session(
     )
     stack.callback(batches.close)
     _check_vocabulary(config.model.text, batches.tokenizer.vocab_size)
-    encode_fns = make_encode_fns(experiment.learner)
-    evaluators = make_evaluators(config, encode_fns, experiment.mesh)
+    encoder = make_encoder(config, experiment.learner, experiment.mesh)
+    evaluators = make_evaluators(config.evals, encoder)
     keep, log = with_defaults(config).checkpoint, config.log.to_dict()
     # A wrong config must not leave a folder: all is checked before it is made.
     check_arguments(Checkpoints, keep, "checkpoint", given=1)

@@ -20,9 +20,8 @@ from clipin_jax.errors import ClipinError, did_you_mean
 from clipin_jax.evaluators import make_available
 from clipin_jax.evaluators.base import Evaluator, shown_figures
 from clipin_jax.evaluators.datasets.data_folder import DataFolder
-from clipin_jax.inference.encode_fns import make_encode_fns
-from clipin_jax.runs.build import build_experiment
-from clipin_jax.runs.checkpoint import restore_state
+from clipin_jax.inference.build import open_run
+from clipin_jax.inference.feature_cache import FeatureCache
 from clipin_jax.runs.folder import load_folder
 from clipin_jax.training import console
 from clipin_jax.training.evaluate import evaluate_state, write_results
@@ -97,10 +96,9 @@ def evaluate_suite(
     """
     workdir = Path(workdir)
     config, reasons = _suite_config(load_folder(workdir), suite, data, only)
-    experiment = build_experiment(config)
-    state, step = restore_state(workdir, step, experiment.abstract_state)
-    encode_fns = make_encode_fns(experiment.learner)
-    evaluators, more_reasons = make_available(config, encode_fns, experiment.mesh)
+    run = open_run(workdir, FeatureCache())
+    state, step = run.restore(step)
+    evaluators, more_reasons = make_available(config.evals, run.encoder)
     skipped = reasons | more_reasons
     name = Path(suite).stem
     path = Path(output) if output else workdir / "eval" / f"{step}-{name}.json"
@@ -113,7 +111,7 @@ def evaluate_suite(
             suite=name, skipped=skipped,
         )  # fmt: skip
 
-    with jax.set_mesh(experiment.mesh):
+    with jax.set_mesh(run.encoder.mesh):
         scores = _run_evaluators(evaluators, state, skipped, write)
     if jax.process_index() == 0:
         figures = shown_figures(evaluators, scores)

@@ -14,7 +14,7 @@ def get_evals(data: Any, config: ConfigDict) -> dict[str, Any]:
         **data.over("classes", zero_shot=dict(type="zero_shot")),
         **data.over(
             "splits",
-            nearest_neighbours=dict(type="nearest_neighbours"),
+            nearest_neighbors=dict(type="nearest_neighbors"),
             few_shot=dict(type="few_shot"),
         ),
     }

@@ -25,14 +25,14 @@ def get_evals(data: Any, config: ConfigDict) -> dict[str, Any]:
         ),
         **data.over(
             "splits",
-            nearest_neighbours=dict(type="nearest_neighbours"),
+            nearest_neighbors=dict(type="nearest_neighbors"),
             few_shot=dict(type="few_shot"),
             released_probe=dict(type="released_probe"),
             fine_tuning=dict(type="fine_tuning"),
         ),
         **data.over("tuned", linear_probe=dict(type="linear_probe")),
         **data.over("similar_texts", text_similarity=dict(type="text_similarity")),
-        **data.over("labelled_texts", text_probe=dict(type="text_probe")),
+        **data.over("labeled_texts", text_probe=dict(type="text_probe")),
         **data.over(
             "compositions",
             compositionality=dict(type="compositionality"),
@@ -40,5 +40,5 @@ def get_evals(data: Any, config: ConfigDict) -> dict[str, Any]:
                 type="compositionality", similarity="prediction"
             ),
         ),
-        **data.over("masks", localisation=dict(type="localisation")),
+        **data.over("masks", localization=dict(type="localization")),
     }

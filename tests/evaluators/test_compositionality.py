@@ -3,16 +3,16 @@
 import json
 from types import SimpleNamespace
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
-from clipin_jax.core import sharding
 from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators.compositionality import Compositionality
+from clipin_jax.inference.encode_fns import PredictionFns
 from clipin_jax.inference.encoder import Encoder
+from tests.support.in_memory import encoder_of
 
 SIZE, WIDTH = 8, 5
 RNG = np.random.default_rng(0)
@@ -29,11 +29,6 @@ STATE = SimpleNamespace(
 )
 
 
-def tokens(texts):
-    numbers = [text.split()[-1] for text in texts]
-    return np.asarray([[int(n) if n.isdigit() else 0] for n in numbers], np.int32)
-
-
 def encoder_on(devices: int) -> Encoder:
     def image(variables, image):
         return {"embedding": variables["image"][image[:, 0, 0, 0].astype(jnp.int32)]}
@@ -44,17 +39,11 @@ def encoder_on(devices: int) -> Encoder:
     def projection(variables, image):
         return {"embedding": variables["image"][image[:, 1, 1, 1].astype(jnp.int32)]}
 
-    def predictor(example):
-        assert example.shape == (1, 1)
-        return SimpleNamespace(image=projection, text=text)
+    def prediction(context_length):
+        assert context_length == 1
+        return PredictionFns(projection, text)
 
-    return Encoder(
-        SimpleNamespace(image=image, text=text, prediction=predictor),
-        mesh=sharding.make_mesh(data=-1, fsdp=1, devices=jax.devices()[:devices]),
-        tokenizer=tokens,
-        image_size=(SIZE, SIZE),
-        interpolation="bicubic",
-    )
+    return encoder_of(image=image, text=text, prediction=prediction, devices=devices)
 
 
 @pytest.fixture(scope="module", params=[1, 8])
@@ -73,7 +62,7 @@ def paint(path, value: int, alpha: int | None = None) -> None:
 
 
 def sugarcrepe(folder, sizes: dict[str, int]) -> dict[str, list[tuple[int, int, int]]]:
-    """Pictures are shared by the subsets, as those of COCO are."""
+    """Subsets share images, as those of COCO do."""
     trials = {}
     for name, size in sizes.items():
         trials[name] = [tuple(RNG.integers(20, size=3).tolist()) for _ in range(size)]
@@ -102,7 +91,7 @@ def test_sugarcrepe_is_one_accuracy_a_subset_and_their_mean(tmp_path, encoder):
         name: np.mean([cosine(i, good) > cosine(i, bad) for i, good, bad in each])
         for name, each in trials.items()
     }
-    # Some captions are their own negative: a tie, which loses.
+    # Some captions are their own negative: a tie, which is a miss.
     assert any(good == bad for each in trials.values() for _, good, bad in each)
     for name, value in wanted.items():
         assert values[f"accuracy/{name}"] == pytest.approx(value, abs=1e-12)
@@ -110,7 +99,7 @@ def test_sugarcrepe_is_one_accuracy_a_subset_and_their_mean(tmp_path, encoder):
         np.mean(list(wanted.values())), abs=1e-12
     )
     assert values["chance/accuracy"] == values["chance/accuracy/add_att"] == 0.5
-    assert len(found.source) <= 20  # each picture is read once
+    assert len(found.source) <= 20  # each image is read once
 
 
 def winoground(folder, number: int) -> list[tuple[int, int, int, int]]:
@@ -159,7 +148,7 @@ def test_winoground_is_three_scores(tmp_path, encoder):
     assert chances == pytest.approx([0.25, 0.25, 1 / 6])
 
 
-def test_the_second_scoring_path_decides_where_it_is_asked_for(tmp_path, encoder):
+def test_similarity_prediction_uses_the_target(tmp_path, encoder):
     trials = sugarcrepe(tmp_path, {"add_att": 60})["add_att"]
     target = unit(256, WIDTH)
     state = SimpleNamespace(
@@ -176,12 +165,12 @@ def test_the_second_scoring_path_decides_where_it_is_asked_for(tmp_path, encoder
     )
 
 
-def test_what_is_transparent_is_white(tmp_path, encoder):
+def test_transparent_pixels_are_white(tmp_path, encoder):
     winoground(tmp_path, 1)
     for k in range(2):
         paint(tmp_path / "images" / f"ex_0_img_{k}.png", 7, alpha=0)
     found = Compositionality(encoder, format="winoground", folder=str(tmp_path))
-    images = encoder.compared("contrastive").images(STATE, found.source, 8)
+    images = encoder.comparison("contrastive").images(STATE, found.source, 8)
     np.testing.assert_array_equal(images, IMAGE[[255, 255]])
 
 
@@ -200,7 +189,7 @@ def mmvp(folder, patterns: dict[str, int]) -> dict[str, list[int]]:
 
 @pytest.fixture
 def seen():
-    """The brightness of a JPEG is what it was to within one: it is read back."""
+    """Reads back the brightness of a JPEG, which may differ by one."""
     return lambda path: int(np.asarray(Image.open(path))[0, 0, 0])
 
 
@@ -251,8 +240,8 @@ WRONG = {
     "sugarcrepe": [
         (lambda f: (f / "add_obj.json").unlink(), "no JSON file"),
         (lambda f: (f / "add_obj.json").write_text(""), "add_obj.json is empty"),
-        (lambda f: (f / "add_obj.json").write_text("{}"), "holds no JSON object"),
-        (lambda f: (f / "add_obj.json").write_text("[1]"), "holds no JSON object"),
+        (lambda f: (f / "add_obj.json").write_text("{}"), "has no JSON object"),
+        (lambda f: (f / "add_obj.json").write_text("[1]"), "has no JSON object"),
         (lambda f: (f / "add_obj.json").write_text("{"), "is not valid JSON"),
         (
             lambda f: edit(
@@ -262,7 +251,7 @@ WRONG = {
         ),
         (
             lambda f: edit(f / "add_obj.json", lambda t: t.replace(".png", ".gif")),
-            "no picture 0000000000...gif in",
+            "no image 0000000000...gif in",
         ),
     ],
     "winoground": [
@@ -275,7 +264,7 @@ WRONG = {
         ),
         (
             lambda f: (f / "images" / "ex_2_img_1.png").unlink(),
-            "line 3: no picture ex_2_img_1 in",
+            "line 3: no image ex_2_img_1 in",
         ),
     ],
     "mmvp": [
@@ -290,11 +279,11 @@ WRONG = {
         ),
         (
             lambda f: edit(f / "Questions.csv", lambda t: t[: t.index("\n4,") + 1]),
-            "a question is alone",
+            "a question has no partner",
         ),
         (
             lambda f: (f / "MLLM_VLM Images" / "Texts" / "2.jpg").unlink(),
-            "question 2: no picture Texts/2 in",
+            "question 2: no image Texts/2 in",
         ),
     ],
 }

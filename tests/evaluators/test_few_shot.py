@@ -4,7 +4,12 @@ from sklearn.linear_model import Ridge
 
 from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators.few_shot import FewShot, draw, ridge
-from tests.support.pictures import STATE, Pictures, pixel_encoder, problem
+from tests.support.in_memory import (
+    STATE,
+    Clusters,
+    cluster_points,
+    pixel_encoder,
+)
 
 
 @pytest.fixture(scope="module")
@@ -14,8 +19,8 @@ def encoder():
 
 @pytest.mark.parametrize("samples", [8, 90])  # fewer than features, and more
 def test_ridge_equals_scikit_learn(samples):
-    features, labels = problem(samples, 4)
-    scored, _ = problem(30, 4, seed=5)
+    features, labels = cluster_points(samples, 4)
+    scored, _ = cluster_points(30, 4, seed=5)
     belongs = np.eye(4, dtype=bool)[labels]
     mean, spread = features.mean(axis=0), features.std(axis=0) + 1e-5
     x, z = (
@@ -46,7 +51,8 @@ def test_an_image_of_two_classes_is_drawn_once():
 @pytest.mark.parametrize("many", [False, True])
 def test_means_over_the_seeds_and_each_of_them(encoder, many):
     sources = dict(
-        source=Pictures(90, 5, 1, many), train_source=Pictures(150, 5, 2, many)
+        source=Clusters(90, 5, 1, many),
+        train_source=Clusters(150, 5, 2, many),
     )
     options = dict(shots=(1, 10, 60), l2=1.0)
     evaluator = FewShot(encoder, **sources, batch_size=16, **options)
@@ -68,8 +74,8 @@ def test_features_that_are_no_numbers_score_nothing():
 
     evaluator = FewShot(
         pixel_encoder(image=broken),
-        source=Pictures(20, 3),
-        train_source=Pictures(20, 3, 1),
+        source=Clusters(20, 3),
+        train_source=Clusters(20, 3, 1),
         shots=(1,),
     )
     assert dict(evaluator.run(STATE))["1_shot/accuracy"] == 0
@@ -79,6 +85,6 @@ def test_features_that_are_no_numbers_score_nothing():
     "wrong", [dict(shots=()), dict(shots=(0,)), dict(seeds=()), dict(l2=0.0)]
 )
 def test_wrong_numbers(encoder, wrong):
-    sources = dict(source=Pictures(9, 3), train_source=Pictures(9, 3))
+    sources = dict(source=Clusters(9, 3), train_source=Clusters(9, 3))
     with pytest.raises(ClipinError, match="shots must be 1 or more"):
         FewShot(encoder, **sources, **wrong)

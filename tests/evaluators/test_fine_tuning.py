@@ -14,10 +14,10 @@ SIZE = (32, 32)
 SHALLOW = ("model.image.depth=1", "model.text.depth=1")
 
 
-class Pictures(list):
-    """Dark and light pictures; the label says which."""
+class GrayImages(list):
+    """Dark and light images, labeled so."""
 
-    fingerprint = "pictures"
+    fingerprint = "images"
     classes = ("dark", "light")
 
     def __init__(self, samples: int, seed: int):
@@ -37,7 +37,7 @@ class Pictures(list):
         return self[index]
 
     def describe(self, index):
-        return f"picture {index}"
+        return f"image {index}"
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +62,8 @@ def evaluators(trained):
         )
         return FineTuning(
             encoder,
-            source=Pictures(15, 0),
-            train_source=Pictures(21, 1),
+            source=GrayImages(15, 0),
+            train_source=GrayImages(21, 1),
             batch_size=batch_size,
             train_batch_size=6,
             epochs=3,
@@ -129,7 +129,7 @@ def test_every_image_is_in_every_epoch(evaluators):
         assert [batch["mask"].sum() for batch in batches] == [6, 6, 6, 3]
 
 
-def test_another_tower_leaves_all_else():
+def test_another_tower_changes_nothing_else():
     params = {"towers": {"image": 1, "text": 2}, "heads": 3}
     assert with_tower({"params": params, "batch_stats": 4}, 5) == {
         "params": {"towers": {"image": 5, "text": 2}, "heads": 3},
@@ -139,7 +139,7 @@ def test_another_tower_leaves_all_else():
 
 
 def test_wrong_numbers(evaluators):
-    encoder = evaluators[0]._encode
-    sources = dict(source=Pictures(4, 0), train_source=Pictures(4, 1))
+    encoder = evaluators[0]._encoder
+    sources = dict(source=GrayImages(4, 0), train_source=GrayImages(4, 1))
     with pytest.raises(ClipinError, match="epochs and train_batch_size"):
         FineTuning(encoder, **sources, train_batch_size=0)

@@ -5,16 +5,16 @@ import optax
 import pytest
 
 from clipin_jax.config import load_config
-from clipin_jax.data.evaluation import view_batches
 from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators.probes.linear_head import (
-    answer,
+    cut_batches,
+    epoch_order,
+    head_logits,
     new_head,
-    shuffled,
     sigmoid_loss,
 )
-from clipin_jax.evaluators.released_probe import ReleasedProbe, steps
-from tests.support.pictures import STATE, Pictures, pixel_encoder
+from clipin_jax.evaluators.released_probe import ReleasedProbe
+from tests.support.in_memory import STATE, Clusters, pixel_encoder
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def scaled(variables, image):
 
 
 def sources(many=False):
-    return dict(source=Pictures(60, 5, 1, many), train_source=Pictures(83, 5, 2, many))
+    return dict(source=Clusters(60, 5, 1, many), train_source=Clusters(83, 5, 2, many))
 
 
 @pytest.mark.parametrize("many", [False, True])
@@ -49,19 +49,19 @@ def test_epochs_are_what_a_plain_loop_does():
     own = sources()
     encoder = pixel_encoder(image=scaled)
     probe = ReleasedProbe(encoder, **own, epochs=3, learning_rate=0.01, augment=False)
-    found = probe._train(())
+    found = probe._train(STATE)
     train = own["train_source"]
-    features = encoder.images((), train, 64)["pooled"]
+    features = encoder.images(STATE, train, 64)["pooled"]
     members = np.eye(5, dtype=np.float32)[[record["label"] for record in train]]
     optimizer = optax.adamw(0.01, weight_decay=0.0)
     head = new_head(12, 5, 0)
     moments = optimizer.init(head)
     seen = []
     for epoch in range(3):
-        order = shuffled(83, 0, epoch)
+        order = epoch_order(83, 0, epoch)
         for rows in np.split(order, range(32, 83, 32)):
             loss = lambda h: sigmoid_loss(  # noqa: E731
-                answer(h, features[rows]), members[rows], jnp.ones(len(rows)))  # noqa: B023  # fmt: skip
+                head_logits(h, features[rows]), members[rows], jnp.ones(len(rows)))  # noqa: B023  # fmt: skip
             updates, moments = optimizer.update(jax.grad(loss)(head), moments, head)
             head = optax.apply_updates(head, updates)
             seen += list(rows)
@@ -71,22 +71,9 @@ def test_epochs_are_what_a_plain_loop_does():
 
 
 def test_steps_hold_every_row_once():
-    rows, mask = steps(np.arange(7)[::-1], 3)
+    rows, mask = cut_batches(np.arange(7)[::-1], 3)
     assert rows.shape == mask.shape == (3, 3)
     assert rows[mask].tolist() == [6, 5, 4, 3, 2, 1, 0]
-
-
-def test_views_are_new_each_epoch_and_the_same_on_any_devices(augment):
-    train = Pictures(20, 3)
-    first, again, second, alone = (
-        pixel_encoder(devices, augment).views((), train, size, seed=3, epoch=epoch)
-        for devices, size, epoch in [(8, 8, 0), (8, 16, 0), (8, 8, 1), (1, 7, 0)]
-    )
-    np.testing.assert_array_equal(first["pooled"], again["pooled"])
-    np.testing.assert_array_equal(first["pooled"], alone["pooled"])
-    assert (first["pooled"] != second["pooled"]).any()
-    still = pixel_encoder(augment=augment).images((), train, 8)["pooled"]
-    assert (first["pooled"] != still).any()
 
 
 def test_devices_and_batch_size_change_nothing(augment):
@@ -97,17 +84,6 @@ def test_devices_and_batch_size_change_nothing(augment):
         for e, b in zip(encoders, (16, 7), strict=True)
     )
     assert eight == pytest.approx(one, abs=1e-6)
-
-
-def test_a_picture_that_cannot_be_read_is_named(augment):
-    train = Pictures(4, 2)
-    train[2]["image"] = b"no picture"
-    batches = view_batches(
-        train, order=np.arange(4), seed=0, epoch=0, augment=augment,
-        image_size=(2, 2), interpolation="bicubic", batch_size=2,
-    )  # fmt: skip
-    with pytest.raises(ClipinError, match="record 2, picture 2, cannot be decoded"):
-        list(batches)
 
 
 def test_wrong_numbers():

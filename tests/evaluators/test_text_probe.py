@@ -2,16 +2,15 @@
 
 from types import SimpleNamespace
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from clipin_jax.core import sharding
 from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators.text_probe import TextProbe
 from clipin_jax.inference.encoder import Encoder
+from tests.support.in_memory import encoder_of
 
 RNG = np.random.default_rng(0)
 CLASSES = ("LOC", "HUM", "ENTY")  # on purpose in no order
@@ -20,23 +19,12 @@ POOLED = (RNG.normal(size=(400, 8)) + 1.2 * np.eye(3, 8)[LABEL]).astype(np.float
 STATE = SimpleNamespace(variables={"pooled": jnp.asarray(POOLED)})
 
 
-def tokens(texts):
-    """The number in a text is all that there is to know of it."""
-    return np.asarray([[int(text.split()[-1])] for text in texts], np.int32)
-
-
 def encoder_on(devices: int) -> Encoder:
     def text(variables, ids):
         pooled = variables["pooled"][ids[:, 0]]
         return {"pooled": pooled, "embedding": jnp.zeros_like(pooled)}
 
-    return Encoder(
-        SimpleNamespace(image=None, text=text),
-        mesh=sharding.make_mesh(data=-1, fsdp=1, devices=jax.devices()[:devices]),
-        tokenizer=tokens,
-        image_size=(8, 8),
-        interpolation="bicubic",
-    )
+    return encoder_of(image=None, text=text, devices=devices)
 
 
 @pytest.fixture(scope="module")
@@ -126,5 +114,5 @@ def test_real_files_are_read_whole(data_folder, encoder, name, classes):
         train_file=str(folder / f"{name}_train.tsv"),
     )
     lines = (folder / f"{name}_val.tsv").read_text(encoding="utf-8").split("\n")
-    assert len(probe.source) == len(lines) - 2
-    assert len(probe.source.classes) == classes
+    assert len(probe.texts) == len(lines) - 2
+    assert len(probe.classes) == classes

@@ -2,20 +2,16 @@
 
 from types import SimpleNamespace
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
 
-from clipin_jax.core import sharding
 from clipin_jax.errors import ClipinError
-from clipin_jax.evaluators.text_similarity import (
-    TextSimilarity,
-    pearson,
-    spearman,
-)
+from clipin_jax.evaluators.metrics.correlation import pearson, spearman
+from clipin_jax.evaluators.text_similarity import TextSimilarity
 from clipin_jax.inference.encoder import Encoder
+from tests.support.in_memory import encoder_of
 
 RNG = np.random.default_rng(0)
 TABLE = {
@@ -25,22 +21,11 @@ TABLE = {
 STATE = SimpleNamespace(variables={k: jnp.asarray(v) for k, v in TABLE.items()})
 
 
-def tokens(texts):
-    """The number in a text is all that there is to know of it."""
-    return np.asarray([[int(text.split()[-1])] for text in texts], np.int32)
-
-
 def encoder_on(devices: int) -> Encoder:
     def text(variables, ids):
         return {name: table[ids[:, 0]] for name, table in variables.items()}
 
-    return Encoder(
-        SimpleNamespace(image=None, text=text),
-        mesh=sharding.make_mesh(data=-1, fsdp=1, devices=jax.devices()[:devices]),
-        tokenizer=tokens,
-        image_size=(8, 8),
-        interpolation="bicubic",
-    )
+    return encoder_of(image=None, text=text, devices=devices)
 
 
 @pytest.fixture(scope="module")

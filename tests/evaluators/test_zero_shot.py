@@ -5,40 +5,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 from scipy.special import softmax
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from clipin_jax.core import sharding
 from clipin_jax.errors import ClipinError
-from clipin_jax.evaluators import clip_benchmark_record, make_evaluators
+from clipin_jax.evaluators.clip_benchmark import clip_benchmark_record
 from clipin_jax.evaluators.zero_shot import ZeroShot, warn_once
-from clipin_jax.inference.encoder import Compared, Encoder
-from clipin_jax.inference.feature_cache import RememberingEncoder
+from clipin_jax.inference.encoder import Comparison
+from tests.support.in_memory import STATE, Images, encoder_of
 
 SIZE = 4
 CLASSES = tuple(f"class_{i}" for i in range(7))
-STATE = SimpleNamespace(variables=())
 
 
-class Pictures(list):
-    classes = CLASSES
-    fingerprint = "pictures"
-
-    def annotations(self, index):
-        return self[index]
-
-    def describe(self, index):
-        return "in memory"
-
-
-def pictures(labels) -> Pictures:
+def images(labels) -> Images:
     def record(label):
         code = label if np.ndim(label) == 0 else (*label, 0)[0]
         image = np.full((SIZE, SIZE, 3), code, np.uint8)
         return {"image": image, "captions": ("",), "label": label}
 
-    return Pictures(record(label) for label in labels)
+    return Images(map(record, labels), CLASSES)
 
 
 def tokens(texts):
@@ -61,20 +47,16 @@ def encode_text(variables, ids):
 
 @pytest.fixture(scope="module")
 def encoder():
-    return Encoder(
-        SimpleNamespace(image=encode_image, text=encode_text),
-        mesh=sharding.make_mesh(data=-1, fsdp=1),
-        tokenizer=tokens,
-        image_size=(SIZE, SIZE),
-        interpolation="bicubic",
+    return encoder_of(
+        image=encode_image, text=encode_text, tokenizer=tokens, image_size=(SIZE, SIZE)
     )
 
 
-def test_prompts_are_normalised_averaged_normalised(encoder):
-    source = pictures([0, 1, 2])
+def test_prompts_are_normalized_averaged_normalized(encoder):
+    source = images([0, 1, 2])
     templates = ("{}", "a {}", "a fine picture of {}")
     evaluator = ZeroShot(encoder, source=source, batch_size=8, templates=templates)
-    classifier, which = evaluator._classifier(STATE)
+    classifier, which = evaluator._class_vectors(STATE)
     assert which.tolist() == list(range(7))
     expected = []
     for name in CLASSES:
@@ -87,7 +69,7 @@ def test_prompts_are_normalised_averaged_normalised(encoder):
 
 def test_single_label(encoder):
     labels = [int(i) for i in np.random.default_rng(0).integers(7, size=30)]
-    values = dict(ZeroShot(encoder, source=pictures(labels), batch_size=8).run(STATE))
+    values = dict(ZeroShot(encoder, source=images(labels), batch_size=8).run(STATE))
     for name in ("accuracy", "top5_accuracy", "mean_per_class_recall", "macro_auc"):
         assert values[name] == 1, name
     assert values["chance/accuracy"] == pytest.approx(1 / 7)
@@ -96,7 +78,7 @@ def test_single_label(encoder):
 
 
 def test_given_classes_replace_those_of_the_source(encoder):
-    source = pictures([0, 1, 2, 0])
+    source = images([0, 1, 2, 0])
     source.classes = ("apple", "pear", "plum")
     classes = ("thing 2", "thing 1", "thing 0")
     values = dict(
@@ -110,10 +92,10 @@ def test_scores_of_the_softmax_and_of_the_cosines_are_scikit_learns(encoder):
     rng = np.random.default_rng(3)
     labels = rng.integers(2, size=(40, 3)).astype(bool)
     cosine = rng.normal(size=(40, 3)).astype(np.float32) / 50
-    source = pictures([list(np.flatnonzero(row)) for row in labels])
+    source = images([list(np.flatnonzero(row)) for row in labels])
     source.classes = ("a", "b", "c")
     evaluator = ZeroShot(encoder, source=source)
-    evaluator._compared = Compared(
+    evaluator._comparison = Comparison(
         lambda state, source, size: cosine,
         lambda state, texts, size: np.eye(3, dtype=np.float32),
     )
@@ -129,9 +111,9 @@ def test_scores_of_the_softmax_and_of_the_cosines_are_scikit_learns(encoder):
     assert abs(values["macro_auc"] - values["macro_auc_cosine"]) > 1e-3
 
 
-def test_an_empty_class_is_said_and_left_out_of_macro_figures(encoder, caplog):
+def test_an_empty_class_is_warned_of_and_left_out_of_macro_figures(encoder, caplog):
     warn_once.cache_clear()
-    values = dict(ZeroShot(encoder, source=pictures([0, 1, 1, 3])).run(STATE))
+    values = dict(ZeroShot(encoder, source=images([0, 1, 1, 3])).run(STATE))
     assert (
         "4 of 7 classes (class_2, class_4, class_5, ...) have no image" in caplog.text
     )
@@ -151,18 +133,18 @@ def test_names_and_templates_are_read_from_files_of_clip_benchmark(encoder, tmp_
         "templates_file": write(tmp_path / "t.json", {"mine": ["a {c}", "this {}"]}),
         "dataset": "mine",
     }
-    evaluator = ZeroShot(encoder, source=pictures([0]), **arguments)
+    evaluator = ZeroShot(encoder, source=images([0]), **arguments)
     assert evaluator.classes == tuple(names)
     assert evaluator._prompts[3] == ("a thing 3", "this thing 3")
     lists = ZeroShot(
-        encoder, source=pictures([0]), classes=CLASSES, templates=("{c}.",), **arguments
+        encoder, source=images([0]), classes=CLASSES, templates=("{c}.",), **arguments
     )
     assert lists._prompts[6] == ("class_6.",)
 
 
 def test_each_class_may_have_prompts_of_its_own(encoder, tmp_path):
     prompts = {"class_0": ["of class_0"], "class_1": ["a class_1", "class_1"]}
-    source = pictures([0, 1])
+    source = images([0, 1])
     source.classes = CLASSES[:2]
     path = write(tmp_path / "t.json", {"mine": prompts})
     evaluator = ZeroShot(encoder, source=source, templates_file=path)
@@ -176,24 +158,24 @@ def test_each_class_may_have_prompts_of_its_own(encoder, tmp_path):
 def test_names_in_another_order_are_put_in_that_of_the_labels(encoder, tmp_path):
     names = [f"Class {i}" for i in reversed(range(7))]
     path = write(tmp_path / "names.json", {"mine": names})
-    evaluator = ZeroShot(encoder, source=pictures([0]), names_file=path)
+    evaluator = ZeroShot(encoder, source=images([0]), names_file=path)
     assert evaluator.classes == tuple(reversed(names))
     with pytest.raises(
         ClipinError, match="class 0 of the source is 'class_0', but tha"
     ):
-        ZeroShot(encoder, source=pictures([0]), classes=names)
+        ZeroShot(encoder, source=images([0]), classes=names)
 
 
-def test_classes_of_one_name_tie_and_are_said(encoder, tmp_path, caplog):
+def test_classes_of_one_name_tie_and_are_warned_of(encoder, tmp_path, caplog):
     names = ["thing 0", "thing 1", "thing 1"]
-    source = pictures([0, 1, 2])
+    source = images([0, 1, 2])
     source.classes = ()
     with pytest.raises(ClipinError, match="classes 1 and 2 are both 'thing 1'; give"):
         ZeroShot(encoder, source=source, classes=names)
     path = write(tmp_path / "names.json", {"mine": names})
     arguments = {"source": source, "names_file": path, "dataset": "mine"}
     values = dict(ZeroShot(encoder, **arguments).run(STATE))
-    assert "neither can be told from the other" in caplog.text
+    assert "no image of them can be classified right" in caplog.text
     assert values["accuracy"] == pytest.approx(1 / 3)
 
 
@@ -203,7 +185,7 @@ def test_classes_of_one_name_tie_and_are_said(encoder, tmp_path, caplog):
         ({"mine": ["a", "b"], "other": ["a"]}, "mien", "no data set 'mien'.*'mine'"),
         ({"mine": ["a", "b"], "other": ["a"]}, "", "several data sets; set `dataset`"),
         ({"mine": "ab"}, "", "'mine' is no list"),
-        ({"mine": ["a", 3]}, "", "3 is no name"),
+        ({"mine": ["a", 3]}, "", "3 is no class name"),
         ({"mine": ["a", "b"]}, "", "2 names, but the source has 7 classes"),
         ([1], "", "must hold an object"),
         ("{", "", "is not valid JSON: line 1"),
@@ -212,13 +194,13 @@ def test_classes_of_one_name_tie_and_are_said(encoder, tmp_path, caplog):
 def test_a_wrong_file_of_names(encoder, tmp_path, names, dataset, message):
     path = write(tmp_path / "names.json", names)
     with pytest.raises(ClipinError, match=message):
-        ZeroShot(encoder, source=pictures([0]), names_file=path, dataset=dataset)
+        ZeroShot(encoder, source=images([0]), names_file=path, dataset=dataset)
     with pytest.raises(ClipinError, match="cannot be read"):
-        ZeroShot(encoder, source=pictures([0]), names_file=f"{path}.not")
+        ZeroShot(encoder, source=images([0]), names_file=f"{path}.not")
 
 
 def test_names_and_templates_of_a_known_set(encoder):
-    source = pictures([0, 1])
+    source = images([0, 1])
     source.classes = ()
     evaluator = ZeroShot(encoder, source=source, dataset="cifar10")
     assert evaluator.classes[:2] == ("airplane", "automobile")
@@ -231,7 +213,7 @@ def test_names_and_templates_of_a_known_set(encoder):
 
 
 def test_multi_label(encoder):
-    source = pictures([[0], [1, 2], [], [3], [4], [5, 0]])
+    source = images([[0], [1, 2], [], [3], [4], [5, 0]])
     values = dict(ZeroShot(encoder, source=source, batch_size=8).run(STATE))
     # Of two labels only the one that shows is surely found.
     assert values["accuracy"] == pytest.approx((1 + 0.5 + 1 + 1 + 0.5) / 5)
@@ -249,108 +231,26 @@ def test_multi_label(encoder):
         ({"similarity": "cosine"}, "similarity"),
         ({"templates": "{}"}, "must be a list of prompts"),
         ({"source": []}, "no class names"),
-        ({"source": Pictures([{"image": 0}])}, "record 0, in memory, has no label"),
         (
-            {"source": pictures([1, 7])},
-            "record 1, in memory, has label 7, .* 7 classes",
+            {"source": Images([{"image": 0}], CLASSES)},
+            "record 0, image 0, has no label",
+        ),
+        (
+            {"source": images([1, 7])},
+            "record 1, image 1, has label 7, .* 7 classes",
         ),
     ],
 )
 def test_wrong_input(encoder, arguments, message):
-    arguments = {"source": pictures([0]), "batch_size": 8, **arguments}
+    arguments = {"source": images([0]), "batch_size": 8, **arguments}
     if arguments["source"] == []:
         arguments["source"] = SimpleNamespace(classes=())
     with pytest.raises(ClipinError, match=message):
         ZeroShot(encoder, **arguments)
 
 
-def remembering() -> RememberingEncoder:
-    return RememberingEncoder(
-        SimpleNamespace(image=encode_image, text=encode_text),
-        mesh=sharding.make_mesh(data=-1, fsdp=1),
-        tokenizer=tokens,
-        image_size=(SIZE, SIZE),
-        interpolation="bicubic",
-    )
-
-
-def test_features_are_remembered_for_the_same_source_and_variables(monkeypatch):
-    encoder, asked = remembering(), []
-    images = Encoder.images
-
-    def counted(self, variables, source, batch_size):
-        asked.append(source)
-        return images(self, variables, source, batch_size)
-
-    monkeypatch.setattr(Encoder, "images", counted)
-    one, other = pictures([0, 1]), pictures([2])
-    variables = {"a": np.zeros(1)}
-    first = encoder.images(variables, one, 8)
-    state = SimpleNamespace(variables=variables)
-    again = encoder.compared("contrastive").images(state, one, 8)
-    np.testing.assert_array_equal(first["embedding"], again)
-    assert len(encoder.images(variables, other, 8)["pooled"]) == 1
-    assert len(asked) == 2
-    encoder.images({"a": np.zeros(1)}, one, 8)  # equal, but not the same
-    assert len(asked) == 3
-
-
-def test_predicted_features_are_remembered_too(monkeypatch):
-    encoder, asked = remembering(), []
-
-    def images(state, source, size):
-        asked.append(source)
-        return np.full((len(source), 2), len(asked), np.float32)
-
-    way = Compared(images, lambda state, texts, size: np.eye(2))
-    monkeypatch.setattr(Encoder, "compared", lambda self, similarity: way)
-    one, state = pictures([0, 1]), SimpleNamespace(variables=())
-    seen = encoder.compared("prediction").images
-    np.testing.assert_array_equal(seen(state, one, 8), np.ones((2, 2)))
-    np.testing.assert_array_equal(seen(state, one, 8), np.ones((2, 2)))
-    # Those of the other way stay apart, whatever they were made with.
-    assert encoder.images((), one, 8)["embedding"].shape == (2, 8)
-    np.testing.assert_array_equal(seen(state, one, 8), np.ones((2, 2)))
-    assert len(asked) == 1
-    seen(SimpleNamespace(variables=()), one, 8)
-    assert len(asked) == 2
-
-
-def config_of(**evals) -> ConfigDict:
-    data = {
-        "image_size": (SIZE, SIZE),
-        "context_length": 16,
-        "tokenizer": {"name": "bpe"},
-        "caption_cleaning": "",
-        "caption_words": 0,
-        "long_captions": "cut",
-        "augment": {"interpolation": "bicubic"},
-    }
-    return ConfigDict({"data": data, "evals": evals})
-
-
-@pytest.mark.parametrize(
-    ("entry", "message"),
-    [
-        ({"type": "retreival"}, r"evals\.x\.type .*did you mean 'retrieval'"),
-        (
-            {"type": "zero_shot", "source": {}, "template": ("{}",)},
-            r"evals\.x\.template .*did you mean 'templates'",
-        ),
-        ({"type": "zero_shot", "every_steps": 5}, r"evals\.x\.source is missing"),
-        ({"type": "retrieval", "batch_size": 0}, r"evals\.x\.batch_size is 0"),
-        ({"type": "retrieval", "source": "coco"}, r"evals\.x: source must be a dict"),
-    ],
-)
-def test_wrong_config(entry, message):
-    mesh = sharding.make_mesh(data=-1, fsdp=1)
-    encode = SimpleNamespace(image=encode_image, text=encode_text)
-    with pytest.raises(ClipinError, match=message):
-        make_evaluators(config_of(x=entry), encode, mesh)
-
-
 def test_clip_benchmark_record(encoder):
-    evaluator = ZeroShot(encoder, source=pictures([0]))
+    evaluator = ZeroShot(encoder, source=images([0]))
     values = {"accuracy": 0.5, "top5_accuracy": float("nan"), "macro_auc": 0.6}
     record = clip_benchmark_record(
         evaluator, values, dataset="d", model="m", pretrained="p"

@@ -1,6 +1,5 @@
 import json
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,7 +8,6 @@ from clipin_jax.commands import main as cli
 from clipin_jax.config import load_config
 from clipin_jax.errors import ClipinError
 from clipin_jax.inference import caption
-from clipin_jax.runs.build import build_experiment
 from clipin_jax.training.loop import train
 from tests.support import tiny_runs as runs
 
@@ -26,11 +24,7 @@ TINY = (
 
 @pytest.fixture(scope="module", autouse=True)
 def one_device():
-    with runs.on_one_device(), pytest.MonkeyPatch.context() as patch:
-        one = jax.devices()[:1]
-        patch.setattr(
-            caption, "build_experiment", lambda config: build_experiment(config, one)
-        )
+    with runs.on_one_device():
         yield
 
 
@@ -43,7 +37,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     names = [str(folder / name) for name in ("red.png", "green.jpg")]
     for name, colour in zip(names, ((255, 0, 0), (0, 255, 0)), strict=True):
         pixels = np.broadcast_to(np.array(colour, np.uint8), (40, 30, 3))
@@ -56,7 +50,7 @@ def test_the_run_was_scored(run):
     assert {"captioning/bleu_4", "captioning/chance/cider_d"} <= scores.keys()
 
 
-def test_the_command_says_what_the_library_says(run, files, capsys):
+def test_the_command_prints_the_captions_of_the_library(run, files, capsys):
     captions = caption.caption_images(run, files)
     assert len(captions) == 2 and all(isinstance(c, str) for c in captions)
     assert cli.main(["caption", str(run), *files]) == 0
@@ -71,8 +65,8 @@ def test_the_command_says_what_the_library_says(run, files, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nothing.png"], "nothing.png is no picture: there is no such file"),
-        ([__file__], "is no picture: UnidentifiedImageError"),
+        (["nothing.png"], "nothing.png does not exist"),
+        ([__file__], "cannot be decoded: UnidentifiedImageError"),
         (["--strategy", "best"], "decoding.strategy is 'best'"),
         (["--step", "1"], "no checkpoint of step 1"),
     ],
@@ -83,11 +77,11 @@ def test_wrong_input_is_one_line(run, files, arguments, message, capsys):
     assert message in error and error.count("\n") == 1
 
 
-def test_a_config_without_captioning_says_short_captions_greedily(run, files):
+def test_without_captioning_in_the_config_captions_are_short_and_greedy(run, files):
     config = load_config(str(run))
     with config.unlocked():
         del config.evals.captioning
-    decoding = caption._decoding(config)
+    decoding = caption.default_decoding(config)
     assert (decoding.strategy, decoding.max_length) == ("greedy", 16)
 
 

@@ -13,12 +13,12 @@ from clipin_jax.data.text import make_tokenizer
 from clipin_jax.errors import ClipinError
 from clipin_jax.inference import explain
 from clipin_jax.inference.saliency import METHODS, enlarge, make_map_fn
+from clipin_jax.inference.saliency.attention_probe import AttentionProbe
 from clipin_jax.inference.saliency.methods import (
-    _image_embedding,
-    _text_embedding,
-    _word_vectors,
+    image_embedding,
+    text_embedding,
+    word_vectors,
 )
-from clipin_jax.inference.saliency.probe import Probe
 from clipin_jax.models import bert_layers, pooling, transformer
 from clipin_jax.models.resnet import ResNet
 from clipin_jax.report import heatmaps
@@ -44,7 +44,7 @@ def model(name, method="contrastive", *overrides):
     learner = build(load_config(f"{name}{separator}runlocal", overrides))
 
     def touch(m, *pair):
-        for forward in METHODS[method].touches:
+        for forward in METHODS[method].passes:
             forward(m, *pair)
 
     init = jax.jit(lambda key: learner.init(key, IMAGE, TEXT, method=touch))
@@ -62,7 +62,7 @@ def maps_of(learner, variables, method, **options):
 
 
 @pytest.mark.parametrize("name", OFFERS)
-def test_every_host_offers_what_it_has(name):
+def test_every_host_offers_the_methods_of_its_parts(name):
     learner = build(load_config(f"{name}{',' if ':' in name else ':'}runlocal"))
     for method in set(METHODS) - OFFERS[name]:
         with pytest.raises(ClipinError, match="needs"):
@@ -86,7 +86,7 @@ def test_maps_are_finite_and_not_below_0(name, method):
         assert np.isfinite(maps.tokens).all() and np.min(maps.tokens) >= 0
 
 
-def test_nothing_changes_where_nobody_asks(clip, monkeypatch):
+def test_without_taps_the_program_is_the_same(clip, monkeypatch):
     """The compiled program is that of a model without taps."""
     learner, variables = clip
 
@@ -106,10 +106,10 @@ def test_nothing_changes_where_nobody_asks(clip, monkeypatch):
     assert set(fresh) == {"params"}
 
 
-def test_only_the_layer_that_is_asked_for_computes_otherwise(clip):
+def test_a_tapped_layer_gives_the_same_output(clip):
     """The output is the same up to rounding; other layers have no explicit softmax."""
     learner, variables = clip
-    probe = Probe(learner, _image_embedding, variables, IMAGE, TEXT)
+    probe = AttentionProbe(learner, image_embedding, variables, IMAGE, TEXT)
     layers = probe.layers("image", ("transformer",))
     assert [layer.path[3] for layer in layers] == ["blocks_0", "blocks_1"]
     plain, _ = probe.run([], [])
@@ -121,7 +121,7 @@ def test_only_the_layer_that_is_asked_for_computes_otherwise(clip):
 def check_gradient(learner, variables, forward, find):
     """dscore/dA against central differences at random entries, in float64."""
     variables = jax.tree.map(lambda x: np.asarray(x, np.float64), variables)
-    probe = Probe(learner, forward, variables, IMAGE, TEXT)
+    probe = AttentionProbe(learner, forward, variables, IMAGE, TEXT)
     layer = find(probe)[-1]
     rng = np.random.default_rng(0)
     project = None
@@ -148,8 +148,8 @@ def check_gradient(learner, variables, forward, find):
 @pytest.mark.parametrize(
     "name, forward, find",
     [
-        ("clip", _image_embedding, lambda p: p.layers("image", ("transformer",))),
-        ("siglip", _image_embedding, lambda p: p.layers("image", ("pool",))),
+        ("clip", image_embedding, lambda p: p.layers("image", ("transformer",))),
+        ("siglip", image_embedding, lambda p: p.layers("image", ("pool",))),
     ],
 )
 def test_the_gradient_is_that_of_finite_differences(name, forward, find):
@@ -172,8 +172,8 @@ def test_maps_of_scanned_layers_are_those_of_the_same_layers_apart(clip):
 def test_words_share_the_change_of_the_cosine(clip):
     """All words together: the derivative when all attention grows by the same share."""
     learner, variables = clip
-    probe = Probe(learner, _text_embedding, variables, IMAGE, TEXT)
-    vector, shares = jax.jit(lambda: _word_vectors(probe, TEXT.shape[1]))()
+    probe = AttentionProbe(learner, text_embedding, variables, IMAGE, TEXT)
+    vector, shares = jax.jit(lambda: word_vectors(probe, TEXT.shape[1]))()
     layer = probe.layers("text", (), "self")[-1]
     (weights,) = probe.weights([layer])
     step = 1e-2
@@ -206,7 +206,7 @@ def test_wrong_requests_are_one_clear_message(clip):
         make_map_fn(resnet, *pair)
 
 
-def test_heatmaps_are_scaled_and_even_ones_are_nothing():
+def test_heatmaps_are_scaled_and_even_ones_are_zero():
     small = np.random.default_rng(0).random((4, 6))
     large = heatmaps.heatmap(small, (40, 60))
     assert large.shape == (40, 60) and large.min() == 0 and large.max() == 1
@@ -217,12 +217,12 @@ def test_heatmaps_are_scaled_and_even_ones_are_nothing():
     shown = heatmaps.overlay(image, small)
     assert shown.shape == image.shape and shown.dtype == np.uint8
     assert np.array_equal(heatmaps.overlay(image, np.ones((4, 6))), image)
-    # Where the map is greatest the picture is dark red, where least it is itself.
+    # Where the map is greatest the image is dark red, where it is least unchanged.
     assert tuple(shown[np.unravel_index(large.argmax(), large.shape)]) == (128, 0, 0)
     assert tuple(shown[np.unravel_index(large.argmin(), large.shape)]) == (90, 90, 90)
 
 
-def test_a_patch_peaks_in_its_middle_wherever_it_lies():
+def test_a_patch_peaks_in_its_middle_at_edges_too():
     for patch in np.ndindex(4, 4):
         small = np.zeros((4, 4))
         small[patch] = 1
@@ -248,7 +248,7 @@ def test_ids_become_words():
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Folders of two tiny runs, and pictures."""
+    """Folders of two tiny runs, and image files."""
     folder = tmp_path_factory.mktemp("explain")
     with on_one_device():
         for name in ("one", "two"):
@@ -256,11 +256,11 @@ def trained(tmp_path_factory):
     for number in range(2):
         pixels = np.random.default_rng(number).integers(0, 256, (30, 50, 3), np.uint8)
         Image.fromarray(pixels).save(folder / f"{number}.png")
-    (folder / "text.png").write_text("no picture")
+    (folder / "text.png").write_text("no image")
     return folder
 
 
-def test_pictures_are_explained_for_notebooks(trained):
+def test_images_are_explained_for_notebooks(trained):
     found = clipin_jax.explain_image(
         trained / "one", [trained / "0.png", trained / "1.png"], "a red star",
         words=True,
@@ -273,7 +273,7 @@ def test_pictures_are_explained_for_notebooks(trained):
         assert all(m.shape == explained.caption.shape for _, m in explained.words)
 
 
-def test_the_command_writes_one_picture_of_all_runs(trained, capsys):
+def test_the_command_writes_one_image_of_all_runs(trained, capsys):
     output = trained / "sheet.png"
     words = ["--image", str(trained / "0.png"), "--text", "a red star", "a box"]
     runs = [str(trained / "one"), str(trained / "two")]
@@ -292,8 +292,8 @@ def test_the_command_writes_one_picture_of_all_runs(trained, capsys):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (dict(images="no.png"), "no such file"),
-        (dict(images="text.png"), "is no picture"),
+        (dict(images="no.png"), "no.png does not exist"),
+        (dict(images="text.png"), "is no image"),
         (dict(texts=""), "empty"),
         (dict(texts=[]), "no text"),
         (dict(layer=9), "layers 0 to 0"),

@@ -1,4 +1,4 @@
-"""Decoding against slow loops in numpy, on a tiny model with sharp opinions."""
+"""Decoding against slow loops in numpy, on a tiny model with peaked distributions."""
 
 import itertools
 from types import SimpleNamespace
@@ -27,7 +27,7 @@ TOKENIZER = SimpleNamespace(
 
 
 class Tower:
-    """A text tower that weighs the last id, all ids so far and the picture."""
+    """A text tower whose logits depend on the last id, all ids so far and the image."""
 
     def __init__(self):
         self.weights = (
@@ -41,12 +41,12 @@ class Tower:
 
     def decode(self, text, text_tokens, image_tokens, train):
         before = jnp.cumsum(text_tokens, axis=1) / 4
-        picture = jnp.broadcast_to(image_tokens, (*text.shape, 6))
-        return jnp.concatenate([text_tokens, before, picture], -1) @ self.weights
+        image = jnp.broadcast_to(image_tokens, (*text.shape, 6))
+        return jnp.concatenate([text_tokens, before, image], -1) @ self.weights
 
 
-class Speaker:
-    """What `make_generate_fn` sees of a learner."""
+class FakeLearner:
+    """The part of a learner that `make_generate_fn` uses."""
 
     objectives = ("captioning",)
 
@@ -61,17 +61,21 @@ class Speaker:
 
 
 class Model:
-    """A learner, its parameters and pictures, and how it is asked one row at a time."""
+    """A learner, its variables and images, and its log probabilities of single rows."""
 
     def __init__(self, learner, variables, images):
         self.learner, self.variables, self.images = learner, variables, images
-        self.ask = jax.jit(lambda *x: learner.apply(variables, *x, method=next_log_p))
+        self.next_log_p = jax.jit(
+            lambda *x: learner.apply(variables, *x, method=next_log_p)
+        )
 
     def log_p(self, image: int, row: list[int]) -> np.ndarray:
-        """[V] log probabilities of the id behind a row; -inf for what is never said."""
+        """[V] log probabilities of the id after a row; -inf for marks and padding."""
         text = np.zeros((1, LENGTH), np.int32)
         text[0, : len(row)] = row
-        values = np.array(self.ask(self.images[image : image + 1], text))[len(row) - 1]
+        values = np.array(self.next_log_p(self.images[image : image + 1], text))[
+            len(row) - 1
+        ]
         values[[0, START, VOCABULARY]] = -np.inf
         return values
 
@@ -93,10 +97,10 @@ def next_log_p(learner, image, text):
 @pytest.fixture(scope="module")
 def model():
     codes = np.arange(6, dtype=np.uint8)[:, None, None, None]
-    return Model(Speaker(), {}, np.broadcast_to(codes, (6, 1, 1, 3)))
+    return Model(FakeLearner(), {}, np.broadcast_to(codes, (6, 1, 1, 3)))
 
 
-TOWERS = {  # one starts from its encoded text, the other from the ids
+TOWERS = {  # one decodes its encoded text, the other the ids
     "split_decoder": dict(decoder_depth=1),
     "mixture_bert": dict(encode_id=9, decode_id=VOCABULARY),
 }
@@ -176,7 +180,7 @@ def slow_beam(model, image, beams, penalty=1.0, no_repeat=0, row=(START,)):
     return padded(row), score
 
 
-def test_the_model_has_something_to_say(model):
+def test_the_model_has_different_captions(model):
     rows = [[x for x in row if x] for row in model.generate()[0].tolist()]
     assert len(set(map(tuple, rows))) > 3
     assert 0 < sum(END in row for row in rows) < len(rows)
@@ -186,20 +190,20 @@ def test_the_model_has_something_to_say(model):
 def test_greedy_with_real_towers(real_model):
     text, score = real_model.generate()
     for image in range(len(text)):
-        row, wanted = slow_beam(real_model, image, 1)
+        row, expected = slow_beam(real_model, image, 1)
         assert text[image].tolist() == row
-        np.testing.assert_allclose(score[image], wanted, rtol=1e-4)
+        np.testing.assert_allclose(score[image], expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("no_repeat", [0, 1, 2])
 def test_greedy(model, no_repeat):
     text, score = model.generate(no_repeat_ngram=no_repeat)
     for image in range(len(text)):
-        row, wanted = slow_beam(model, image, 1, no_repeat=no_repeat)
+        row, expected = slow_beam(model, image, 1, no_repeat=no_repeat)
         assert text[image].tolist() == row
-        np.testing.assert_allclose(score[image], wanted, rtol=1e-4)
-        said = [x for x in row[1:] if x]
-        assert not no_repeat or not repeats(said, no_repeat)
+        np.testing.assert_allclose(score[image], expected, rtol=1e-4)
+        chosen = [x for x in row[1:] if x]
+        assert not no_repeat or not repeats(chosen, no_repeat)
 
 
 @pytest.mark.parametrize(
@@ -210,9 +214,9 @@ def test_beam(model, beams, penalty, no_repeat):
         strategy="beam", beams=beams, length_penalty=penalty, no_repeat_ngram=no_repeat
     )
     for image in range(len(text)):
-        row, wanted = slow_beam(model, image, beams, penalty, no_repeat)
+        row, expected = slow_beam(model, image, beams, penalty, no_repeat)
         assert text[image].tolist() == row
-        np.testing.assert_allclose(score[image], wanted, rtol=1e-4)
+        np.testing.assert_allclose(score[image], expected, rtol=1e-4)
 
 
 def test_one_beam_is_greedy(model):
@@ -229,14 +233,14 @@ def test_enough_beams_find_the_likeliest_caption_of_all(model):
     ids = [x for x in range(1, VOCABULARY) if x != START]
     for image in range(2):
         best = -np.inf
-        for said in itertools.product(ids, repeat=2):
-            if said[0] == END:
+        for chosen in itertools.product(ids, repeat=2):
+            if chosen[0] == END:
                 continue
-            log_p = model.log_p(image, [START]), model.log_p(image, [START, said[0]])
-            found = log_p[0][said[0]] + log_p[1][said[1]]
-            if said[1] != END:
-                found += model.log_p(image, [START, *said]).max()
-            best = max(best, found)
+            log_p = model.log_p(image, [START]), model.log_p(image, [START, chosen[0]])
+            total = log_p[0][chosen[0]] + log_p[1][chosen[1]]
+            if chosen[1] != END:
+                total += model.log_p(image, [START, *chosen]).max()
+            best = max(best, total)
         best = max(best, model.log_p(image, [START])[END])
         np.testing.assert_allclose(score[image], best, rtol=1e-4)
 
@@ -303,7 +307,7 @@ def test_wrong_options(model, options, message):
 
 
 def test_models_and_tokenizers_that_cannot(model):
-    learner = Speaker()
+    learner = FakeLearner()
     learner.objectives = ("contrastive",)
     with pytest.raises(ClipinError, match="takes objectives.captioning and a tower"):
         make_generate_fn(learner, TOKENIZER, Decoding(max_length=LENGTH))

@@ -101,7 +101,7 @@ def test_prediction_is_the_targets_image_against_the_online_prediction(
 ):
     learner, state, view = trained
     source, captions, tokenizer = pairs_of(view)
-    compared = encoder_of(learner, tokenizer, devices).compared("prediction")
+    compared = encoder_of(learner, tokenizer, devices).comparison("prediction")
     image = compared.images(state, source, batch_size)
     text = compared.texts(state, captions, batch_size)
     np.testing.assert_allclose(image, wanted[0], atol=FORWARD)
@@ -114,7 +114,7 @@ def test_contrastive_is_the_embeddings(trained):
     learner, state, view = trained
     source, captions, tokenizer = pairs_of(view)
     encoder = encoder_of(learner, tokenizer, 8)
-    compared = encoder.compared("contrastive")
+    compared = encoder.comparison("contrastive")
     images = encoder.images(state.variables, source, 8)
     texts = encoder.texts(state.variables, captions, 8)
     np.testing.assert_array_equal(
@@ -150,7 +150,7 @@ def test_both_paths_equal_the_released_code(released, monkeypatch, devices):
         }
         encoder = encoder_of(released.learner, numbered(ids), devices)
         for similarity, (wanted, factor) in golden.items():
-            compared = encoder.compared(similarity)
+            compared = encoder.comparison(similarity)
             image = compared.images(state, images, 4)
             text = compared.texts(state, [str(i) for i in range(len(ids))], 4)
             assert deviation(factor * image @ text.T, wanted) < FORWARD, similarity
@@ -187,4 +187,4 @@ def test_an_unknown_similarity_is_refused_with_the_nearest(trained):
     learner, _, view = trained
     _, _, tokenizer = pairs_of(view)
     with pytest.raises(ClipinError, match="similarity is 'predict'.*'prediction'"):
-        encoder_of(learner, tokenizer, 1).compared("predict")
+        encoder_of(learner, tokenizer, 1).comparison("predict")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from clipin_jax.inference.saliency import make_map_fn
+from clipin_jax.inference.saliency.attention_probe import AttentionProbe
 from clipin_jax.inference.saliency.methods import grad_cam
-from clipin_jax.inference.saliency.probe import Probe
 from tests.parity.compare import deviation
 from tests.parity.host_runs import view_of
 from tests.parity.momentum_run import CONTRASTIVE, TEMPERATURE
@@ -42,7 +42,9 @@ class Explained(NamedTuple):
 
         @jax.jit
         def run(variables):
-            probe = Probe(self.learner, forward, variables, self.image, self.text)
+            probe = AttentionProbe(
+                self.learner, forward, variables, self.image, self.text
+            )
             layers = probe.layers(*place)
 
             def score(moves):

@@ -31,9 +31,7 @@ def test_classification(golden_folder):
             "auc_macro_defined": scores.macro_roc_auc(labels, values).value,
             "ap_macro_defined": scores.macro_average_precision(labels, values).value,
             "ap_macro_all": scores.average_precision(labels, values).mean(),
-            "topk_accuracy_labelled_rows": scores.topk_accuracy_labelled_rows(
-                labels, values
-            ),
+            "top_labels_accuracy": scores.top_labels_accuracy(labels, values),
         }
         g["auc_per_class"] = g["auc_per_class"][defined]
         for field in ours.keys() & g.keys():
@@ -151,7 +149,7 @@ def test_multi_label_accuracy_equals_brute_force(seed):
         best = sorted(range(7), key=lambda c: (-row[c], own[c]))[:k]
         shares += [own[best].sum() / k] if k else []
     assert len(shares) < len(labels)
-    found = scores.topk_accuracy_labelled_rows(labels, values)
+    found = scores.top_labels_accuracy(labels, values)
     np.testing.assert_allclose(found, np.mean(shares), **TOLERANCE)
 
 

@@ -17,10 +17,11 @@ from ml_collections import ConfigDict
 
 from clipin_jax.commands import main as cli
 from clipin_jax.config import from_json, load_config, to_json
+from clipin_jax.inference import build as inference_build
 from clipin_jax.runs.build import Experiment, build_experiment
 from clipin_jax.runs.checkpoint import Checkpoints
 from clipin_jax.runs.metrics import read_metrics
-from clipin_jax.training import evaluate, loop, run_log
+from clipin_jax.training import loop, run_log
 from clipin_jax.training.progress import Progress
 
 CONFIG = "clip:clipin,runlocal"
@@ -61,7 +62,7 @@ def _build(config: str) -> Experiment:
 def on_one_device() -> Iterator[None]:
     """Trains and evaluates on one device; equal configs share one `Experiment`."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (loop, evaluate):
+        for module in (loop, inference_build):
             patch.setattr(module, "build_experiment", lambda c: _build(to_json(c)))
         yield
 

@@ -7,7 +7,7 @@ import pytest
 from clipin_jax.config import load_config
 from clipin_jax.evaluators.base import Figure, shown_figures
 from clipin_jax.evaluators.compositionality import Compositionality
-from clipin_jax.evaluators.localisation import Localisation
+from clipin_jax.evaluators.localization import Localization
 from clipin_jax.evaluators.retrieval import Retrieval
 from clipin_jax.evaluators.text_similarity import TextSimilarity
 from clipin_jax.evaluators.zero_shot import ZeroShot
@@ -81,7 +81,7 @@ def test_scores_are_shown_with_chance_beside_them():
         "mine": ZeroShot,
         "sts": TextSimilarity,
         "order": Compositionality,
-        "maps": Localisation,
+        "maps": Localization,
         "theirs": SimpleNamespace(figures={"bright*": Figure("{:.1f} lux")}),
     }
     figures = shown_figures(evaluators, values)

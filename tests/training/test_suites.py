@@ -14,11 +14,10 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from clipin_jax import evaluators
 from clipin_jax.commands import main as cli
 from clipin_jax.data import SOURCES, make_source
 from clipin_jax.errors import ClipinError
-from clipin_jax.evaluators import EVALUATORS
+from clipin_jax.evaluators import EVALUATORS, is_source, read_entry
 from clipin_jax.evaluators.base import Figure, shown_figures
 from clipin_jax.evaluators.compositionality import Compositionality
 from clipin_jax.evaluators.datasets.data_folder import KINDS, DataFolder
@@ -145,7 +144,7 @@ def test_the_data_sets_of_a_folder_are_found_by_their_layout(data):
     assert set(folder.names("classes")) == {"BreastMNIST", "mine", "pets", "zoo"}
     assert set(folder.names("splits")) == set(folder.names("classes"))
     assert folder.names("similar_texts") == ("alike",)
-    assert folder.names("labelled_texts") == ("mood",)
+    assert folder.names("labeled_texts") == ("mood",)
     entries = folder.over("classes", zero_shot=dict(type="zero_shot"))
     pets, breast = entries["pets:zero_shot"], entries["BreastMNIST:zero_shot"]
     assert pets["source"]["split"] == "val" and breast["source"]["split"] == "test"
@@ -161,7 +160,7 @@ def test_real_data_sets_are_found(data_folder):
         folder.names("splits")
     )
     assert set(folder.names("similar_texts")) == {"stsb_en", "stsb_zh"}
-    assert set(folder.names("labelled_texts")) == {"sst2", "subj", "trec"}
+    assert set(folder.names("labeled_texts")) == {"sst2", "subj", "trec"}
     entries = folder.over("classes", zero_shot=dict(type="zero_shot"))
     for entry in entries.values():
         if not isinstance(entry, str):
@@ -223,7 +222,7 @@ BODY = """return {
             zero_shot=dict(type="zero_shot", batch_size=SIZE)),
         **data.over("splits", "zoo", "sun397",
             linear_probe=dict(type="linear_probe", batch_size=SIZE),
-            neighbours=dict(type="nearest_neighbours", k=3, batch_size=SIZE),
+            neighbours=dict(type="nearest_neighbors", k=3, batch_size=SIZE),
             few_shot=dict(type="few_shot", shots=(1, 2), batch_size=SIZE)),
         **data.over("similar_texts", alike=dict(type="text_similarity")),
     }"""
@@ -375,11 +374,10 @@ def test_the_page_on_evaluation_says_what_is_there():
         assert len(block.splitlines()) <= 5, block
         exec(block, {"config": config})
     for name, entry in config.evals.items():
-        evaluators._check_entry(name, entry)
-        for key in evaluators.SOURCES:
-            if key in entry:
-                source = entry[key].to_dict()
-                inspect.signature(SOURCES[source.pop("name")]).bind(**source)
+        read_entry(name, entry)
+        for key in filter(is_source, entry):
+            source = entry[key].to_dict()
+            inspect.signature(SOURCES[source.pop("name")]).bind(**source)
     used = {entry.type for entry in config.evals.values()}
     assert used == EVALUATORS.keys()
     for kind in EVALUATORS.values():

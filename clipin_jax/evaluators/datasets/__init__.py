@@ -1,4 +1,4 @@
-"""Files that evaluators read: prompts, columns of text, published benchmarks.
+"""What evaluators read: labels and captions, prompts, text files, benchmarks.
 
 Imports `data`, `errors` and `registry`.
 """

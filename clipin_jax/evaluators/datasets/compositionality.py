@@ -9,18 +9,20 @@ from typing import Any, NamedTuple
 
 from clipin_jax.data import storage
 from clipin_jax.data.formats.folders import Listing, list_folder
-from clipin_jax.data.source import Annotations, Record, fingerprint
 from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators.datasets.text_columns import read_columns, read_text
 
 MMVP_PREFIX = "a photo of "
 
 
-class Item(NamedTuple):
-    """One trial: what is told apart, and the part of the benchmark it belongs to.
+class Trial(NamedTuple):
+    """Images and texts that differ in a detail.
 
-    images: one or two picture files; texts: two. The first text is of the first image,
-    the second one of the second image, or of none.
+    Attributes:
+      group: part of the benchmark that the trial belongs to.
+      images: one or two image files.
+      texts: two; the first is of the first image, the second of the second image or of
+        none.
     """
 
     group: str
@@ -28,127 +30,110 @@ class Item(NamedTuple):
     texts: tuple[str, str]
 
 
-class Pictures:
-    """Picture files as a source."""
+def read_trials(layout: str, folder: str, images: str) -> list[Trial]:
+    """Reads the trials of a benchmark.
 
-    classes: tuple[str, ...] = ()
+    Args:
+      layout: a key of `LAYOUTS`.
+      folder: of the texts.
+      images: folder of the images; "" for the publisher's place inside `folder`.
 
-    def __init__(self, paths: Sequence[str]) -> None:
-        self._paths = paths
-        self.fingerprint = fingerprint("pictures", list(paths))
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def __getitem__(self, index: int) -> Record:
-        return {"image": storage.read(self._paths[index]), **self.annotations(index)}
-
-    def annotations(self, index: int) -> Annotations:
-        """Nothing is said about the picture itself."""
-        return {"captions": ()}
-
-    def describe(self, index: int) -> str:
-        """The file."""
-        return self._paths[index]
-
-
-def read_items(kind: str, folder: str, images: str) -> list[Item]:
-    """The trials of a benchmark.
-
-    kind: a key of `LAYOUTS`; folder: where its texts lie; images: the folder of its
-    pictures, by default where the publisher has them inside `folder`.
-    Raises ClipinError for what is missing or malformed.
+    Raises:
+      ClipinError: files that are missing or malformed.
     """
-    default, read = LAYOUTS[kind]
-    root = images or storage.join(folder, default)
-    if list_folder(root) is None:
-        raise ClipinError(f"image folder {root} does not exist; set `images`")
-    return read(folder, _Finder(root))
+    default, read = LAYOUTS[layout]
+    image_folder = images or storage.join(folder, default)
+    if list_folder(image_folder) is None:
+        raise ClipinError(f"image folder {image_folder} does not exist; set `images`")
+    return read(folder, _ImageFinder(image_folder))
 
 
-class _Finder:
-    """Finds pictures in a folder and those inside it, listing each folder once."""
+class _ImageFinder:
+    """Finds images in a folder and its subfolders; lists each folder once."""
 
-    def __init__(self, root: str) -> None:
-        self._root = root
-        self._known: dict[str, dict[str, str]] = {}
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._files: dict[str, dict[str, str]] = {}  # subfolder -> name -> file
 
     def __call__(self, name: str, where: str) -> str:
-        """The path of a file, by its name with or without ending."""
-        inside, _, base = name.rpartition("/")
-        if inside not in self._known:
-            folder = storage.join(self._root, inside) if inside else self._root
-            found = list_folder(folder) or Listing([], [])
-            by_stem = {os.path.splitext(file)[0]: file for file in found.files}
-            self._known[inside] = by_stem | {file: file for file in found.files}
-        known = self._known[inside]
-        if base not in known:
-            raise ClipinError(f"{where}: no picture {name} in {self._root}")
-        return storage.join(self._root, f"{inside}/" * bool(inside) + known[base])
+        """Returns the path of a file, by its name with or without the extension."""
+        subfolder, _, base = name.rpartition("/")
+        if subfolder not in self._files:
+            self._files[subfolder] = self._list(subfolder)
+        files = self._files[subfolder]
+        if base not in files:
+            raise ClipinError(f"{where}: no image {name} in {self._folder}")
+        prefix = f"{subfolder}/" if subfolder else ""
+        return storage.join(self._folder, prefix + files[base])
+
+    def _list(self, subfolder: str) -> dict[str, str]:
+        path = storage.join(self._folder, subfolder) if subfolder else self._folder
+        listing = list_folder(path) or Listing([], [])
+        by_stem = {os.path.splitext(file)[0]: file for file in listing.files}
+        return by_stem | {file: file for file in listing.files}
 
 
-def _sugarcrepe(folder: str, find: _Finder) -> list[Item]:
-    found = list_folder(folder)
-    names = [name for name in found.files if name.endswith(".json")] if found else []
+def _sugarcrepe(folder: str, find: _ImageFinder) -> list[Trial]:
+    listing = list_folder(folder) or Listing([], [])
+    names = [name for name in listing.files if name.endswith(".json")]
     if not names:
         raise ClipinError(f"{folder} has no JSON file, one for each part of SugarCrepe")
-    items = []
+    trials = []
     for name in names:
         path = storage.join(folder, name)
         entries = _json(read_text(path), path)
         if not isinstance(entries, dict) or not entries:
-            raise ClipinError(f"{path} holds no JSON object with an entry a picture")
+            raise ClipinError(f"{path} has no JSON object with an entry an image")
         for key, entry in entries.items():
             where = f"{path}, entry {key!r}"
-            image, *texts = _values(
+            image, *texts = _strings(
                 entry, ("filename", "caption", "negative_caption"), where
             )
             group = name.removesuffix(".json")
-            items.append(Item(group, (find(image, where),), (texts[0], texts[1])))
-    return items
+            trials.append(Trial(group, (find(image, where),), (texts[0], texts[1])))
+    return trials
 
 
-def _winoground(folder: str, find: _Finder) -> list[Item]:
+def _winoground(folder: str, find: _ImageFinder) -> list[Trial]:
     path = storage.join(folder, "examples.jsonl")
-    items = []
+    keys = ("image_0", "image_1", "caption_0", "caption_1")
+    trials = []
     for number, line in enumerate(read_text(path).split("\n"), 1):
         if not line.strip():
             continue
         where = f"{path}, line {number}"
-        first, second, *texts = _values(
-            _json(line, where), ("image_0", "image_1", "caption_0", "caption_1"), where
-        )
+        first, second, *texts = _strings(_json(line, where), keys, where)
         images = find(first, where), find(second, where)
-        items.append(Item("", images, (texts[0], texts[1])))
-    return items
+        trials.append(Trial("", images, (texts[0], texts[1])))
+    return trials
 
 
-def _mmvp(folder: str, find: _Finder) -> list[Item]:
+def _mmvp(folder: str, find: _ImageFinder) -> list[Trial]:
     path = storage.join(folder, "Questions.csv")
-    rows = {}
+    questions = {}
     for number, pattern, text in read_columns(
         path, ("Question ID", "Type", "Statement")
     ):
-        if not number.isdecimal() or int(number) in rows:
+        if not number.isdecimal() or int(number) in questions:
             raise ClipinError(
                 f"{path}: Question ID {number!r} is no number, or comes twice"
             )
-        rows[int(number)] = pattern, text
-    items = []
-    for number, (pattern, _) in rows.items():
+        questions[int(number)] = pattern, text
+    trials = []
+    for number, (pattern, _) in questions.items():
         if number % 2 == 0:
             continue
         pair = [number, number + 1]
-        if pair[1] not in rows:
+        if pair[1] not in questions:
             break
         images = tuple(find(f"{pattern}/{n}", f"{path}, question {n}") for n in pair)
-        first, second = (MMVP_PREFIX + rows[n][1] for n in pair)
-        items.append(Item(pattern, images, (first, second)))
-    if 2 * len(items) != len(rows):
+        first, second = (MMVP_PREFIX + questions[n][1] for n in pair)
+        trials.append(Trial(pattern, images, (first, second)))
+    if 2 * len(trials) != len(questions):
         raise ClipinError(
-            f"{path}: a question is alone; they come in pairs, 1 with 2, 3 with 4"
+            f"{path}: a question has no partner; they are pairs, 1 with 2, 3 with 4"
         )
-    return items
+    return trials
 
 
 def _json(text: str, where: str) -> Any:
@@ -158,8 +143,8 @@ def _json(text: str, where: str) -> Any:
         raise ClipinError(f"{where} is not valid JSON: {error}") from error
 
 
-def _values(entry: Any, keys: Sequence[str], where: str) -> list[str]:
-    """The texts of those keys."""
+def _strings(entry: Any, keys: Sequence[str], where: str) -> list[str]:
+    """Returns the strings of some keys, none of them empty."""
     for key in keys:
         value = entry.get(key) if isinstance(entry, dict) else None
         if not isinstance(value, str) or not value.strip():
@@ -167,8 +152,8 @@ def _values(entry: Any, keys: Sequence[str], where: str) -> list[str]:
     return [entry[key].strip() for key in keys]
 
 
-# kind -> (where the pictures are inside the folder, what reads the trials)
-LAYOUTS: dict[str, tuple[str, Callable[[str, _Finder], list[Item]]]] = {
+# layout -> (folder of the images inside the folder, function that reads the trials)
+LAYOUTS: dict[str, tuple[str, Callable[[str, _ImageFinder], list[Trial]]]] = {
     "sugarcrepe": ("val2017", _sugarcrepe),
     "winoground": ("images", _winoground),
     "mmvp": ("MLLM_VLM Images", _mmvp),

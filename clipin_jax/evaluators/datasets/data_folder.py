@@ -1,15 +1,15 @@
-"""A folder of data sets for evaluation, each known by where it lies and what it holds.
+"""A folder of data sets for evaluation, recognized by where they are.
 
-    FOLDER/captions/NAME/         pictures with captions, perhaps with classes
+    FOLDER/captions/NAME/         images with captions, perhaps with classes
     FOLDER/classification/NAME/   a folder per split and class
     FOLDER/npz/NAME.npz           arrays, as MedMNIST has them
     FOLDER/VOCdevkit/VOC2007/     PASCAL VOC
     FOLDER/text/NAME_test.tsv     texts with a label, or pairs of them with a score
     FOLDER/compositionality/      sugarcrepe, winoground and mmvp, as published
 
-Scores are taken on the split `test`, or on `val` where there is no such split. Prompts
-of a set come from FOLDER/classnames.json and FOLDER/templates.json, in CLIP_benchmark's
-layout, or from the package where it knows the name.
+The split `test` is scored, or `val` if there is none. Prompts of a data set come from
+FOLDER/classnames.json and FOLDER/templates.json, in CLIP_benchmark's layout, or from
+the package if it has that data set.
 """
 
 from __future__ import annotations
@@ -27,38 +27,38 @@ from clipin_jax.data.formats.folders import Listing, list_folder
 from clipin_jax.data.formats.json_file import read_json
 from clipin_jax.errors import ClipinError, check_choice
 
-SPLITS = ("test", "val")  # what is scored: the first that is there
+SPLITS = ("test", "val")  # the first that exists is scored
 PLAIN_PROMPTS = ("a photo of a {}.",)
 CLASSES = (
     "classification/NAME, npz/NAME.npz, VOCdevkit/NAME, captions/NAME with classes"
 )
-# kind of data -> in which layouts it is looked for; "tuned" has a val split too, if any
+# kind of data -> layouts that have it; "tuned" also has the val split, if any
 KINDS = {
     "pairs": "captions/NAME",
     "classes": CLASSES,
     "splits": f"{CLASSES}, with a train split",
     "tuned": f"{CLASSES}, with a train split",
     "similar_texts": "text/NAME_val.tsv with columns sentence1, sentence2, score",
-    "labelled_texts": "text/NAME_train.tsv and NAME_val.tsv with columns text, label",
+    "labeled_texts": "text/NAME_train.tsv and NAME_val.tsv with columns text, label",
     "compositions": "compositionality/sugarcrepe, winoground or mmvp",
-    "masks": "embedded scenes alone know where things are",
+    "masks": "only the embedded scenes have masks",
 }
 COMPOSITIONS = ("sugarcrepe", "winoground", "mmvp")
 UNNAMED = (
-    "its classes have numbers, no names: say them in classnames.json, or call the file "
-    "as a set that the package knows"
+    "its classes have numbers, no names: write names to classnames.json, or rename the "
+    "file to a data set that comes with the package"
 )
-NOTHING = Listing([], [])
-# Kind, name and the arguments of an evaluator, or why there are none.
-Found = Iterator[tuple[str, str, dict[str, Any] | str]]
+EMPTY = Listing([], [])
+# Kind, name, and the arguments of an evaluator or why there are none.
+Datasets = Iterator[tuple[str, str, dict[str, Any] | str]]
 
 
 class DataFolder:
-    """What a suite evaluates on: the data sets in a folder, by kind and name.
+    """The data sets in a folder, by kind and name: what a suite evaluates on.
 
     Args:
-      folder: by path or URL; "": none.
-      scenes: arguments of the source `scenes`; None: leave the embedded data out.
+      folder: by path or URL; "" for none.
+      scenes: arguments of the source `scenes`; None to leave the embedded data out.
 
     Raises:
       ClipinError: no such folder, or no data set in it.
@@ -73,17 +73,17 @@ class DataFolder:
             return
         if list_folder(folder) is None:
             raise ClipinError(f"there is no folder {folder}; set --data")
-        prompts, before = Prompts(folder), self._count()
+        prompts, embedded = Prompts(folder), self._count()
         for find in (_captions, _classification, _arrays, _voc):
             self._add(find(folder, prompts))
         self._add(_texts(folder))
         self._add(_compositions(folder))
-        if self._count() == before:
+        if self._count() == embedded:
             layouts = "; ".join(KINDS.values())
             raise ClipinError(f"{folder} has no data set in a known layout: {layouts}")
 
-    def _add(self, found: Found) -> None:
-        for kind, name, arguments in found:
+    def _add(self, datasets: Datasets) -> None:
+        for kind, name, arguments in datasets:
             self._sets[kind][name] = arguments
 
     def _count(self) -> int:
@@ -92,13 +92,13 @@ class DataFolder:
     def over(
         self, kind: str, *names: str, **protocols: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Entries of `config.evals`, called "NAME:PROTOCOL".
+        """Returns entries of `config.evals` with names "NAME:PROTOCOL".
 
-        What is not there is a text that says so instead of an entry.
+        For a data set that does not exist, the reason stands in place of the entry.
 
         Args:
           kind: a key of `KINDS`; it decides which arguments a set adds to an entry.
-          names: of the sets; none: all that are there.
+          names: of the data sets; none for all of the kind.
           protocols: name to entry.
         """
         check_choice("the kind of data", kind, tuple(KINDS))
@@ -106,48 +106,54 @@ class DataFolder:
         where = f"not in {self._folder}" if self._folder else "needs --data FOLDER"
         if not sets and not names:
             return dict.fromkeys(protocols, f"{where}: {KINDS[kind]}")
-        known = {_plain(name): name for name in sets}
+        exact_names = {_plain(name): name for name in sets}
         evals: dict[str, Any] = {}
-        for wanted in names or sets:
-            name = known.get(_plain(wanted), wanted)
-            found = sets.get(name, f"{where}: {KINDS[kind]}")
+        for given_name in names or sets:
+            name = exact_names.get(_plain(given_name), given_name)
+            data = sets.get(name, f"{where}: {KINDS[kind]}")
             for protocol, entry in protocols.items():
-                there = found if isinstance(found, str) else {**found, **entry}
-                evals[f"{name}:{protocol}"] = there
+                merged = data if isinstance(data, str) else {**data, **entry}
+                evals[f"{name}:{protocol}"] = merged
         return evals
 
     def names(self, kind: str) -> tuple[str, ...]:
-        """The sets of a kind that are there."""
+        """Returns the data sets of a kind."""
         return tuple(self._sets[kind])
 
 
 class Prompts:
-    """The arguments of zero-shot classification that name the classes of a set."""
+    """Arguments of zero-shot classification that name the classes of a data set."""
 
     def __init__(self, folder: str) -> None:
         self._paths = {
             "names_file": storage.join(folder, "classnames.json"),
             "templates_file": storage.join(folder, "templates.json"),
         }
-        self._held = {
+        self._datasets = {
             key: list(read_json(path, "--data")[1]) if storage.exists(path) else []
             for key, path in self._paths.items()
         }
 
     def of(self, name: str) -> dict[str, Any]:
-        """From the files in the folder, else from the package, else as plain as can be.
+        """Returns those in files of the folder, else of the package, else plain ones.
 
-        Without names of their own, classes are called as the source calls them.
+        If neither has names, classes are called as in the source.
         """
-        held = {key: self._paths[key] for key in self._held if name in self._held[key]}
-        if held:
-            return dict(held, dataset=name)
-        known = known_name(name)
-        return dict(dataset=known) if known else dict(templates=PLAIN_PROMPTS)
+        files = {
+            key: self._paths[key]
+            for key, names in self._datasets.items()
+            if name in names
+        }
+        if files:
+            return dict(files, dataset=name)
+        package_name = find_package_name(name)
+        if package_name:
+            return dict(dataset=package_name)
+        return dict(templates=PLAIN_PROMPTS)
 
 
-def known_name(name: str) -> str:
-    """What the package calls a set of that name; "" where it knows none."""
+def find_package_name(name: str) -> str:
+    """Returns the package's name of a data set; "" if it does not come with it."""
     return {_plain(known): known for known in known_datasets()}.get(_plain(name), "")
 
 
@@ -155,10 +161,10 @@ def _plain(name: str) -> str:
     return re.sub(r"[\W_]", "", name.casefold())
 
 
-def _captions(root: str, prompts: Prompts) -> Found:
-    for name, folder, there in _folders(root, "captions"):
+def _captions(root: str, prompts: Prompts) -> Datasets:
+    for name, folder, listing in _folders(root, "captions"):
         layout = "captions_{split}.json"
-        splits = [x for x in SPLITS if layout.format(split=x) in there.files]
+        splits = [x for x in SPLITS if layout.format(split=x) in listing.files]
         if not splits:
             continue
         source = dict(name="coco", folder=folder, captions=layout, images="images")
@@ -166,16 +172,16 @@ def _captions(root: str, prompts: Prompts) -> Found:
         labels = _labels(storage.join(folder, layout.format(split=splits[0])))
         if labels:
             source["labels"] = labels
-            if layout.format(split="train") in there.files:
+            if layout.format(split="train") in listing.files:
                 splits.append("train")
             yield from _classes(name, source, splits, prompts.of(name))
 
 
 def _labels(path: str) -> str:
-    """How a captions file says classes, in words of the source `coco`; "": not."""
+    """Returns the argument `labels` of the source `coco` for a file, "" for none."""
     try:
         _, data = read_json(path, "--data")
-    except ClipinError:  # the source will say it better
+    except ClipinError:  # the source has a better message
         return ""
     rows = data.get("images")
     rows = rows if isinstance(rows, list) else []
@@ -185,26 +191,25 @@ def _labels(path: str) -> str:
     return "objects" if "objects" in keys else ""
 
 
-def _classification(root: str, prompts: Prompts) -> Found:
-    for name, folder, there in _folders(root, "classification"):
-        words = "classes.json" if "classes.json" in there.files else ""
-        source = dict(name="image_folder", folder=folder, names=words)
-        yield from _classes(name, source, there.folders, prompts.of(name))
+def _classification(root: str, prompts: Prompts) -> Datasets:
+    for name, folder, listing in _folders(root, "classification"):
+        names = "classes.json" if "classes.json" in listing.files else ""
+        source = dict(name="image_folder", folder=folder, names=names)
+        yield from _classes(name, source, listing.folders, prompts.of(name))
 
 
-def _arrays(root: str, prompts: Prompts) -> Found:
+def _arrays(root: str, prompts: Prompts) -> Datasets:
     folder = storage.join(root, "npz")
-    for file in (list_folder(folder) or NOTHING).files:
+    for file in (list_folder(folder) or EMPTY).files:
         name, _, ending = file.rpartition(".")
         if ending != "npz":
             continue
         source = dict(name="npz", file=storage.join(folder, file))
-        known = known_name(name)
-        there = _array_splits(source["file"])
-        if known:
-            source["classes"] = known
-        # Of a damaged file the source says what is wrong.
-        yield from _classes(name, source, there or SPLITS, prompts.of(name))
+        if package_name := find_package_name(name):
+            source["classes"] = package_name
+        # For a damaged file, the source has the message.
+        splits = _array_splits(source["file"]) or SPLITS
+        yield from _classes(name, source, splits, prompts.of(name))
         if "dataset" not in prompts.of(name):
             yield "classes", name, UNNAMED
 
@@ -213,56 +218,56 @@ def _array_splits(path: str) -> Sequence[str]:
     try:
         with np.load(path) as arrays:
             return [name.removesuffix("_images") for name in arrays.files]
-    except Exception:  # noqa: BLE001  whatever a damaged file raises, the source says
+    except Exception:  # noqa: BLE001  a damaged file raises anything
         return ()
 
 
-def _voc(root: str, prompts: Prompts) -> Found:
+def _voc(root: str, prompts: Prompts) -> Datasets:
     for name, folder, _ in _folders(root, "VOCdevkit"):
-        lists = list_folder(storage.join(folder, "ImageSets/Main")) or NOTHING
-        there = [file.removesuffix(".txt") for file in lists.files]
+        lists = list_folder(storage.join(folder, "ImageSets/Main")) or EMPTY
+        splits = [file.removesuffix(".txt") for file in lists.files]
+        source = dict(name="voc", folder=folder)
         # The classes of every year are those of 2007.
-        named = prompts.of("voc2007")
-        yield from _classes(name, dict(name="voc", folder=folder), there, named)
+        yield from _classes(name, source, splits, prompts.of("voc2007"))
 
 
 def _classes(
     name: str, source: dict[str, Any], splits: Sequence[str], prompts: dict[str, Any]
-) -> Found:
-    """What a labelled set serves for, by the splits that it has."""
-    scored = next((split for split in SPLITS if split in splits), "")
-    if not scored:
+) -> Datasets:
+    """Yields a labeled data set as all kinds of data that its splits allow."""
+    scored_split = next((split for split in SPLITS if split in splits), "")
+    if not scored_split:
         return
-    arguments = dict(source=dict(source, split=scored))
+    arguments = dict(source=dict(source, split=scored_split))
     yield "classes", name, arguments | prompts
     if "train" not in splits:
         return
     train = dict(train_source=dict(source, split="train"))
     val = dict(val_source=dict(source, split="val"))
-    tunable = scored == "test" and "val" in splits
+    tunable = scored_split == "test" and "val" in splits
     yield "tuned", name, arguments | train | (val if tunable else {})
-    if scored == "test" and "trainval" in splits:
+    if scored_split == "test" and "trainval" in splits:
         train = dict(train_source=dict(source, split="trainval"))
     yield "splits", name, arguments | train
 
 
-def _texts(root: str) -> Found:
+def _texts(root: str) -> Datasets:
     folder = storage.join(root, "text")
-    there = (list_folder(folder) or NOTHING).files
-    for name in sorted({file.rpartition("_")[0] for file in there} - {""}):
-        splits = [split for split in SPLITS if f"{name}_{split}.tsv" in there]
+    files = (list_folder(folder) or EMPTY).files
+    for name in sorted({file.rpartition("_")[0] for file in files} - {""}):
+        splits = [split for split in SPLITS if f"{name}_{split}.tsv" in files]
         if not splits:
             continue
         path = storage.join(folder, f"{name}_{splits[0]}.tsv")
         header = set(_header(path))
         if {"sentence1", "sentence2", "score"} <= header:
             yield "similar_texts", name, dict(file=path)
-        if {"text", "label"} <= header and f"{name}_train.tsv" in there:
+        if {"text", "label"} <= header and f"{name}_train.tsv" in files:
             train = storage.join(folder, f"{name}_train.tsv")
-            yield "labelled_texts", name, dict(file=path, train_file=train)
+            yield "labeled_texts", name, dict(file=path, train_file=train)
 
 
-def _compositions(root: str) -> Found:
+def _compositions(root: str) -> Datasets:
     for name, folder, _ in _folders(root, "compositionality"):
         if name in COMPOSITIONS:
             yield "compositions", name, dict(format=name, folder=folder)
@@ -274,21 +279,21 @@ def _header(path: str) -> list[str]:
 
 
 def _folders(root: str, inside: str) -> Iterator[tuple[str, str, Listing]]:
-    """Name, path and content of each folder inside one."""
-    above = storage.join(root, inside)
-    for name in (list_folder(above) or NOTHING).folders:
-        folder = storage.join(above, name)
-        yield name, folder, list_folder(folder) or NOTHING
+    """Yields name, path and content of each subfolder of `inside`."""
+    parent = storage.join(root, inside)
+    for name in (list_folder(parent) or EMPTY).folders:
+        folder = storage.join(parent, name)
+        yield name, folder, list_folder(folder) or EMPTY
 
 
-def _scenes(arguments: Mapping[str, Any]) -> Found:
-    """The embedded data: pairs, and two ways to sort pictures of one object."""
+def _scenes(arguments: Mapping[str, Any]) -> Datasets:
+    """Yields the embedded data: pairs, masks, and two ways to label one object."""
     source = dict(name="scenes", split="val", length=512, **arguments)
     yield "pairs", "scenes", dict(source=source)
     yield "masks", "scenes", dict(source=source)
     for labels, prompts in SCENE_TEMPLATES.items():
         scored = dict(source=dict(source, labels=labels))
-        learnt = dict(train_source=dict(source, labels=labels, split="train"))
+        train = dict(train_source=dict(source, labels=labels, split="train"))
         yield "classes", f"scenes_{labels}", scored | dict(templates=prompts)
         for kind in ("splits", "tuned"):
-            yield kind, f"scenes_{labels}", scored | learnt
+            yield kind, f"scenes_{labels}", scored | train

@@ -1,8 +1,8 @@
-"""What stands for each class in zero-shot classification: its name, in prompts.
+"""Class names and prompts of zero-shot classification.
 
-Names and templates come from lists, from JSON files in the layout of CLIP_benchmark, or
-from the package, which ships those of well-known sets. The place for the name is "{}"
-here and "{c}" in CLIP_benchmark's files; both are read everywhere.
+They come from lists, from JSON files in the layout of CLIP_benchmark, or from the
+package, which has those of well-known data sets. The place for the name is "{}" here
+and "{c}" in CLIP_benchmark's files; both are accepted everywhere.
 """
 
 from __future__ import annotations
@@ -12,27 +12,32 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clipin_jax.data import class_names as shipped
+from clipin_jax.data import class_names as package
 from clipin_jax.data import storage
 from clipin_jax.data.formats.json_file import parse_json
 from clipin_jax.errors import ClipinError, did_you_mean
 
 SLOTS = ("{}", "{c}")
-BARE = ("{}",)
+BARE_NAME = ("{}",)
 _log = logging.getLogger(__name__)
 
 
 def choose_names(
-    own: Sequence[str], classes: Sequence[str], names_file: str, dataset: str
+    source_names: Sequence[str], classes: Sequence[str], names_file: str, dataset: str
 ) -> tuple[str, ...]:
-    """The names of the classes, in label order.
+    """Returns the names of the classes, in label order.
 
-    own: those of the source, () where it has none; classes: a list that comes first;
-    names_file: then a JSON file, {data set: [names]}; dataset: its key in there, or
-    without a file a set that the package knows. The source's own names come last.
+    The first of `classes`, `names_file`, `dataset` and `source_names` that is given.
 
-    Raises ClipinError for names that are not strings, are not as many as the source has
-    classes, stand in another order, or occur twice.
+    Args:
+      source_names: those of the source; () if it has none.
+      classes: a list of names.
+      names_file: a JSON file, {data set: [names]}.
+      dataset: its key in the file; without a file, a data set of the package.
+
+    Raises:
+      ClipinError: names that are no strings, differ in number or order from those of
+        the source, or occur twice.
     """
     if isinstance(classes, str):
         raise ClipinError(f"classes must be a list of names, got {classes!r}")
@@ -42,9 +47,9 @@ def choose_names(
     elif names_file:
         names, where = tuple(_entry(names_file, dataset, list)), names_file
     elif dataset:
-        names, where = shipped.class_names(dataset), f"the names of {dataset!r}"
+        names, where = package.class_names(dataset), f"the names of {dataset!r}"
     else:
-        names, where = tuple(own), "the source"
+        names, where = tuple(source_names), "the source"
     if not names:
         raise ClipinError(
             "zero_shot: the source has no class names: set `classes`, `names_file` or "
@@ -52,28 +57,33 @@ def choose_names(
         )
     for name in names:
         if not isinstance(name, str) or not name.strip():
-            raise ClipinError(f"{where}: {name!r} is no name of a class")
+            raise ClipinError(f"{where}: {name!r} is no class name")
     if len(names) == 1:
         raise ClipinError(
             f"{where}: there is one class alone, {names[0]!r}; classification needs at "
             "least two"
         )
     _check_repeats(names, where, allowed=bool((dataset or names_file) and not classes))
-    return _in_label_order(names, tuple(own), where, sort=not classes)
+    return _in_label_order(names, tuple(source_names), where, sort=not classes)
 
 
 def choose_prompts(
     names: Sequence[str], templates: Sequence[str], templates_file: str, dataset: str
 ) -> tuple[tuple[str, ...], ...]:
-    """The prompts of each class.
+    """Returns the prompts of each class.
 
-    templates: a list that comes first; templates_file: then a JSON file, {data set:
-    [templates]} or {data set: {name: [prompts]}}, where each class has prompts of its
-    own; dataset: its key, or without a file a set that the package knows. The bare name
-    comes last.
+    From the first of `templates`, `templates_file` and `dataset` that is given, else
+    the bare name.
 
-    Raises ClipinError for a template without a place for the name, or a class without
-    a prompt.
+    Args:
+      names: of the classes.
+      templates: a list of templates.
+      templates_file: a JSON file, {data set: [templates]}, or {data set: {name:
+        [prompts]}} with other prompts for each class.
+      dataset: its key in the file; without a file, a data set of the package.
+
+    Raises:
+      ClipinError: a template without a place for the name, or a class without a prompt.
     """
     if isinstance(templates, str):
         raise ClipinError(f"templates must be a list of prompts, got {templates!r}")
@@ -82,12 +92,12 @@ def choose_prompts(
     elif templates_file:
         chosen = _entry(templates_file, dataset, (list, dict))
         where = templates_file
-    elif dataset in shipped.known_datasets():
-        chosen, where = shipped.templates(dataset), f"the templates of {dataset!r}"
+    elif dataset in package.known_datasets():
+        chosen, where = package.templates(dataset), f"the templates of {dataset!r}"
     else:
-        chosen, where = BARE, "the bare name"
+        chosen, where = BARE_NAME, "the bare name"
     if isinstance(chosen, Mapping):
-        return tuple(_own_prompts(chosen, name, where) for name in names)
+        return tuple(_class_prompts(chosen, name, where) for name in names)
     if not chosen:
         raise ClipinError(f"{where} must be a list of prompts, it is empty")
     for template in chosen:
@@ -104,19 +114,22 @@ def _fill(template: str, name: str) -> str:
     return template.replace(slot, name)
 
 
-def _own_prompts(prompts: Mapping[str, Any], name: str, where: str) -> tuple[str, ...]:
-    own = prompts.get(name)
-    if own is None:
+def _class_prompts(
+    prompts: Mapping[str, Any], name: str, where: str
+) -> tuple[str, ...]:
+    texts = prompts.get(name)
+    if texts is None:
         raise ClipinError(
             f"{where} has no prompts for class {name!r}: {did_you_mean(name, prompts)}"
         )
-    if not isinstance(own, list) or not own or not all(type(x) is str for x in own):
+    is_list = isinstance(texts, list) and all(type(text) is str for text in texts)
+    if not is_list or not texts:
         raise ClipinError(f"{where}: class {name!r} has no list of prompts")
-    return tuple(own)
+    return tuple(texts)
 
 
 def _entry(path: str, dataset: str, kind: Any) -> Any:
-    """What a file in CLIP_benchmark's layout says of a data set."""
+    """Returns the value of a data set in a file of CLIP_benchmark's layout."""
     try:
         content = storage.read(path)
     except OSError as error:
@@ -129,17 +142,17 @@ def _entry(path: str, dataset: str, kind: Any) -> Any:
     if not dataset and len(table) == 1:
         [dataset] = table
     if dataset not in table:
-        asked = f"no data set {dataset!r}" if dataset else "several data sets"
+        problem = f"no data set {dataset!r}" if dataset else "several data sets"
         raise ClipinError(
-            f"{path} has {asked}; set `dataset`: {did_you_mean(dataset, table)}"
+            f"{path} has {problem}; set `dataset`: {did_you_mean(dataset, table)}"
         )
     if not isinstance(table[dataset], kind):
-        raise ClipinError(f"{path}: what it says of {dataset!r} is no list of strings")
+        raise ClipinError(f"{path}: its value of {dataset!r} is no list of strings")
     return table[dataset]
 
 
 def _check_repeats(names: Sequence[str], where: str, allowed: bool) -> None:
-    """Says that classes share a name; published lists (ImageNet's) have such classes.
+    """Warns of classes with the same name, as published lists (ImageNet's) have them.
 
     Equal prompts tie, and ties count against the model: neither class is ever right.
     """
@@ -148,36 +161,36 @@ def _check_repeats(names: Sequence[str], where: str, allowed: bool) -> None:
         first = seen.setdefault(name, number)
         if first == number:
             continue
-        said = f"{where}: classes {first} and {number} are both {name!r}"
+        message = f"{where}: classes {first} and {number} are both {name!r}"
         if not allowed:
-            raise ClipinError(f"{said}; give each a name of its own")
-        _log.warning("%s, so that neither can be told from the other", said)
+            raise ClipinError(f"{message}; give each its own name")
+        _log.warning("%s: no image of them can be classified right", message)
 
 
 def _in_label_order(
-    names: tuple[str, ...], own: tuple[str, ...], where: str, sort: bool
+    names: tuple[str, ...], source_names: tuple[str, ...], where: str, sort: bool
 ) -> tuple[str, ...]:
-    """The names as the labels count them, by comparison with the source's own names.
+    """Returns the names in label order, by comparison with the names of the source.
 
-    sort: whether names that are the source's own in another order are put in its.
+    sort: whether the source's names in another order are put in its order.
     """
-    if not own:
+    if not source_names:
         return names
-    if len(names) != len(own):
+    if len(names) != len(source_names):
         raise ClipinError(
-            f"{where}: {len(names)} names, but the source has {len(own)} classes "
-            f"({own[0]!r} to {own[-1]!r})"
+            f"{where}: {len(names)} names, but the source has {len(source_names)} "
+            f"classes ({source_names[0]!r} to {source_names[-1]!r})"
         )
-    words, own_words = [_plain(x) for x in names], [_plain(x) for x in own]
-    number = {word: i for i, word in enumerate(words)}
-    if sort and sorted(number) == sorted(own_words):
-        return tuple(names[number[word]] for word in own_words)
-    for i, word in enumerate(own_words):
-        j = number.get(word, i)
-        if words[i] != word and own_words[j] != word:
+    plain, source_plain = ([_plain(x) for x in y] for y in (names, source_names))
+    index = {name: i for i, name in enumerate(plain)}
+    if sort and sorted(index) == sorted(source_plain):
+        return tuple(names[index[name]] for name in source_plain)
+    for i, name in enumerate(source_plain):
+        j = index.get(name, i)
+        if plain[i] != name and source_plain[j] != name:
             raise ClipinError(
-                f"{where}: class {i} of the source is {own[i]!r}, but that name stands "
-                f"at {j}, and {names[i]!r} at {i}; names must be in label order"
+                f"{where}: class {i} of the source is {source_names[i]!r}, but that "
+                f"name is at {j}, and {names[i]!r} at {i}; names must be in label order"
             )
     return names
 

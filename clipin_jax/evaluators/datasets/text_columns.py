@@ -11,23 +11,30 @@ from clipin_jax.errors import ClipinError, did_you_mean
 
 
 def read_columns(pattern: str, columns: Sequence[str]) -> list[tuple[str, ...]]:
-    """The cells of some columns, row by row, below a header; UTF-8.
+    """Reads the cells of some columns, row by row, below a header; UTF-8.
 
-    pattern: a file, or what stands for several (see `storage.expand`). One that ends in
-    .tsv has tabs and no quotes; any other has commas, and cells may stand in quotes.
-    columns: what their names in the header are.
-    Raises ClipinError for a file that is missing, empty or damaged, and for a column or
-    a cell that is not there.
+    Args:
+      pattern: a file, or a pattern of several (see `storage.expand`). Files that end in
+        .tsv have tabs and no quotes; others have commas, and cells may be quoted.
+      columns: names in the header.
+
+    Raises:
+      ClipinError: a file that is missing, empty or damaged, or a column or a cell that
+        is missing.
     """
-    found = storage.expand(pattern)
-    rows = [row for path in found for row in _rows(path, columns)]
+    paths = storage.expand(pattern)
+    rows = [row for path in paths for row in _rows(path, columns)]
     if not rows:
-        raise ClipinError(f"{found[0]} has a header, but no rows")
+        raise ClipinError(f"{paths[0]} has a header, but no rows")
     return rows
 
 
 def read_text(path: str) -> str:
-    """All of a file. Raises ClipinError where it is missing, empty or not UTF-8."""
+    """Reads a text file.
+
+    Raises:
+      ClipinError: it is missing, empty or not UTF-8.
+    """
     try:
         text = storage.read(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -40,11 +47,11 @@ def read_text(path: str) -> str:
 
 
 def _rows(path: str, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    tabs = path.lower().endswith(".tsv")
+    has_tabs = path.lower().endswith(".tsv")
     reader = csv.reader(
         io.StringIO(read_text(path), newline=""),
-        delimiter="\t" if tabs else ",",
-        quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL,
+        delimiter="\t" if has_tabs else ",",
+        quoting=csv.QUOTE_NONE if has_tabs else csv.QUOTE_MINIMAL,
         strict=True,
     )
     try:

@@ -1,9 +1,9 @@
-"""How close captions are to what people wrote: BLEU, ROUGE-L and CIDEr-D.
+"""BLEU, ROUGE-L and CIDEr-D of captions against references.
 
-The definitions, corners included, are those of the COCO caption evaluation
+All definitions, and their edge cases, are those of the COCO caption evaluation
 (arXiv 1504.00325; PyPI `pycocoevalcap`), which gives the same numbers for the same
-words. All functions take captions as lists of words, one caption an image, and several
-references an image.
+words. The functions take captions as lists of words: one caption and several references
+for each image.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _WORD = re.compile(r"\d+(?:[.,:]\d+)+|[^\W_]+(?:[-'’][^\W_]+)*")
 _CONTRACTION = re.compile(r"(.+?)(n't|'s|'re|'ve|'ll|'d|'m)")
 _ORDER = 4  # the longest n-grams of BLEU and CIDEr-D
 _ROUGE_BETA = 1.2  # how much recall counts over precision
-_CIDER_SIGMA = 6.0  # words by which lengths may differ at little cost
+_CIDER_SIGMA = 6.0  # words by which lengths may differ at a small penalty
 
 
 def tokenize(caption: str) -> list[str]:
-    """Words of a caption: lower-case, without punctuation, contractions parted.
+    """Splits a caption into words: lower-case, no punctuation, contractions in two.
 
-    What COCO's server does with Stanford's tokenizer in Java, in one pattern: "A man's
-    T-shirt, don't!" is a, man, 's, t-shirt, do, n't. Scores differ from the server's
-    where captions hold symbols, abbreviations with full stops, or slang that it parts.
+    Does what COCO's server does with Stanford's tokenizer in Java: "A man's T-shirt,
+    don't!" is a, man, 's, t-shirt, do, n't. Scores differ from the server's if captions
+    have symbols, abbreviations with full stops, or slang that it splits.
     """
     words = []
     for word in _WORD.findall(caption.lower().replace("’", "'")):
@@ -41,33 +41,33 @@ def tokenize(caption: str) -> list[str]:
 
 
 def ngrams(words: Words, order: int) -> Ngrams:
-    """How often each run of `order` words occurs."""
+    """Counts each run of `order` words."""
     return Counter(tuple(words[i : i + order]) for i in range(len(words) - order + 1))
 
 
 def bleu(
     captions: Sequence[Words], references: Sequence[Sequence[Words]]
 ) -> list[float]:
-    """BLEU-1 to BLEU-4 of all captions together (Papineni et al. 2002).
+    """Returns BLEU-1 to BLEU-4 of all captions together (Papineni et al. 2002).
 
     The reference length is the closest one, the shorter of two. Raises ValueError
     without captions.
     """
     _check(captions, references)
-    right, said = np.zeros(_ORDER), np.zeros(_ORDER)
+    matched, total = np.zeros(_ORDER), np.zeros(_ORDER)
     length = closest = 0
     for words, others in zip(captions, references, strict=True):
         length += len(words)
         closest += min((abs(len(r) - len(words)), len(r)) for r in others)[1]
         for n in range(_ORDER):
-            found = ngrams(words, n + 1)
-            most: Ngrams = Counter()
+            counts = ngrams(words, n + 1)
+            reference_counts: Ngrams = Counter()
             for reference in others:
-                most |= ngrams(reference, n + 1)
-            right[n] += (found & most).total()
-            said[n] += found.total()
+                reference_counts |= ngrams(reference, n + 1)
+            matched[n] += (counts & reference_counts).total()
+            total[n] += counts.total()
     brevity = math.exp(min(0.0, 1 - closest / length)) if length else 0.0
-    precision = np.divide(right, said, out=np.zeros(_ORDER), where=said > 0)
+    precision = np.divide(matched, total, out=np.zeros(_ORDER), where=total > 0)
     with np.errstate(divide="ignore"):
         mean = np.cumsum(np.log(precision)) / np.arange(1, _ORDER + 1)
     return [float(x) for x in brevity * np.exp(mean)]
@@ -76,7 +76,7 @@ def bleu(
 def rouge_l(
     captions: Sequence[Words], references: Sequence[Sequence[Words]]
 ) -> np.ndarray:
-    """ROUGE-L of each caption (Lin 2004): [B], from the longest common subsequence.
+    """Returns ROUGE-L of each caption (Lin 2004), by longest common subsequence: [B].
 
     Precision and recall are each the best over the references. Raises ValueError
     without captions.
@@ -107,10 +107,10 @@ def _common_subsequence(a: Words, b: Words) -> int:
 def cider_d(
     captions: Sequence[Words], references: Sequence[Sequence[Words]]
 ) -> np.ndarray:
-    """CIDEr-D of each caption (arXiv 1411.5726, eq. 4 and 5): [B], 10 at most.
+    """Returns CIDEr-D of each caption (arXiv 1411.5726, eq. 4 and 5): [B], at most 10.
 
-    N-grams weigh the more the fewer images have them in their references: of a single
-    image nothing is rare, and the score is 0. Raises ValueError without captions.
+    N-grams that are in the references of fewer images weigh more. With a single image
+    all weights, and the score, are 0. Raises ValueError without captions.
     """
     _check(captions, references)
     images: Ngrams = Counter()
@@ -120,13 +120,14 @@ def cider_d(
         )
     scores = np.zeros(len(captions))
     for i, (words, others) in enumerate(zip(captions, references, strict=True)):
-        said = _weighted(words, images, len(captions))
+        vectors = _weighted(words, images, len(captions))
         for reference in others:
-            wanted = _weighted(reference, images, len(captions))
+            reference_vectors = _weighted(reference, images, len(captions))
             gap = max(len(words) - 1, 0) - max(len(reference) - 1, 0)
             closeness = math.exp(-(gap**2) / (2 * _CIDER_SIGMA**2))
             cosines = [
-                _clipped_cosine(*pair) for pair in zip(said, wanted, strict=True)
+                _clipped_cosine(*pair)
+                for pair in zip(vectors, reference_vectors, strict=True)
             ]
             scores[i] += 10 * closeness * float(np.mean(cosines)) / len(others)
     return scores
@@ -139,7 +140,7 @@ def _orders() -> range:
 def _weighted(
     words: Words, images: Ngrams, count: int
 ) -> list[dict[tuple[str, ...], float]]:
-    """Per order, each n-gram's count times the log of how rare it is."""
+    """Returns for each order: n-gram to count times log inverse document frequency."""
     return [
         {
             gram: number * (math.log(count) - math.log(max(images[gram], 1)))
@@ -149,10 +150,14 @@ def _weighted(
     ]
 
 
-def _clipped_cosine(said: dict, wanted: dict) -> float:
-    """Their cosine, where saying something too often wins nothing."""
-    product = sum(min(x, wanted[g]) * wanted[g] for g, x in said.items() if g in wanted)
-    squares = (sum(x * x for x in vector.values()) for vector in (said, wanted))
+def _clipped_cosine(vector: dict, reference: dict) -> float:
+    """Returns the cosine, with n-grams counted no more often than in the reference."""
+    product = sum(
+        min(x, reference[gram]) * reference[gram]
+        for gram, x in vector.items()
+        if gram in reference
+    )
+    squares = (sum(x * x for x in values.values()) for values in (vector, reference))
     norm = math.prod(map(math.sqrt, squares))
     return product / norm if norm else 0.0
 

@@ -1,8 +1,7 @@
-"""Arrays in, numbers out: what the evaluators report.
+"""Scores of classification and retrieval: arrays in, numbers out.
 
-Every rank counts ties, and values that are not a number, against the model: a
-collapsed or diverged network scores nothing instead of everything. Areas, which have
-no such order, are then not a number themselves.
+Every rank counts ties and NaN against the model, so that a collapsed or diverged
+network gets the lowest score, not the highest. An area under a curve is then NaN.
 """
 
 from __future__ import annotations
@@ -12,23 +11,27 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import rankdata
 
-# Equal features give products that differ by rounding, according to where they lie in a
-# matrix: cosines closer than that are ties.
+# Equal features give products that differ by rounding, depending on their place in a
+# matrix. Cosines that differ by less are ties.
 MARGIN = 1e-6
 
 
 class MacroScore(NamedTuple):
-    """An unweighted mean over classes, and how many classes it had to leave out."""
+    """An unweighted mean over classes, and how many classes it leaves out."""
 
     value: float
     left_out: int
 
 
 def roc_auc(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Area under the ROC curve of each class; a tied pair counts one half.
+    """Returns the area under the ROC curve of each class; a tied pair counts 1/2.
 
-    labels: [B, K] or [B], 0 or 1; scores: the same shape.
-    Returns [K] (or a scalar): NaN where a class lacks positives or negatives.
+    Args:
+      labels: [B, K] or [B], 0 or 1.
+      scores: of the same shape.
+
+    Returns:
+      [K], or a scalar. NaN for a class without positives or negatives.
     """
     labels = np.asarray(labels, bool)
     ranks = rankdata(scores, axis=0)
@@ -42,11 +45,15 @@ def roc_auc(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 
 def average_precision(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Step-wise average precision of each class; equal scores are one threshold.
+    """Returns the step-wise average precision; equal scores are one threshold.
 
-    labels: [B, K] or [B], 0 or 1; scores: the same shape.
-    Returns [K] (or a scalar): 0 without positives, 1 without negatives; NaN where a
-    score is not a number.
+    Args:
+      labels: [B, K] or [B], 0 or 1.
+      scores: of the same shape.
+
+    Returns:
+      [K], or a scalar: 0 without positives, 1 without negatives, NaN if a score of the
+      class is NaN.
     """
     scores = np.asarray(scores)
     order = np.argsort(-scores, axis=0, kind="stable")
@@ -56,7 +63,7 @@ def average_precision(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     seen = np.arange(1, len(scores) + 1).reshape(-1, *(1,) * (scores.ndim - 1))
     last = np.ones(scores.shape, bool)
     last[:-1] = ranked[1:] != ranked[:-1]
-    # Hits inside a tied group are credited at the group's end, at its precision.
+    # Hits in a group of equal scores count at its end, with its precision.
     at_ends = np.where(last, true_positives, 0)
     before = np.zeros_like(at_ends)
     before[1:] = np.maximum.accumulate(at_ends, axis=0)[:-1]
@@ -67,7 +74,7 @@ def average_precision(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 
 def macro_roc_auc(labels: np.ndarray, scores: np.ndarray) -> MacroScore:
-    """Mean AUC over the classes that have both positives and negatives.
+    """Returns the mean AUC over the classes with both positives and negatives.
 
     labels, scores: [B, K].
     """
@@ -77,7 +84,7 @@ def macro_roc_auc(labels: np.ndarray, scores: np.ndarray) -> MacroScore:
 
 
 def macro_average_precision(labels: np.ndarray, scores: np.ndarray) -> MacroScore:
-    """Mean average precision over the classes that have positives.
+    """Returns the mean average precision over the classes with positives.
 
     labels, scores: [B, K].
     """
@@ -92,18 +99,18 @@ def _macro(values: np.ndarray, defined: np.ndarray) -> MacroScore:
 
 
 def label_ranks(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """How many other classes stand at or above the true one: 0 is a sure hit.
+    """Returns how many other classes score no lower than the true one: [B] int.
 
-    labels: [B] int; scores: [B, K]. Returns [B] int.
+    labels: [B] int; scores: [B, K]. 0 is a hit without a tie.
     """
     true = np.take_along_axis(scores, np.asarray(labels)[:, None], axis=1)
-    # The true class itself is never below itself; everything else that is not
-    # strictly below counts against us, NaN included.
+    # Everything not strictly below the true class counts, NaN too. The true class
+    # itself is taken off.
     return (~(scores < true)).sum(axis=1) - 1
 
 
 def topk_accuracy(labels: np.ndarray, scores: np.ndarray, k: int) -> float:
-    """Share of samples whose class is surely among the k highest scores.
+    """Returns the share of samples whose class is among the k highest scores.
 
     labels: [B] int; scores: [B, K].
     """
@@ -111,7 +118,7 @@ def topk_accuracy(labels: np.ndarray, scores: np.ndarray, k: int) -> float:
 
 
 def mean_per_class_recall(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Top-1 accuracy within each class that occurs, then the mean over classes.
+    """Returns the mean of the accuracies within each class that occurs.
 
     labels: [B] int; scores: [B, K].
     """
@@ -121,16 +128,18 @@ def mean_per_class_recall(labels: np.ndarray, scores: np.ndarray) -> float:
     return float(recall[counts > 0].mean())
 
 
-def topk_accuracy_labelled_rows(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Share of a sample's true labels among its k highest scores, k their number.
+def top_labels_accuracy(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Returns the share of a sample's k true labels among its k highest scores.
 
-    labels: [B, K], 0 or 1; scores: [B, K]. The mean is over the samples that have
-    a label; ties between classes go to the wrong one.
+    The mean is over the samples with a label. Of equal scores, those of wrong classes
+    are higher.
+
+    labels: [B, K], 0 or 1; scores: [B, K].
     """
     labels = np.asarray(labels, bool)
-    labelled = labels.any(axis=1)
-    labels, scores = labels[labelled], np.asarray(scores)[labelled]
-    # Last key sorts first: by score downwards, among equals the wrong labels first.
+    is_labeled = labels.any(axis=1)
+    labels, scores = labels[is_labeled], np.asarray(scores)[is_labeled]
+    # The last key sorts first: by falling score, among equals the wrong labels first.
     order = np.lexsort((labels, -scores), axis=1)
     hits = np.take_along_axis(labels, order, axis=1)
     number = labels.sum(axis=1)
@@ -145,12 +154,16 @@ def image_to_text_ranks(
     first_image: int = 0,
     margin: float = 0.0,
 ) -> np.ndarray:
-    """How many captions of other images stand at or above an image's best own one.
+    """Returns how many captions of others score no lower than an image's best one.
 
-    similarity: [I, T], rows are the images from `first_image` on;
-    text_to_image: [T] int, the image of every caption;
-    margin: captions less than this below the best own one count as ties.
-    Returns [I] int, 0 is best.
+    Args:
+      similarity: [I, T], with the images from `first_image` on as rows.
+      text_to_image: [T] int, the image of every caption.
+      first_image: index of the first row.
+      margin: captions less than this below the best one are ties.
+
+    Returns:
+      [I] int; 0 is best.
     """
     images = first_image + np.arange(len(similarity))
     own = text_to_image[None] == images[:, None]
@@ -161,26 +174,30 @@ def image_to_text_ranks(
 def text_to_image_ranks(
     similarity: np.ndarray, text_to_image: np.ndarray, *, margin: float = 0.0
 ) -> np.ndarray:
-    """How many other images stand at or above a caption's own one.
+    """Returns how many other images score no lower than a caption's image.
 
-    similarity: [I, T]; text_to_image: [T] int; margin: as for images.
-    Returns [T] int, 0 is best.
+    similarity: [I, T]; text_to_image: [T] int; margin: as in `image_to_text_ranks`.
+    Returns [T] int; 0 is best.
     """
     columns = np.arange(similarity.shape[1])
     own = similarity[text_to_image, columns]
-    # The own image is never below itself; it is the one taken off.
+    # The caption's image is not below itself, so it is taken off.
     return (~(similarity < own - margin)).sum(axis=0) - 1
 
 
 def feature_ranks(
     image: np.ndarray, text: np.ndarray, text_to_image: np.ndarray, *, rows: int = 512
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both kinds of ranks from unit features, never holding the whole matrix.
+    """Returns both kinds of ranks from unit features, without the whole matrix.
 
-    image: [I, E] float32; text: [T, E] float32; text_to_image: [T] int;
-    rows: how many images are compared with all texts at a time, which is all the
-    memory that it takes.
-    Returns image-to-text ranks [I] and text-to-image ranks [T].
+    Args:
+      image: [I, E] float32.
+      text: [T, E] float32.
+      text_to_image: [T] int.
+      rows: images compared with all texts at a time; they bound the memory.
+
+    Returns:
+      Image-to-text ranks [I] and text-to-image ranks [T].
     """
     own = np.einsum("te,te->t", text, image[text_to_image])
     image_ranks, above = [], np.zeros(len(text), int)
@@ -195,26 +212,27 @@ def feature_ranks(
             )
         )
         above += (~(similarity < own - MARGIN)).sum(axis=0)
-    # The own image is never below itself; it is the one taken off.
+    # The caption's image is not below itself, so it is taken off.
     return np.concatenate(image_ranks), above - 1
 
 
 def recall_at(ranks: np.ndarray, k: int) -> float:
-    """Share of queries whose match is among the first k; ranks: [Q], 0 is best."""
+    """Returns the share of queries with a rank below k; ranks: [Q], 0 is best."""
     return float((ranks < k).mean())
 
 
 def median_rank(ranks: np.ndarray) -> float:
-    """The median place of the match, 1 is best; ranks: [Q], 0 is best."""
+    """Returns the median place of the match, 1 is best; ranks: [Q], 0 is best."""
     return float(np.median(ranks) + 1)
 
 
 def chance_recalls(matches: np.ndarray, candidates: int) -> np.ndarray:
-    """Recall at 1, 2, ... `candidates` of a random order.
+    """Returns the recalls at 1, 2, ... `candidates` of a random order: [candidates].
 
-    matches: [Q] int, how many of the candidates are right for each query. A query
-    misses at k with probability C(candidates - matches, k) / C(candidates, k).
-    Returns [candidates]; the chance median rank is where it passes one half.
+    A query misses at k with probability C(candidates - matches, k) / C(candidates, k).
+    The median rank of a random order is where the recall passes one half.
+
+    matches: [Q] int, how many of the candidates match each query.
     """
     number, queries = np.unique(matches, return_counts=True)
     drawn = np.arange(candidates)
@@ -224,17 +242,18 @@ def chance_recalls(matches: np.ndarray, candidates: int) -> np.ndarray:
 
 
 def members(labels: np.ndarray, classes: int) -> np.ndarray:
-    """Labels as [B, K] bool, from [B] int or from what is so already."""
+    """Returns labels as [B, K] bool, from [B] int or [B, K] bool."""
     return labels if labels.ndim == 2 else np.eye(classes, dtype=bool)[labels]
 
 
 def classification_scores(
     labels: np.ndarray, probabilities: np.ndarray
 ) -> dict[str, float]:
-    """What is said of a classifier; `chance/<name>` is what a random one gets.
+    """Returns the scores of a classifier; "chance/METRIC" is that of a random one.
 
-    labels: [B] int (one label each) or [B, K] bool (any number of labels);
-    probabilities: [B, K].
+    Args:
+      labels: [B] int, one label each; or [B, K] bool, any number of labels.
+      probabilities: [B, K].
     """
     many = labels.ndim == 2
     classes = probabilities.shape[1]
@@ -270,6 +289,6 @@ def _single_label(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, fl
 def _multi_label(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     number = labels.sum(axis=1)
     return {
-        "accuracy": topk_accuracy_labelled_rows(labels, probabilities),
+        "accuracy": top_labels_accuracy(labels, probabilities),
         "chance/accuracy": float(number[number > 0].mean() / labels.shape[1]),
     }

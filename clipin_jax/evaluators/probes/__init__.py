@@ -1,4 +1,4 @@
-"""Classifiers on frozen features: labels, linear heads, logistic regression.
+"""Classifiers on features: labels to learn, linear heads, logistic regression.
 
 Imports `inference` and `evaluators.metrics`.
 """

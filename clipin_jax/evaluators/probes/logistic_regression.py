@@ -1,12 +1,11 @@
 """Logistic regression with an L2 penalty, for softmax and for sigmoids.
 
-The solver is L-BFGS (Nocedal and Wright 2006, algorithm 7.4) in the geometry of the
-features: its first guess at the curvature is their Gram matrix under the weights that
-the first probabilities give, solved by Cholesky. Features of a network are far from
-round, and that takes most of their length out of the way: several times fewer steps
-than from the identity. Products with the features are float32 until that limits the
-gradient, and float64 from there. Features that are round gain nothing by the matrix,
-and pay for it as much as for ten steps.
+The solver is L-BFGS (Nocedal and Wright 2006, algorithm 7.4) with a preconditioner: its
+first estimate of the curvature is the Gram matrix of the features, weighted by the
+first probabilities and solved by Cholesky. Features of a network differ much in scale,
+and this takes several times fewer steps than the identity. Features of one scale gain
+nothing, and the matrix costs as much as ten steps. Products with the features are
+float32 until that limits the gradient, and float64 from there.
 """
 
 from __future__ import annotations
@@ -19,33 +18,34 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.linalg.blas import ssyrk
 from scipy.special import expit
 
-_MEMORY = 10  # steps that L-BFGS remembers
-_FLOAT32_TOLERANCE = 1e-5  # gradients below are made in float64
-_SLOPE = 1e-4  # share of the promised decrease that a step must bring
+_MEMORY = 10  # steps that L-BFGS keeps
+_FLOAT32_TOLERANCE = 1e-5  # smaller gradients are computed in float64
+_SLOPE = 1e-4  # share of the predicted decrease that a step must reach
 _HALVINGS = 20
 
 
 class Link(NamedTuple):
-    """What makes probabilities of logits [B, K].
+    """How logits [B, K] become probabilities.
 
-    normalizer: logits to the sum over B of the log normaliser, and its gradient, which
-    is the probabilities [B, K].
+    Attributes:
+      normalizer: logits to the sum over B of the log normalizer, and to its gradient,
+        which is the probabilities [B, K].
     """
 
     normalizer: Callable[[np.ndarray], tuple[float, np.ndarray]]
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """[B, K] to [B, K]."""
+        """Returns the probabilities of logits: [B, K] to [B, K]."""
         return self.normalizer(logits)[1]
 
     def loss(self, logits: np.ndarray, targets: np.ndarray) -> float:
-        """The mean negative log likelihood of targets [B, K], 0 or 1."""
+        """Returns the mean negative log likelihood of targets [B, K], 0 or 1."""
         return self.loss_and_error(logits, targets)[0]
 
     def loss_and_error(
         self, logits: np.ndarray, targets: np.ndarray
     ) -> tuple[float, np.ndarray]:
-        """The loss and its gradient in the logits."""
+        """Returns the loss, and its gradient with respect to the logits."""
         normalizer, probabilities = self.normalizer(logits)
         hit = (targets * logits).sum(dtype=np.float64)
         loss = float(normalizer - hit) / len(logits)
@@ -67,14 +67,14 @@ ONE_LABEL = Link(_softmax)
 MANY_LABELS = Link(_sigmoids)
 
 
-class Probe(NamedTuple):
+class LinearClassifier(NamedTuple):
     """A linear classifier: weight [D, K], bias [K]."""
 
     weight: np.ndarray
     bias: np.ndarray
 
     def logits(self, features: np.ndarray) -> np.ndarray:
-        """features: [B, D]. Returns [B, K]."""
+        """Returns the logits [B, K] of features [B, D]."""
         return features @ self.weight + self.bias
 
 
@@ -84,24 +84,34 @@ def fit(
     link: Link,
     *,
     strength: float,
-    start: Probe | None = None,
+    start: LinearClassifier | None = None,
     max_iterations: int = 1000,
     tolerance: float = 1e-7,
-) -> Probe:
-    """Logistic regression: least mean loss + strength / 2 |weight|^2, bias free.
+) -> LinearClassifier:
+    """Minimizes the mean loss + strength / 2 |weight|^2; the bias has no penalty.
 
-    features: [B, D]; targets: [B, K], 0 or 1; start: where to begin, zeros by default.
-    Ends when no gradient is above `tolerance`, after `max_iterations`, or where
-    rounding leaves nothing to gain. It is scikit-learn's LogisticRegression with
-    C = 1 / (B strength). Features that are not finite give a probe that is not.
+    Equals scikit-learn's LogisticRegression with C = 1 / (B strength). Features that
+    are not finite give a classifier of NaN.
+
+    Args:
+      features: [B, D].
+      targets: [B, K], 0 or 1.
+      link: softmax or sigmoids.
+      strength: of the penalty.
+      start: where to begin; None for zeros.
+      max_iterations: at most so many steps.
+      tolerance: ends when no gradient is larger. It also ends when rounding leaves
+        nothing to gain.
     """
     width, classes = features.shape[1], targets.shape[1]
     if not np.isfinite(features).all():
-        return Probe(np.full((width, classes), np.nan), np.full(classes, np.nan))
+        return LinearClassifier(
+            np.full((width, classes), np.nan), np.full(classes, np.nan)
+        )
     problem = _Problem(features, targets, link, strength)
     begin = np.vstack(start) if start else np.zeros((width + 1, classes))
     both = _minimize(problem, begin, max_iterations, tolerance)
-    return Probe(both[:-1], both[-1])
+    return LinearClassifier(both[:-1], both[-1])
 
 
 class _Point(NamedTuple):
@@ -111,31 +121,31 @@ class _Point(NamedTuple):
 
 
 class _Problem:
-    """The objective, its gradient, and a guess at the inverse of its curvature."""
+    """The objective, its gradient, and an estimate of its inverse curvature."""
 
     def __init__(self, features, targets, link: Link, strength: float):
         count, width = features.shape
-        self._given = features, targets
+        self._inputs = features, targets
         self._link, self._strength = link, strength
         self._penalty = np.full((width + 1, 1), strength)
         self._penalty[-1] = 0
         self._load(np.float32)
 
     def _load(self, dtype: type) -> None:
-        # A feature, or a class, after the other: sums over classes are several times
-        # faster that way, and no product has to turn its factors.
-        features, targets = self._given
+        # Features and classes are contiguous: sums over classes are several times
+        # faster that way, and no product transposes its factors.
+        features, targets = self._inputs
         self._columns = np.ones((features.shape[1] + 1, len(features)), dtype)
         self._columns[:-1] = features.T
         self._targets = np.asfortranarray(targets, dtype)
 
     @property
     def rounding(self) -> float:
-        """The share of a loss below which differences say nothing."""
+        """The share of a loss below which differences are rounding."""
         return float(np.finfo(self._columns.dtype).eps)
 
     def sharpen(self) -> bool:
-        """From float32 to float64; False where that has been done."""
+        """Goes from float32 to float64; False if that is done already."""
         if self._columns.dtype == np.float64:
             return False
         self._load(np.float64)
@@ -152,14 +162,14 @@ class _Problem:
         return (at.T.astype(columns.dtype) @ columns).T
 
     def curvature(self, at: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        """Solves with one Gram matrix for all classes, p (1 - p) averaged over them."""
+        """Returns a solver with one Gram matrix, p (1 - p) averaged over classes."""
         columns = self._columns.astype(np.float32, copy=False)
         p = self._link.probabilities(self._logits(columns, at))
         weights = (p * (1 - p)).mean(axis=1)
         scaled = columns * np.sqrt(weights / len(weights))
         gram = ssyrk(1.0, scaled.T, trans=1, lower=1).astype(np.float64)
         diagonal = np.diag_indices(len(gram))
-        # The penalty, and what float32 leaves uncertain of the smallest eigenvalues.
+        # The penalty, and the rounding error of float32 in the smallest eigenvalues.
         gram[diagonal] += self._penalty[:, 0] + 1e-6 * np.trace(gram) + 1e-12
         factor = cho_factor(gram, lower=True, overwrite_a=True)
         factor = factor[0].astype(np.float32), True
@@ -192,7 +202,7 @@ def _minimize(
 
 
 def _direction(gradient: np.ndarray, memory: list, solve: Callable) -> np.ndarray:
-    """Minus the inverse curvature times the gradient, by the two loops of L-BFGS."""
+    """Returns minus inverse curvature times gradient, by the two loops of L-BFGS."""
     direction, shares = -gradient, []
     for moved, turned, scale in reversed(memory):
         shares.append(scale * np.vdot(moved, direction))
@@ -207,7 +217,7 @@ def _direction(gradient: np.ndarray, memory: list, solve: Callable) -> np.ndarra
 
 
 def _search(problem: _Problem, point: _Point, direction: np.ndarray) -> _Point | None:
-    """The first of ever shorter steps that brings enough; None if none does."""
+    """Returns the first of ever shorter steps that gains enough; None if none does."""
     slope, step = np.vdot(point.gradient, direction), 1.0
     if slope >= 0:
         return None
@@ -216,7 +226,7 @@ def _search(problem: _Problem, point: _Point, direction: np.ndarray) -> _Point |
         excess = after.loss - point.loss - step * slope
         if excess <= (_SLOPE - 1) * step * slope + problem.rounding * point.loss:
             return after
-        # The lowest point of the parabola through what is known, within bounds.
+        # The minimum of the parabola through the known values, within bounds.
         step *= np.clip(-step * slope / (2 * excess), 0.1, 0.5)
     return None
 
@@ -224,7 +234,7 @@ def _search(problem: _Problem, point: _Point, direction: np.ndarray) -> _Point |
 def holdout(targets: np.ndarray, every: int, seed: int) -> np.ndarray:
     """Marks one sample in `every`, evenly over the classes: [B] bool.
 
-    targets: [B, K], 0 or 1; a sample with several labels goes by its first.
+    targets: [B, K], 0 or 1; a sample with several labels counts as its first.
     """
     shuffled = np.random.default_rng(seed).permutation(len(targets))
     order = np.lexsort((shuffled, targets.argmax(axis=1)))

@@ -1,7 +1,7 @@
-"""Where a model looks: Grad-CAM and attention as maps over patches, pure and jit-free.
+"""Grad-CAM and attention of a model as maps over patches, pure; the caller jits.
 
-What a tower and an objective have decides which maps there are, see `methods.METHODS`.
-All layers but those that are looked at compute as always.
+The towers and objectives of a model decide which methods it has, see `METHODS`. Only
+the layers that a method uses compute otherwise than in evaluation.
 """
 
 from __future__ import annotations
@@ -31,52 +31,53 @@ def make_map_fn(
     layer: int | None = None,
     words: bool = False,
 ) -> MapFn:
-    """What makes maps of pairs, `(variables, target_variables, image, text) -> Maps`.
+    """Returns `(variables, target_variables, image, text) -> Maps` of a learner.
 
     Args:
-      image: [1, H, W, C] uint8 and
-      text: [1, L] int32, any; only their shapes are looked at.
+      learner: the model.
+      image: [1, H, W, C] uint8; only the shape is used.
+      text: [1, L] int32; only the shape is used.
       method: a key of `METHODS`.
-      layer: which of the layers that the method can look at, negative ones from the
-        end; the method's own choice if None.
-      words: whether the ids of the text are explained too.
+      layer: which of the layers that the method can use, negative ones from the end;
+        its default if None.
+      words: whether each id of the text gets a map as well.
 
     Raises:
       ClipinError: no such method or layer, or a model that lacks the parts.
     """
     if method not in METHODS:
         raise ClipinError(f"method is {method!r}: {did_you_mean(method, METHODS)}")
-    way, tower = METHODS[method], type(learner.towers.image)
+    kind, tower = METHODS[method], type(learner.towers.image)
     if not hasattr(tower, "patch_layers"):
         raise ClipinError(
-            f"image tower {tower.__name__} has no patches that attention looks at: "
-            "maps need a vision transformer"
+            f"image tower {tower.__name__} has no attention over patches: maps need a "
+            "vision transformer"
         )
-    if not way.able(learner):
-        raise ClipinError(f"method {method!r} needs {way.needs}: this model has none")
+    if not kind.is_supported(learner):
+        raise ClipinError(f"method {method!r} needs {kind.needs}: this model has none")
 
     def maps(variables: Any, target_variables: Any, image: Array, text: Array) -> Maps:
-        return way.maps(
+        return kind.maps(
             Request(learner, layer, words, variables, target_variables, image, text)
         )
 
-    def touch(m: Any, image: Array, text: Array) -> None:
-        for forward in way.touches:
+    def run_passes(m: Any, image: Array, text: Array) -> None:
+        for forward in kind.passes:
             forward(m, image, text)
 
     def example() -> Maps:
-        variables = learner.init(jax.random.key(0), image, text, method=touch)
+        variables = learner.init(jax.random.key(0), image, text, method=run_passes)
         return maps(variables, variables, image, text)
 
-    jax.eval_shape(example)  # fails here, not in the midst of a run
+    jax.eval_shape(example)  # so that a wrong layer is an error now
     return maps
 
 
 def enlarge(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Maps over patches as maps over pixels: cubic splines, nothing below 0.
+    """Enlarges maps over patches to maps over pixels: cubic splines, nothing below 0.
 
-    Outside of the picture a map is 0, so that patches at the edge peak in their middle
-    too, not where the picture ends.
+    Outside of the image a map is 0, so that a patch at the edge peaks in its middle,
+    not at the edge.
 
     maps: [..., rows, columns]; size: height and width. Returns [..., height, width].
     """

@@ -1,4 +1,4 @@
-"""The kinds of maps: what is looked at, and how that becomes a map over patches.
+"""The methods: which attention they use, and how it becomes a map over patches.
 
 With attention probabilities A of one layer and G = dscore/dA, Grad-CAM is the mean over
 heads of A * max(G, 0) (Selvaraju et al. 2017, arXiv 1610.02391; on attention: ALBEF,
@@ -14,18 +14,18 @@ import jax
 import jax.numpy as jnp
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.inference.saliency.probe import Forward, Layer, Probe
+from clipin_jax.inference.saliency.attention_probe import AttentionProbe, Forward, Layer
 from clipin_jax.types import Array
 
-PREDICTED = "text_to_image"  # the prediction that images and texts are compared by
+PREDICTED = "text_to_image"  # the prediction by which images and texts are compared
 
 
 class Maps(NamedTuple):
-    """What a map function returns, not below 0, of any scale.
+    """Maps over patches, not below 0, of any scale.
 
     Attributes:
       caption: [B, rows, columns].
-      tokens: [B, L, rows, columns], one for each id of the text; None where not asked.
+      tokens: [B, L, rows, columns], one for each id of the text; None if not asked for.
     """
 
     caption: Array
@@ -33,12 +33,12 @@ class Maps(NamedTuple):
 
 
 def grad_cam(weights: Array, gradient: Array) -> Array:
-    """Mean over heads of A * max(G, 0): two [B, heads, N, M] to [B, N, M]."""
+    """Returns the mean over heads of A * max(G, 0): [B, heads, N, M] to [B, N, M]."""
     return (weights * jax.nn.relu(gradient)).mean(axis=1)
 
 
 class Request(NamedTuple):
-    """What is to be explained, with the arrays at hand."""
+    """What to explain: a learner, its variables, images [B, ...] and texts [B, L]."""
 
     learner: Any
     layer: int | None
@@ -48,48 +48,51 @@ class Request(NamedTuple):
     image: Array
     text: Array
 
-    def probe(self, forward: Forward, variables: Any = None) -> Probe:
-        """A pass over this image and text; with the online variables if none."""
+    def probe(self, forward: Forward, variables: Any = None) -> AttentionProbe:
+        """Returns a pass over the images and texts, by default of the online branch."""
         variables = self.variables if variables is None else variables
-        return Probe(self.learner, forward, variables, self.image, self.text)
+        return AttentionProbe(self.learner, forward, variables, self.image, self.text)
 
     def choose(self, layers: list[Layer], default: int = -1) -> Layer:
-        """The layer that is asked for."""
-        wanted = default if self.layer is None else self.layer
-        if not -len(layers) <= wanted < len(layers):
+        """Returns the layer that is asked for. Raises ClipinError if there is none."""
+        index = default if self.layer is None else self.layer
+        if not -len(layers) <= index < len(layers):
             names = [
                 "/".join(layer.path[1:-1])
                 + ("" if layer.place is None else f"[{layer.place}]")
                 for layer in layers
             ]
             raise ClipinError(
-                f"layer {wanted} does not exist: there are layers 0 to "
+                f"layer {index} does not exist: there are layers 0 to "
                 f"{len(layers) - 1} ({', '.join(names)})"
             )
-        return layers[wanted]
+        return layers[index]
 
     def patches(self, x: Array) -> Array:
-        """What is said of all tokens of a block, as grids: [..., N] to [..., r, c]."""
+        """Returns values of all tokens as grids of patches: [..., N] to [..., r, c]."""
         grid = self.learner.towers.image.grid(self.image.shape[1:3])
         return x[..., -grid[0] * grid[1] :].reshape(*x.shape[:-1], *grid)
 
 
-def _through(x: Array, poolers: Sequence[Array]) -> Array:
-    """What is said of the tokens that poolers made, said of what these had read.
+def _through_poolers(x: Array, poolers: Sequence[Array]) -> Array:
+    """Turns values of pooled tokens into values of the tokens that poolers read.
 
-    x: [B, Q, M]; poolers: [B, heads, at least M, N] each, the last M rows are meant.
+    x: [B, Q, M]; poolers: attention weights [B, heads, at least M, N] each, whose last
+    M rows belong to the M tokens.
     """
     for weights in poolers:
         x = x @ weights.mean(axis=1)[:, -x.shape[-1] :]
     return x
 
 
-def _of_cosine(request: Request, image_probe: Probe, text_probe: Probe) -> Maps:
+def _of_cosine(
+    request: Request, image_probe: AttentionProbe, text_probe: AttentionProbe
+) -> Maps:
     """Grad-CAM of the cosine of an image's and a text's vector, in the image tower.
 
-    For a word the score is its share of the cosine: the gradient by the text tower's
-    last attention times that attention, of all places that the word is looked at from.
-    The cosine is linear in both vectors, so this only exchanges the vector of the text.
+    The score of a word is its share of the cosine: the gradient by the text tower's
+    last attention times that attention, summed over all places that attend to the word.
+    The cosine is linear in both vectors, so only the vector of the text changes.
     """
     tower = request.learner.towers.image
     layer = request.choose(image_probe.layers("image", tower.patch_layers))
@@ -107,15 +110,15 @@ def _of_cosine(request: Request, image_probe: Probe, text_probe: Probe) -> Maps:
 
     if not request.words:
         return Maps(explain(text_probe.run([], [])[0]), None)
-    caption, shares = _word_vectors(text_probe, request.text.shape[1])
+    caption, shares = word_vectors(text_probe, request.text.shape[1])
     return Maps(explain(caption), jax.lax.map(explain, shares).swapaxes(0, 1))
 
 
-def _word_vectors(probe: Probe, length: int) -> tuple[Array, Array]:
-    """The vector of a text [B, E], and each word's share in it [L, B, E].
+def word_vectors(probe: AttentionProbe, length: int) -> tuple[Array, Array]:
+    """Returns the vector of a text [B, E], and the share of each word in it [L, B, E].
 
-    The share is the derivative along the attention that the word gets: with A the text
-    tower's last self-attention, sum over heads and rows of A * dvector/dA.
+    The share is the derivative along the attention to the word: with A the text tower's
+    last self-attention, the sum over heads and rows of A * dvector/dA.
     """
     layer = probe.layers("text", (), "self")[-1]
 
@@ -125,7 +128,7 @@ def _word_vectors(probe: Probe, length: int) -> tuple[Array, Array]:
 
     move = jnp.zeros(layer.shape)
     vector, pull, weights = jax.vjp(embed, move, has_aux=True)
-    # Forward mode stops at layer norms; the transpose of the transpose does not.
+    # Layer norms have no forward mode; the transpose of the transpose replaces it.
     _, push = jax.vjp(lambda y: pull(y)[0], vector)
 
     def share(word: Array) -> Array:
@@ -136,40 +139,40 @@ def _word_vectors(probe: Probe, length: int) -> tuple[Array, Array]:
 
 
 def _contrastive(request: Request) -> Maps:
-    """By the cosine of the embeddings."""
+    """Explains the cosine of the embeddings."""
     return _of_cosine(
-        request, request.probe(_image_embedding), request.probe(_text_embedding)
+        request, request.probe(image_embedding), request.probe(text_embedding)
     )
 
 
 def _prediction(request: Request) -> Maps:
-    """By the cosine that CLIPin was released with: target image, predicted image."""
-    found = jax.eval_shape(request.probe(_text_predictions).run, (), ())[0]
-    able = [name for name, predicted in found.items() if PREDICTED in predicted]
-    if not able:
+    """Explains CLIPin's released cosine: target's image and predicted image."""
+    predictions = jax.eval_shape(request.probe(_text_predictions).run, (), ())[0]
+    names = [name for name, kinds in predictions.items() if PREDICTED in kinds]
+    if not names:
         raise ClipinError(
             "method 'prediction' needs a model that predicts images from texts: train "
             "with objectives.clipin and its inter term, or take another method"
         )
 
     def target(m: Any, image: Array, _: Array) -> Array:
-        return m.projections({"image": image}, able[0])["image"]
+        return m.projections({"image": image}, names[0])["image"]
 
     def predicted(*inputs: Any) -> Array:
-        return _text_predictions(*inputs)[able[0]][PREDICTED]
+        return _text_predictions(*inputs)[names[0]][PREDICTED]
 
     image_probe = request.probe(target, request.target_variables)
     return _of_cosine(request, image_probe, request.probe(predicted))
 
 
 def _matching(request: Request) -> Maps:
-    """By the logit of a match, in the cross-attention of the text tower.
+    """Explains the matching logit, in the cross-attention of the text tower.
 
-    A token's map is its row of A * max(G, 0), 0 where it is padding; the caption's is
-    the mean over all places. Source: salesforce/ALBEF, `visualization.ipynb`.
+    The map of a token is its row of A * max(G, 0), 0 for padding; that of the caption
+    is the mean over all places. Source: salesforce/ALBEF, `visualization.ipynb`.
     """
     image, text = request.learner.towers.image, request.learner.towers.text
-    probe = request.probe(_match)
+    probe = request.probe(matching_logit)
     layers = probe.layers("text", (), "cross")
     default = min(getattr(text, "explained_layer", len(layers)), len(layers) - 1)
     layer = request.choose(layers, default)
@@ -180,49 +183,51 @@ def _matching(request: Request) -> Maps:
         out, weights = probe.run([layer, *poolers], [move, *rest])
         return out.sum(), weights
 
-    gradient, seen = jax.grad(score, has_aux=True)(jnp.zeros(layer.shape))
-    cam = grad_cam(seen[0], gradient)
-    real = request.text != text.pad_id
-    tokens = request.patches(_through(cam, seen[1:])) * real[:, :, None, None]
+    gradient, weights = jax.grad(score, has_aux=True)(jnp.zeros(layer.shape))
+    cam = grad_cam(weights[0], gradient)
+    is_token = (request.text != text.pad_id)[:, :, None, None]
+    tokens = request.patches(_through_poolers(cam, weights[1:])) * is_token
     return Maps(tokens.mean(axis=1), tokens)
 
 
 def _captioning(request: Request) -> Maps:
-    """Attention of the text tower to the image while it says each word.
+    """Shows the attention to the image while each id is decoded.
 
-    Position l says id l + 1, so a token's map is the row before its own. Where tokens
-    are what a pooler read, the map goes on through its attention. The caption's map is
-    the mean over its tokens.
+    Position l predicts id l + 1, so the map of a token is the row before its own. If
+    the image tokens are pooled, the map goes on through the attention of the poolers.
+    The map of the caption is the mean over its tokens.
     """
     image, text = request.learner.towers.image, request.learner.towers.text
-    probe = request.probe(_say)
+    probe = request.probe(_caption_logits)
     layer = request.choose(probe.layers("text", (), "cross"))
     poolers = probe.layers("image", image.token_poolers) if image.token_poolers else []
     weights, *pooled = probe.weights([layer, *poolers])
-    rows = request.patches(_through(weights.mean(axis=1), pooled))
+    rows = request.patches(_through_poolers(weights.mean(axis=1), pooled))
     tokens = jnp.roll(rows, 1, axis=1)
-    said = jnp.asarray(request.text != text.pad_id).at[:, 0].set(False)
-    said = said[:, :, None, None]
-    tokens = jnp.where(said, tokens, 0)
-    return Maps(tokens.sum(axis=1) / jnp.maximum(said.sum(axis=1), 1), tokens)
+    is_decoded = jnp.asarray(request.text != text.pad_id).at[:, 0].set(False)
+    is_decoded = is_decoded[:, :, None, None]
+    tokens = jnp.where(is_decoded, tokens, 0)
+    return Maps(tokens.sum(axis=1) / jnp.maximum(is_decoded.sum(axis=1), 1), tokens)
 
 
 def _pooling(request: Request) -> Maps:
-    """Attention of what pools the image's tokens, whatever the text."""
+    """Shows the attention that pools the image's tokens; the text has no influence."""
     image = request.learner.towers.image
-    probe = request.probe(_image_embedding)
+    probe = request.probe(image_embedding)
     layers = [
         layer for name in image.poolers for layer in probe.layers("image", [name])
     ]
     first, *rest = probe.weights(layers)
-    return Maps(request.patches(_through(first.mean(axis=1), rest)[:, 0]), None)
+    return Maps(request.patches(_through_poolers(first.mean(axis=1), rest)[:, 0]), None)
 
 
-def _image_embedding(m: Any, image: Array, _: Array) -> Array:
+def image_embedding(m: Any, image: Array, _: Array) -> Array:
+    """Returns the embeddings of images, [B, E]."""
     return m.encode({"image": image})["image"]["embedding"]
 
 
-def _text_embedding(m: Any, _: Array, text: Array) -> Array:
+def text_embedding(m: Any, _: Array, text: Array) -> Array:
+    """Returns the embeddings of texts, [B, E]."""
     return m.encode({"text": text})["text"]["embedding"]
 
 
@@ -234,11 +239,12 @@ def _image_predictions(m: Any, image: Array, _: Array) -> Any:
     return m.predictions({"image": image})
 
 
-def _match(m: Any, image: Array, text: Array) -> Array:
+def matching_logit(m: Any, image: Array, text: Array) -> Array:
+    """Returns the matching logits of pairs, [B]."""
     return m.match(text, m.encode({"image": image})["image"]["tokens"])
 
 
-def _say(m: Any, image: Array, text: Array) -> Array:
+def _caption_logits(m: Any, image: Array, text: Array) -> Array:
     tokens = m.towers.encode({"image": image, "text": text})
     return m.towers.text.decode(
         text, tokens["text"]["tokens"], tokens["image"]["tokens"], False
@@ -249,26 +255,26 @@ class Method(NamedTuple):
     """A kind of map.
 
     Attributes:
-      maps: what makes it.
-      touches: the passes that it needs, as a fresh model is given parameters for them.
-      able: whether a learner has the parts.
-      needs: which these are, for a message.
+      maps: makes them.
+      passes: the passes that it runs, to initialize a model for them.
+      is_supported: whether a learner has the parts.
+      needs: the parts, for a message.
     """
 
     maps: Callable[[Request], Maps]
-    touches: tuple[Forward, ...]
-    able: Callable[[Any], bool]
+    passes: tuple[Forward, ...]
+    is_supported: Callable[[Any], bool]
     needs: str
 
 
-def _can_say(learner: Any) -> bool:
+def _can_caption(learner: Any) -> bool:
     tower = type(learner.towers.text)
     return hasattr(tower, "decode") and "captioning" in learner.objectives
 
 
 METHODS = {
     "contrastive": Method(
-        _contrastive, (_image_embedding, _text_embedding), lambda _: True, ""
+        _contrastive, (image_embedding, text_embedding), lambda _: True, ""
     ),
     "prediction": Method(
         _prediction,
@@ -277,15 +283,15 @@ METHODS = {
         "",
     ),
     "matching": Method(
-        _matching, (_match,), lambda learner: bool(learner.matchers),
+        _matching, (matching_logit,), lambda learner: bool(learner.matchers),
         "objectives.matching",
     ),
     "captioning": Method(
-        _captioning, (_say,), _can_say,
+        _captioning, (_caption_logits,), _can_caption,
         "objectives.captioning and a text tower that can decode",
     ),
     "pooling": Method(
-        _pooling, (_image_embedding,),
+        _pooling, (image_embedding,),
         lambda learner: bool(learner.towers.image.poolers),
         "an image tower that pools by attention",
     ),

@@ -11,7 +11,7 @@ import pytest
 from clipin_jax.data import make_source
 from clipin_jax.data.image.decode import decode
 from clipin_jax.errors import ClipinError
-from clipin_jax.evaluators.retrieval import read_captions
+from clipin_jax.evaluators.datasets.annotations import read_captions
 
 
 @pytest.fixture

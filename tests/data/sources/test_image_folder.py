@@ -9,7 +9,7 @@ import pytest
 from clipin_jax.data import make_source, storage
 from clipin_jax.data.image.decode import decode
 from clipin_jax.errors import ClipinError
-from clipin_jax.inference.encoder import read_labels
+from clipin_jax.evaluators.datasets.annotations import read_labels
 
 FILES = ("polar_bear/b.PNG", "polar_bear/a.jpg", "polar_bear/sub/c.webp", "ant/z.tiff")
 OTHERS = (

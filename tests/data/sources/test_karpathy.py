@@ -9,7 +9,7 @@ import pytest
 
 from clipin_jax.data import make_source, storage
 from clipin_jax.errors import ClipinError
-from clipin_jax.evaluators.retrieval import read_captions
+from clipin_jax.evaluators.datasets.annotations import read_captions
 
 
 def entry(name, split, *sentences, **more):

@@ -10,7 +10,7 @@ from clipin_jax.data import make_source, storage
 from clipin_jax.data.class_names import class_names
 from clipin_jax.data.image.decode import decode
 from clipin_jax.errors import ClipinError
-from clipin_jax.inference.encoder import read_labels
+from clipin_jax.evaluators.datasets.annotations import read_labels
 
 
 def arrays(**changes):

@@ -8,8 +8,7 @@ import pytest
 
 from clipin_jax.data.formats import rows
 from clipin_jax.errors import ClipinError
-from clipin_jax.evaluators.retrieval import read_captions
-from clipin_jax.inference.encoder import read_labels
+from clipin_jax.evaluators.datasets.annotations import read_captions, read_labels
 from tests.support.tables import TSV, open_table, reason, unchecked, write
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from clipin_jax.data import make_source, storage
 from clipin_jax.errors import ClipinError
-from clipin_jax.inference.encoder import read_labels
+from clipin_jax.evaluators.datasets.annotations import read_labels
 
 DOG, PERSON, CAT = 11, 14, 7
 

@@ -1,5 +1,3 @@
-from types import SimpleNamespace
-
 import jax
 import numpy as np
 import pytest
@@ -9,25 +7,21 @@ from clipin_jax.config import load_config
 from clipin_jax.core import sharding
 from clipin_jax.data.sources.scenes import Scenes
 from clipin_jax.errors import ClipinError
-from clipin_jax.evaluators import EVALUATORS, make_encoder
-from clipin_jax.evaluators.localisation import Localisation, score_map
-from clipin_jax.inference.encode_fns import make_encode_fns
-from clipin_jax.inference.encoder import Encoder
+from clipin_jax.evaluators import EVALUATORS
+from clipin_jax.evaluators.localization import Localization, score_map
+from clipin_jax.inference.build import make_encoder, open_run
 from clipin_jax.inference.saliency import Maps, enlarge
 from clipin_jax.runs.build import build_experiment
-from clipin_jax.runs.checkpoint import restore_state
 from clipin_jax.training.loop import train
+from tests.support.in_memory import STATE, Images, encoder_of
 from tests.support.tiny import tiny_config
 
 SIZE, GRID = 16, 4
-STATE = SimpleNamespace(variables=(), target_variables=())
 
 
-class Pictures(list):
-    """Pictures in memory by their boxes; `data` is a file's bytes in place of them."""
+class Boxes(Images):
+    """Images by their boxes; `data` is the bytes of a file in place of them."""
 
-    classes = ()
-    fingerprint = ""
     data = None
 
     def __getitem__(self, index):
@@ -38,26 +32,10 @@ class Pictures(list):
         boxes = list.__getitem__(self, index)
         return {"captions": ("",)} if boxes is None else {"boxes": boxes}
 
-    def describe(self, index):
-        return "in memory"
 
-
-def tokens(texts):
-    """A text is the number of the patch that it names."""
-    named = [text.split()[-1] for text in texts]
-    return np.asarray([[int(n) if n.isdigit() else 0] for n in named], np.int32)
-
-
-def encoder(maps, devices=None):
-    encode = SimpleNamespace(
-        image=lambda v, x: {}, text=lambda v, x: {}, explainer=lambda *_: maps
-    )
-    return Encoder(
-        encode,
-        mesh=sharding.make_mesh(data=-1, fsdp=1, devices=devices),
-        tokenizer=tokens,
-        image_size=(SIZE, SIZE),
-        interpolation="bilinear",
+def encoder(maps):
+    return encoder_of(
+        image=None, text=None, explainer=lambda *_: maps, image_size=(SIZE, SIZE)
     )
 
 
@@ -72,11 +50,11 @@ def patch_box(patch):
     return f"patch {patch}", 4 * column, 4 * row, 4, 4
 
 
-SOURCE = Pictures([[patch_box(5), patch_box(10)], [patch_box(0)], [patch_box(15)]])
+SOURCE = Boxes([[patch_box(5), patch_box(10)], [patch_box(0)], [patch_box(15)]])
 
 
-def test_a_map_on_the_object_is_perfect_and_one_beside_it_worthless():
-    values = dict(Localisation(encoder(at_patch), source=SOURCE).run(STATE))
+def test_a_map_on_the_object_is_perfect_and_one_beside_it_scores_zero():
+    values = dict(Localization(encoder(at_patch), source=SOURCE).run(STATE))
     assert values["pointing_game"] == 1 and values["named_object"] == 1
     assert values["energy"] > 0.6  # splines run over the edge of a patch
     assert values["others/pointing_game"] == 0 and values["empty"] == 0
@@ -86,18 +64,18 @@ def test_a_map_on_the_object_is_perfect_and_one_beside_it_worthless():
     def beside(variables, target_variables, image, text):
         return at_patch(variables, target_variables, image, 15 - text)
 
-    values = dict(Localisation(encoder(beside), source=SOURCE).run(STATE))
+    values = dict(Localization(encoder(beside), source=SOURCE).run(STATE))
     assert values["pointing_game"] == 0 and values["energy"] < 0.01
-    # Patches 5 and 10 stand for each other: the wrong one of the picture.
+    # Patches 5 and 10 change places: the other object of the image.
     assert values["named_object"] == 0 and values["others/pointing_game"] == 1
 
 
 def test_scores_by_hand():
     """A map as fine as the mask is not changed by enlarging it."""
-    small = np.array([[4.0, 1.0], [2.0, 1.0]])
-    np.testing.assert_allclose(enlarge(small, (2, 2)), small, atol=1e-12)
+    patches = np.array([[4.0, 1.0], [2.0, 1.0]])
+    np.testing.assert_allclose(enlarge(patches, (2, 2)), patches, atol=1e-12)
     masks = np.array([[[1, 0], [0, 0]], [[0, 0], [1, 1]]], bool)
-    own, other = score_map(small, masks, 0), score_map(small, masks, 1)
+    own, other = score_map(patches, masks, 0), score_map(patches, masks, 1)
     outside = 4 / 3
     expected = (0.5, 1, (4 - outside) / (4 + outside), 1, 0, 0)
     np.testing.assert_allclose(own, expected, atol=1e-12)
@@ -105,7 +83,7 @@ def test_scores_by_hand():
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan])
-def test_a_map_of_nothing_is_the_worst(value):
+def test_an_empty_map_is_the_worst(value):
     mask = np.eye(4, dtype=bool)[None]
     assert score_map(np.full((4, 4), value), mask, 0) == (0, 0, -1, 0, 0, 1)
 
@@ -121,33 +99,33 @@ def test_boxes_of_files_of_any_size(tmp_path):
     """A box is in pixels of the file; the mask has the file's size."""
     path = tmp_path / "wide.png"
     Image.new("RGB", (20, 10)).save(path)
-    source = Pictures([[("patch 0", 5, 2, 10, 4)]])
+    source = Boxes([[("patch 0", 5, 2, 10, 4)]])
     source.data = path.read_bytes()
-    evaluator = Localisation(encoder(at_patch), source=source)
-    mask = evaluator._pairs.masks(0)[0][0]
+    evaluator = Localization(encoder(at_patch), source=source)
+    mask = evaluator._objects.masks(0)[0][0]
     assert mask.shape == (10, 20) and mask.sum() == 40
     assert mask[2:6, 5:15].all()
 
 
-def test_objects_that_fill_their_picture_are_counted_and_left_out():
+def test_objects_that_fill_their_image_are_counted_and_left_out():
     boxes = [("patch 0", 0, 0, 4, 4), ("patch 1", 0, 0, 99, 99)]
-    evaluator = Localisation(encoder(at_patch), source=Pictures([boxes]))
-    assert evaluator._pairs.names == ["patch 0"] and evaluator._pairs.left_out == 1
+    evaluator = Localization(encoder(at_patch), source=Boxes([boxes]))
+    assert evaluator._objects.names == ["patch 0"] and evaluator._objects.left_out == 1
 
 
 @pytest.mark.parametrize(
     "source, arguments, message",
     [
         (SOURCE, dict(template="a thing"), "no {}"),
-        (Pictures([None]), {}, "has no boxes"),
-        (Pictures([[("patch 1", 40, 40, 4, 4)]]), {}, "covers nothing"),
-        (Pictures([[("patch 1", 0, 0, 99, 99)]]), {}, "not one object"),
-        (Pictures([[]]), {}, "not one object"),
+        (Boxes([None]), {}, "has no boxes"),
+        (Boxes([[("patch 1", 40, 40, 4, 4)]]), {}, "covers no pixel"),
+        (Boxes([[("patch 1", 0, 0, 99, 99)]]), {}, "has no object"),
+        (Boxes([[]]), {}, "has no object"),
     ],
 )
-def test_what_is_wrong_shows_at_once(source, arguments, message):
+def test_wrong_input(source, arguments, message):
     with pytest.raises(ClipinError, match=message):
-        Localisation(encoder(at_patch), source=source, **arguments)
+        Localization(encoder(at_patch), source=source, **arguments)
 
 
 @pytest.fixture(scope="module")
@@ -163,16 +141,15 @@ def tiny():
 def figures(tiny, devices, batch_size, method="contrastive"):
     config, learner, state, source = tiny
     mesh = sharding.make_mesh(data=-1, fsdp=1, devices=devices)
-    encoder = make_encoder(config, make_encode_fns(learner), mesh)
-    evaluator = Localisation(
+    encoder = make_encoder(config, learner, mesh)
+    evaluator = Localization(
         encoder, source=source, batch_size=batch_size, method=method
     )
-    with jax.set_mesh(mesh):
-        return dict(evaluator.run(state))
+    return dict(evaluator.run(state))
 
 
 def test_an_untrained_model_is_at_chance(tiny):
-    """Its maps know nothing of the text: they lie on no object rather than another."""
+    """Its maps do not depend on the text, so they prefer no object."""
     values = figures(tiny, jax.devices()[:1], 64)
     count = sum(len(tiny[-1].names(i)) for i in range(len(tiny[-1])))
     chance = values["chance/named_object"]
@@ -192,22 +169,20 @@ def test_neither_devices_nor_batches_matter(tiny):
 
 
 def test_it_is_found_by_its_name():
-    assert EVALUATORS["localisation"] is Localisation
+    assert EVALUATORS["localization"] is Localization
 
 
 @pytest.mark.slow
 def test_a_trained_model_points_at_what_the_text_names(tmp_path):
-    """Five minutes: python -m pytest -m slow tests/test_localisation.py."""
+    """Five minutes: python -m pytest -m slow tests/evaluators/test_localization.py."""
     config = load_config("quickstart")
     with config.unlocked():
         config.evals = {}
     assert train(config, tmp_path) == 0
-    run = build_experiment(config, devices=jax.devices()[:1])
-    state, _ = restore_state(tmp_path, None, run.abstract_state)
-    encoder = make_encoder(config, make_encode_fns(run.learner), run.mesh)
+    run = open_run(tmp_path)
+    state, _ = run.restore()
     source = Scenes("val", length=200, size=64, objects=(2, 3))
-    with jax.set_mesh(run.mesh):
-        values = dict(Localisation(encoder, source=source).run(state))
+    values = dict(Localization(run.encoder, source=source).run(state))
     assert values["pointing_game"] > 3 * values["chance/pointing_game"]
     assert values["pointing_game"] > 2 * values["others/pointing_game"]
     assert values["named_object"] > values["chance/named_object"] + 0.15

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from clipin_jax.commands import main as cli
-from clipin_jax.evaluators import rerank as module
+from clipin_jax.evaluators.metrics import reranking
+from clipin_jax.evaluators.metrics.reranking import candidates, new_ranks, rerank
 from clipin_jax.evaluators.metrics.scores import feature_ranks
-from clipin_jax.evaluators.rerank import candidates, new_ranks, rerank
 
 
 def unit_rows(rng, rows, width=8):
@@ -27,8 +27,8 @@ def slow_rank(scores, right, k, old):
 
 @pytest.mark.parametrize("k", [1, 3, 7, 100])
 def test_equals_a_slow_loop(k, monkeypatch):
-    monkeypatch.setattr(module, "_ROWS", 4)
-    monkeypatch.setattr(module, "_PAIRS", 5)
+    monkeypatch.setattr(reranking, "_ROWS", 4)
+    monkeypatch.setattr(reranking, "_PAIRS", 5)
     rng = np.random.default_rng(k)
     image, text = unit_rows(rng, 6), unit_rows(rng, 14)
     owner = rng.permutation(np.arange(14) % 6)
@@ -40,7 +40,9 @@ def test_equals_a_slow_loop(k, monkeypatch):
         return table[pairs[:, 0], pairs[:, 1]]
 
     ranks = feature_ranks(image, text, owner)
-    images, texts = rerank(image, text, owner, ranks, k, score, cosine_weight=0.5)
+    images, texts = rerank(
+        image, text, owner, ranks, k=k, score=score, cosine_weight=0.5
+    )
     assert len(asked) == len(set(asked))  # no pair is matched twice
     cosine = image @ text.T
     wanted = table + 0.5 * cosine
@@ -57,7 +59,12 @@ def test_a_head_that_knows_puts_every_candidate_first():
     image, text, owner = unit_rows(rng, 8), unit_rows(rng, 8), np.arange(8)
     ranks = feature_ranks(image, text, owner)
     images, texts = rerank(
-        image, text, owner, ranks, 8, lambda pairs: pairs[:, 0] == pairs[:, 1]
+        image,
+        text,
+        owner,
+        ranks,
+        k=8,
+        score=lambda pairs: pairs[:, 0] == pairs[:, 1],
     )
     assert not images.any() and not texts.any()
 

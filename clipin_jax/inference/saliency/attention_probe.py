@@ -1,4 +1,4 @@
-"""A forward pass in which one can see and move what attention looks at."""
+"""A forward pass whose attention weights can be read and changed."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ import jax.numpy as jnp
 from clipin_jax.models.layers import SEEN, TAPS
 from clipin_jax.types import Array
 
-Forward = Callable[[Any, Array, Array], Any]  # of a bound learner, an image and a text
+Forward = Callable[[Any, Array, Array], Any]  # (bound learner, image, text) -> output
 
 
 class Layer(NamedTuple):
-    """Where attention is looked at.
+    """A layer of attention.
 
     Attributes:
-      path: of the zeros in the tree of variables; its last part is their kind.
-      shape: [B, heads, N, M].
-      place: which of a stack of layers that are a loop; None for one that is not.
-      stack: how many of them there are.
+      path: of its tap in the tree of variables; the last part is the kind, `self` or
+        `cross`.
+      shape: of its weights, [B, heads, N, M].
+      place: index in a loop of layers; None outside of a loop.
+      stack: number of layers in the loop.
     """
 
     path: tuple[str, ...]
@@ -31,8 +32,11 @@ class Layer(NamedTuple):
     stack: int = 0
 
 
-class Probe:
-    """A forward pass, some of whose attention can be seen and moved."""
+class AttentionProbe:
+    """A forward pass with taps at its attention weights, see `layers.attention_tap`.
+
+    Layers without a tap compute as always.
+    """
 
     def __init__(
         self, learner: Any, forward: Forward, variables: Any, image: Array, text: Array
@@ -43,34 +47,39 @@ class Probe:
             )
 
         self._apply, self._variables = apply, variables
-        listed = jax.eval_shape(lambda v: apply(v, [TAPS])[1], variables)
-        self._found = {
+        taps = jax.eval_shape(lambda v: apply(v, [TAPS])[1], variables)
+        self._shapes = {
             tuple(str(key.key) for key in path): leaf.shape
-            for path, leaf in jax.tree_util.tree_leaves_with_path(listed[TAPS])
+            for path, leaf in jax.tree_util.tree_leaves_with_path(taps[TAPS])
         }
 
     def layers(self, tower: str, parts: Sequence[str], kind: str = "") -> list[Layer]:
-        """The layers of some parts of a tower, in the order of the pass.
+        """Returns the layers of some parts of a tower, in the order of the pass.
 
-        tower: `image` or `text`; parts: names inside it, in their order, none for all;
-        kind: `self` or `cross`, "" for both.
+        Args:
+          tower: `image` or `text`.
+          parts: names of modules in the tower, in order; () for all.
+          kind: `self` or `cross`; "" for both.
         """
-        found = []
-        for path, shape in self._found.items():
-            inside = path[:2] == ("towers", tower) and path[-1].startswith(kind)
-            if not inside or (parts and path[2] not in parts):
+        layers = []
+        for path, shape in self._shapes.items():
+            is_asked = path[:2] == ("towers", tower) and path[-1].startswith(kind)
+            if not is_asked or (parts and path[2] not in parts):
                 continue
             order = parts.index(path[2]) if parts else 0
             order = order, [int(number) for number in re.findall(r"\d+", str(path))]
-            loops = shape[0] if len(shape) == 5 else 0
-            found += [
-                ((*order, place), Layer(path, shape[1:], place, loops))
-                for place in range(loops)
+            stack = shape[0] if len(shape) == 5 else 0
+            layers += [
+                ((*order, place), Layer(path, shape[1:], place, stack))
+                for place in range(stack)
             ] or [((*order, 0), Layer(path, shape))]
-        return [layer for _, layer in sorted(found, key=lambda item: item[0])]
+        return [layer for _, layer in sorted(layers, key=lambda item: item[0])]
 
     def run(self, layers: Sequence[Layer], moves: Sequence[Array]) -> tuple[Any, list]:
-        """The pass with something added to the weights of layers, and the weights."""
+        """Runs the pass with `moves` added to the weights of `layers`.
+
+        Returns the output, and the weights of each layer.
+        """
         taps: dict[str, Any] = {}
         for layer, move in zip(layers, moves, strict=True):
             inner = taps
@@ -81,14 +90,14 @@ class Probe:
                 move = inner.get(layer.path[-1], stack).at[layer.place].set(move)
             inner[layer.path[-1]] = move
         out, state = self._apply({**self._variables, TAPS: taps}, [SEEN])
-        return out, [_seen(state[SEEN], layer) for layer in layers]
+        return out, [_weights(state[SEEN], layer) for layer in layers]
 
     def weights(self, layers: Sequence[Layer]) -> list[Array]:
-        """What these layers look at, each [B, heads, N, M]."""
+        """Returns the attention weights of layers, each [B, heads, N, M]."""
         return self.run(layers, [jnp.zeros(layer.shape) for layer in layers])[1]
 
 
-def _seen(tree: Any, layer: Layer) -> Array:
+def _weights(tree: Any, layer: Layer) -> Array:
     for name in layer.path:
         tree = tree[name]
     return tree[-1] if layer.place is None else tree[-1][layer.place]

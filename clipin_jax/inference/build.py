@@ -1,0 +1,94 @@
+"""The encoder that a config describes, and the model of a run folder."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from clipin_jax.core.state import TrainState
+from clipin_jax.data.text import caption_tokenizer
+from clipin_jax.errors import ClipinError
+from clipin_jax.inference.encode_fns import make_encode_fns
+from clipin_jax.inference.encoder import Encoder
+from clipin_jax.inference.feature_cache import FeatureCache
+from clipin_jax.runs.build import build_experiment
+from clipin_jax.runs.checkpoint import Checkpoints
+from clipin_jax.runs.folder import load_folder
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenedRun:
+    """The model of a run folder.
+
+    Attributes:
+      folder: of the run.
+      config: of the run.
+      encoder: for its images and texts, on all devices.
+      abstract_state: shapes and shardings of its state.
+    """
+
+    folder: Path
+    config: ConfigDict
+    encoder: Encoder
+    abstract_state: TrainState
+
+    def restore(self, step: int | None = None) -> tuple[TrainState, int]:
+        """Returns the state of a checkpoint, and its step.
+
+        Args:
+          step: which checkpoint; the newest good one if None.
+
+        Raises:
+          ClipinError: no such checkpoint.
+        """
+        checkpoints = Checkpoints(self.folder / "checkpoints", read_only=True)
+        with contextlib.closing(checkpoints):
+            if step is not None:
+                return checkpoints.restore(step, self.abstract_state)[0], step
+            restored = checkpoints.restore_latest(self.abstract_state)
+        if restored is None:
+            raise ClipinError(f"{self.folder} has no checkpoint yet")
+        state, _, step = restored
+        return state, step
+
+
+def open_run(workdir: str | Path, cache: FeatureCache | None = None) -> OpenedRun:
+    """Opens a run folder to use its model; the run may still be training.
+
+        run = open_run("runs/quickstart")
+        state, step = run.restore()
+        vectors = run.encoder.texts(state, ["a red star"])["embedding"]
+
+    Args:
+      workdir: the run's folder.
+      cache: keeps features of images, see `Encoder`.
+
+    Raises:
+      ClipinError: the folder has no run, or its config is damaged.
+    """
+    folder = Path(workdir)
+    config = load_folder(folder)
+    experiment = build_experiment(config)
+    encoder = make_encoder(config, experiment.learner, experiment.mesh, cache)
+    return OpenedRun(folder, config, encoder, experiment.abstract_state)
+
+
+def make_encoder(
+    config: ConfigDict, learner: Any, mesh: Mesh, cache: FeatureCache | None = None
+) -> Encoder:
+    """Returns the encoder of a learner, with images and texts as `config.data` says."""
+    data = config.data
+    return Encoder(
+        make_encode_fns(learner),
+        mesh=mesh,
+        tokenizer=caption_tokenizer(data),
+        image_size=tuple(data.image_size),
+        interpolation=data.augment.interpolation,
+        augment=data.augment.to_dict(),
+        cache=cache,
+    )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from clipin_jax.models.layers import SEEN, TAPS
+from clipin_jax.models.layers import RECORDED, TAPS
 from clipin_jax.types import Array
 
 Forward = Callable[[Any, Array, Array], Any]  # of a bound learner, an image and a text
@@ -80,8 +80,8 @@ class Probe:
                 stack = jnp.zeros((layer.stack, *layer.shape), move.dtype)
                 move = inner.get(layer.path[-1], stack).at[layer.place].set(move)
             inner[layer.path[-1]] = move
-        out, state = self._apply({**self._variables, TAPS: taps}, [SEEN])
-        return out, [_seen(state[SEEN], layer) for layer in layers]
+        out, state = self._apply({**self._variables, TAPS: taps}, [RECORDED])
+        return out, [_seen(state[RECORDED], layer) for layer in layers]
 
     def weights(self, layers: Sequence[Layer]) -> list[Array]:
         """What these layers look at, each [B, heads, N, M]."""

@@ -56,7 +56,10 @@ class QueryPool(nn.Module):
         query = LayerNorm(self.norm_eps, name="ln_query", **dtypes)(query)
         x = LayerNorm(self.norm_eps, name="ln_key", **dtypes)(x)
         return CrossAttention(
-            num_heads=self.num_heads, init=PYTORCH_INIT, **dtypes, name="attention"
+            num_heads=self.num_heads,
+            initializers=PYTORCH_INIT,
+            **dtypes,
+            name="attention",
         )(query[None], x)
 
 

@@ -102,13 +102,13 @@ class SplitDecoder(nn.Module):
             **dtypes,
         )
 
-    def _options(self, init: BlockInit) -> BlockOptions:
+    def _options(self, initializers: BlockInit) -> BlockOptions:
         return BlockOptions(
             num_heads=self.num_heads,
             mlp_ratio=self.mlp_ratio,
             activation=self.activation,
             norm_eps=self.norm_eps,
-            init=init,
+            initializers=initializers,
             dtype=self.dtype,
             param_dtype=self.param_dtype,
             causal=True,

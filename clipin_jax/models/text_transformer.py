@@ -106,7 +106,7 @@ class TextTransformer(nn.Module):
             mlp_ratio=self.mlp_ratio,
             activation=self.activation,
             norm_eps=self.norm_eps,
-            init=block_init,
+            initializers=block_init,
             **dtypes,
             causal=self.causal,
         )

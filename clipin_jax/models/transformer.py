@@ -85,7 +85,7 @@ class BlockOptions(NamedTuple):
       mlp_ratio: width inside the perceptron, in units of the width.
       activation: a key of `ACTIVATIONS`.
       norm_eps: of layer norms.
-      init: of matrices and of the perceptron's biases.
+      initializers: of matrices and of the perceptron's biases.
       causal: whether a position attends only to positions up to itself.
     """
 
@@ -93,7 +93,7 @@ class BlockOptions(NamedTuple):
     mlp_ratio: float
     activation: str
     norm_eps: float
-    init: BlockInit
+    initializers: BlockInit
     dtype: Any
     param_dtype: Any
     causal: bool = False
@@ -173,20 +173,24 @@ class Attention(nn.Module):
         """x: [B, N, D] to [B, N, D]; softmax in at least float32; mask as `attend`."""
         o, (batch, length, width) = self.options, x.shape
         zeros = nn.initializers.zeros
-        qkv = o.linear(3 * width, "qkv", kernel_init=o.init.qkv, bias_init=zeros)(x)
+        qkv = o.linear(
+            3 * width, "qkv", kernel_init=o.initializers.qkv, bias_init=zeros
+        )(x)
         heads = (batch, length, o.num_heads, width // o.num_heads)
         query, key, value = (y.reshape(heads) for y in jnp.split(qkv, 3, axis=-1))
         tap = attention_tap(self, "self", (batch, o.num_heads, length, length))
         y = attend(query, key, value, causal=o.causal, mask=mask, tap=tap)
         y = y.reshape(batch, length, width)
-        return o.linear(width, "out", kernel_init=o.init.out, bias_init=zeros)(y)
+        return o.linear(width, "out", kernel_init=o.initializers.out, bias_init=zeros)(
+            y
+        )
 
 
 class CrossAttention(nn.Module):
     """Multi-head attention to other tokens, which may be of another width."""
 
     num_heads: int
-    init: BlockInit
+    initializers: BlockInit
     dtype: Any
     param_dtype: Any
 
@@ -198,7 +202,7 @@ class CrossAttention(nn.Module):
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype, bias_init=zeros)
 
         def split_heads(name: str, y: Array) -> Array:
-            y = Linear(width, kernel_init=self.init.qkv, **dtypes, name=name)(y)
+            y = Linear(width, kernel_init=self.initializers.qkv, **dtypes, name=name)(y)
             y = y.reshape(*y.shape[:2], self.num_heads, width // self.num_heads)
             return jnp.broadcast_to(y, (batch, *y.shape[1:]))
 
@@ -209,7 +213,7 @@ class CrossAttention(nn.Module):
             split_heads("value_in", context),
             tap=attention_tap(self, "cross", shape),
         ).reshape(batch, length, width)
-        return Linear(width, kernel_init=self.init.out, **dtypes, name="out")(y)
+        return Linear(width, kernel_init=self.initializers.out, **dtypes, name="out")(y)
 
 
 class Block(nn.Module):
@@ -232,15 +236,15 @@ class Block(nn.Module):
         else:
             context = o.norm("ln_context")(context)
             attention = CrossAttention(
-                o.num_heads, o.init, **o.dtypes, name="attention"
+                o.num_heads, o.initializers, **o.dtypes, name="attention"
             )
             y = attention(y, context)
         x = shard_batch(x + y)
         y = o.norm("ln_2")(x)
-        hidden, bias = int(o.mlp_ratio * width), dict(bias_init=o.init.mlp_bias)
-        y = o.linear(hidden, "mlp_in", kernel_init=o.init.mlp_in, **bias)(y)
+        hidden, bias = int(o.mlp_ratio * width), dict(bias_init=o.initializers.mlp_bias)
+        y = o.linear(hidden, "mlp_in", kernel_init=o.initializers.mlp_in, **bias)(y)
         y = ACTIVATIONS[o.activation](y)
-        y = o.linear(width, "mlp_out", kernel_init=o.init.mlp_out, **bias)(y)
+        y = o.linear(width, "mlp_out", kernel_init=o.initializers.mlp_out, **bias)(y)
         return shard_batch(x + y)
 
 

@@ -122,7 +122,7 @@ class PatchTransformer(nn.Module):
             mlp_ratio=self.mlp_ratio,
             activation=self.activation,
             norm_eps=self.norm_eps,
-            init=block_init,
+            initializers=block_init,
             **self.dtypes,
         )
         return Transformer(

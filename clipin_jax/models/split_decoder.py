@@ -85,7 +85,7 @@ class SplitDecoder(nn.Module):
         self.position_embedding = self.param(
             "position_embedding", normal(0.01), shape, self.param_dtype
         )
-        stack = dict(scan_layers=self.scan_layers, remat=self.remat)
+        stack: dict[str, Any] = dict(scan_layers=self.scan_layers, remat=self.remat)
         options = self._options(clip_text_init(self.width, self.depth))
         self.transformer = Transformer(depth=self.depth, options=options, **stack)
         # Two blocks a layer: twice as many add to the residual.

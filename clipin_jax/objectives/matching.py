@@ -6,6 +6,7 @@ salesforce/ALBEF, `models/model_pretrain.py`; salesforce/BLIP,
 """
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -194,7 +195,9 @@ class Matching(ObjectiveModule):
         text = inputs.features["text"]["embedding"]
         temperature = self.scalar("temperature", inputs.hyper)
         similarity = jax.lax.stop_gradient(text @ image.T) / temperature
-        options = dict(group=self.group, floor=self.floor, duplicates=duplicates)
+        options: dict[str, Any] = dict(
+            group=self.group, floor=self.floor, duplicates=duplicates
+        )
         for_text, for_image = jax.random.split(self.make_rng("sample"))
         return (
             draw_hard_negatives(for_text, similarity, **options),

@@ -7,16 +7,16 @@ objective that uses every output, so that any row runs in any combination.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax.core import FrozenDict
 
 from clipin_jax.core.learner import Learner
+from clipin_jax.core.optimizer_chain import Optimizer
 from clipin_jax.core.state import TrainState, create_state, select
 from clipin_jax.models.base import Towers
 from clipin_jax.models.layers import Linear
@@ -24,6 +24,7 @@ from clipin_jax.models.two_towers import TwoTowers
 from clipin_jax.objectives.base import Inputs, ObjectiveModule
 from clipin_jax.types import Array, Batch, Hyper, Metrics, TowerFeatures
 
+T = TypeVar("T")
 BATCH, SIDE, LENGTH, VOCABULARY, WIDTH, EMBED_DIM = 4, 8, 6, 16, 8, 6
 PAD = 0
 RATE = 0.3  # of gradient descent
@@ -138,6 +139,7 @@ def make_hyper(learner: Learner) -> Hyper:
     """The class defaults of all scalars."""
     return {
         "seed": np.uint32(0),
+        "optim": {"learning_rate": np.float32(0), "weight_decay": np.float32(0)},
         "objectives": {
             name: {k: np.float32(v) for k, v in objective.scalars.items()}
             for name, objective in learner.objectives.items()
@@ -147,7 +149,7 @@ def make_hyper(learner: Learner) -> Hyper:
 
 def start_state(learner: Learner, batch: Batch, hyper: Hyper) -> TrainState:
     """The state before the first step; not compiled, so that rows share operations."""
-    return create_state(learner, lambda _: optax.identity(), batch, hyper, seed=0)
+    return create_state(learner, Optimizer(rule=lambda decay: decay), batch, hyper)
 
 
 def forward(
@@ -193,9 +195,9 @@ def step(learner: Learner, state: TrainState, batch: Batch, hyper: Hyper) -> Ste
     return Step(new, metrics, gradient)
 
 
-def through_bytes(state: TrainState) -> TrainState:
-    """The state after a round trip through bytes, as a checkpoint makes it."""
-    leaves, structure = jax.tree.flatten(jax.device_get(state))
+def through_bytes(tree: T) -> T:
+    """A tree after a round trip through bytes, as a checkpoint makes it."""
+    leaves, structure = jax.tree.flatten(jax.device_get(tree))
     stored = [(x.tobytes(), x.dtype, x.shape) for x in map(np.asarray, leaves)]
     read = [np.frombuffer(data, dtype).reshape(shape) for data, dtype, shape in stored]
     return jax.tree.unflatten(structure, [jnp.asarray(x) for x in read])

@@ -1,4 +1,7 @@
-"""The towers, by the name that `config.model.image.name` and `.text.name` use."""
+"""Towers and their joint space, and the tables of names in `config.model`.
+
+Imports flax, jax, `errors` and `types`.
+"""
 
 from clipin_jax.models.bert import Bert
 from clipin_jax.models.mixture_bert import MixtureBert

@@ -1,14 +1,14 @@
 """BERT as a text encoder (arXiv 1810.04805)."""
 
-from clipin_jax.models.bert_layers import BertTower, visible
-from clipin_jax.types import Array
+from clipin_jax.models.bert_layers import BertTower
+from clipin_jax.types import Array, TowerFeatures
 
 
 class Bert(BertTower):
-    """Embeddings and `depth` layers; what is pooled is the first position.
+    """Embeddings and `depth` layers; `pooled` is the first position.
 
     The text tower of a CLIP that starts from a published BERT or RoBERTa, for example
-    a Chinese one (arXiv 2211.01335). It has no pooler: that is `model.projection`'s.
+    a Chinese one (arXiv 2211.01335). It has no pooler: `model.projection` has one.
     """
 
     depth: int = 12
@@ -17,11 +17,12 @@ class Bert(BertTower):
         super().setup()
         self.layers = self.stack(self.depth)
 
-    def __call__(self, text: Array, train: bool = False) -> dict[str, Array]:
+    def __call__(self, text: Array, train: bool = False) -> TowerFeatures:
         """Encodes token ids.
 
         Args:
           text: [B, L] int32, L at most `context_length`.
+          train: whether dropout drops.
 
         Returns:
           `tokens`: [B, L, D]; `pooled`: [B, D], the first of them.
@@ -29,6 +30,4 @@ class Bert(BertTower):
         Raises:
           ClipinError: the text is longer than the position table.
         """
-        x = self.embeddings(text, train)
-        tokens = self.layers(x, visible(text, self.pad_id), train=train)
-        return {"tokens": tokens, "pooled": tokens[:, 0]}
+        return self.encode_text(self.layers, text, train)

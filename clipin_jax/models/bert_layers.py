@@ -1,4 +1,4 @@
-"""The parts of BERT: embeddings, post-norm layers that may look at an image, word head.
+"""The parts of BERT: embeddings, post-norm layers with cross-attention, word head.
 
 Source: arXiv 1810.04805; cross-attention as in ALBEF (arXiv 2107.07651, section 3.1).
 """
@@ -11,26 +11,33 @@ import jax.numpy as jnp
 
 from clipin_jax.errors import ClipinError
 from clipin_jax.models.layers import (
-    SEEN,
-    TAPS,
     LayerNorm,
     Linear,
     attention_tap,
+    check_length,
     check_option,
     shard_batch,
 )
-from clipin_jax.models.transformer import ACTIVATIONS, attend, blocks_of
-from clipin_jax.types import Array
+from clipin_jax.models.transformer import (
+    ACTIVATIONS,
+    apply_layers,
+    attend,
+    blocks_of,
+)
+from clipin_jax.types import Array, TowerFeatures
 
 NORMAL = nn.initializers.normal(0.02)
 
 
 class BertOptions(NamedTuple):
-    """What all parts of a BERT have in common.
+    """The options that all parts of a BERT share.
 
     Attributes:
       width: D.
+      num_heads: of attention; divides D.
       mlp_ratio: width inside the perceptron, in units of D.
+      activation: a key of `transformer.ACTIVATIONS`.
+      norm_eps: of layer norms.
       dropout: share of features and of attention weights that training drops.
     """
 
@@ -44,13 +51,13 @@ class BertOptions(NamedTuple):
     param_dtype: Any
 
     def linear(self, features: int, name: str) -> Linear:
-        """A linear layer with BERT's initialisation."""
+        """Returns a linear layer with BERT's initialisation."""
         zeros = nn.initializers.zeros
         init = dict(kernel_init=NORMAL, bias_init=zeros)
         return Linear(features, **init, **self.dtypes, name=name)
 
     def norm(self, name: str | None = None) -> LayerNorm:
-        """A layer norm."""
+        """Returns a layer norm."""
         return LayerNorm(self.norm_eps, **self.dtypes, name=name)
 
     @property
@@ -62,8 +69,9 @@ class BertOptions(NamedTuple):
 class BertEmbeddings(nn.Module):
     """Word plus position (plus token type 0), layer norm, dropout.
 
-    `token_types` is the number of rows of the token type table; 0 for no table. Where
-    there is one its row 0 is added everywhere, as for a single sentence.
+    Attributes:
+      token_types: rows of the token type table, whose row 0 is added everywhere, as for
+        a single sentence; 0 for no table.
     """
 
     options: BertOptions
@@ -91,54 +99,56 @@ class BertEmbeddings(nn.Module):
         Raises:
           ClipinError: the text is longer than the position table.
         """
-        length = text.shape[1]
-        if length > self.context_length:
-            raise ClipinError(
-                f"texts of {length} tokens do not fit model.text.context_length = "
-                f"{self.context_length}: shorten data.context_length"
-            )
-        x = self.word_embedding(text) + self.position_embedding(jnp.arange(length))
+        check_length(text, self.context_length)
+        positions = self.position_embedding(jnp.arange(text.shape[1]))
+        x = self.word_embedding(text) + positions
         if self.token_types:
             x = x + self.token_type_embedding(jnp.zeros((), jnp.int32))
         return shard_batch(self.dropout(self.ln(x), deterministic=not train))
 
-    def scores(self, x: Array) -> Array:
+    def word_logits(self, x: Array) -> Array:
         """x: [..., D] to [..., V], the product with the word table."""
         return self.word_embedding.attend(x)
 
 
 class BertAttention(nn.Module):
-    """Attention to oneself or to image tokens; residual and norm after it."""
+    """Self-attention or attention to image tokens, then residual and norm."""
 
     options: BertOptions
 
     @nn.compact
     def __call__(
-        self, x: Array, mask: Array | None, train: bool, seen: Array | None = None
+        self, x: Array, mask: Array | None, train: bool, context: Array | None = None
     ) -> Array:
-        """x: [B, L, D] looks at `seen`: [B, M, any width], or at itself."""
+        """x: [B, L, D] to [B, L, D]; context: [B, M, any width], x itself if None."""
         o = self.options
-        kind, seen = ("self", x) if seen is None else ("cross", seen)
+        kind, context = ("self", x) if context is None else ("cross", context)
         tap = attention_tap(
-            self, kind, (x.shape[0], o.num_heads, x.shape[1], seen.shape[1])
+            self, kind, (x.shape[0], o.num_heads, x.shape[1], context.shape[1])
         )
 
-        def heads(name: str, y: Array) -> Array:
+        def split_heads(name: str, y: Array) -> Array:
             y = o.linear(o.width, name)(y)
             return y.reshape(*y.shape[:2], o.num_heads, o.width // o.num_heads)
 
         drop = None
         if train and o.dropout:
             drop = nn.Dropout(o.dropout, deterministic=False, name="drop_weights")
-        query, key, value = heads("query", x), heads("key", seen), heads("value", seen)
-        y = attend(query, key, value, mask=mask, drop=drop, tap=tap)
+        y = attend(
+            split_heads("query", x),
+            split_heads("key", context),
+            split_heads("value", context),
+            mask=mask,
+            drop=drop,
+            tap=tap,
+        )
         y = y.reshape(x.shape)
         y = nn.Dropout(o.dropout)(o.linear(o.width, "out")(y), deterministic=not train)
         return o.norm("ln")(x + y)
 
 
 class BertLayer(nn.Module):
-    """Self-attention, cross-attention where there is an image, perceptron."""
+    """Self-attention, cross-attention if there is an image, perceptron."""
 
     options: BertOptions
 
@@ -164,7 +174,13 @@ class BertLayer(nn.Module):
 
 
 class BertStack(nn.Module):
-    """`depth` layers; `scan_layers` and `remat` as in `transformer.Transformer`."""
+    """`depth` layers.
+
+    Attributes:
+      options: of every layer.
+      scan_layers: see `transformer.apply_layers`.
+      remat: whether the backward pass recomputes the activations of every layer.
+    """
 
     depth: int
     options: BertOptions
@@ -184,39 +200,35 @@ class BertStack(nn.Module):
 
         Args:
           x: [B, L, D].
-          mask: bool, broadcasts to [B, heads, L, L], see `visible`.
-          image_tokens: [B, N, any width] to look at; None skips the cross-attention.
+          mask: bool, broadcasts to [B, heads, L, L], see `attention_mask`.
+          image_tokens: [B, N, any width]; None skips the cross-attention.
           train: whether dropout drops.
-          attention: name of the self-attention's parameters, for layers that have two.
+          attention: name of the self-attention's parameters, for layers with two.
 
         Returns:
           [B, L, D].
 
         Raises:
-          ClipinError: options that make no sense.
+          ClipinError: an unknown activation, or heads that do not divide the width.
         """
         _check_options(self.options)
-        layer_class = BertLayer
+        layer_class: Any = BertLayer
         if self.remat:
             layer_class = nn.remat(
                 BertLayer, prevent_cse=not self.scan_layers, static_argnums=(4, 5)
             )
-        if not self.scan_layers:
-            for i in range(self.depth):
-                layer = layer_class(self.options, name=f"blocks_{i}")
-                x = layer(x, mask, image_tokens, train, attention)
-            return x
-        stack = nn.scan(
-            lambda layer, x, _: (layer(x, mask, image_tokens, train, attention), None),
-            variable_axes={"params": 0, TAPS: 0, SEEN: 0},
-            split_rngs={"params": True, "dropout": True},
-            length=self.depth,
+        return apply_layers(
+            lambda name: layer_class(self.options, name=name),
+            # By position: `nn.remat` knows its static arguments by number.
+            lambda layer, x: layer(x, mask, image_tokens, train, attention),
+            x,
+            depth=self.depth,
+            scan_layers=self.scan_layers,
         )
-        return stack(layer_class(self.options, name="blocks"), x, None)[0]
 
 
 class WordHead(nn.Module):
-    """Says a word at every position: dense, activation, norm, the tied word table."""
+    """Predicts the id of every position: dense, activation, norm, tied word table."""
 
     options: BertOptions
 
@@ -225,20 +237,23 @@ class WordHead(nn.Module):
         """x: [B, L, D] to [B, L, V]."""
         o = self.options
         y = ACTIVATIONS[o.activation](o.linear(o.width, "dense")(x))
-        scores = embeddings.scores(o.norm("ln")(y))
+        logits = embeddings.word_logits(o.norm("ln")(y))
         shape, zeros = (embeddings.vocab_size,), nn.initializers.zeros
         bias = self.param("bias", zeros, shape, o.param_dtype)
-        return scores + bias.astype(scores.dtype)
+        return logits + bias.astype(logits.dtype)
 
 
 class BertTower(nn.Module):
-    """What the BERT towers have in common; the default sizes are those of BERT-base.
+    """What the BERT towers share; the default sizes are those of BERT-base.
 
     Attributes:
       context_length: rows of the position table.
       token_types: rows of the token type table; 0 for none.
+      activation: a key of `transformer.ACTIVATIONS`.
       dropout: share of features and of attention weights that training drops.
-      pad_id: the id that no position ever looks at.
+      pad_id: the id of padding, to which no position attends.
+      scan_layers: see `transformer.apply_layers`.
+      remat: whether the backward pass recomputes the activations of every layer.
     """
 
     # Parameters from input to output, see `core.parameter_groups.layer_factors`.
@@ -260,35 +275,56 @@ class BertTower(nn.Module):
 
     def setup(self) -> None:
         self.embeddings = BertEmbeddings(
-            self.options, self.vocab_size, self.context_length, self.token_types
+            options=self.options,
+            vocab_size=self.vocab_size,
+            context_length=self.context_length,
+            token_types=self.token_types,
         )
 
     @property
     def options(self) -> BertOptions:
-        """What all parts have in common."""
-        return BertOptions(*(getattr(self, name) for name in BertOptions._fields))
+        """The options that all parts share."""
+        return BertOptions(
+            **{name: getattr(self, name) for name in BertOptions._fields}
+        )
 
     def stack(self, depth: int) -> BertStack:
-        """`depth` layers with this tower's options."""
-        return BertStack(depth, self.options, self.scan_layers, self.remat)
+        """Returns `depth` layers with this tower's options."""
+        return BertStack(
+            depth=depth,
+            options=self.options,
+            scan_layers=self.scan_layers,
+            remat=self.remat,
+        )
+
+    def encode_text(self, layers: BertStack, text: Array, train: bool) -> TowerFeatures:
+        """Returns `tokens` [B, L, D] and `pooled` [B, D], the first of them.
+
+        Args:
+          layers: run without an image.
+          text: [B, L] int32.
+          train: whether dropout drops.
+        """
+        mask = attention_mask(text, self.pad_id)
+        tokens = layers(self.embeddings(text, train), mask, train=train)
+        return {"tokens": tokens, "pooled": tokens[:, 0]}
 
 
-def visible(text: Array, pad_id: int, causal: bool = False) -> Array:
-    """Which positions a position looks at: none that is padding, none to come.
+def attention_mask(text: Array, pad_id: int, causal: bool = False) -> Array:
+    """Returns which positions a position attends to: not to padding.
 
     Args:
       text: [B, L] int32.
       pad_id: the id of padding.
-      causal: whether position l looks at positions up to l only.
+      causal: whether position l attends only to positions up to l.
 
     Returns:
       Bool, [B, 1, 1, L]; causal [B, 1, L, L].
     """
-    kept = (text != pad_id)[:, None, None, :]
+    not_padding = (text != pad_id)[:, None, None, :]
     if not causal:
-        return kept
-    length = text.shape[1]
-    return kept & jnp.tri(length, dtype=bool)
+        return not_padding
+    return not_padding & jnp.tri(text.shape[1], dtype=bool)
 
 
 def _check_options(options: BertOptions) -> None:

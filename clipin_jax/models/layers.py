@@ -1,7 +1,7 @@
-"""The bricks of all towers and heads: linear layers and norms.
+"""The layers of all towers and heads: linear layers, norms, attention taps.
 
 Parameters have `param_dtype`; products run in `dtype`; norms in at least float32.
-Initialisers are explicit, since the field's codes differ from flax in them.
+Initialisers are explicit, since published codes differ from flax in them.
 """
 
 import functools
@@ -16,15 +16,16 @@ from clipin_jax.errors import ClipinError, did_you_mean
 from clipin_jax.types import Array
 
 Initializer = Callable[..., Array]
-TAPS = "perturbations"  # the collection in which a layer's weights are asked for
-SEEN = "intermediates"  # the collection in which they come back
+# The collections of variables that shift and record attention, see `attention_tap`.
+TAPS = "perturbations"
+RECORDED = "intermediates"
 
 # PyTorch's default of a linear layer: uniform in +-1/sqrt(fan_in).
 fan_in_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def at_least_float32(dtype: Any) -> Any:
-    """The dtype in which norms and losses are computed for a compute dtype."""
+    """Returns the dtype of norms and losses for a compute dtype."""
     return jnp.promote_types(dtype, jnp.float32)
 
 
@@ -32,17 +33,28 @@ def check_option(key: str, value: str, known: Iterable[str]) -> None:
     """Checks the value of a config key.
 
     Raises:
-      ClipinError: it is none of the known ones.
+      ClipinError: the value is not among the known ones.
     """
     if value not in known:
         raise ClipinError(f"{key} is {value!r}: {did_you_mean(value, known)}")
 
 
-def shard_batch(x: Array) -> Array:
-    """Keeps the first axis split over the mesh, where there is one.
+def check_length(text: Array, context_length: int) -> None:
+    """Checks that texts [B, L] fit the position table of a text tower.
 
-    Without this the partitioner may gather activations once parameters are sharded.
+    Raises:
+      ClipinError: they are longer.
     """
+    if text.shape[1] > context_length:
+        raise ClipinError(
+            f"texts of {text.shape[1]} tokens do not fit model.text.context_length = "
+            f"{context_length}: reduce data.context_length"
+        )
+
+
+def shard_batch(x: Array) -> Array:
+    """Returns x with its first axis split over the mesh; x itself without a mesh."""
+    # Otherwise the partitioner may gather activations where parameters are sharded.
     mesh = jax.sharding.get_abstract_mesh()
     axes = tuple(mesh.axis_names)
     if not axes or x.shape[0] % mesh.size:
@@ -54,17 +66,22 @@ def shard_batch(x: Array) -> Array:
 def attention_tap(
     module: nn.Module, kind: str, shape: tuple[int, ...]
 ) -> Callable[[Array], Array] | None:
-    """What shows a layer's attention weights and moves them, where somebody asks.
+    """Returns a function that records and shifts the attention weights of a layer.
 
-    Who asks hands in zeros of the weights' shape, in the collection `TAPS` under the
-    layer's path: they are added, so that the gradient by them is that by the weights,
-    and the weights come back in the collection `SEEN`, if that is mutable. Where `TAPS`
-    itself is mutable, every layer puts its zeros there: so one learns what can be
-    asked. Else nothing happens, and this is None.
+    To differentiate by the weights of a layer, give `apply` zeros of their shape, as
+    variable `kind` in the collection `TAPS` under the path of the layer. They
+    are added to the weights, so that the gradient by them is that by the weights. The
+    weights are recorded in the collection `RECORDED`, if that is mutable.
+    Where `TAPS` itself is mutable, every layer writes its zeros there: the
+    list of all layers with a tap.
 
     Args:
-      kind: the name of the zeros, `self` or `cross`: at what the layer looks.
+      module: the layer.
+      kind: `self` or `cross`: what the layer attends to.
       shape: of the weights.
+
+    Returns:
+      Weights to weights; None where the collection has no variable for this layer.
     """
     listing = module.is_mutable_collection(TAPS) and not module.is_initializing()
     if listing:
@@ -74,7 +91,7 @@ def attention_tap(
 
     def tap(weights: Array) -> Array:
         weights = weights + module.get_variable(TAPS, kind).astype(weights.dtype)
-        module.sow(SEEN, kind, weights)
+        module.sow(RECORDED, kind, weights)
         return weights
 
     return tap
@@ -95,6 +112,7 @@ class Linear(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
+        """x: [..., D] to [..., features] in `dtype`."""
         shape = (x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         y = x.astype(self.dtype) @ jnp.asarray(kernel, self.dtype)
@@ -111,8 +129,8 @@ class BatchNorm(nn.Module):
     """Batch normalisation over all axes but the last, with PyTorch's statistics.
 
     Statistics are two-pass, in at least float32, over the global batch: under `jit` a
-    mean over a sharded axis already is a mean over all devices. The running variance
-    takes the unbiased estimate. flax's own uses E[x^2] - E[x]^2 and the biased one.
+    mean over a sharded axis is a mean over all devices. The running variance is that of
+    unbiased estimates. flax's module uses E[x^2] - E[x]^2 and biased estimates.
     """
 
     affine: bool
@@ -123,7 +141,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
-        """Normalises x: [..., D] with the batch's (train) or running statistics."""
+        """x: [..., D], normalised with the batch's (train) or running statistics."""
         dtype, width = x.dtype, x.shape[-1]
         stats = self.param_dtype
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (width,), stats)
@@ -151,8 +169,8 @@ class BatchNorm(nn.Module):
 class LayerNorm(nn.Module):
     """Layer normalisation over the last axis, in at least float32.
 
-    The variance is two-pass, as every reference code computes it; flax's own is
-    E[x^2] - E[x]^2, or leaves the two-pass gradient to be derived, which is slow.
+    The variance is two-pass, as in every reference code. flax's module uses
+    E[x^2] - E[x]^2, or two passes without a gradient of its own, which is slow.
     """
 
     epsilon: float
@@ -171,7 +189,7 @@ class LayerNorm(nn.Module):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def normalise(x: Array, epsilon: float) -> Array:
-    """x: [..., D] to mean 0 and variance 1 of the last axis, in at least float32."""
+    """Returns x: [..., D] with mean 0 and variance 1 along D, in at least float32."""
     return _normalise(x, epsilon)[0]
 
 
@@ -180,14 +198,14 @@ def _normalise(x: Array, epsilon: float) -> tuple[Array, tuple[Array, Array, Arr
     mean = wide.mean(axis=-1, keepdims=True)
     variance = jnp.square(wide - mean).mean(axis=-1, keepdims=True)
     inverse = jax.lax.rsqrt(variance + epsilon)
-    # Saved as it came: in half precision that is half the memory.
+    # x is saved in its dtype: in half precision that is half the memory.
     return (wide - mean) * inverse, (x, mean, inverse)
 
 
 def _normalise_gradient(
     epsilon: float, saved: tuple[Array, Array, Array], gradient: Array
 ) -> tuple[Array]:
-    # The derived one reads the activations several times more often.
+    # The automatic gradient reads the activations several times more often.
     x, mean, inverse = saved
     y = (x.astype(mean.dtype) - mean) * inverse
     along = (gradient * y).mean(axis=-1, keepdims=True)

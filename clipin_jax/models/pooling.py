@@ -1,4 +1,4 @@
-"""Attention from learned queries to tokens: the heads of SigLIP and of CoCa."""
+"""Attention from learned queries to tokens: the pooling of SigLIP and of CoCa."""
 
 from typing import Any
 
@@ -20,12 +20,12 @@ from clipin_jax.types import Array
 class QueryPool(nn.Module):
     """Attention from learned queries to tokens; no residual, no perceptron.
 
-    Both sides are normed before. Source: CoCa, arXiv 2205.01917, section 3.2;
+    Queries and tokens are normed before. Source: CoCa, arXiv 2205.01917, section 3.2;
     mlfoundations/open_clip, `AttentionalPooler`.
 
     Attributes:
-      num_queries: how many vectors Q come out.
-      width: their width E, whatever that of the tokens.
+      num_queries: Q, the number of output vectors.
+      width: E, their width, whatever that of the tokens.
     """
 
     num_queries: int
@@ -40,13 +40,13 @@ class QueryPool(nn.Module):
         """x: [B, N, D] to [B, Q, E].
 
         Raises:
-          ClipinError: the heads do not share the width, or there is no query.
+          ClipinError: the heads do not divide the width, or there is no query.
         """
         if self.num_heads < 1 or self.width % self.num_heads or self.num_queries < 1:
             raise ClipinError(
-                f"a pooler with {self.num_queries} queries of width {self.width} in "
-                f"{self.num_heads} heads cannot be: it needs at least one query, and "
-                "a number of heads that divides the width"
+                f"a pooler with {self.num_queries} queries of width {self.width} and "
+                f"{self.num_heads} heads is impossible: it needs at least one query, "
+                "and a number of heads that divides the width"
             )
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         shape = (self.num_queries, self.width)
@@ -56,14 +56,18 @@ class QueryPool(nn.Module):
         query = LayerNorm(self.norm_eps, name="ln_query", **dtypes)(query)
         x = LayerNorm(self.norm_eps, name="ln_key", **dtypes)(x)
         return CrossAttention(
-            self.num_heads, PYTORCH_INIT, **dtypes, name="attention"
-        )(query[None], x)  # fmt: skip
+            num_heads=self.num_heads,
+            initializers=PYTORCH_INIT,
+            **dtypes,
+            name="attention",
+        )(query[None], x)
 
 
 class AttentionPool(nn.Module):
-    """Pools tokens by attention from one learned query, then a residual perceptron.
+    """Attention from one learned query to tokens, then a residual perceptron.
 
-    The head of SigLIP's towers (google-research/big_vision, `models/vit.py`, MAPHead).
+    The pooling of SigLIP's towers (google-research/big_vision, `models/vit.py`,
+    MAPHead).
     """
 
     num_heads: int
@@ -84,14 +88,16 @@ class AttentionPool(nn.Module):
         query = self.param("query", xavier, (1, width), self.param_dtype)
         query = jnp.broadcast_to(query.astype(self.dtype), (batch, 1, width))
 
-        def heads(name: str, y: Array) -> Array:
+        def split_heads(name: str, y: Array) -> Array:
             y = Linear(width, **attention, name=name)(y)
             return y.reshape(batch, -1, self.num_heads, width // self.num_heads)
 
         pooled = attend(
-            heads("query_in", query), heads("key_in", x), heads("value_in", x),
+            split_heads("query_in", query),
+            split_heads("key_in", x),
+            split_heads("value_in", x),
             tap=attention_tap(self, "cross", (batch, self.num_heads, 1, length)),
-        )  # fmt: skip
+        )
         pooled = Linear(width, **attention, name="out")(pooled.reshape(batch, width))
         y = LayerNorm(self.norm_eps, name="ln", **dtypes)(pooled)
         y = Linear(int(self.mlp_ratio * width), **perceptron, name="mlp_in")(y)

@@ -21,54 +21,56 @@ from clipin_jax.models.layers import (
 )
 from clipin_jax.models.transformer import attend
 from clipin_jax.models.vit import resize_position_embedding
-from clipin_jax.types import Array
+from clipin_jax.types import Array, TowerFeatures
 
-EXPANSION = 4  # a bottleneck says four times what it works with
+EXPANSION = 4  # output channels of a bottleneck over its inner ones
 STEM_STRIDE = 4
 
 
 class ResNet(nn.Module):
     """Stem, stages of bottlenecks, attention pooling.
 
-    The vector of the attention pool already has the width of CLIP's joint space: with
-    `output_dim` equal to `model.embed_dim`, `model.projection.image` is `"none"`.
+    The output of the attention pool already has the width of CLIP's joint space: with
+    `output_dim` equal to `model.embed_dim`, `model.projection.image` is `"none"`. The
+    default sizes are those of RN50.
 
     Attributes:
       depths: bottlenecks per stage; every stage but the first halves the grid.
-      width: channels behind the stem; doubled by every stage, times four at its end.
+      width: channels after the stem; doubled by every stage, times four at its end.
       num_heads: of the attention pool; divides its width, 32 * `width` for four stages.
       output_dim: width E of `pooled`.
-      image_size: height and width for which the pool's positions are learned; images
-        of another size get a resized table.
-      scan_layers: ignored; blocks differ in width and stride, so none can be stacked.
-      remat: recompute the activations inside every bottleneck in the backward pass.
+      image_size: height and width for which the pool's positions are learned; for
+        images of another size the table is resized.
+      scan_layers: not used: blocks differ in width and stride.
+      remat: whether the backward pass recomputes the activations of every bottleneck.
     """
 
     # Parameters from input to output, see `core.parameter_groups.layer_factors`.
     layer_order: ClassVar[tuple[str, ...]] = (r"^stem_", r"^stage_(\d+)_block_(\d+)/")
-    depths: tuple[int, ...]
-    width: int
-    num_heads: int
-    output_dim: int
-    image_size: tuple[int, int]
+    depths: tuple[int, ...] = (3, 4, 6, 3)
+    width: int = 64
+    num_heads: int = 32
+    output_dim: int = 1024
+    image_size: tuple[int, int] = (224, 224)
     scan_layers: bool = False
     remat: bool = False
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, image: Array, train: bool = False) -> dict[str, Array]:
+    def __call__(self, image: Array, train: bool = False) -> TowerFeatures:
         """Encodes images.
 
         Args:
           image: [B, H, W, C] float, normalised; H and W multiples of 32 (four stages).
-          train: whether batch norms use and move batch statistics.
+          train: whether batch norms use and update batch statistics.
 
         Returns:
           `tokens`: [B, N, D], the grid of the last stage, rows first; `pooled`: [B, E].
 
         Raises:
-          ClipinError: the image does not fit the grid, or the heads the width.
+          ClipinError: the image does not fit the grid, or the heads do not divide the
+            width.
         """
         native = self._grid(self.image_size)
         self._grid(image.shape[1:3])
@@ -89,13 +91,17 @@ class ResNet(nn.Module):
                 bottleneck = block(self.width * 2**stage, stride, **dtypes, name=name)
                 x = bottleneck(x, train)
         pool = MeanQueryPool(
-            self.num_heads, self.output_dim, native, **dtypes, name="pool"
+            num_heads=self.num_heads,
+            output_dim=self.output_dim,
+            grid=native,
+            **dtypes,
+            name="pool",
         )
         tokens = x.reshape(x.shape[0], -1, x.shape[-1])
         return {"tokens": tokens, "pooled": pool(x)}
 
     def _grid(self, size: tuple[int, ...]) -> tuple[int, int]:
-        """Rows and columns of the last stage."""
+        """Returns rows and columns of the last stage."""
         cell = STEM_STRIDE * 2 ** (len(self.depths) - 1)
         if size[0] % cell or size[1] % cell:
             raise ClipinError(
@@ -150,7 +156,7 @@ class Bottleneck(nn.Module):
         wide = EXPANSION * self.features
         y = jax.nn.relu(layer(self.features, 1, name="reduce")(x, train))
         y = jax.nn.relu(layer(self.features, 3, name="spatial")(y, train))
-        # A block starts as its shortcut: nothing of its own is added at first.
+        # At first a block is its shortcut: it adds zero.
         zeros = nn.initializers.zeros
         expand = layer(wide, 1, scale_init=zeros, name="expand")
         y = expand(shrink(y, self.stride), train)
@@ -162,8 +168,8 @@ class Bottleneck(nn.Module):
 class MeanQueryPool(nn.Module):
     """Attention pooling whose query is the mean of the tokens.
 
-    The mean is token 0, and all tokens get learned positions. Unlike the pool of the
-    transformers there is no residual and no perceptron behind it.
+    The mean is token 0, and all tokens get learned positions. Unlike in
+    `pooling.AttentionPool`, no residual perceptron follows.
 
     Attributes:
       grid: rows and columns for which positions are learned.
@@ -177,7 +183,11 @@ class MeanQueryPool(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """x: [B, H, W, D] to [B, output_dim]; ClipinError if heads do not fit D."""
+        """x: [B, H, W, D] to [B, output_dim].
+
+        Raises:
+          ClipinError: the heads do not divide D.
+        """
         batch, rows, columns, width = x.shape
         if self.num_heads < 1 or width % self.num_heads:
             raise ClipinError(
@@ -195,16 +205,18 @@ class MeanQueryPool(nn.Module):
             Linear, kernel_init=normal, dtype=self.dtype, param_dtype=self.param_dtype
         )
 
-        def heads(name: str, y: Array) -> Array:
+        def split_heads(name: str, y: Array) -> Array:
             y = linear(width, name=name)(y)
             return y.reshape(batch, -1, self.num_heads, width // self.num_heads)
 
         pooled = attend(
-            heads("query_in", x[:, :1]), heads("key_in", x), heads("value_in", x)
+            split_heads("query_in", x[:, :1]),
+            split_heads("key_in", x),
+            split_heads("value_in", x),
         )
         return linear(self.output_dim, name="out")(pooled.reshape(batch, width))
 
 
 def shrink(x: Array, stride: int) -> Array:
-    """Average pooling of [B, H, W, C] over windows of `stride` x `stride`."""
+    """Returns the average of [B, H, W, C] over windows of `stride` x `stride`."""
     return x if stride == 1 else nn.avg_pool(x, (stride,) * 2, strides=(stride,) * 2)

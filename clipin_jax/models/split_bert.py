@@ -1,19 +1,20 @@
-"""BERT cut in two: its lower layers read the text, its upper ones look at the image.
+"""BERT in two halves: the lower layers encode text, the upper attend to the image too.
 
 Source: ALBEF, arXiv 2107.07651, section 3.1; salesforce/ALBEF, `models/xbert.py`.
 """
 
 from typing import ClassVar
 
-from clipin_jax.models.bert_layers import BertTower, WordHead, visible
+from clipin_jax.models.bert_layers import BertTower, WordHead, attention_mask
 from clipin_jax.models.transformer import blocks_of
-from clipin_jax.types import Array
+from clipin_jax.types import Array, TowerFeatures
 
 
 class SplitBert(BertTower):
     """`depth` layers of text alone, then `fusion_depth` layers with cross-attention."""
 
-    explained_layer: ClassVar[int] = 2  # of those that see the image; the reference's
+    # The layer that explanations show, of those with cross-attention: the reference's.
+    explained_layer: ClassVar[int] = 2
     # Parameters from input to output, see `core.parameter_groups.layer_factors`.
     layer_order: ClassVar[tuple[str, ...]] = (
         r"^embeddings/",
@@ -29,11 +30,12 @@ class SplitBert(BertTower):
         self.fusion_layers = self.stack(self.fusion_depth)
         self.head = WordHead(self.options)
 
-    def __call__(self, text: Array, train: bool = False) -> dict[str, Array]:
+    def __call__(self, text: Array, train: bool = False) -> TowerFeatures:
         """Encodes token ids with the text layers alone.
 
         Args:
           text: [B, L] int32, L at most `context_length`.
+          train: whether dropout drops.
 
         Returns:
           `tokens`: [B, L, D]; `pooled`: [B, D], the first of them.
@@ -41,34 +43,34 @@ class SplitBert(BertTower):
         Raises:
           ClipinError: the text is longer than the position table.
         """
-        x = self.embeddings(text, train)
-        tokens = self.text_layers(x, visible(text, self.pad_id), train=train)
-        return {"tokens": tokens, "pooled": tokens[:, 0]}
+        return self.encode_text(self.text_layers, text, train)
 
     def fuse(
         self, text: Array, text_tokens: Array, image_tokens: Array, train: bool = False
     ) -> Array:
-        """Lets encoded text look at the image.
+        """Runs the layers with attention to the image over encoded text.
 
         Args:
           text: [B, L] int32, the ids; only their padding is read.
-          text_tokens: [B, L, D] from `__call__`.
+          text_tokens: [B, L, D], the `tokens` of `__call__`.
           image_tokens: [B, N, any width].
+          train: whether dropout drops.
 
         Returns:
           [B, L, D].
         """
-        mask = visible(text, self.pad_id)
+        mask = attention_mask(text, self.pad_id)
         return self.fusion_layers(text_tokens, mask, image_tokens, train)
 
     def predict_masked(
         self, text: Array, image_tokens: Array, train: bool = False
     ) -> Array:
-        """Says which words were masked, from the rest and the image.
+        """Predicts masked ids from the other ids and the image.
 
         Args:
-          text: [B, L] int32, some of them masked.
+          text: [B, L] int32, some ids replaced by the mask.
           image_tokens: [B, N, any width].
+          train: whether dropout drops.
 
         Returns:
           [B, L, V] logits of every position.

@@ -1,4 +1,4 @@
-"""A decoder in two halves: the first encodes text, the second also looks at the image.
+"""A decoder in two halves: the first encodes text, the second attends to the image too.
 
 CoCa's text tower, arXiv 2205.01917, section 3.2; mlfoundations/open_clip,
 `TextTransformer` with `embed_cls` and `MultimodalTransformer`.
@@ -9,33 +9,44 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax.numpy as jnp
 
-from clipin_jax.errors import ClipinError
-from clipin_jax.models.layers import LayerNorm, Linear, check_option, shard_batch
+from clipin_jax.models.layers import (
+    LayerNorm,
+    Linear,
+    check_length,
+    check_option,
+    shard_batch,
+)
 from clipin_jax.models.transformer import (
+    BlockInit,
+    BlockOptions,
     CrossBlock,
     Transformer,
     blocks_of,
     clip_text_init,
 )
-from clipin_jax.types import Array
+from clipin_jax.types import Array, TowerFeatures
 
 PADDING_MASKS = ("aligned", "shifted")
 
 
 class SplitDecoder(nn.Module):
-    """Causal blocks over the text and a class token, then blocks that look at images.
+    """Causal blocks over text and a class token, then blocks that attend to an image.
+
+    The default sizes are those of open_clip's CoCa ViT-B/32.
 
     Attributes:
-      depth: layers of the half that sees text alone.
-      decoder_depth: layers of the other half; in each a causal block over the text and
-        a block that looks at the image.
+      depth: layers of the half that encodes text alone.
+      decoder_depth: layers of the other half; each has a causal block over the text and
+        a block of attention to the image.
       context_length: L; the position table has one more place, for the class token.
       activation: a key of `transformer.ACTIVATIONS`.
-      pad_id: the id that fills up a row.
-      padding_mask: what is hidden, beside all that is to come. `aligned`: padding.
-        `shifted`: the place behind each padding, so that the class token sees the first
-        padding and, where there is padding, not itself; open_clip's weights are
-        trained so. Captions, and what predicts them, are the same either way.
+      pad_id: the id of padding.
+      padding_mask: what is masked besides all later positions. `aligned`: padding.
+        `shifted`: the position after each padding, so that the class token attends to
+        the first padding and, after padding, not to itself; open_clip's weights are
+        trained so. Captions and their logits are equal with both.
+      scan_layers: see `transformer.apply_layers`.
+      remat: whether the backward pass recomputes the activations of every block.
     """
 
     # Parameters from input to output, see `core.parameter_groups.layer_factors`.
@@ -44,12 +55,12 @@ class SplitDecoder(nn.Module):
         blocks_of("transformer"),
         blocks_of("decoder"),
     )
-    width: int
-    depth: int
-    num_heads: int
-    decoder_depth: int
-    context_length: int
-    vocab_size: int
+    width: int = 512
+    depth: int = 12
+    num_heads: int = 8
+    decoder_depth: int = 12
+    context_length: int = 76
+    vocab_size: int = 49408
     mlp_ratio: float = 4
     activation: str = "gelu"
     norm_eps: float = 1e-5
@@ -74,15 +85,13 @@ class SplitDecoder(nn.Module):
         self.position_embedding = self.param(
             "position_embedding", normal(0.01), shape, self.param_dtype
         )
-        shared = (self.num_heads, self.mlp_ratio, self.activation, True, self.norm_eps)
-        compiled = (self.scan_layers, self.remat, self.dtype, self.param_dtype)
-        self.transformer = Transformer(
-            self.depth, *shared, clip_text_init(self.width, self.depth), *compiled
-        )
+        stack: dict[str, Any] = dict(scan_layers=self.scan_layers, remat=self.remat)
+        options = self._options(clip_text_init(self.width, self.depth))
+        self.transformer = Transformer(depth=self.depth, options=options, **stack)
         # Two blocks a layer: twice as many add to the residual.
-        matrices = clip_text_init(self.width, 2 * self.decoder_depth)
+        options = self._options(clip_text_init(self.width, 2 * self.decoder_depth))
         self.decoder = Transformer(
-            self.decoder_depth, *shared, matrices, *compiled, block=CrossBlock
+            depth=self.decoder_depth, options=options, **stack, block=CrossBlock
         )
         self.ln_final = LayerNorm(self.norm_eps, **dtypes)
         self.ln_decoder = LayerNorm(self.norm_eps, **dtypes)
@@ -93,11 +102,24 @@ class SplitDecoder(nn.Module):
             **dtypes,
         )
 
-    def __call__(self, text: Array, train: bool = False) -> dict[str, Array]:
+    def _options(self, initializers: BlockInit) -> BlockOptions:
+        return BlockOptions(
+            num_heads=self.num_heads,
+            mlp_ratio=self.mlp_ratio,
+            activation=self.activation,
+            norm_eps=self.norm_eps,
+            initializers=initializers,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            causal=True,
+        )
+
+    def __call__(self, text: Array, train: bool = False) -> TowerFeatures:
         """Encodes token ids.
 
         Args:
           text: [B, L] int32, L at most `context_length`.
+          train: not used.
 
         Returns:
           `tokens`: [B, L, D] of the ids, before any norm; `pooled`: [B, D], the class
@@ -106,12 +128,8 @@ class SplitDecoder(nn.Module):
         Raises:
           ClipinError: the text is longer than the position table.
         """
+        check_length(text, self.context_length)
         batch, length = text.shape
-        if length > self.context_length:
-            raise ClipinError(
-                f"texts of {length} tokens do not fit model.text.context_length = "
-                f"{self.context_length}: shorten data.context_length"
-            )
         token = self.class_embedding.astype(self.dtype)
         token = jnp.broadcast_to(token, (batch, 1, self.width))
         x = jnp.concatenate([self.token_embedding(text), token], axis=1)
@@ -120,10 +138,12 @@ class SplitDecoder(nn.Module):
         return {"tokens": x[:, :-1], "pooled": self.ln_final(x[:, -1])}
 
     def _mask(self, text: Array) -> Array:
-        """[B, 1, 1, L + 1] bool: which ids, and the class token, may be looked at."""
-        real = text != self.pad_id
-        itself = jnp.ones_like(real[:, :1])
-        keys = [real, itself] if self.padding_mask == "aligned" else [itself, real]
+        """Returns [B, 1, 1, L + 1] bool: the ids and class token to attend to."""
+        not_padding = text != self.pad_id
+        always = jnp.ones_like(not_padding[:, :1])
+        keys = [not_padding, always]
+        if self.padding_mask == "shifted":
+            keys = [always, not_padding]
         return jnp.concatenate(keys, axis=1)[:, None, None, :]
 
     def decode(
@@ -132,9 +152,10 @@ class SplitDecoder(nn.Module):
         """Predicts each next id from the text so far and the image.
 
         Args:
-          text: [B, L] int32; not read, `text_tokens` says it.
-          text_tokens: [B, L, D], the tower's own `tokens`.
+          text: not used: `text_tokens` encode it.
+          text_tokens: [B, L, D], the `tokens` of `__call__`.
           image_tokens: [B, N, C].
+          train: not used.
 
         Returns:
           [B, L, V] logits; position l predicts id l + 1.

@@ -1,6 +1,5 @@
 """The transformer of most towers: attention, blocks, their stack."""
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 
 from clipin_jax.errors import ClipinError
 from clipin_jax.models.layers import (
-    SEEN,
+    RECORDED,
     TAPS,
     Initializer,
     LayerNorm,
@@ -31,7 +30,7 @@ ACTIVATIONS = {
 
 
 class BlockInit(NamedTuple):
-    """Initialisers of a transformer block's matrices and of its perceptron's biases."""
+    """Initialisers of the matrices of a block, and of the biases of its perceptron."""
 
     qkv: Initializer
     out: Initializer
@@ -42,29 +41,75 @@ class BlockInit(NamedTuple):
 
 # PyTorch's attention is Xavier on the fused matrix, its linear layers fan-in uniform.
 PYTORCH_INIT = BlockInit(
-    nn.initializers.xavier_uniform(), fan_in_uniform, fan_in_uniform, fan_in_uniform
+    qkv=nn.initializers.xavier_uniform(),
+    out=fan_in_uniform,
+    mlp_in=fan_in_uniform,
+    mlp_out=fan_in_uniform,
 )
 
-# Xavier on query, key and value apart, which fused matrices have to be told; biases
-# next to nothing. Source: google-research/big_vision, `models/vit.py`.
+# Source: google-research/big_vision, `models/vit.py`. There query, key and value are
+# separate matrices: Xavier of one of them has this spread in the fused matrix.
 XAVIER_INIT = BlockInit(
-    nn.initializers.variance_scaling(1.0, "fan_in", "uniform"),
-    nn.initializers.xavier_uniform(), nn.initializers.xavier_uniform(),
-    nn.initializers.xavier_uniform(), nn.initializers.normal(1e-6),
-)  # fmt: skip
+    qkv=nn.initializers.variance_scaling(1.0, "fan_in", "uniform"),
+    out=nn.initializers.xavier_uniform(),
+    mlp_in=nn.initializers.xavier_uniform(),
+    mlp_out=nn.initializers.xavier_uniform(),
+    mlp_bias=nn.initializers.normal(1e-6),
+)
 
 
 def clip_text_init(width: int, depth: int) -> BlockInit:
-    """CLIP's normal initialisation of text blocks, shrunk with depth on the residual.
+    """Returns CLIP's normal initialisation of text blocks, smaller in deeper stacks.
 
     Source: openai/CLIP, `clip/model.py`, `initialize_parameters`.
+
+    Args:
+      width: D.
+      depth: number of blocks.
     """
     normal = nn.initializers.normal
     residual = width**-0.5 * (2 * depth) ** -0.5
     return BlockInit(
-        normal(width**-0.5), normal(residual), normal((2 * width) ** -0.5),
-        normal(residual),
-    )  # fmt: skip
+        qkv=normal(width**-0.5),
+        out=normal(residual),
+        mlp_in=normal((2 * width) ** -0.5),
+        mlp_out=normal(residual),
+    )
+
+
+class BlockOptions(NamedTuple):
+    """The options that all blocks of a stack share.
+
+    Attributes:
+      num_heads: of attention; divides the width.
+      mlp_ratio: width inside the perceptron, in units of the width.
+      activation: a key of `ACTIVATIONS`.
+      norm_eps: of layer norms.
+      initializers: of matrices and of the perceptron's biases.
+      causal: whether a position attends only to positions up to itself.
+    """
+
+    num_heads: int
+    mlp_ratio: float
+    activation: str
+    norm_eps: float
+    initializers: BlockInit
+    dtype: Any
+    param_dtype: Any
+    causal: bool = False
+
+    @property
+    def dtypes(self) -> dict[str, Any]:
+        """`dtype` and `param_dtype`."""
+        return dict(dtype=self.dtype, param_dtype=self.param_dtype)
+
+    def norm(self, name: str) -> LayerNorm:
+        """Returns a layer norm."""
+        return LayerNorm(self.norm_eps, **self.dtypes, name=name)
+
+    def linear(self, features: int, name: str, **init: Any) -> Linear:
+        """Returns a linear layer."""
+        return Linear(features, **init, **self.dtypes, name=name)
 
 
 def blocks_of(stack: str) -> str:
@@ -84,33 +129,32 @@ def attend(
 ) -> Array:
     """Scaled dot-product attention, softmax in at least float32.
 
-    jax's own takes the softmax in float32 whatever the input, which is too coarse for
-    comparisons in float64, and drops nothing: there the same is spelt out.
-
     Args:
       query: [B, N, heads, D/heads].
       key, value: [B, M, heads, D/heads].
-      causal: whether position n sees positions up to n only.
-      mask: bool that broadcasts to [B, heads, N, M], true where query n sees key m. A
-        query that sees nothing gets finite numbers.
+      causal: whether position n attends only to positions up to n.
+      mask: bool that broadcasts to [B, heads, N, M], true where query n attends to key
+        m. The output of a query without any key is finite.
       drop: dropout of the attention weights [B, heads, N, M].
-      tap: what is done to them before, see `layers.attention_tap`.
+      tap: applied to the weights before dropout, see `layers.attention_tap`.
 
     Returns:
       [B, N, heads, D/heads].
     """
     query = query * query.shape[-1] ** -0.5  # cheaper than to scale the logits
+    # jax's function takes the softmax in float32, too coarse for comparisons in
+    # float64, and has no dropout.
     if query.dtype != jnp.float64 and drop is None and tap is None:
         return jax.nn.dot_product_attention(
             query, key, value, mask=mask, scale=1.0, is_causal=causal
         )
     logits = jnp.einsum("bnhd,bmhd->bhnm", query, key)
     logits = logits.astype(at_least_float32(logits.dtype))
-    hidden = jnp.finfo(logits.dtype).min
+    masked = jnp.finfo(logits.dtype).min
     if causal:
-        logits = jnp.where(jnp.tri(*logits.shape[2:], dtype=bool), logits, hidden)
+        logits = jnp.where(jnp.tri(*logits.shape[2:], dtype=bool), logits, masked)
     if mask is not None:
-        logits = jnp.where(mask, logits, hidden)
+        logits = jnp.where(mask, logits, masked)
     weights = jax.nn.softmax(logits)
     if tap is not None:
         weights = tap(weights)
@@ -122,32 +166,31 @@ def attend(
 class Attention(nn.Module):
     """Multi-head self-attention with one fused query-key-value projection."""
 
-    num_heads: int
-    causal: bool
-    matrices: BlockInit
-    dtype: Any
-    param_dtype: Any
+    options: BlockOptions
 
     @nn.compact
     def __call__(self, x: Array, mask: Array | None = None) -> Array:
         """x: [B, N, D] to [B, N, D]; softmax in at least float32; mask as `attend`."""
-        batch, length, width = x.shape
+        o, (batch, length, width) = self.options, x.shape
         zeros = nn.initializers.zeros
-        dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype, bias_init=zeros)
-        qkv = Linear(3 * width, kernel_init=self.matrices.qkv, **dtypes, name="qkv")(x)
-        heads = (batch, length, self.num_heads, width // self.num_heads)
+        qkv = o.linear(
+            3 * width, "qkv", kernel_init=o.initializers.qkv, bias_init=zeros
+        )(x)
+        heads = (batch, length, o.num_heads, width // o.num_heads)
         query, key, value = (y.reshape(heads) for y in jnp.split(qkv, 3, axis=-1))
-        tap = attention_tap(self, "self", (batch, self.num_heads, length, length))
-        y = attend(query, key, value, causal=self.causal, mask=mask, tap=tap)
+        tap = attention_tap(self, "self", (batch, o.num_heads, length, length))
+        y = attend(query, key, value, causal=o.causal, mask=mask, tap=tap)
         y = y.reshape(batch, length, width)
-        return Linear(width, kernel_init=self.matrices.out, **dtypes, name="out")(y)
+        return o.linear(width, "out", kernel_init=o.initializers.out, bias_init=zeros)(
+            y
+        )
 
 
 class CrossAttention(nn.Module):
     """Multi-head attention to other tokens, which may be of another width."""
 
     num_heads: int
-    matrices: BlockInit
+    initializers: BlockInit
     dtype: Any
     param_dtype: Any
 
@@ -158,133 +201,148 @@ class CrossAttention(nn.Module):
         batch, zeros = context.shape[0], nn.initializers.zeros
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype, bias_init=zeros)
 
-        def heads(name: str, y: Array) -> Array:
-            y = Linear(width, kernel_init=self.matrices.qkv, **dtypes, name=name)(y)
+        def split_heads(name: str, y: Array) -> Array:
+            y = Linear(width, kernel_init=self.initializers.qkv, **dtypes, name=name)(y)
             y = y.reshape(*y.shape[:2], self.num_heads, width // self.num_heads)
             return jnp.broadcast_to(y, (batch, *y.shape[1:]))
 
         shape = (batch, self.num_heads, length, context.shape[1])
         y = attend(
-            heads("query_in", x), heads("key_in", context), heads("value_in", context),
+            split_heads("query_in", x),
+            split_heads("key_in", context),
+            split_heads("value_in", context),
             tap=attention_tap(self, "cross", shape),
-        ).reshape(batch, length, width)  # fmt: skip
-        return Linear(width, kernel_init=self.matrices.out, **dtypes, name="out")(y)
+        ).reshape(batch, length, width)
+        return Linear(width, kernel_init=self.initializers.out, **dtypes, name="out")(y)
 
 
 class Block(nn.Module):
     """Pre-norm transformer block: attention, then a two-layer perceptron.
 
-    Given a context, the attention looks at that instead of at its own tokens.
+    With a context, the attention is to the context instead of to the tokens.
     """
 
-    num_heads: int
-    mlp_ratio: float
-    activation: str
-    causal: bool
-    norm_eps: float
-    matrices: BlockInit
-    dtype: Any
-    param_dtype: Any
+    options: BlockOptions
 
     @nn.compact
     def __call__(
         self, x: Array, mask: Array | None = None, context: Array | None = None
     ) -> Array:
         """x: [B, N, D] to [B, N, D]; mask as `attend`; context: [B, M, C]."""
-        width = x.shape[-1]
-        dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
-        y = LayerNorm(self.norm_eps, name="ln_1", **dtypes)(x)
+        o, width = self.options, x.shape[-1]
+        y = o.norm("ln_1")(x)
         if context is None:
-            y = Attention(
-                self.num_heads, self.causal, self.matrices, **dtypes, name="attention"
-            )(y, mask)
+            y = Attention(o, name="attention")(y, mask)
         else:
-            context = LayerNorm(self.norm_eps, name="ln_context", **dtypes)(context)
-            y = CrossAttention(
-                self.num_heads, self.matrices, **dtypes, name="attention"
-            )(y, context)
+            context = o.norm("ln_context")(context)
+            attention = CrossAttention(
+                o.num_heads, o.initializers, **o.dtypes, name="attention"
+            )
+            y = attention(y, context)
         x = shard_batch(x + y)
-        y = LayerNorm(self.norm_eps, name="ln_2", **dtypes)(x)
-        hidden = int(self.mlp_ratio * width)
-        init, bias = self.matrices, dict(bias_init=self.matrices.mlp_bias)
-        y = Linear(hidden, kernel_init=init.mlp_in, **bias, **dtypes, name="mlp_in")(y)
-        y = ACTIVATIONS[self.activation](y)
-        y = Linear(width, kernel_init=init.mlp_out, **bias, **dtypes, name="mlp_out")(y)
+        y = o.norm("ln_2")(x)
+        hidden, bias = int(o.mlp_ratio * width), dict(bias_init=o.initializers.mlp_bias)
+        y = o.linear(hidden, "mlp_in", kernel_init=o.initializers.mlp_in, **bias)(y)
+        y = ACTIVATIONS[o.activation](y)
+        y = o.linear(width, "mlp_out", kernel_init=o.initializers.mlp_out, **bias)(y)
         return shard_batch(x + y)
 
 
-class CrossBlock(Block):
-    """A block over the own tokens, then one that looks at the context."""
+class CrossBlock(nn.Module):
+    """A block of self-attention, then a block of attention to a context."""
+
+    options: BlockOptions
 
     @nn.compact
     def __call__(self, x: Array, context: Array) -> Array:
         """x: [B, N, D] and context: [B, M, C] to [B, N, D]."""
-        sizes = (self.num_heads, self.mlp_ratio, self.activation)
-        rest = (self.norm_eps, self.matrices, self.dtype, self.param_dtype)
-        x = Block(*sizes, self.causal, *rest, name="self")(x)
-        return Block(*sizes, False, *rest, name="cross")(x, context=context)
+        x = Block(self.options, name="self")(x)
+        to_context = self.options._replace(causal=False)
+        return Block(to_context, name="cross")(x, context=context)
 
 
 class Transformer(nn.Module):
     """A stack of `depth` blocks.
 
-    `scan_layers` makes it a loop over one compiled block whose parameters are stacked
-    on a leading axis (`blocks`): compilation is short, right on TPU. Without it every
-    layer has parameters of its own (`blocks_0`, ...), which saves their copies and is
-    faster on CPU. `remat` recomputes activations in the backward pass.
-
     Attributes:
-      block: what the stack is made of: `Block`, or `CrossBlock` which also looks at a
-        context.
+      options: of every block.
+      scan_layers: see `apply_layers`.
+      remat: whether the backward pass recomputes the activations of every block.
+      block: `Block`, or `CrossBlock` for attention to a context too.
     """
 
     depth: int
-    num_heads: int
-    mlp_ratio: float
-    activation: str
-    causal: bool
-    norm_eps: float
-    matrices: BlockInit
+    options: BlockOptions
     scan_layers: bool
     remat: bool
-    dtype: Any
-    param_dtype: Any
-    block: type[nn.Module] = Block
+    block: type[Block] | type[CrossBlock] = Block
 
     @nn.compact
-    def __call__(self, x: Array, *also: Array) -> Array:
-        """x: [B, N, D] to [B, N, D]; ClipinError for options that make no sense.
+    def __call__(self, x: Array, *others: Array) -> Array:
+        """Runs all blocks.
 
-        `also` is what every block is given beside x, see there: a mask or a context.
+        Args:
+          x: [B, N, D].
+          others: the other arguments of every block: a mask or a context.
+
+        Returns:
+          [B, N, D].
+
+        Raises:
+          ClipinError: an unknown activation, or heads that do not divide the width.
         """
         self._check_options(x.shape[-1])
-        block_class = self.block
+        block: Any = self.block
         if self.remat:
-            block_class = nn.remat(self.block, prevent_cse=not self.scan_layers)
-        make_block = functools.partial(
-            block_class, self.num_heads, self.mlp_ratio, self.activation, self.causal,
-            self.norm_eps, self.matrices, self.dtype, self.param_dtype,
-        )  # fmt: skip
-        if not self.scan_layers:
-            for i in range(self.depth):
-                x = make_block(name=f"blocks_{i}")(x, *also)
-            return x
-        stack = nn.scan(
-            lambda block, x, _: (block(x, *also), None),
-            variable_axes={"params": 0, TAPS: 0, SEEN: 0},
-            split_rngs={"params": True},
-            length=self.depth,
+            block = nn.remat(block, prevent_cse=not self.scan_layers)
+        return apply_layers(
+            lambda name: block(self.options, name=name),
+            lambda layer, x: layer(x, *others),
+            x,
+            depth=self.depth,
+            scan_layers=self.scan_layers,
         )
-        return stack(make_block(name="blocks"), x, None)[0]
 
     def _check_options(self, width: int) -> None:
-        if self.activation not in ACTIVATIONS:
+        activation, num_heads = self.options.activation, self.options.num_heads
+        if activation not in ACTIVATIONS:
             raise ClipinError(
-                f"activation {self.activation!r} of a tower is unknown: use one of "
+                f"activation {activation!r} of a tower is unknown: use one of "
                 f"{', '.join(ACTIVATIONS)}"
             )
-        if self.num_heads < 1 or width % self.num_heads:
+        if num_heads < 1 or width % num_heads:
             raise ClipinError(
-                f"num_heads = {self.num_heads} of a tower does not divide its width "
-                f"{width}"
+                f"num_heads = {num_heads} of a tower does not divide its width {width}"
             )
+
+
+def apply_layers(
+    make_layer: Callable[[str], nn.Module],
+    call: Callable[[Any, Array], Array],
+    x: Array,
+    *,
+    depth: int,
+    scan_layers: bool,
+) -> Array:
+    """Applies a stack of layers of one kind; to be called in a compact method.
+
+    Args:
+      make_layer: makes a layer with a name.
+      call: applies a layer to x.
+      x: input of the first layer.
+      depth: number of layers.
+      scan_layers: whether the layers are a loop over one compiled layer, with
+        parameters stacked on a leading axis (`blocks`): compiles faster, right on TPU.
+        Otherwise each layer has its own (`blocks_0`, ...): no copies, faster on CPU.
+    """
+    if not scan_layers:
+        for i in range(depth):
+            x = call(make_layer(f"blocks_{i}"), x)
+        return x
+    loop = nn.scan(
+        lambda layer, x, _: (call(layer, x), None),
+        variable_axes={"params": 0, TAPS: 0, RECORDED: 0},
+        split_rngs={"params": True, "dropout": True},
+        length=depth,
+    )
+    return loop(make_layer("blocks"), x, None)[0]

@@ -1,4 +1,4 @@
-"""Two towers, their pre-projectors, and the joint space of image and text."""
+"""An image and a text tower, their pre-projectors, and their joint space."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.models.layers import Linear, unit
+from clipin_jax.models.base import ImageTower, TextTower
+from clipin_jax.models.layers import Linear, check_option, unit
 from clipin_jax.types import Array, Features, View
 
 
@@ -16,17 +17,16 @@ class TwoTowers(nn.Module):
 
     Attributes:
       image, text: the towers; each maps its input to `tokens` and `pooled`.
-      embed_dim: width E of the joint space; 0 for none, where no objective compares
-        there.
+      embed_dim: width E of the joint space; 0 for none, where no objective needs one.
       pre_projector: width P of the linear layer that all heads share; 0 for none. With
         one, the projections into the joint space are linear layers with bias.
-      projection: per modality how `pooled` gets there without a pre-projector: a key of
-        `PROJECTIONS`.
+      projection: per modality the projection of `pooled` into the joint space without a
+        pre-projector: a key of `PROJECTIONS`.
       image_mean, image_std: per channel, for pixels scaled to [0, 1].
     """
 
-    image: nn.Module
-    text: nn.Module
+    image: ImageTower
+    text: TextTower
     embed_dim: int
     pre_projector: int
     projection: Mapping[str, str]
@@ -46,22 +46,18 @@ class TwoTowers(nn.Module):
 
     def _projection(self, modality: str, dtypes: dict[str, Any]) -> Any:
         kind = "linear" if self.pre_projector else self.projection[modality]
-        if kind not in PROJECTIONS:
-            raise ClipinError(
-                f"model.projection.{modality} is {kind!r}: use one of "
-                f"{', '.join(PROJECTIONS)}"
-            )
+        check_option(f"model.projection.{modality}", kind, PROJECTIONS)
         return PROJECTIONS[kind](self.embed_dim, dtypes)
 
     def encode(self, view: View, train: bool = False) -> Features:
-        """Runs the tower of every modality that the view has.
+        """Runs the tower of every modality in the view.
 
         Args:
           view: images, texts or both.
-          train: whether batch norms use and move batch statistics, and dropout drops.
+          train: whether batch norms use and update batch statistics, and dropout drops.
 
         Returns:
-          Per modality what the tower says and `shared` [B, P].
+          Per modality the output of the tower, and `shared` [B, P].
         """
         features = {}
         if "image" in view:
@@ -80,10 +76,12 @@ class TwoTowers(nn.Module):
         return getattr(self, f"{modality}_pre_projector")(pooled)
 
     def embed(self, features: Features) -> Features:
-        """Adds `embedding`: [B, E] float32 of unit norm, to every modality.
+        """Returns the features with `embedding`: [B, E] float32 of unit norm.
+
+        Without a joint space, returns the features unchanged.
 
         Raises:
-          ClipinError: modalities of different widths are to be compared as they are.
+          ClipinError: a tower without projection is not `embed_dim` wide.
         """
         if not self.embed_dim:
             return features
@@ -92,9 +90,9 @@ class TwoTowers(nn.Module):
             vector = getattr(self, f"{modality}_projection")(f["shared"])
             if vector.shape[-1] != self.embed_dim:
                 raise ClipinError(
-                    f"model.projection.{modality} is 'none', but model.{modality} says "
-                    f"{vector.shape[-1]} numbers and model.embed_dim is "
-                    f"{self.embed_dim}: make them equal, or use 'linear'"
+                    f"model.projection.{modality} is 'none', but the output of "
+                    f"model.{modality} is {vector.shape[-1]} wide and model.embed_dim "
+                    f"is {self.embed_dim}: make them equal, or use 'linear'"
                 )
             embedded[modality] = {**f, "embedding": unit(vector)}
         return embedded
@@ -119,7 +117,7 @@ def normalize_pixels(
     """Scales uint8 pixels to [0, 1] and standardises them per channel.
 
     Args:
-      image: [B, H, W, C] uint8; floats are taken as normalised and come back as is.
+      image: [B, H, W, C] uint8; floats are normalised already and returned unchanged.
       mean: per channel.
       std: per channel.
     """

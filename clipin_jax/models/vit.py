@@ -16,10 +16,11 @@ from clipin_jax.models.pooling import AttentionPool
 from clipin_jax.models.transformer import (
     PYTORCH_INIT,
     XAVIER_INIT,
+    BlockOptions,
     Transformer,
     blocks_of,
 )
-from clipin_jax.types import Array
+from clipin_jax.types import Array, TowerFeatures
 
 INITIALIZERS = {  # of the blocks and of the patch embedding
     "pytorch": (PYTORCH_INIT, dict()),
@@ -33,39 +34,37 @@ INITIALIZERS = {  # of the blocks and of the patch embedding
 }
 
 
-class ViT(nn.Module):
-    """Patches, positions, blocks with norms inside, final norm, pooling.
+class PatchTransformer(nn.Module):
+    """Patches, positions, blocks with norms inside: the trunk of vision transformers.
+
+    A tower with this trunk calls `encode_patches`, then pools. The default sizes are
+    those of ViT-B/16.
 
     Attributes:
       patch_size: height and width of a patch in pixels.
-      image_size: height and width for which the position table is learned; images of
-        another size get a resized table.
-      pool: `cls` (a class token), `mean` (of all tokens) or `map` (attention pooling);
-        only `cls` has a class token.
+      image_size: height and width for which the position table is learned; for images
+        of another size the table is resized.
       patch_bias: whether the patch embedding has a bias.
-      pre_norm: whether a norm stands before the blocks too.
+      pre_norm: whether there is a norm before the blocks too.
       activation: a key of `transformer.ACTIVATIONS`.
       initializer: a key of `INITIALIZERS`. `xavier`: Xavier-uniform blocks with
-        perceptron biases N(0, 1e-6), LeCun-normal patches. Positions always begin as
+        perceptron biases N(0, 1e-6), LeCun-normal patches. Positions always start as
         N(0, 1/width).
+      scan_layers: see `transformer.apply_layers`.
+      remat: whether the backward pass recomputes the activations of every block.
     """
 
-    pools: ClassVar[tuple[str, ...]] = ("cls", "mean", "map")
-    # For explanations: what looks at patches, and what the tokens are read by.
-    patch_layers: ClassVar[tuple[str, ...]] = ("transformer", "pool")
-    token_poolers: ClassVar[tuple[str, ...]] = ()
     # Parameters from input to output, see `core.parameter_groups.layer_factors`.
     layer_order: ClassVar[tuple[str, ...]] = (
         r"^\w*embed|^ln_pre/",
         blocks_of("transformer"),
     )
-    patch_size: tuple[int, int]
-    image_size: tuple[int, int]
-    width: int
-    depth: int
-    num_heads: int
+    patch_size: tuple[int, int] = (16, 16)
+    image_size: tuple[int, int] = (224, 224)
+    width: int = 768
+    depth: int = 12
+    num_heads: int = 12
     mlp_ratio: float = 4
-    pool: str = "cls"
     patch_bias: bool = False
     pre_norm: bool = True
     activation: str = "quick_gelu"
@@ -76,12 +75,89 @@ class ViT(nn.Module):
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
+    @property
+    def dtypes(self) -> dict[str, Any]:
+        """`dtype` and `param_dtype`."""
+        return dict(dtype=self.dtype, param_dtype=self.param_dtype)
+
+    def encode_patches(self, image: Array, class_token: bool) -> Array:
+        """Runs the trunk; to be called in a compact method.
+
+        Args:
+          image: [B, H, W, C] float, normalised; H and W multiples of the patch.
+          class_token: whether a learned token is the first.
+
+        Returns:
+          [B, N, D], not normalised.
+
+        Raises:
+          ClipinError: the image is no multiple of the patch, or an unknown
+            initialisation.
+        """
+        check_option("model.image.initializer", self.initializer, INITIALIZERS)
+        block_init, patch_init = INITIALIZERS[self.initializer]
+        patches = patchify(image, self.patch_size)
+        x = Linear(
+            self.width, use_bias=self.patch_bias, **patch_init, **self.dtypes,
+            name="patch_embed",
+        )(patches)  # fmt: skip
+        position_init = nn.initializers.normal(self.width**-0.5)
+        if class_token:
+            shape = (self.width,)
+            token = self.param(
+                "class_embedding", position_init, shape, self.param_dtype
+            )
+            token = jnp.broadcast_to(token.astype(x.dtype), (x.shape[0], 1, self.width))
+            x = jnp.concatenate([token, x], axis=1)
+        native = self.grid(self.image_size)
+        shape = (int(class_token) + native[0] * native[1], self.width)
+        table = self.param("position_embedding", position_init, shape, self.param_dtype)
+        grid = patch_grid(image.shape[1:3], self.patch_size)
+        table = resize_position_embedding(table, native, grid)
+        x = shard_batch(x + table.astype(x.dtype))
+        if self.pre_norm:
+            x = LayerNorm(self.norm_eps, **self.dtypes, name="ln_pre")(x)
+        options = BlockOptions(
+            num_heads=self.num_heads,
+            mlp_ratio=self.mlp_ratio,
+            activation=self.activation,
+            norm_eps=self.norm_eps,
+            initializers=block_init,
+            **self.dtypes,
+        )
+        return Transformer(
+            depth=self.depth,
+            options=options,
+            scan_layers=self.scan_layers,
+            remat=self.remat,
+            name="transformer",
+        )(x)
+
+    def grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Returns rows and columns of patches, the last tokens of every block."""
+        return patch_grid(size, self.patch_size)
+
+
+class ViT(PatchTransformer):
+    """Vision transformer: the trunk, a final norm, pooling.
+
+    Attributes:
+      pool: `cls` (a class token), `mean` (of all tokens) or `map` (attention pooling);
+        only `cls` has a class token.
+    """
+
+    pools: ClassVar[tuple[str, ...]] = ("cls", "mean", "map")
+    patch_layers: ClassVar[tuple[str, ...]] = ("transformer", "pool")
+    token_poolers: ClassVar[tuple[str, ...]] = ()
+    pool: str = "cls"
+
     @nn.compact
-    def __call__(self, image: Array, train: bool = False) -> dict[str, Array]:
+    def __call__(self, image: Array, train: bool = False) -> TowerFeatures:
         """Encodes images.
 
         Args:
           image: [B, H, W, C] float, normalised; H and W multiples of the patch.
+          train: not used.
 
         Returns:
           `tokens`: [B, N, D] after the final norm, class token first; `pooled`: [B, D].
@@ -91,73 +167,38 @@ class ViT(nn.Module):
             initialisation.
         """
         check_option("model.image.pool", self.pool, self.pools)
-        check_option("model.image.initializer", self.initializer, INITIALIZERS)
-        matrices, patch_init = INITIALIZERS[self.initializer]
-        dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
-        x = patchify(image, self.patch_size)  # [B, N, patch]
-        grid = patch_grid(image.shape[1:3], self.patch_size)
-        x = Linear(
-            self.width, use_bias=self.patch_bias, **patch_init, **dtypes,
-            name="patch_embed",
-        )(x)  # fmt: skip
-        position = nn.initializers.normal(self.width**-0.5)
-        if self.class_token:
-            shape = (self.width,)
-            token = self.param("class_embedding", position, shape, self.param_dtype)
-            token = jnp.broadcast_to(token.astype(x.dtype), (x.shape[0], 1, self.width))
-            x = jnp.concatenate([token, x], axis=1)
-        table = self._position_table(position, grid)
-        x = shard_batch(x + table.astype(x.dtype))
-        if self.pre_norm:
-            x = LayerNorm(self.norm_eps, name="ln_pre", **dtypes)(x)
-        x = Transformer(
-            self.depth, self.num_heads, self.mlp_ratio, self.activation, False,
-            self.norm_eps, matrices, self.scan_layers, self.remat, **dtypes,
-            name="transformer",
-        )(x)  # fmt: skip
-        return self._read(x, dtypes)
-
-    @property
-    def class_token(self) -> bool:
-        """Whether a learned token stands before the patches."""
-        return self.pool == "cls"
-
-    @property
-    def poolers(self) -> tuple[str, ...]:
-        """The layers through which `pooled` reads the tokens, its own first."""
-        return ("pool",) if self.pool == "map" else ()
-
-    @property
-    def summary_row(self) -> int | None:
-        """Which token of a block stands for the image; None where all do together."""
-        return 0 if self.pool == "cls" else None
-
-    def grid(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Rows and columns of patches, the last tokens of every block."""
-        return patch_grid(size, self.patch_size)
-
-    def _position_table(self, init: Any, grid: tuple[int, int]) -> Array:
-        native = patch_grid(self.image_size, self.patch_size)
-        extra = int(self.class_token)
-        shape = (extra + native[0] * native[1], self.width)
-        table = self.param("position_embedding", init, shape, self.param_dtype)
-        return resize_position_embedding(table, native, grid)
-
-    def _read(self, x: Array, dtypes: dict[str, Any]) -> dict[str, Array]:
-        """What comes out of the blocks, [B, N, D], to `tokens` and `pooled`."""
-        x = LayerNorm(self.norm_eps, name="ln_post", **dtypes)(x)
+        x = self.encode_patches(image, class_token=self.pool == "cls")
+        x = LayerNorm(self.norm_eps, **self.dtypes, name="ln_post")(x)
         if self.pool == "map":
             pooled = AttentionPool(
-                self.num_heads, self.mlp_ratio, self.activation, self.norm_eps,
-                **dtypes, name="pool",
-            )(x)  # fmt: skip
+                num_heads=self.num_heads,
+                mlp_ratio=self.mlp_ratio,
+                activation=self.activation,
+                norm_eps=self.norm_eps,
+                **self.dtypes,
+                name="pool",
+            )(x)
         else:
             pooled = x.mean(axis=1) if self.pool == "mean" else x[:, 0]
         return {"tokens": x, "pooled": pooled}
 
+    @property
+    def poolers(self) -> tuple[str, ...]:
+        """The submodules that make `pooled` from the patches, see `PatchTower`."""
+        return ("pool",) if self.pool == "map" else ()
+
+    @property
+    def summary_row(self) -> int | None:
+        """The token of the whole image in a block, see `PatchTower`."""
+        return 0 if self.pool == "cls" else None
+
 
 def patch_grid(size: tuple[int, ...], patch: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of patches.
+    """Returns rows and columns of patches.
+
+    Args:
+      size: height and width of an image in pixels.
+      patch: height and width of a patch in pixels.
 
     Raises:
       ClipinError: the size is no multiple of the patch.
@@ -191,13 +232,13 @@ def resize_position_embedding(
 ) -> Array:
     """Resizes a table of positions to another grid: bicubic with anti-aliasing.
 
-    Source: mlfoundations/open_clip, `resize_pos_embed`; rows beyond the grid (the class
-    token) are kept.
+    Source: mlfoundations/open_clip, `resize_pos_embed`; rows outside of the grid (the
+    class token) are kept.
 
     Args:
       table: [extra + old rows * old columns, D].
       old: rows and columns of the table's grid.
-      new: rows and columns wanted.
+      new: rows and columns of the result's grid.
 
     Returns:
       [extra + new rows * new columns, D].

@@ -1,4 +1,7 @@
-"""The objectives, by the name that `config.objectives` uses."""
+"""Objectives: heads and losses, and the table of their names in `config.objectives`.
+
+Imports flax, jax, optax, `errors`, `types`, `models.base` and `models.layers`.
+"""
 
 from clipin_jax.objectives.captioning import Captioning
 from clipin_jax.objectives.clipin import Clipin

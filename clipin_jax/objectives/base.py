@@ -1,50 +1,61 @@
-"""What an objective is.
+"""What an objective is: the protocols that training and inference rely on, and a base.
 
-An objective is a module with heads of its own (or none) and a loss:
+An objective is a flax module that maps `Inputs` to a scalar loss and metrics. Its
+numbers (`scalars`) and its options (fields) have defaults in the class and are keys of
+`config.objectives.NAME`. This one, in a package of its own, is complete:
 
-    __call__(inputs: Inputs) -> (loss, metrics)
+    class Triplet(ObjectiveModule):
+        '''Keeps the hardest wrong caption a margin away (VSE++, arXiv 1707.05612).'''
 
-Six methods are optional, and their presence is the request:
+        scalars = {"weight": 1.0, "margin": 0.2}
+        both_ways: bool = True
 
-- `targets(towers, view, features, train) -> pytree`: "I need the target network". It
-  runs with averaged parameters and outside the gradient. Just the parameters that it
-  touches are averaged. Which view it sees is the objective's `target_view`.
-- `predictions(features) -> dict`: what the online branch predicts, for evaluation.
-- `health(features, targets) -> metrics`: numbers that show whether it is well.
-- `embed(features) -> {modality: [B, E]}` of unit norm: the space in which this
-  objective compares, for evaluation (`model.embedding_from`).
-- `scores(towers, text, text_tokens, image_tokens) -> [B]`: how well pairs match, for
-  ranking again.
-- `num_choices(batch_size) -> int`: whose logarithm is the loss of chance.
+        def __call__(self, inputs: Inputs) -> tuple[Array, Metrics]:
+            image = inputs.features["image"]["embedding"]  # [B, E]
+            text = inputs.features["text"]["embedding"]
+            similarity = image @ text.T
+            right = jnp.diag(similarity)
+            wrong = similarity - 2 * jnp.eye(len(similarity))  # pairs below all others
+            margin = self.scalar("margin", inputs.hyper)
+            loss = jax.nn.relu(margin + wrong.max(axis=1) - right).mean()
+            if self.both_ways:
+                loss += jax.nn.relu(margin + wrong.max(axis=0) - right).mean()
+            return loss, {"similarity": right.mean()}
 
-What an objective remembers between steps (batch statistics, a queue) is a variable of
-a flax collection, kept in a submodule that only `__call__` reaches.
+The config `objectives.triplet = dict(type="their_package.losses:Triplet")` trains with
+it. Submodules (a head) are created in `setup`, which begins with `super().setup()`.
+
+The other protocols are optional. To define the methods of one is to ask for the service
+that its docstring describes. What an objective keeps between steps (batch statistics,
+a queue) is a variable of a flax collection, in a submodule that only `__call__` uses.
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.types import Array, Features, Hyper, View
+from clipin_jax.models.base import Towers
+from clipin_jax.types import Array, Features, Hyper, Metrics, View
 
 
 class Inputs(NamedTuple):
-    """What an objective is given in one step.
+    """The inputs of an objective in one step.
 
     Attributes:
-      towers: the bound `TwoTowers`, for an objective that needs another pass.
-      view: what the online branch saw.
+      towers: the bound towers, for an objective that needs another forward pass.
+      view: the view of the online branch.
       other_view: the second view of the same pairs; `view` itself where there is one.
-      features: what the online branch says; computed once, read by all.
-      targets: what this objective's own `targets` returned; None if it has none.
-      hyper: this step's numbers of this objective, one per name in `scalars`.
-      train: whether batch norms use and move batch statistics, and dropout drops.
+      features: of the online branch, computed once for all objectives, with
+        `embedding`.
+      targets: what `targets` of this objective returned; None without that method.
+      hyper: the numbers of this step, one for each of `scalars` that is not learned.
+      train: whether batch norms use and update batch statistics, and dropout drops.
     """
 
-    towers: Any
+    towers: Towers
     view: View
     other_view: View
     features: Features
@@ -53,56 +64,170 @@ class Inputs(NamedTuple):
     train: bool
 
 
+class Objective(Protocol):
+    """What every objective has; `ObjectiveModule` provides all but `__call__`.
+
+    Attributes:
+      scalars: name to default of the numbers that a config may set, schedule or learn;
+        `weight` is the factor of the loss.
+    """
+
+    scalars: ClassVar[Mapping[str, float]]
+
+    def __call__(self, inputs: Inputs) -> tuple[Array, Metrics]:
+        """Returns the scalar loss of the global batch, and metrics by name."""
+        ...
+
+    def scalar(self, name: str, hyper: Hyper) -> Array:
+        """Returns the value of a scalar in this step."""
+        ...
+
+
+class UsesTarget(Protocol):
+    """Asks for the target network: averaged parameters, outside of the gradient.
+
+    Only the parameters that `targets` uses are averaged.
+
+    Attributes:
+      target_view: the view of the target branch, `second` or `same`.
+    """
+
+    target_view: str
+
+    def targets(
+        self, towers: Towers, view: View, features: Features, train: bool
+    ) -> Any:
+        """Returns a pytree for `Inputs.targets`.
+
+        Args:
+          towers: with the target's parameters.
+          view: the view of the target branch.
+          features: of that view, without `embedding`.
+          train: whether batch norms use and update batch statistics, and dropout drops.
+        """
+        ...
+
+
+class Predicts(Protocol):
+    """Offers predictions of one modality from another to evaluators."""
+
+    def predictions(self, features: Features) -> dict[str, Array]:
+        """Returns `image_to_text` and so on, each [B, D] of unit norm."""
+        ...
+
+
+class ReportsHealth(Protocol):
+    """Adds numbers that reveal a collapse to the log."""
+
+    def health(self, features: Features, targets: Any) -> Metrics:
+        """Returns scalars by name, from online features and `Inputs.targets`."""
+        ...
+
+
+class Embeds(Protocol):
+    """Offers its space to evaluators, where `model.embedding_from` names it."""
+
+    def embed(self, features: Features) -> dict[str, Array]:
+        """Returns per modality [B, E] float32 of unit norm."""
+        ...
+
+
+class ScoresPairs(Protocol):
+    """Scores pairs one by one, to rerank the candidates of a retrieval."""
+
+    def scores(
+        self, towers: Towers, text: Array, text_tokens: Array, image_tokens: Array
+    ) -> Array:
+        """Returns [B] in at least float32, larger for better matches.
+
+        Args:
+          towers: with online parameters.
+          text: [B, L] int32.
+          text_tokens: [B, L, D], the `tokens` of the text tower.
+          image_tokens: [B, N, D], the `tokens` of the image tower.
+        """
+        ...
+
+
+class ReportsChance(Protocol):
+    """Classifies among a known number of choices."""
+
+    def num_choices(self, batch_size: int) -> int:
+        """Returns how many; the logarithm of that is the loss of chance."""
+        ...
+
+
 class Scalar(nn.Module):
-    """One number, a parameter that exists only where it is asked for."""
+    """One learned number, the parameter `value`."""
 
     start: float = 1.0
     param_dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self) -> Array:
+        """Returns the number, a scalar."""
         constant = nn.initializers.constant(self.start)
         return self.param("value", constant, (), self.param_dtype)
 
 
-class Objective(nn.Module):
-    """Base of all objectives: their loss weights, given or learned.
+class ObjectiveModule(nn.Module):
+    """Base of objectives: scalars, given in the config or learned, and dtypes.
 
     Attributes:
-      scalars: name to default of the numbers that a config may set, schedule or learn.
-      learned: names out of `scalars` that are parameters (config value `"learned"`).
-        Losses are positive, so gradient descent can only shrink a learned weight:
-        this is how CLIPin was released, not what we recommend.
+      scalars: see `Objective`.
+      learned: the names out of `scalars` that are parameters (config value
+        `"learned"`). They start at 1. Gradient descent can only shrink the learned
+        weight of a positive loss: CLIPin was released so, we do not recommend it.
+      dtype: of products.
+      param_dtype: of parameters.
     """
 
     scalars: ClassVar[Mapping[str, float]] = {"weight": 1.0}
     learned: tuple[str, ...] = ()
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
 
     def setup(self) -> None:
         for name in self.learned:
             setattr(self, f"learned_{name}", Scalar())
 
     @property
+    def dtypes(self) -> dict[str, Any]:
+        """`dtype` and `param_dtype`, for submodules."""
+        return dict(dtype=self.dtype, param_dtype=self.param_dtype)
+
+    @property
     def config_key(self) -> str:
-        """Where the config has it, for messages; bound, a module has a longer name."""
+        """The config key of this objective, for messages."""
+        # A bound module has the name of its place in the learner.
         return f"objectives.{(self.name or '').removeprefix('objectives_')}"
 
     def scalar(self, name: str, hyper: Hyper) -> Array:
-        """The value of a loss weight in this step, be it given or learned."""
+        """Returns the value of a scalar in this step, given or learned.
+
+        Raises:
+          KeyError: `scalars` has no such name.
+        """
         if name in self.learned:
             return getattr(self, f"learned_{name}")()
         return hyper[name]
 
 
-def require_method(tower: nn.Module, method: str, objective: Objective) -> None:
-    """Checks that a tower can do what an objective asks of it.
+def require_method(tower: Any, method: str, objective: ObjectiveModule) -> Any:
+    """Returns the tower if it has a method.
+
+    Args:
+      tower: of either modality.
+      method: of one of the optional protocols in `models.base`.
+      objective: that calls it, for the message.
 
     Raises:
-      ClipinError: it cannot.
+      ClipinError: the tower lacks the method.
     """
     if not hasattr(type(tower), method):
         raise ClipinError(
             f"{objective.config_key} needs a tower that can {method}, which "
             f"{type(tower).__name__} cannot: choose another model.{tower.name}.name, "
-            "or leave the objective out"
+            "or remove the objective"
         )
+    return tower

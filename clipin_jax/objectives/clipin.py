@@ -8,6 +8,7 @@ projection of the target branch (view 2):
     intra = 2 - mean cos(r_image, y_image) - mean cos(r_text, y_text)
 """
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -15,9 +16,10 @@ import jax
 import jax.numpy as jnp
 
 from clipin_jax.errors import ClipinError
+from clipin_jax.models.base import Towers
 from clipin_jax.models.layers import BatchNorm, Linear, unit
 from clipin_jax.objectives import health
-from clipin_jax.objectives.base import Inputs, Objective
+from clipin_jax.objectives.base import Inputs, ObjectiveModule
 from clipin_jax.objectives.losses import cosine_regression, diagonal_accuracy
 from clipin_jax.types import Array, Features, Hyper, Metrics, View
 
@@ -62,13 +64,15 @@ class Predictor(nn.Module):
         return unit(Linear(projection.shape[-1], **dtypes, name="out")(jax.nn.relu(x)))
 
 
-class Predicting(Objective):
-    """Projectors and predictors; what they have to predict is a subclass's `answers`.
+class PredictionHeads(ObjectiveModule):
+    """The projectors and predictors of CLIPin, and the sum of its terms.
+
+    An objective with these heads chooses the targets and how to compare with them.
 
     Attributes:
       projection_dim: width of the projections u and y.
-      predictor_hidden_dim: width inside the predictors; 0 for none: the projections
-        themselves predict.
+      predictor_hidden_dim: width inside the predictors; 0 for no predictors: the
+        projections are the predictions.
       terms: `inter` and `intra`, or one of them; only their predictors exist.
     """
 
@@ -76,8 +80,6 @@ class Predicting(Objective):
     projection_dim: int = 8192
     predictor_hidden_dim: int = 2048
     terms: tuple[str, ...] = ("inter", "intra")
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
 
     def setup(self) -> None:
         super().setup()
@@ -86,29 +88,28 @@ class Predicting(Objective):
                 f"{self.config_key}.terms is {self.terms}: name one or both of "
                 f"{tuple(TERMS)}"
             )
-        dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
-        self.image_projector = Projector(self.projection_dim, **dtypes)
-        self.text_projector = Projector(self.projection_dim, **dtypes)
+        self.image_projector = Projector(self.projection_dim, **self.dtypes)
+        self.text_projector = Projector(self.projection_dim, **self.dtypes)
         self.predictors = {
-            f"{source}_to_{target}": self._predictor(dtypes)
+            f"{source}_to_{target}": self._predictor()
             for term in self.terms
             for source, target in TERMS[term]
         }
 
-    def _predictor(self, dtypes: dict[str, Any]) -> Any:
+    def _predictor(self) -> Any:
         if not self.predictor_hidden_dim:
             return lambda projection, train: unit(projection)
-        return Predictor(self.predictor_hidden_dim, **dtypes)
+        return Predictor(self.predictor_hidden_dim, **self.dtypes)
 
     def project(self, features: Features, train: bool) -> dict[str, Array]:
-        """Per modality u: [B, projection_dim], not normalised."""
+        """Returns per modality u: [B, projection_dim], not normalised."""
         return {
             modality: getattr(self, f"{modality}_projector")(f["shared"], train)
             for modality, f in features.items()
         }
 
     def predict(self, features: Features, train: bool) -> dict[str, Array]:
-        """`image_to_text` and so on: [B, projection_dim] float32 of unit norm."""
+        """Returns `image_to_text` and so on: [B, projection_dim] float32, unit norm."""
         return {
             name: predictor(projection, train)
             for modality, projection in self.project(features, train).items()
@@ -116,63 +117,60 @@ class Predicting(Objective):
             if name.startswith(f"{modality}_to_")
         }
 
-    def compare(self, prediction: Array, target: Array, hyper: Hyper) -> Array:
-        """The loss of one predictor; both are [B, projection_dim] of unit norm."""
-        return cosine_regression(prediction, target)
+    def sum_terms(
+        self,
+        predictions: Mapping[str, Array],
+        targets: Mapping[str, Array],
+        loss_fn: Callable[[Array, Array], Array],
+        hyper: Hyper,
+    ) -> tuple[Array, Metrics]:
+        """Returns the weighted sum of the terms; loss and weight of each as metrics.
 
-    def __call__(self, inputs: Inputs) -> tuple[Array, Metrics]:
-        """Returns the weighted sum of the terms, and each term."""
-        predictions = self.predict(inputs.features, inputs.train)
-        targets = self.answers(inputs)
+        Args:
+          predictions: from `predict`.
+          targets: per modality [B, projection_dim] of unit norm.
+          loss_fn: the loss of one predictor, `(prediction, target) -> scalar`.
+          hyper: the scalars of this objective.
+        """
         loss, metrics = jnp.zeros(()), {}
         for term in self.terms:
             value = sum(
-                self.compare(
-                    predictions[f"{source}_to_{target}"], targets[target], inputs.hyper
-                )
+                loss_fn(predictions[f"{source}_to_{target}"], targets[target])
                 for source, target in TERMS[term]
             )
-            weight = self.scalar(f"{term}_weight", inputs.hyper)
+            weight = self.scalar(f"{term}_weight", hyper)
             loss = loss + weight * value
             metrics |= {f"{term}_loss": value, f"{term}_weight": weight}
         return loss, metrics
 
-    def answers(self, inputs: Inputs) -> dict[str, Array]:
-        """What is to be predicted, per modality: [B, projection_dim], of unit norm."""
-        raise NotImplementedError
 
-
-class Clipin(Predicting):
-    """The non-contrastive plug-in for any two-tower host: it predicts the target.
+class TargetHeads(PredictionHeads):
+    """Prediction heads whose targets are projections of the target network.
 
     Attributes:
-      target_view: which view the target branch sees, see `Learner`.
+      target_view: the view of the target branch, see `UsesTarget`.
     """
 
     target_view: str = "second"
 
     def targets(
-        self, towers: nn.Module, view: View, features: Features, train: bool
+        self, towers: Towers, view: View, features: Features, train: bool
     ) -> dict[str, Array]:
-        """Per modality y: [B, projection_dim] float32 of unit norm."""
+        """Returns per modality y: [B, projection_dim] float32 of unit norm."""
         return {m: unit(u) for m, u in self.project(features, train).items()}
 
-    def answers(self, inputs: Inputs) -> dict[str, Array]:
-        """What `targets` said under the target's parameters."""
-        return inputs.targets
-
     def predictions(self, features: Features, train: bool = False) -> dict[str, Array]:
-        """What the online branch predicts of the target: see `predict`."""
+        """Returns the online predictions of the target, see `predict`."""
         return self.predict(features, train)
 
     def health(self, features: Features, targets: dict[str, Array]) -> Metrics:
-        """Collapse alarms of every projection, prediction and target; see `health`."""
+        """Returns the numbers of `health` for projections, predictions and targets."""
         predictions = self.predictions(features, train=True)
         online = {m: unit(u) for m, u in self.project(features, train=True).items()}
         metrics = {"modality_gap": health.modality_gap(online["image"], online["text"])}
-        for role, vectors in (("online", online), ("target", targets)):
+        for branch, vectors in (("online", online), ("target", targets)):
             for modality, x in vectors.items():
-                name = f"{role}_{modality}"
+                name = f"{branch}_{modality}"
                 metrics[f"{name}/spread"] = health.spread(x)
                 metrics[f"{name}/effective_rank"] = health.effective_rank(x)
                 metrics[f"{name}/uniformity"] = health.uniformity(x)
@@ -186,3 +184,14 @@ class Clipin(Predicting):
             accuracy = diagonal_accuracy(prediction @ target.T)
             metrics[f"{name}/accuracy"] = accuracy
         return metrics
+
+
+class Clipin(TargetHeads):
+    """The non-contrastive plug-in for any two-tower host: it regresses the target."""
+
+    def __call__(self, inputs: Inputs) -> tuple[Array, Metrics]:
+        """Returns the weighted sum of the terms, and each term."""
+        predictions = self.predict(inputs.features, inputs.train)
+        return self.sum_terms(
+            predictions, inputs.targets, cosine_regression, inputs.hyper
+        )

@@ -1,12 +1,12 @@
-"""Images and texts agree on soft clusters, without negatives (nCLIP, arXiv 2210.09304).
+"""Agreement of images and texts on soft clusters (nCLIP, arXiv 2210.09304).
 
-No code of the paper is public: heads, weights and the mean of the batch in the third
-term are our reading of it. With p and q the cluster probabilities of an image and its
-text, over a global batch of B pairs:
+There are no negatives. No code of the paper is public: heads, weights and the batch
+mean in the third term are our interpretation. With p and q the cluster probabilities of
+an image and its text, over a global batch of B pairs:
 
-    alignment  = mean of [CE(p, q) + CE(q, p)] / 2     pairs choose the same clusters
-    sharpness  = mean of [H(p) + H(q)] / 2             and choose them surely,
-    smoothness = [H(mean p) + H(mean q)] / 2           but not all pairs the same ones
+    alignment  = mean of [CE(p, q) + CE(q, p)] / 2     a pair shares its clusters,
+    sharpness  = mean of [H(p) + H(q)] / 2             each assignment is sharp,
+    smoothness = [H(mean p) + H(mean q)] / 2           all clusters are used
     loss       = alignment + sharpness_weight * sharpness
                              - smoothness_weight * smoothness
 
@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from clipin_jax.models.layers import BatchNorm, Linear, at_least_float32
-from clipin_jax.objectives.base import Inputs, Objective
+from clipin_jax.objectives.base import Inputs, ObjectiveModule
 from clipin_jax.objectives.losses import entropy_of_mean, soft_cross_entropy
 from clipin_jax.types import Array, Features, Metrics
 
@@ -46,13 +46,13 @@ class ClusterHead(nn.Module):
         return logits.astype(at_least_float32(self.dtype))
 
 
-class Cluster(Objective):
-    """Pairs are put into the same of K soft clusters, and all clusters are used.
+class Cluster(ObjectiveModule):
+    """Assigns both sides of a pair to the same of K soft clusters, and uses them all.
 
-    The smoothness of a batch cannot exceed the sharpness by more than ln B: many more
-    clusters than pairs in a batch stay unused. To say the same of all pairs costs
-    1 + `sharpness_weight` - `smoothness_weight` times the entropy of what is said: few
-    clusters are favoured while that is positive.
+    The smoothness of a batch exceeds the sharpness by at most ln B: with many more
+    clusters than pairs in a batch, some stay unused. Equal assignments of all pairs
+    cost 1 + `sharpness_weight` - `smoothness_weight` times their entropy: a positive
+    factor favours few clusters.
 
     Attributes:
       num_clusters: K.
@@ -62,28 +62,25 @@ class Cluster(Objective):
     scalars = {"weight": 1.0, "sharpness_weight": 0.5, "smoothness_weight": 1.5}
     num_clusters: int = 32768
     hidden_dim: int = 4096
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
 
     def setup(self) -> None:
         super().setup()
-        sizes = (self.hidden_dim, self.num_clusters, self.dtype, self.param_dtype)
-        self.image_head = ClusterHead(*sizes)
-        self.text_head = ClusterHead(*sizes)
+        self.image_head = ClusterHead(self.hidden_dim, self.num_clusters, **self.dtypes)
+        self.text_head = ClusterHead(self.hidden_dim, self.num_clusters, **self.dtypes)
 
     def logits(self, features: Features, train: bool) -> dict[str, Array]:
-        """Per modality [B, K] in at least float32."""
+        """Returns per modality [B, K] in at least float32."""
         return {
             modality: getattr(self, f"{modality}_head")(f["shared"], train)
             for modality, f in features.items()
         }
 
     def embed(self, features: Features) -> dict[str, Array]:
-        """Per modality the root of the cluster probabilities: [B, K] of unit norm.
+        """Returns per modality the root of the cluster probabilities, [B, K].
 
         The cosine of two such vectors is the Bhattacharyya coefficient of the two
-        distributions: 1 if they are equal, 0 if they share no cluster. This choice is
-        ours.
+        distributions: 1 if they are equal, 0 if they share no cluster. The paper does
+        not specify a space for evaluation; this choice is ours.
         """
         logits = self.logits(features, train=False)
         return {m: jnp.exp(jax.nn.log_softmax(x) / 2) for m, x in logits.items()}
@@ -100,9 +97,9 @@ class Cluster(Objective):
             + soft_cross_entropy(logits["image"], p["text"])
         ) / 2
         entropy = {m: soft_cross_entropy(x, p[m]) for m, x in logits.items()}
-        spread = {m: entropy_of_mean(x) for m, x in logits.items()}
+        mean_entropy = {m: entropy_of_mean(x) for m, x in logits.items()}
         sharpness = (entropy["image"] + entropy["text"]) / 2
-        smoothness = (spread["image"] + spread["text"]) / 2
+        smoothness = (mean_entropy["image"] + mean_entropy["text"]) / 2
         loss = (
             alignment
             + self.scalar("sharpness_weight", inputs.hyper) * sharpness
@@ -111,5 +108,5 @@ class Cluster(Objective):
         metrics = dict(alignment=alignment, sharpness=sharpness, smoothness=smoothness)
         for m in logits:
             metrics |= {f"{m}_entropy": entropy[m]}
-            metrics |= {f"{m}_used_clusters": jnp.exp(spread[m])}
+            metrics |= {f"{m}_used_clusters": jnp.exp(mean_entropy[m])}
         return loss, metrics

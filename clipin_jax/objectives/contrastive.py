@@ -1,39 +1,39 @@
 """InfoNCE between images and texts (CLIP, arXiv 2103.00020)."""
 
-from typing import Any
-
 import flax.linen as nn
 import jax.numpy as jnp
 
-from clipin_jax.objectives.base import Inputs, Objective
+from clipin_jax.objectives.base import Inputs, ObjectiveModule
 from clipin_jax.objectives.duplicates import (
+    apply_choice,
     check_choice,
     duplicate_metrics,
     find_duplicates,
     read_ids,
-    resolve,
 )
-from clipin_jax.objectives.losses import diagonal_accuracy, softmax_contrastive, without
+from clipin_jax.objectives.losses import (
+    diagonal_accuracy,
+    mask_logits,
+    softmax_contrastive,
+)
 from clipin_jax.types import Array, Metrics
 
 
-class Contrastive(Objective):
+class Contrastive(ObjectiveModule):
     """Symmetric cross-entropy over all pairs of the global batch.
 
     Attributes:
       init_temperature: `logit_scale` starts at the log of its inverse. The bounds
         [0, ln 100] of `logit_scale` belong to the optimizer: `optim.bounds`.
-      duplicates: what pairs with the same picture or caption are to each other:
-        `ignore`, wrong answers like all others; `mask`, no answers; `multi_positive`,
-        right ones. Accuracies leave them out, but for `ignore`.
-      label_smoothing: share of the right answer that goes to all answers alike.
+      duplicates: what pairs with an equal image or caption are to each other: `ignore`,
+        negatives; `mask`, neither negatives nor positives; `multi_positive`, positives.
+        Accuracies do not count duplicates, except with `ignore`.
+      label_smoothing: share of the positive that is spread over all candidates.
     """
 
     init_temperature: float = 0.07
     duplicates: str = "ignore"
     label_smoothing: float = 0.0
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
 
     def setup(self) -> None:
         super().setup()
@@ -42,26 +42,27 @@ class Contrastive(Objective):
         self.logit_scale = self.param("logit_scale", start, (), self.param_dtype)
 
     def num_choices(self, batch_size: int) -> int:
-        """Among how many a pair is looked for."""
+        """Returns the number of candidates of an image or a text."""
         return batch_size
 
     def __call__(self, inputs: Inputs) -> tuple[Array, Metrics]:
-        """Returns the loss and the accuracy of both directions.
+        """Returns the loss, and the accuracy of both directions.
 
         Raises:
-          ClipinError: the data does not say what is a duplicate.
+          ClipinError: the data lacks the ids that find duplicates.
         """
         image = inputs.features["image"]["embedding"]
         text = inputs.features["text"]["embedding"]
         scale = jnp.exp(self.logit_scale)
         logits = scale * image @ text.T  # [B, B]
-        same = find_duplicates(read_ids(self, self.duplicates, inputs.view))
-        ranked = without(logits, same)
+        duplicates = find_duplicates(read_ids(self, self.duplicates, inputs.view))
+        ranked = mask_logits(logits, duplicates)
         metrics = {
             "logit_scale": scale,
             "image_to_text_accuracy": diagonal_accuracy(ranked),
             "text_to_image_accuracy": diagonal_accuracy(ranked.T),
-            **duplicate_metrics(same),
+            **duplicate_metrics(duplicates),
         }
-        answers = resolve(self.duplicates, logits, same)
-        return softmax_contrastive(*answers, self.label_smoothing), metrics
+        logits, positives = apply_choice(self.duplicates, logits, duplicates)
+        loss = softmax_contrastive(logits, positives, self.label_smoothing)
+        return loss, metrics

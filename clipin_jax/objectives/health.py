@@ -1,7 +1,7 @@
-"""Is the non-contrastive branch alive? Numbers of a batch, and a verdict in words.
+"""Numbers of a batch that reveal a collapse of the non-contrastive branch, and a check.
 
-Regression without negatives can be solved by saying the same for every input. The
-loss then looks excellent; these numbers do not.
+A constant output solves regression without negatives: the loss looks excellent, these
+numbers do not.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from clipin_jax.types import Array
 
 
 def spread(x: Array) -> Array:
-    """Mean standard deviation per dimension, times sqrt(D).
+    """Returns the mean standard deviation per dimension, times sqrt(D).
 
     Args:
       x: [B, D] of unit norm.
@@ -24,7 +24,7 @@ def spread(x: Array) -> Array:
 
 
 def effective_rank(x: Array) -> Array:
-    """exp(entropy of the spectrum) of the centred rows, divided by B - 1.
+    """Returns exp(entropy of the spectrum) of the centred rows, divided by B - 1.
 
     The spectrum is that of the B x B Gram matrix, since D exceeds B (Roy and Vetterli,
     "The effective rank", 2007).
@@ -39,12 +39,12 @@ def effective_rank(x: Array) -> Array:
     spectrum = jnp.clip(jnp.linalg.eigvalsh(centred @ centred.T), 0)
     share = spectrum / jnp.maximum(spectrum.sum(), 1e-12)
     entropy = -jnp.sum(share * jnp.log(jnp.maximum(share, 1e-12)))
-    alive = spectrum.sum() > 1e-12
-    return jnp.where(alive, jnp.exp(entropy), 0) / (x.shape[0] - 1)
+    varied = spectrum.sum() > 1e-12
+    return jnp.where(varied, jnp.exp(entropy), 0) / (x.shape[0] - 1)
 
 
 def alignment(x: Array, y: Array) -> Array:
-    """Mean squared distance of pairs (Wang and Isola, arXiv 2005.10242).
+    """Returns the mean squared distance of pairs (Wang and Isola, arXiv 2005.10242).
 
     Args:
       x: [B, D] of unit norm.
@@ -57,7 +57,9 @@ def alignment(x: Array, y: Array) -> Array:
 
 
 def uniformity(x: Array) -> Array:
-    """log of the mean Gaussian potential of non-pairs (arXiv 2005.10242, t = 2).
+    """Returns the log of the mean Gaussian potential of different rows.
+
+    Source: Wang and Isola, arXiv 2005.10242, with t = 2.
 
     Args:
       x: [B, D] of unit norm.
@@ -72,7 +74,7 @@ def uniformity(x: Array) -> Array:
 
 
 def modality_gap(x: Array, y: Array) -> Array:
-    """Distance between the means of two modalities (arXiv 2203.02053).
+    """Returns the distance between the means of two modalities (arXiv 2203.02053).
 
     Args:
       x: [B, D] of unit norm.
@@ -85,14 +87,14 @@ def modality_gap(x: Array, y: Array) -> Array:
 
 
 def shuffled_margin(prediction: Array, target: Array) -> Array:
-    """How much worse the regression gets when every target is its neighbour's.
+    """Returns how much the mean cosine drops with the target of the next row.
 
     Args:
       prediction: [B, D] of unit norm.
       target: [B, D] of unit norm.
 
     Returns:
-      Scalar; near 0 while nothing is learned yet, and again when all is collapsed.
+      Scalar; near 0 before anything is learned, and again after a collapse.
     """
     paired = jnp.sum(prediction * target, axis=-1)
     shuffled = jnp.sum(prediction * jnp.roll(target, 1, axis=0), axis=-1)
@@ -100,10 +102,11 @@ def shuffled_margin(prediction: Array, target: Array) -> Array:
 
 
 def collapse_warning(metrics: Mapping[str, float]) -> str | None:
-    """Words for the log when the numbers say that the branch has collapsed.
+    """Returns a warning for the log if the branch has collapsed, else None.
 
-    Low loss with no margin is the alarm: predictions are right whatever the pair. The
-    thresholds are far from healthy values (spread 0.3 to 1, margin above 0.1).
+    The sign of a collapse is a low loss with no margin: predictions are right whatever
+    the pair. The thresholds are far from healthy values (spread 0.3 to 1, margin above
+    0.1).
 
     Args:
       metrics: health metrics of one step, name to number: per term `*/cosine` and

@@ -1,4 +1,4 @@
-"""Arrays to scalars: the formulas, without parameters, devices or modules.
+"""The loss formulas: arrays to scalars, without parameters or modules.
 
 Under `jit` with a batch split over devices these are losses of the global batch: the
 partitioner adds the communication.
@@ -13,20 +13,20 @@ import optax
 from clipin_jax.types import Array
 
 
-def without(logits: Array, mask: Array | None) -> Array:
-    """Leaves answers out: no softmax gives them a share, no sigmoid believes them.
+def mask_logits(logits: Array, mask: Array | None) -> Array:
+    """Returns the logits with a large negative number where the mask is true.
 
     Args:
       logits: [...] float.
-      mask: [...] bool, the answers that do not exist; None for none.
+      mask: [...] bool; None for no mask.
 
     Returns:
-      [...], a large negative number where the mask is true. It is finite, so that a
-      target of zero times its logarithm is zero, and half of the largest, so that what
-      a softmax subtracts leaves it so.
+      [...], of probability 0 where masked, under a softmax and under a sigmoid.
     """
     if mask is None:
         return logits
+    # Finite, so that a label of 0 times its logarithm is 0; and half of the largest,
+    # so that it stays finite when a softmax subtracts the maximum.
     return jnp.where(mask, jnp.finfo(logits.dtype).min / 2, logits)
 
 
@@ -35,52 +35,51 @@ def softmax_contrastive(
 ) -> Array:
     """Symmetric InfoNCE, the mean of both directions (CLIP, arXiv 2103.00020, fig. 3).
 
-    Where a row has several right answers, each should get the same probability (the
-    targets of UniCL, arXiv 2204.03610, eq. 2 and 3).
+    Labels are uniform over the positives of a row (UniCL, arXiv 2204.03610, eq. 2 and
+    3).
 
     Args:
       logits: [B, B] float; row i holds image i against every text, pairs on the
         diagonal.
-      positives: [B, B] bool, the right answers, the diagonal among them; None for the
-        diagonal alone.
-      label_smoothing: share of the right answer that goes to all answers alike.
+      positives: [B, B] bool, the diagonal included; None for the diagonal alone.
+      label_smoothing: share of the label that is uniform over all candidates that are
+        not masked.
 
     Returns:
-      Scalar; ln B for a model that knows nothing.
+      Scalar; ln B for logits of zero.
     """
     if positives is None and not label_smoothing:
-        return (_find_diagonal(logits) + _find_diagonal(logits.T)) / 2
+        return (_diagonal_cross_entropy(logits) + _diagonal_cross_entropy(logits.T)) / 2
     right = jnp.eye(len(logits), dtype=bool) if positives is None else positives
 
-    def answer(axis: int) -> Array:
-        found = jnp.mean(logits, axis, where=right)
+    def expected_logit(axis: int) -> Array:
+        of_positives = jnp.mean(logits, axis, where=right)
         if not label_smoothing:
-            return found
-        given = logits > jnp.finfo(logits.dtype).min / 4  # those not left out
-        spread = jnp.mean(logits, axis, where=given)
-        return (1 - label_smoothing) * found + label_smoothing * spread
+            return of_positives
+        unmasked = logits > jnp.finfo(logits.dtype).min / 4
+        of_all = jnp.mean(logits, axis, where=unmasked)
+        return (1 - label_smoothing) * of_positives + label_smoothing * of_all
 
-    # Not against a distribution: that were one more float for every pair.
+    # No array of labels: that would be one more float for every pair.
     image_to_text, text_to_image = (
-        jax.nn.logsumexp(logits, axis) - answer(axis) for axis in (1, 0)
+        jax.nn.logsumexp(logits, axis) - expected_logit(axis) for axis in (1, 0)
     )
     return (image_to_text.mean() + text_to_image.mean()) / 2
 
 
-def _find_diagonal(logits: Array) -> Array:
-    """Cross-entropy of the diagonal among each row, the mean over rows."""
+def _diagonal_cross_entropy(logits: Array) -> Array:
+    """Returns the cross-entropy of the diagonal in each row, the mean over rows."""
     labels = jnp.arange(logits.shape[0])
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
 def sigmoid_contrastive(logits: Array, positives: Array | None = None) -> Array:
-    """Every pair judged on its own: does it belong together (arXiv 2303.15343, eq. 1)?
+    """Binary cross-entropy of every pair (SigLIP, arXiv 2303.15343, eq. 1).
 
     Args:
       logits: [B, B] float; row i holds image i against every text, pairs on the
         diagonal.
-      positives: [B, B] bool, what belongs together, the diagonal among it; None for
-        the diagonal alone.
+      positives: [B, B] bool, the diagonal included; None for the diagonal alone.
 
     Returns:
       Scalar, the sum over all pairs divided by B (not by B squared); B ln 2 for logits
@@ -88,15 +87,15 @@ def sigmoid_contrastive(logits: Array, positives: Array | None = None) -> Array:
     """
     size = logits.shape[0]
     right = jnp.eye(size, dtype=bool) if positives is None else positives
-    signs = 2 * right.astype(logits.dtype) - 1  # 1 where right, else -1
+    signs = 2 * right.astype(logits.dtype) - 1  # 1 for positives, else -1
     return jnp.sum(jax.nn.softplus(-signs * logits)) / size
 
 
 def info_nce(queries: Array, keys: Array, temperature: Array | float) -> Array:
-    """Cross-entropy of finding the key of each query among all keys, one way.
+    """Cross-entropy of the key of each query among all keys, in one direction.
 
-    The contrast of MoCo v3 (arXiv 2104.02057, algorithm 1) without its factor of twice
-    the temperature.
+    The loss of MoCo v3 (arXiv 2104.02057, algorithm 1) without its factor of twice the
+    temperature.
 
     Args:
       queries: [B, D] of unit norm.
@@ -104,24 +103,24 @@ def info_nce(queries: Array, keys: Array, temperature: Array | float) -> Array:
       temperature: positive.
 
     Returns:
-      Scalar; ln B for a model that knows nothing.
+      Scalar; ln B where all rows are equal.
     """
-    return _find_diagonal(queries @ keys.T / temperature)
+    return _diagonal_cross_entropy(queries @ keys.T / temperature)
 
 
 def nt_xent(first: Array, second: Array, temperature: Array | float) -> Array:
-    """Finding the other view of each image among the images of both views.
+    """Cross-entropy of the other view of each image among all views of the batch.
 
     The normalised temperature-scaled cross-entropy of SimCLR (arXiv 2002.05709, eq. 1):
-    2B queries, each with one right answer and 2B - 2 wrong ones.
+    2B queries, each with one positive and 2B - 2 negatives.
 
     Args:
       first: [B, D] of unit norm.
-      second: [B, D] of unit norm; row i shows what row i of `first` shows.
+      second: [B, D] of unit norm; row i is the other view of row i of `first`.
       temperature: positive.
 
     Returns:
-      Scalar; ln(2B - 1) for a model that knows nothing.
+      Scalar; ln(2B - 1) where all rows are equal.
     """
     rows = first.shape[0]
     both = jnp.concatenate([first, second])
@@ -132,7 +131,7 @@ def nt_xent(first: Array, second: Array, temperature: Array | float) -> Array:
 
 
 def cosine_regression(prediction: Array, target: Array) -> Array:
-    """One minus the mean cosine of matching rows.
+    """Returns one minus the mean cosine of matching rows.
 
     Half of BYOL's squared distance (arXiv 2006.07733, eq. 2); the sum over two
     modalities is one term of CLIPin (arXiv 2508.06434).
@@ -150,33 +149,33 @@ def cosine_regression(prediction: Array, target: Array) -> Array:
 def soft_cross_entropy(
     logits: Array, targets: Array, mask: Array | None = None
 ) -> Array:
-    """Cross-entropy against distributions, the mean over positions.
+    """Cross-entropy against soft labels, the mean over positions.
 
     The distillation term of ALBEF (arXiv 2107.07651, eq. 6 and 7).
 
     Args:
       logits: [..., K] of any float dtype.
       targets: [..., K], each row sums to one.
-      mask: [...] bool, the positions that count; None for all.
+      mask: [...] bool, the positions of the mean; None for all.
 
     Returns:
-      Scalar in at least float32; 0 where no position counts.
+      Scalar in at least float32; 0 where the mask is nowhere true.
     """
     losses = -jnp.sum(targets * _log_softmax(logits), axis=-1)
     return masked_mean(losses, jnp.ones_like(losses, bool) if mask is None else mask)
 
 
 def entropy_of_mean(logits: Array) -> Array:
-    """Entropy of the mean of the rows' distributions: how many classes a batch uses.
+    """Returns the entropy of the mean of the rows' distributions.
 
-    Computed from logarithms, so that a class that no row uses has a finite gradient.
+    Computed from logarithms, so that a class of probability 0 has a finite gradient.
 
     Args:
       logits: [B, K] of any float dtype.
 
     Returns:
-      Scalar in at least float32; ln K if all classes are used alike, and never more
-      than the mean entropy of the rows plus ln B.
+      Scalar in at least float32; ln K if all classes are equally likely on average,
+      and at most ln B more than the mean entropy of the rows.
     """
     mean = jax.nn.logsumexp(_log_softmax(logits), axis=0) - math.log(logits.shape[0])
     return -jnp.sum(jnp.exp(mean) * mean)
@@ -185,23 +184,23 @@ def entropy_of_mean(logits: Array) -> Array:
 def token_cross_entropy(
     logits: Array, labels: Array, mask: Array, label_smoothing: float = 0.0
 ) -> Array:
-    """Cross-entropy of predicted ids, the mean over the positions that count.
+    """Cross-entropy of ids, the mean over the positions where the mask is true.
 
     With smoothing s the target is 1 - s on the label plus s/V on every id, the label
     included (arXiv 1512.00567, section 7; PyTorch's convention).
 
     Args:
       logits: [..., L, V] of any float dtype.
-      labels: [..., L] int; what stands where `mask` is false is not read.
+      labels: [..., L] int; not read where the mask is false.
       mask: [..., L] bool.
       label_smoothing: s.
 
     Returns:
-      Scalar in at least float32; 0 where no position counts.
+      Scalar in at least float32; 0 where the mask is nowhere true.
     """
     scores = _log_softmax(logits)
-    kept = jnp.where(mask, labels, 0)[..., None]
-    losses = -jnp.take_along_axis(scores, kept, axis=-1)[..., 0]
+    ids = jnp.where(mask, labels, 0)[..., None]
+    losses = -jnp.take_along_axis(scores, ids, axis=-1)[..., 0]
     if label_smoothing:
         uniform = -scores.mean(axis=-1)
         losses = (1 - label_smoothing) * losses + label_smoothing * uniform
@@ -209,7 +208,7 @@ def token_cross_entropy(
 
 
 def masked_mean(values: Array, mask: Array) -> Array:
-    """The mean of the values where the mask is true; 0 where it is nowhere true.
+    """Returns the mean of the values where the mask is true; 0 if it is nowhere true.
 
     Args:
       values: [...] float.
@@ -225,7 +224,7 @@ def _log_softmax(logits: Array) -> Array:
 
 
 def diagonal_accuracy(logits: Array) -> Array:
-    """The share of rows whose largest entry is on the diagonal.
+    """Returns the share of rows whose largest entry is on the diagonal.
 
     Args:
       logits: [B, B] float.

@@ -1,4 +1,4 @@
-"""InfoNCE against the keys of a slowly moving copy, some of them from earlier batches.
+"""InfoNCE against the keys of a momentum network, with a queue of earlier batches.
 
 Source: ALBEF, arXiv 2107.07651, section 3.2 and eq. 6; the queue is MoCo's
 (arXiv 1911.05722). Reference: salesforce/ALBEF, `models/model_pretrain.py`.
@@ -11,27 +11,32 @@ import jax
 import jax.numpy as jnp
 
 from clipin_jax.errors import ClipinError
+from clipin_jax.models.base import Towers
 from clipin_jax.models.layers import at_least_float32, unit
-from clipin_jax.objectives.base import Inputs, Objective, Scalar
+from clipin_jax.objectives.base import Inputs, ObjectiveModule, Scalar
 from clipin_jax.objectives.duplicates import (
-    NOBODY,
+    NO_ID,
+    apply_choice,
     check_choice,
     duplicate_metrics,
     find_duplicates,
     read_ids,
-    resolve,
 )
-from clipin_jax.objectives.losses import diagonal_accuracy, soft_cross_entropy, without
+from clipin_jax.objectives.losses import (
+    diagonal_accuracy,
+    mask_logits,
+    soft_cross_entropy,
+)
 from clipin_jax.types import Array, Features, Metrics, View
 
 MODALITIES = ("image", "text")
 
 
 class Queue(nn.Module):
-    """What is known of the last `length` pairs, in no order.
+    """Keys and ids of the last `length` pairs, in no particular order.
 
-    Rows are written in turn, from the pointer on and around the end. At first keys are
-    random directions, and ids those of nobody.
+    Rows are written in turn, from the pointer on and around the end. Before the first
+    write, keys are random directions and ids are `NO_ID`.
     """
 
     length: int
@@ -39,14 +44,14 @@ class Queue(nn.Module):
 
     @nn.compact
     def __call__(self, pairs: dict[str, Array], write: bool) -> dict[str, Array]:
-        """Returns what was known before, and writes the new pairs over the oldest.
+        """Returns the rows of the queue, then writes new pairs over the oldest.
 
         Args:
           pairs: per modality keys [B, E], and ids [B] int32, if any, by their name.
-          write: whether to remember them.
+          write: whether to write them.
 
         Returns:
-          The same of the queue, `length` rows each.
+          The same names with `length` rows each.
         """
         rows = {name: self._rows(name, new) for name, new in pairs.items()}
         pointer = self.variable("queue", "pointer", lambda: jnp.zeros((), jnp.int32))
@@ -66,13 +71,13 @@ class Queue(nn.Module):
 
         def start() -> Array:
             if jnp.issubdtype(new.dtype, jnp.integer):
-                return jnp.full(shape, NOBODY, new.dtype)
+                return jnp.full(shape, NO_ID, new.dtype)
             return unit(jax.random.normal(self.make_rng("params"), shape, self.dtype))
 
         return self.variable("queue", name, start)
 
 
-class MomentumContrastive(Objective):
+class MomentumContrastive(ObjectiveModule):
     """Online embeddings against the target network's, with partly soft labels.
 
     With keys k = the target's embeddings of this batch, then of the queue, and a the
@@ -81,19 +86,18 @@ class MomentumContrastive(Objective):
         loss = cross-entropy(softmax(online . k / t), a softmax(target . k / t)
                              + (1 - a) one-hot)
 
-    Where the views also take each other's part (`target.symmetric`), the queue of the
-    second way holds the same pairs already, as negatives: better have none there, or
-    mask duplicates.
+    With `target.symmetric`, the queue holds the pairs of the batch already when the
+    views are swapped, as negatives: then use no queue, or mask duplicates.
 
     Attributes:
-      queue_length: keys per modality that are remembered; 0 for none.
-      init_temperature: where the learned divisor t starts. Its bounds, [0.001, 0.5] as
+      queue_length: keys per modality in the queue; 0 for none.
+      init_temperature: start of the learned divisor t. Its bounds, [0.001, 0.5] as
         published, belong to the optimizer: `optim.bounds`.
-      target_view: which view the target branch sees, see `Learner`.
-      duplicates: what pairs with the same picture or caption, be they in the batch or
-        in the queue, are to each other: `ignore`, wrong answers like all others;
-        `mask`, no answers, for the target neither; `multi_positive`, right ones, which
-        share what is one-hot else. Accuracies leave them out, but for `ignore`.
+      target_view: the view of the target branch, see `UsesTarget`.
+      duplicates: what pairs with an equal image or caption, in the batch or in the
+        queue, are to each other: `ignore`, negatives; `mask`, neither negatives nor
+        positives, for the target neither; `multi_positive`, positives, which share the
+        one-hot part. Accuracies do not count duplicates, except with `ignore`.
     """
 
     scalars = {"weight": 1.0, "distillation": 0.4}
@@ -101,8 +105,6 @@ class MomentumContrastive(Objective):
     init_temperature: float = 0.07
     target_view: str = "same"
     duplicates: str = "ignore"
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
 
     def setup(self) -> None:
         super().setup()
@@ -112,45 +114,47 @@ class MomentumContrastive(Objective):
             self.queue = Queue(self.queue_length, at_least_float32(self.param_dtype))
 
     def num_choices(self, batch_size: int) -> int:
-        """Among how many a pair is looked for."""
+        """Returns the number of keys that an image or a text is compared with."""
         return batch_size + self.queue_length
 
     def targets(
-        self, towers: Any, view: View, features: Features, train: bool
+        self, towers: Towers, view: View, features: Features, train: bool
     ) -> dict[str, Array]:
-        """Per modality the keys: [B, E] float32 of unit norm."""
+        """Returns per modality the keys: [B, E] float32 of unit norm."""
         embedded = towers.embed(features)
         return {m: embedded[m]["embedding"] for m in MODALITIES}
 
     def __call__(self, inputs: Inputs) -> tuple[Array, Metrics]:
-        """Returns the loss and the accuracy of both directions.
+        """Returns the loss, and the accuracy of both directions.
 
         Raises:
-          ClipinError: the queue is shorter than the batch, or the data does not say
-            what is a duplicate.
+          ClipinError: the queue is shorter than the batch, or the data lacks the ids
+            that find duplicates.
         """
         target = jax.lax.stop_gradient(inputs.targets)
         ids = read_ids(self, self.duplicates, inputs.view)
-        known = self._known(target | ids, inputs.train)
-        same = find_duplicates(ids, known)
+        candidates = self._candidates(target | ids, inputs.train)
+        duplicates = find_duplicates(ids, candidates)
         share = self.scalar("distillation", inputs.hyper)
         temperature = self.temperature()
         fixed = jax.lax.stop_gradient(temperature)
         loss, metrics = jnp.zeros(()), {"temperature": temperature}
-        for asks, answers in (MODALITIES, MODALITIES[::-1]):
-            online, keys = inputs.features[asks]["embedding"], known[answers]
-            logits = online @ keys.T / temperature  # [B, B + queue]
-            judged, positives = resolve(self.duplicates, logits, same)
-            seen, _ = resolve(self.duplicates, target[asks] @ keys.T / fixed, same)
-            hard = _uniform(positives, logits)
-            labels = share * jax.nn.softmax(seen) + (1 - share) * hard
-            loss = loss + soft_cross_entropy(judged, labels) / 2
-            accuracy = diagonal_accuracy(without(logits, same))
-            metrics[f"{asks}_to_{answers}_accuracy"] = accuracy
-        return loss, metrics | duplicate_metrics(same)
+        for queries, keys in (MODALITIES, MODALITIES[::-1]):
+            k = candidates[keys]
+            logits = inputs.features[queries]["embedding"] @ k.T / temperature
+            online, positives = apply_choice(self.duplicates, logits, duplicates)
+            soft, _ = apply_choice(
+                self.duplicates, target[queries] @ k.T / fixed, duplicates
+            )
+            hard = _spread(positives, logits)
+            labels = share * jax.nn.softmax(soft) + (1 - share) * hard
+            loss = loss + soft_cross_entropy(online, labels) / 2
+            accuracy = diagonal_accuracy(mask_logits(logits, duplicates))
+            metrics[f"{queries}_to_{keys}_accuracy"] = accuracy
+        return loss, metrics | duplicate_metrics(duplicates)
 
-    def _known(self, pairs: dict[str, Array], train: bool) -> dict[str, Array]:
-        """These pairs, then those of the queue, which these enter after that."""
+    def _candidates(self, pairs: dict[str, Array], train: bool) -> dict[str, Array]:
+        """Returns these pairs, then those of the queue, and queues these pairs."""
         if not self.queue_length:
             return pairs
         batch = pairs[MODALITIES[0]].shape[0]
@@ -165,8 +169,8 @@ class MomentumContrastive(Objective):
         }
 
 
-def _uniform(positives: Array | None, logits: Array) -> Array:
-    """[B, N], each row shared among its right answers: one-hot where they are None."""
+def _spread(positives: Array | None, logits: Array) -> Array:
+    """Returns [B, N] labels, uniform over the positives; one-hot without."""
     if positives is None:
         return jnp.eye(*logits.shape, dtype=logits.dtype)
     return positives / jnp.sum(positives, axis=1, keepdims=True, dtype=logits.dtype)

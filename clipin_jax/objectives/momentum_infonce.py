@@ -1,24 +1,27 @@
-"""CLIPin's predictions and targets, compared by contrast: what regression adds.
+"""InfoNCE between CLIPin's predictions and targets: a control without the regression.
 
-A control for CLIPin (arXiv 2508.06434): the same projectors, predictors, averaged
-target and views, but every prediction has to find its target among those of the batch
-instead of only pointing the way it points. Across modalities that is a contrast of
-image and text under momentum; within one it is MoCo v3 (arXiv 2104.02057).
+The same projectors, predictors, averaged target and views as CLIPin (arXiv 2508.06434),
+but every prediction is classified among the targets of the batch. Across modalities
+that is a momentum contrast of image and text; within one it is MoCo v3 (arXiv
+2104.02057).
 """
 
-from clipin_jax.objectives.clipin import Clipin
+import functools
+
+from clipin_jax.objectives.base import Inputs
+from clipin_jax.objectives.clipin import TargetHeads
 from clipin_jax.objectives.losses import info_nce
-from clipin_jax.types import Array, Hyper
+from clipin_jax.types import Array, Metrics
 
 
-class MomentumInfoNCE(Clipin):
-    """InfoNCE between predictions and averaged targets, the negatives in the batch.
+class MomentumInfoNCE(TargetHeads):
+    """InfoNCE of predictions and averaged targets, with negatives from the batch."""
 
-    Takes all options of `Clipin`, and the scalar `temperature`.
-    """
+    scalars = {**TargetHeads.scalars, "temperature": 0.2}
 
-    scalars = {**Clipin.scalars, "temperature": 0.2}
-
-    def compare(self, prediction: Array, target: Array, hyper: Hyper) -> Array:
-        """The loss of one predictor; both are [B, projection_dim] of unit norm."""
-        return info_nce(prediction, target, self.scalar("temperature", hyper))
+    def __call__(self, inputs: Inputs) -> tuple[Array, Metrics]:
+        """Returns the weighted sum of the terms, and each term."""
+        predictions = self.predict(inputs.features, inputs.train)
+        temperature = self.scalar("temperature", inputs.hyper)
+        loss_fn = functools.partial(info_nce, temperature=temperature)
+        return self.sum_terms(predictions, inputs.targets, loss_fn, inputs.hyper)

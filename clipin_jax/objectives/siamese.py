@@ -1,32 +1,36 @@
-"""CLIPin's predictions against the online network itself: what the average adds.
+"""CLIPin's predictions of the online network itself: a control without the average.
 
-A control for CLIPin (arXiv 2508.06434): projectors, predictors, views and losses are
-the same, but no network is averaged. With `stop_gradient` it is SimSiam
-(arXiv 2011.10566) within and across modalities; without, both sides move towards each
-other and nothing but the predictors and the host's own loss keeps them from collapse.
+The same projectors, predictors, views and loss as CLIPin (arXiv 2508.06434), without an
+averaged network. With `stop_gradient` it is SimSiam (arXiv 2011.10566) within and
+across modalities; without, only the predictors and the host's loss prevent a collapse.
 """
 
 import jax
 
 from clipin_jax.models.layers import unit
 from clipin_jax.objectives.base import Inputs
-from clipin_jax.objectives.clipin import Predicting
-from clipin_jax.types import Array
+from clipin_jax.objectives.clipin import PredictionHeads
+from clipin_jax.objectives.losses import cosine_regression
+from clipin_jax.types import Array, Metrics
 
 
-class Siamese(Predicting):
+class Siamese(PredictionHeads):
     """Regression of the online projections of the other view.
 
     Attributes:
-      stop_gradient: whether what is predicted is taken as given.
+      stop_gradient: whether no gradient flows through the targets.
     """
 
     stop_gradient: bool = True
 
-    def answers(self, inputs: Inputs) -> dict[str, Array]:
-        """Per modality: [B, projection_dim] float32 of unit norm."""
+    def __call__(self, inputs: Inputs) -> tuple[Array, Metrics]:
+        """Returns the weighted sum of the terms, and each term."""
+        predictions = self.predict(inputs.features, inputs.train)
         features = inputs.features
         if inputs.other_view is not inputs.view:
             features = inputs.towers.encode(inputs.other_view, inputs.train)
-        said = {m: unit(u) for m, u in self.project(features, inputs.train).items()}
-        return jax.lax.stop_gradient(said) if self.stop_gradient else said
+        projections = self.project(features, inputs.train)
+        targets = {m: unit(u) for m, u in projections.items()}
+        if self.stop_gradient:
+            targets = jax.lax.stop_gradient(targets)
+        return self.sum_terms(predictions, targets, cosine_regression, inputs.hyper)

@@ -1,39 +1,39 @@
-"""A binary decision for every pair of image and text (SigLIP, arXiv 2303.15343)."""
-
-from typing import Any
+"""A binary classification of every image-text pair (SigLIP, arXiv 2303.15343)."""
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-from clipin_jax.objectives.base import Inputs, Objective
+from clipin_jax.objectives.base import Inputs, ObjectiveModule
 from clipin_jax.objectives.duplicates import (
+    apply_choice,
     check_choice,
     duplicate_metrics,
     find_duplicates,
     read_ids,
-    resolve,
 )
-from clipin_jax.objectives.losses import diagonal_accuracy, sigmoid_contrastive, without
+from clipin_jax.objectives.losses import (
+    diagonal_accuracy,
+    mask_logits,
+    sigmoid_contrastive,
+)
 from clipin_jax.types import Array, Metrics
 
 
-class Sigmoid(Objective):
-    """Sigmoid loss over all pairs of the global batch, with a learned offset.
+class Sigmoid(ObjectiveModule):
+    """Sigmoid loss over all pairs of the global batch, with a learned bias.
 
     Attributes:
       init_temperature: `logit_scale` starts at the log of its inverse.
-      init_bias: where `logit_bias` starts; far below 0, since nearly all pairs are
-        negative.
-      duplicates: what pairs with the same picture or caption are to each other:
-        `ignore`, wrong answers like all others; `mask`, no answers; `multi_positive`,
-        right ones. Accuracies leave them out, but for `ignore`.
+      init_bias: the start of `logit_bias`; far below 0, since nearly all pairs are
+        negatives.
+      duplicates: what pairs with an equal image or caption are to each other: `ignore`,
+        negatives; `mask`, neither negatives nor positives; `multi_positive`, positives.
+        Accuracies do not count duplicates, except with `ignore`.
     """
 
     init_temperature: float = 0.1
     init_bias: float = -10.0
     duplicates: str = "ignore"
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
 
     def setup(self) -> None:
         super().setup()
@@ -45,23 +45,23 @@ class Sigmoid(Objective):
         self.logit_bias = self.param("logit_bias", bias, (), self.param_dtype)
 
     def __call__(self, inputs: Inputs) -> tuple[Array, Metrics]:
-        """Returns the loss and the accuracy of both directions.
+        """Returns the loss, and the accuracy of both directions.
 
         Raises:
-          ClipinError: the data does not say what is a duplicate.
+          ClipinError: the data lacks the ids that find duplicates.
         """
         image = inputs.features["image"]["embedding"]
         text = inputs.features["text"]["embedding"]
         scale = jnp.exp(self.logit_scale)
         logits = scale * image @ text.T + self.logit_bias  # [B, B]
-        same = find_duplicates(read_ids(self, self.duplicates, inputs.view))
-        ranked = without(logits, same)
+        duplicates = find_duplicates(read_ids(self, self.duplicates, inputs.view))
+        ranked = mask_logits(logits, duplicates)
         metrics = {
             "logit_scale": scale,
             "logit_bias": self.logit_bias,
             "image_to_text_accuracy": diagonal_accuracy(ranked),
             "text_to_image_accuracy": diagonal_accuracy(ranked.T),
-            **duplicate_metrics(same),
+            **duplicate_metrics(duplicates),
         }
-        loss = sigmoid_contrastive(*resolve(self.duplicates, logits, same))
-        return loss, metrics
+        logits, positives = apply_choice(self.duplicates, logits, duplicates)
+        return sigmoid_contrastive(logits, positives), metrics

@@ -1,7 +1,7 @@
 """A contrast between two views of the images alone (SLIP, arXiv 2112.12750).
 
 SimCLR (arXiv 2002.05709) with SLIP's head. SLIP draws three views, one for the texts
-and two for this term; here the first view serves both, which saves a pass.
+and two for this term; here the first view serves both, which saves a forward pass.
 """
 
 from typing import Any
@@ -12,13 +12,13 @@ import jax.numpy as jnp
 
 from clipin_jax.errors import ClipinError
 from clipin_jax.models.layers import BatchNorm, Linear, unit
-from clipin_jax.objectives.base import Inputs, Objective
+from clipin_jax.objectives.base import Inputs, ObjectiveModule
 from clipin_jax.objectives.losses import nt_xent
 from clipin_jax.types import Array, Metrics
 
 
 class ViewHead(nn.Module):
-    """Three linear layers, batch norm and ReLU behind the first two."""
+    """Three linear layers, with batch norm and ReLU after the first two."""
 
     hidden: int
     features: int
@@ -38,11 +38,11 @@ class ViewHead(nn.Module):
         return unit(Linear(self.features, **dtypes, name="out")(x))
 
 
-class Simclr(Objective):
-    """Both views of an image find each other among all images of the global batch.
+class Simclr(ObjectiveModule):
+    """Classifies each view of an image among all views of the global batch.
 
-    Both pass the online image tower, with gradient; what is compared starts from its
-    `pooled`, in front of a pre-projector. Needs `data.views = 2`.
+    Both views pass the online image tower, with gradient. The head starts from
+    `pooled`, before a pre-projector. Needs `data.views = 2`.
 
     Attributes:
       hidden_dim: width inside the head.
@@ -52,25 +52,23 @@ class Simclr(Objective):
     scalars = {"weight": 1.0, "temperature": 0.1}
     hidden_dim: int = 4096
     projection_dim: int = 256
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
 
     def setup(self) -> None:
         super().setup()
-        self.head = ViewHead(
-            self.hidden_dim, self.projection_dim, self.dtype, self.param_dtype
-        )
+        self.head = ViewHead(self.hidden_dim, self.projection_dim, **self.dtypes)
 
     def __call__(self, inputs: Inputs) -> tuple[Array, Metrics]:
-        """Returns the loss; each view has batch statistics of its own.
+        """Returns the loss, and the mean cosine of the two views.
+
+        Each view is normalised with its own batch statistics.
 
         Raises:
-          ClipinError: there is one view only.
+          ClipinError: there is only one view.
         """
         if inputs.other_view["image"] is inputs.view["image"]:
             raise ClipinError(
-                "objectives.simclr compares two views of each image, but there is one: "
-                "set data.views = 2"
+                f"{self.config_key} compares two views of each image, but there is "
+                "one: set data.views = 2"
             )
         other = {"image": inputs.other_view["image"]}
         features = inputs.towers.encode(other, inputs.train)

@@ -9,6 +9,7 @@ from clipin_jax.errors import ClipinError
 from clipin_jax.models.text_transformer import TextTransformer
 from clipin_jax.objectives.base import Inputs
 from clipin_jax.objectives.captioning import Captioning
+from tests.support.objective_inputs import objective_inputs
 
 TEXT = jnp.array([[8, 1, 2, 9, 0], [8, 3, 9, 0, 0]])
 
@@ -29,7 +30,7 @@ def inputs(tower) -> Inputs:
     features = {m: {"tokens": jnp.zeros((2, 5, 4))} for m in ("image", "text")}
     view = {"text": TEXT}
     towers = SimpleNamespace(text=tower)
-    return Inputs(towers, view, view, features, None, {"weight": 1.0}, False)
+    return objective_inputs(features, towers=towers, view=view, train=False)
 
 
 def run(confidence: float, **options):

@@ -9,10 +9,10 @@ import pytest
 
 from clipin_jax.core.step import make_train_step
 from clipin_jax.inference.encode_fns import make_encode_fns
-from clipin_jax.objectives.base import Inputs
 from clipin_jax.objectives.cluster import Cluster
 from clipin_jax.objectives.losses import entropy_of_mean, soft_cross_entropy
 from clipin_jax.runs.build import build_experiment
+from tests.support.objective_inputs import objective_inputs
 from tests.support.tiny import tiny_batch, tiny_config
 
 B, K, P = 6, 5, 7
@@ -35,7 +35,7 @@ class Given(Cluster):
 def loss_of(image, text, hyper=HYPER):
     """Loss and metrics for logits [B, K] of both modalities."""
     features = {"image": {"shared": image}, "text": {"shared": text}}
-    inputs = Inputs(None, {}, {}, features, None, hyper, True)
+    inputs = objective_inputs(features, hyper=hyper)
     out: Any = Given(num_clusters=image.shape[-1]).apply({}, inputs)
     return out
 

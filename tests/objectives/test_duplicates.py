@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from clipin_jax.core import sharding
 from clipin_jax.core.learner import Learner
 from clipin_jax.models.layers import unit
-from clipin_jax.objectives.base import Inputs
 from clipin_jax.objectives.contrastive import Contrastive
-from clipin_jax.objectives.duplicates import find_duplicates, resolve
+from clipin_jax.objectives.duplicates import apply_choice, find_duplicates
 from clipin_jax.objectives.losses import (
+    mask_logits,
     sigmoid_contrastive,
     softmax_contrastive,
-    without,
 )
 from clipin_jax.objectives.momentum_contrastive import MomentumContrastive
 from clipin_jax.objectives.sigmoid import Sigmoid
+from tests.support.objective_inputs import objective_inputs
 
 B, E = 6, 8
 IMAGES = np.array([4, 0, 4, 1, 2, 3], np.int32)  # 0 and 2 show the same
@@ -56,7 +56,7 @@ def inputs(view, online=None, target=None, share=0.4):
     online, target = online or embeddings(0), target or embeddings(1)
     features = {m: {"embedding": x} for m, x in online.items()}
     hyper = {"weight": 1.0, "distillation": share}
-    return Inputs(None, view, view, features, target, hyper, True)
+    return objective_inputs(features, view=view, targets=target, hyper=hyper)
 
 
 def host(name, choice="ignore", **options):
@@ -117,7 +117,7 @@ def test_a_negative_id_is_the_same_as_none():
 def test_softmax_against_a_loop(choice):
     logits = some_logits()
     same = SAME if choice in TREATED else None
-    loss = softmax_contrastive(*resolve(choice, logits, same))
+    loss = softmax_contrastive(*apply_choice(choice, logits, same))
     ways = [slow_softmax(x, SAME, choice) for x in (logits, logits.T)]
     np.testing.assert_allclose(loss, np.mean(ways), rtol=1e-5)
 
@@ -126,7 +126,7 @@ def test_softmax_against_a_loop(choice):
 def test_sigmoid_against_a_loop(choice):
     logits = some_logits()
     same = SAME if choice in TREATED else None
-    loss = sigmoid_contrastive(*resolve(choice, logits, same))
+    loss = sigmoid_contrastive(*apply_choice(choice, logits, same))
     np.testing.assert_allclose(loss, slow_sigmoid(logits, SAME, choice), rtol=1e-5)
 
 
@@ -136,10 +136,10 @@ def test_any_batch_against_a_loop(numbers):
     view = ids(np.array(numbers[:B], np.int32), np.array(numbers[B:], np.int32))
     same, logits = np.asarray(find_duplicates(view)), some_logits()
     for choice in TREATED:
-        softmax = softmax_contrastive(*resolve(choice, logits, same))
+        softmax = softmax_contrastive(*apply_choice(choice, logits, same))
         ways = [slow_softmax(x, same, choice) for x in (logits, logits.T)]
         np.testing.assert_allclose(softmax, np.mean(ways), rtol=1e-5)
-        sigmoid = sigmoid_contrastive(*resolve(choice, logits, same))
+        sigmoid = sigmoid_contrastive(*apply_choice(choice, logits, same))
         expected = slow_sigmoid(logits, same, choice)
         np.testing.assert_allclose(sigmoid, expected, rtol=1e-5)
 
@@ -246,7 +246,7 @@ def test_gradients_are_finite_even_if_all_pairs_are_one(name, choice):
 
 @pytest.mark.parametrize("formula", [softmax_contrastive, sigmoid_contrastive])
 def test_no_gradient_moves_what_is_masked(formula):
-    grad = jax.grad(lambda x: formula(without(x, SAME)))(some_logits())
+    grad = jax.grad(lambda x: formula(mask_logits(x, SAME)))(some_logits())
     assert np.all(grad[SAME] == 0) and np.all(grad[~SAME] != 0)
 
 
@@ -267,12 +267,14 @@ def test_identical_captions_cost_the_entropy_of_their_groups_and_no_more():
     view = ids(np.arange(B, dtype=np.int32), groups)
     same = find_duplicates(view)
     logits = jnp.where(groups[:, None] == groups, 50.0, 0.0)
-    loss = softmax_contrastive(*resolve("multi_positive", logits, same))
+    loss = softmax_contrastive(*apply_choice("multi_positive", logits, same))
     sizes = np.array([3, 3, 3, 2, 2, 1])
     np.testing.assert_allclose(loss, np.log(sizes).mean(), rtol=1e-5)
-    masked = softmax_contrastive(*resolve("mask", logits, same))
+    masked = softmax_contrastive(*apply_choice("mask", logits, same))
     np.testing.assert_allclose(masked, 0, atol=1e-6)
-    sigmoid = sigmoid_contrastive(*resolve("multi_positive", 2 * logits - 50, same))
+    sigmoid = sigmoid_contrastive(
+        *apply_choice("multi_positive", 2 * logits - 50, same)
+    )
     np.testing.assert_allclose(sigmoid, 0, atol=1e-6)
 
 

@@ -9,10 +9,10 @@ from clipin_jax.objectives import health
 from clipin_jax.objectives.losses import (
     cosine_regression,
     diagonal_accuracy,
+    mask_logits,
     soft_cross_entropy,
     softmax_contrastive,
     token_cross_entropy,
-    without,
 )
 
 
@@ -42,7 +42,7 @@ def test_label_smoothing_spreads_a_share_over_all_answers_that_are_left():
             log_sum = np.log(sum(np.exp(table[i, j]) for j in given))
             share = {j: 0.2 / len(given) + 0.8 * (i == j) for j in given}
             total += sum(s * (log_sum - table[i, j]) for j, s in share.items()) / 10
-    masked = without(logits, out)
+    masked = mask_logits(logits, out)
     np.testing.assert_allclose(softmax_contrastive(masked, None, 0.2), total, rtol=1e-5)
     plain = softmax_contrastive(logits)
     np.testing.assert_allclose(softmax_contrastive(logits, pairs), plain, rtol=1e-6)

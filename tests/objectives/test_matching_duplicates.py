@@ -9,9 +9,9 @@ import pytest
 
 from clipin_jax.errors import ClipinError
 from clipin_jax.objectives import OBJECTIVES, matching
-from clipin_jax.objectives.base import Inputs
 from clipin_jax.objectives.matching import Matching, draw_hard_negatives
 from tests.objectives.test_duplicates import HOSTS, SAME, B, embeddings, ids, inputs
+from tests.support.objective_inputs import objective_inputs
 
 
 class Fusing:
@@ -29,7 +29,7 @@ def matching_inputs(view):
     view = {"text": jnp.ones((B, 4), jnp.int32), **view}
     hyper = {"weight": 1.0, "temperature": 0.07}
     towers = SimpleNamespace(text=Fusing())
-    return Inputs(towers, view, view, features, None, hyper, True)
+    return objective_inputs(features, towers=towers, view=view, hyper=hyper)
 
 
 @pytest.mark.parametrize("floor", [0.0, 1e-4])
@@ -40,7 +40,9 @@ def test_a_duplicate_is_never_drawn_as_a_wrong_partner(floor, group):
 
     def draw(duplicates):
         return jax.vmap(
-            lambda key: draw_hard_negatives(key, similarity, group, floor, duplicates)
+            lambda key: draw_hard_negatives(
+                key, similarity, group=group, floor=floor, duplicates=duplicates
+            )
         )(keys)
 
     rows = np.arange(B)
@@ -68,7 +70,7 @@ def test_matching_leaves_out_rows_that_have_no_wrong_partner(monkeypatch):
     monkeypatch.setattr(
         matching,
         "draw_hard_negatives",
-        lambda *args: drawn.append(draw(*args)) or drawn[-1],
+        lambda *args, **kw: drawn.append(draw(*args, **kw)) or drawn[-1],
     )
     view = ids(np.arange(B, dtype=np.int32), np.array([1, 1, 1, 2, 3, 4], np.int32))
     objective, call = Matching(group=3, duplicates="mask"), matching_inputs(view)

@@ -13,11 +13,11 @@ from clipin_jax.core.optimizer_chain import make_optimizer
 from clipin_jax.errors import ClipinError
 from clipin_jax.models.layers import unit
 from clipin_jax.objectives import matching
-from clipin_jax.objectives.base import Inputs
 from clipin_jax.objectives.losses import softmax_contrastive
 from clipin_jax.objectives.masked_lm import MaskedLM
 from clipin_jax.objectives.matching import Matching, draw_hard_negatives
 from clipin_jax.objectives.momentum_contrastive import MomentumContrastive
+from tests.support.objective_inputs import objective_inputs
 from tests.support.tiny import tiny_batch, tiny_config
 
 B, E = 3, 8
@@ -34,7 +34,7 @@ def embeddings(seed: int, rows: int = B) -> dict:
 def inputs(online: dict, target: dict, share: float = 0.4, train: bool = True):
     features = {m: {"embedding": x} for m, x in online.items()}
     hyper = {"weight": 1.0, "distillation": share}
-    return Inputs(None, {}, {}, features, target, hyper, train)
+    return objective_inputs(features, targets=target, hyper=hyper, train=train)
 
 
 def contrastive(length: int, *call, variables=None, **options):
@@ -191,7 +191,7 @@ def matching_inputs(count: int, tower=None):
     view = {"text": jnp.broadcast_to(jnp.arange(count)[:, None], (count, 4))}
     towers = SimpleNamespace(text=tower or Fusing())
     hyper = {"weight": 1.0, "temperature": 0.07}
-    return Inputs(towers, view, view, features, None, hyper, True)
+    return objective_inputs(features, towers=towers, view=view, hyper=hyper)
 
 
 def test_matching_compares_pairs_then_wrong_images_then_wrong_texts(monkeypatch):
@@ -259,7 +259,10 @@ def masked_inputs(labels, target=None, other=None, share=0.0):
     hyper = {"weight": 1.0, "distillation": share}
     target = logits if target is None else target
     towers = SimpleNamespace(text=Guessing(logits))
-    call = Inputs(towers, view, other or view, features, target, hyper, True)
+    call = objective_inputs(
+        features, towers=towers, view=view, other_view=other or view, targets=target,
+        hyper=hyper,
+    )  # fmt: skip
     return call, jax.nn.log_softmax(logits)
 
 

@@ -10,9 +10,9 @@ from clipin_jax.errors import ClipinError
 from clipin_jax.models.layers import unit
 from clipin_jax.models.text_transformer import TextTransformer
 from clipin_jax.models.vit import ViT
-from clipin_jax.objectives.base import Inputs
 from clipin_jax.objectives.losses import sigmoid_contrastive
 from clipin_jax.objectives.sigmoid import Sigmoid
+from tests.support.objective_inputs import objective_inputs
 
 VIT = dict(patch_size=(8, 8), image_size=(32, 32), width=32, depth=1, num_heads=2)
 TEXT = dict(width=32, depth=1, num_heads=2, context_length=10, vocab_size=50)
@@ -25,7 +25,7 @@ def directions(seed, rows=6, width=20):
 
 def inputs(image, text):
     features = {"image": {"embedding": image}, "text": {"embedding": text}}
-    return Inputs(None, {}, {}, features, None, {"weight": 1.0}, True)
+    return objective_inputs(features)
 
 
 def texts():

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from clipin_jax.models.layers import SEEN, TAPS
+from clipin_jax.models.layers import RECORDED, TAPS
 from clipin_jax.types import Array
 
 Forward = Callable[[Any, Array, Array], Any]  # (bound learner, image, text) -> output
@@ -89,8 +89,8 @@ class AttentionProbe:
                 stack = jnp.zeros((layer.stack, *layer.shape), move.dtype)
                 move = inner.get(layer.path[-1], stack).at[layer.place].set(move)
             inner[layer.path[-1]] = move
-        out, state = self._apply({**self._variables, TAPS: taps}, [SEEN])
-        return out, [_weights(state[SEEN], layer) for layer in layers]
+        out, state = self._apply({**self._variables, TAPS: taps}, [RECORDED])
+        return out, [_weights(state[RECORDED], layer) for layer in layers]
 
     def weights(self, layers: Sequence[Layer]) -> list[Array]:
         """Returns the attention weights of layers, each [B, heads, N, M]."""

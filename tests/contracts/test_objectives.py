@@ -1,0 +1,75 @@
+"""Every row of `OBJECTIVES`: builds, is finite, differentiates, jits, resumes."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from clipin_jax.objectives import OBJECTIVES
+from tests.contracts import examples, harness
+
+
+@pytest.fixture(scope="module", params=sorted(OBJECTIVES))
+def steps(request) -> harness.TwoSteps:
+    """Two steps of a learner with this objective alone."""
+    return examples.build(
+        OBJECTIVES,
+        examples.OBJECTIVES,
+        request.param,
+        lambda make: harness.TwoSteps(lambda: harness.make_learner(objective=make())),
+    )
+
+
+def test_is_finite(steps):
+    harness.assert_finite(steps)
+
+
+def test_differentiates(steps):
+    harness.assert_every_parameter_learns(steps, "objectives_row/")
+    towers = harness.by_path(steps.first.gradient["towers"])
+    assert any(np.any(leaf) for leaf in towers.values()), "no gradient reaches a tower"
+
+
+def test_jits_and_resumes(steps):
+    harness.assert_resumes(steps)
+
+
+def test_scalars_have_defaults(steps):
+    scalars = steps.learner.objectives["row"].scalars
+    assert "weight" in scalars
+    assert all(isinstance(value, float) for value in scalars.values())
+
+
+def test_optional_methods(steps):
+    """What evaluators and logs ask of it has the promised shapes and norms."""
+    state, learner = steps.first.state, steps.learner
+    objective = learner.objectives["row"]
+    view = steps.batch["view1"]
+
+    def outputs(learner: Any) -> dict[str, Any]:
+        row = learner.objectives["row"]
+        features = learner.towers.embed(learner.towers.encode(view))
+        tokens = [features[m]["tokens"] for m in ("text", "image")]
+        calls = {
+            "predictions": lambda: row.predictions(features),
+            "embed": lambda: row.embed(features),
+            "scores": lambda: row.scores(learner.towers, view["text"], *tokens),
+        }
+        return {name: calls[name]() for name in calls if hasattr(type(row), name)}
+
+    found = learner.apply(state.variables, method=outputs)
+    for name in found.keys() & {"predictions", "embed"}:
+        for vectors in found[name].values():
+            assert vectors.shape[0] == harness.BATCH
+            norms = jnp.linalg.norm(vectors, axis=-1)
+            np.testing.assert_allclose(norms, 1, rtol=1e-5)
+    if "scores" in found:
+        assert found["scores"].shape == (harness.BATCH,)
+        assert np.all(np.isfinite(found["scores"]))
+    if hasattr(type(objective), "num_choices"):
+        assert objective.num_choices(harness.BATCH) >= harness.BATCH
+    if hasattr(type(objective), "targets"):
+        assert jax.tree.leaves(steps.start.target_params), "targets use no parameter"
+        assert objective.target_view in ("same", "second")

@@ -1,0 +1,51 @@
+"""The classes that the docstrings of `objectives.base` and `models.base` show.
+
+They stand for classes of other packages: what is shown there must work.
+"""
+
+import textwrap
+from types import ModuleType
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+import clipin_jax.models.base
+import clipin_jax.objectives.base
+from clipin_jax.models.layers import Linear
+from clipin_jax.objectives.base import Inputs, ObjectiveModule
+from clipin_jax.types import Array, Metrics, TowerFeatures
+from tests.contracts import harness
+
+NAMES = {
+    "Any": Any, "Array": Array, "Inputs": Inputs, "Linear": Linear, "Metrics": Metrics,
+    "ObjectiveModule": ObjectiveModule, "TowerFeatures": TowerFeatures, "jax": jax,
+    "jnp": jnp, "nn": nn,
+}  # fmt: skip
+
+
+def shown_class(module: ModuleType, name: str) -> Any:
+    """The class of this name in the docstring of a module."""
+    lines = (module.__doc__ or "").splitlines()
+    first = next(n for n, line in enumerate(lines) if line.startswith("    class "))
+    code = [line for line in lines[first:] if line.startswith("    ") or not line]
+    namespace = {"__name__": "their_package", **NAMES}
+    exec(textwrap.dedent("\n".join(code)), namespace)
+    return namespace[name]
+
+
+def test_an_objective():
+    triplet = shown_class(clipin_jax.objectives.base, "Triplet")
+    steps = harness.TwoSteps(lambda: harness.make_learner(objective=triplet()))
+    harness.assert_finite(steps)
+    harness.assert_resumes(steps)
+    harness.assert_every_parameter_learns(steps, "towers/image")
+
+
+def test_a_tower():
+    tower = shown_class(clipin_jax.models.base, "MeanColour")
+    steps = harness.TwoSteps(lambda: harness.make_learner(image=tower(width=4)))
+    harness.assert_finite(steps)
+    harness.assert_resumes(steps)
+    harness.assert_every_parameter_learns(steps, "towers/image/")

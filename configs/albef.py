@@ -1,25 +1,27 @@
-"""ALBEF on image-caption pairs: align, match, guess words; and CLIPin plugged in.
+"""ALBEF on image-caption pairs: contrast, matching, masked words; CLIPin plugged in.
 
     clipin train albef:data=/path/to/folder,vocabulary=/path/to/vocab.txt
     clipin train albef:clipin,data=/path/to/folder,vocabulary=/path/to/vocab.txt
     clipin train albef:clipin,runlocal                      # two layers, embedded data
 
-Paper: arXiv 2107.07651; recipe: salesforce/ALBEF, `configs/Pretrain.yaml`. A slowly
-moving copy of the towers gives the keys of the contrastive objective, most of them from
-earlier batches, and its opinion on labels and masked words. CLIPin takes its targets
-from the same copy, which moves at ALBEF's 0.995; the copy of its heads does so too. The
-second view is CLIPin's alone, so that ALBEF's own objectives see what they see without.
+Paper: arXiv 2107.07651; recipe: salesforce/ALBEF, `configs/Pretrain.yaml`. A momentum
+copy of the towers computes the keys of the contrastive objective, most of which come
+from a queue, and soft labels for contrast and masked words. CLIPin takes its targets
+from the same copy, with ALBEF's decay of 0.995 for its heads too. The second view is
+for CLIPin alone: ALBEF's objectives get the same views with and without it.
 
-What differs: towers start from noise (published: an ImageNet DeiT-B and BERT-base), the
-schedule is one cosine by step from a warm-up that starts at 0 (published: by epoch,
-from 1e-5; 30 epochs of 4 to 14 million pairs), and the distillation share rises over
-2,000 steps (published: over the first epoch). Negatives are ranked by online embeddings
-at a fixed temperature, where the reference has momentum keys and its learned one.
+Differences: towers start from random weights (published: an ImageNet DeiT-B and
+BERT-base); the schedule is one cosine by step after a warm-up from 0 (published: by
+epoch, from 1e-5; 30 epochs of 4 to 14 million pairs); the weight of the soft labels
+rises over 2,000 steps (published: over the first epoch). Hard negatives are drawn by
+online embeddings at a fixed temperature (published: by momentum keys, at the learned
+one).
 
-The vocabulary is that of `bert-base-uncased`, one piece a line; for another set
-`model.text.vocab_size`. The folder and `labels` are those of `clip`. Chance losses: ln
-of batch and queue, 11.1, for the contrastive objective; 0.64 for matching; ln 30522 =
-10.3 for masked words.
+Chance losses: ln(batch + queue) = 11.1 for contrast, 0.64 for matching, ln 30522 = 10.3
+for masked words.
+
+Options: `vocabulary`, that of `bert-base-uncased`, one piece a line (for another one
+set `model.text.vocab_size`); the others are those of `clip`.
 """
 
 from ml_collections import ConfigDict
@@ -33,12 +35,12 @@ from clipin_jax.config import (
     pair_data,
     pair_evals,
     pair_source,
-    parse_arg,
+    parse_options,
     plug_clipin,
-    run_local,
     run_settings,
-    run_small,
-    vit,
+    shrink_runlocal,
+    shrink_small,
+    vit_sizes,
     warmup_cosine,
 )
 
@@ -46,11 +48,8 @@ MOMENTUM = 0.995
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """Options: clipin, data (a folder), labels, vocabulary (a path), small, runlocal.
-
-    `small` is for a thousand pictures and two cores.
-    """
-    options = parse_arg(
+    """Returns the config; arg: the options above, with commas between."""
+    options = parse_options(
         arg, clipin=CLIPIN, data="", labels="", vocabulary="", small=False,
         runlocal=False,
     )  # fmt: skip
@@ -67,7 +66,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         b2=0.999,
         eps=1e-8,
         clip_norm=0.0,
-        no_decay=(r"bias$", r"scale$", r"learned_"),  # positions, temperature decay
+        # Unlike in CLIP, position embeddings decay; so does the temperature.
+        no_decay=(r"bias$", r"scale$", r"learned_"),
         bounds=((r"temperature/", 0.001, 0.5), (r"learned_", 0.0, 20.0)),
     )
     source = pair_source(options.data, options.runlocal)
@@ -78,14 +78,14 @@ def get_config(arg: str | None = None) -> ConfigDict:
         plug_clipin(config, options.clipin, decay=MOMENTUM, view="second-separate")
     if options.small:
         ramp = dict(distillation=linear(0.0, 0.4, total_steps=200))
-        run_small(
+        shrink_small(
             config,
             text=dict(fusion_depth=3),
             momentum_contrastive=dict(queue_length=1024, **ramp),
             masked_lm=ramp,
         )
     if options.runlocal:
-        run_local(
+        shrink_runlocal(
             config,
             text=dict(fusion_depth=2, vocab_size=256),
             momentum_contrastive=dict(queue_length=80),
@@ -99,7 +99,7 @@ def _model() -> dict:
         **joint_space(embed_dim=256, image="linear", text="linear"),
         image=dict(
             name="vit",
-            **vit("B/16"),
+            **vit_sizes("B/16"),
             image_size=(256, 256),
             patch_bias=True,
             pre_norm=False,
@@ -115,7 +115,7 @@ def _model() -> dict:
             num_heads=12,
             context_length=25,
             vocab_size=30522,
-            dropout=0.1,  # in the target network too
+            dropout=0.1,  # in the target branch too
         ),
     )
 
@@ -130,19 +130,16 @@ def _objectives() -> dict:
         ),
         matching=dict(
             weight=1.0,
-            temperature=0.07,
-            group=64,  # the reference's batch per GPU; 0: the whole batch
+            temperature=0.07,  # of drawing hard negatives
+            group=64,  # pairs to draw among: a GPU's batch; 0: the whole batch
         ),
-        masked_lm=dict(
-            weight=1.0,
-            distillation=linear(0.0, 0.4, total_steps=2000),
-        ),
+        masked_lm=dict(weight=1.0, distillation=linear(0.0, 0.4, total_steps=2000)),
     )
 
 
 def _data(config: ConfigDict, options: ConfigDict, source) -> dict:
     vocabulary = options.vocabulary
-    if not options.runlocal:  # the embedded data has one of its own, named ""
+    if not options.runlocal:  # "" is that of the embedded data
         vocabulary = vocabulary or required_placeholder(str)
     data = pair_data(
         config,

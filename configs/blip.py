@@ -1,26 +1,28 @@
-"""BLIP on image-caption pairs: align, match, caption; and CLIPin plugged in.
+"""BLIP on image-caption pairs: contrast, matching, captioning; CLIPin plugged in.
 
     clipin train blip:data=/path/to/folder,vocabulary=/path/to/vocab.txt
     clipin train blip:clipin,data=/path/to/folder,vocabulary=/path/to/vocab.txt
     clipin train blip:clipin,runlocal                       # two layers, embedded data
 
 Paper: arXiv 2201.12086; recipe: salesforce/BLIP, `configs/pretrain.yaml`. One BERT
-reads captions, matches them with the image and says them; a slowly moving copy of the
-towers gives the keys of the contrastive objective. CLIPin takes its targets from the
-same copy, which moves at BLIP's 0.995. The second view is CLIPin's alone, so that
-BLIP's own objectives see what they see without it.
+encodes captions, matches them with images and writes them. A momentum copy of the
+towers computes the keys of the contrastive objective. CLIPin takes its targets from the
+same copy, with BLIP's decay of 0.995. The second view is for CLIPin alone: BLIP's
+objectives get the same views with and without it.
 
-What differs: towers start from noise (published: an ImageNet ViT-B and BERT-base), the
-batch is 512 (published: 2,400), the rate follows one cosine by step (published: times
-0.9 an epoch, 20 epochs of 14 to 129 million pairs), and the distillation share rises
-over 4,000 steps (published: over two epochs). Negatives are ranked by online embeddings
-at a fixed temperature, where the reference has momentum keys and its learned one.
-Captions are not bootstrapped.
+Differences: towers start from random weights (published: an ImageNet ViT-B and
+BERT-base); the batch is 512 (published: 2,400); the schedule is one cosine by step
+(published: times 0.9 an epoch, 20 epochs of 14 to 129 million pairs); the weight of the
+soft labels rises over 4,000 steps (published: over two epochs). Hard negatives are
+drawn by online embeddings at a fixed temperature (published: by momentum keys, at the
+learned one). Captions are not bootstrapped.
 
-The vocabulary is that of `bert-base-uncased`, one piece a line, to which two marks are
-added; for another set `model.text.vocab_size`. The folder and `labels` are those of
-`clip`. Chance losses: ln of batch and queue, 11.0, for the contrastive objective; 0.64
-for matching; ln 30524 = 10.3 for captions.
+Chance losses: ln(batch + queue) = 11.0 for contrast, 0.64 for matching,
+ln 30524 = 10.3 for captions.
+
+Options: `vocabulary`, that of `bert-base-uncased`, one piece a line, to which two
+tokens are added (for another one set `model.text.vocab_size`); the others are those of
+`clip`.
 """
 
 from ml_collections import ConfigDict
@@ -34,12 +36,12 @@ from clipin_jax.config import (
     pair_data,
     pair_evals,
     pair_source,
-    parse_arg,
+    parse_options,
     plug_clipin,
-    run_local,
     run_settings,
-    run_small,
-    vit,
+    shrink_runlocal,
+    shrink_small,
+    vit_sizes,
     warmup_cosine,
 )
 
@@ -47,11 +49,8 @@ MOMENTUM = 0.995
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """Options: clipin, data (a folder), labels, vocabulary (a path), small, runlocal.
-
-    `small` is for a thousand pictures and two cores.
-    """
-    options = parse_arg(
+    """Returns the config; arg: the options above, with commas between."""
+    options = parse_options(
         arg, clipin=CLIPIN, data="", labels="", vocabulary="", small=False,
         runlocal=False,
     )  # fmt: skip
@@ -68,7 +67,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         b2=0.999,
         eps=1e-8,
         clip_norm=0.0,
-        no_decay=(r"learned_",),  # all else decays, biases and temperature too
+        no_decay=(r"learned_",),  # all others decay, biases and temperature too
         bounds=((r"temperature/", 0.001, 0.5), (r"learned_", 0.0, 20.0)),
     )
     source = pair_source(options.data, options.runlocal)
@@ -80,12 +79,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
         plug_clipin(config, options.clipin, decay=MOMENTUM, view="second-separate")
     if options.small:
         ramp = dict(distillation=linear(0.0, 0.4, total_steps=200))
-        run_small(
-            config,
-            momentum_contrastive=dict(queue_length=1024, **ramp),
-        )
+        shrink_small(config, momentum_contrastive=dict(queue_length=1024, **ramp))
     if options.runlocal:
-        run_local(
+        shrink_runlocal(
             config,
             text=dict(vocab_size=256),
             momentum_contrastive=dict(queue_length=80),
@@ -99,7 +95,7 @@ def _model() -> dict:
         **joint_space(embed_dim=256, image="linear", text="linear"),
         image=dict(
             name="vit",
-            **vit("B/16"),
+            **vit_sizes("B/16"),
             image_size=(224, 224),
             patch_bias=True,
             pre_norm=False,
@@ -114,7 +110,7 @@ def _model() -> dict:
             num_heads=12,
             context_length=30,
             vocab_size=30524,
-            dropout=0.1,  # in the target network too
+            dropout=0.1,  # in the target branch too
         ),
     )
 
@@ -129,8 +125,8 @@ def _objectives() -> dict:
         ),
         matching=dict(
             weight=1.0,
-            temperature=0.07,
-            group=64,  # the reference's batch per GPU is 75; 0: the whole batch
+            temperature=0.07,  # of drawing hard negatives
+            group=64,  # pairs to draw among (75: a GPU's batch); 0: the whole batch
             floor=1e-4,
         ),
         captioning=dict(weight=1.0, label_smoothing=0.1),
@@ -139,13 +135,13 @@ def _objectives() -> dict:
 
 def _data(config: ConfigDict, options: ConfigDict, source) -> dict:
     vocabulary = options.vocabulary
-    if not options.runlocal:  # the embedded data has one of its own, named ""
+    if not options.runlocal:  # "" is that of the embedded data
         vocabulary = vocabulary or required_placeholder(str)
-    marks = ("[DEC]", "[ENC]")
+    added = ("[DEC]", "[ENC]")  # begin a text that is written, or read with an image
     data = pair_data(
         config,
         source,
-        tokenizer=dict(name="wordpiece", vocabulary=vocabulary, extra_tokens=marks),
+        tokenizer=dict(name="wordpiece", vocabulary=vocabulary, extra_tokens=added),
         crop_scale=(0.2, 1.0),
         jitter_probability=0.0,
         grayscale=0.0,

@@ -5,15 +5,21 @@
     clipin train clip:tower=RN50,data=/path/to/folder       # a residual network
     clipin train clip:clipin,variant=S/16,runlocal          # two layers, embedded data
 
-Papers: CLIP, arXiv 2103.00020; CLIPin, arXiv 2508.06434. The folder has the COCO
-captions layout; `labels=category` adds zero-shot classification and a linear probe
-where its JSON files have classes. Batch size and schedule are those of a small run: for
-a large one raise `batch_size`, `total_steps` and `optim.learning_rate.warmup_steps`;
-`small` is for a thousand pictures and two cores. Chance loss is ln(batch size).
+Papers: CLIP, arXiv 2103.00020; CLIPin, arXiv 2508.06434. Batch size and schedule are
+those of a small run: for a large one raise `batch_size`, `total_steps` and
+`optim.learning_rate.warmup_steps`. Chance loss: ln(batch size), 5.545 for 256.
 
-`tower` is RN50, RN101, RN50x4, RN50x16 or RN50x64, with its text tower and the
-paper's Adam for it; left out, `variant` sizes a ViT and its text tower. The attention
-pool of a residual network ends in the joint space; CLIPin's pre-projector starts there.
+Options:
+
+- `data`: a folder in the COCO captions layout.
+- `labels`: name of the classes in its JSON files, such as `category`; adds zero-shot
+  classification and a linear probe.
+- `variant`: sizes of the ViT and its text tower.
+- `tower`: RN50, RN101, RN50x4, RN50x16 or RN50x64 instead of a ViT, with its text tower
+  and the paper's Adam for it. Its attention pool ends in the joint space; CLIPin's
+  pre-projector starts there.
+- `clipin`: plugs CLIPin in, as `released` or `tuned`.
+- `small`: for a thousand images and two cores. `runlocal`: for a few steps anywhere.
 """
 
 from ml_collections import ConfigDict
@@ -25,31 +31,31 @@ from clipin_jax.config import (
     pair_data,
     pair_evals,
     pair_source,
-    parse_arg,
+    parse_options,
     plug_clipin,
-    resnet,
-    run_local,
+    resnet_sizes,
     run_settings,
-    run_small,
-    text,
-    vit,
+    shrink_runlocal,
+    shrink_small,
+    text_sizes,
+    vit_sizes,
     warmup_cosine,
 )
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """Options: clipin, variant, tower, data (a folder), labels, small, runlocal."""
-    options = parse_arg(
+    """Returns the config; arg: the options above, with commas between."""
+    options = parse_options(
         arg, clipin=CLIPIN, variant="B/16", tower="", data="", labels="", small=False,
         runlocal=False,
     )  # fmt: skip
     config = run_settings("clip", batch_size=256, total_steps=20_000)
     config.model = dict(
         **joint_space(embed_dim=512),
-        image=dict(name="vit", **vit(options.variant), image_size=(224, 224)),
+        image=dict(name="vit", **vit_sizes(options.variant), image_size=(224, 224)),
         text=dict(
             name="text_transformer",
-            **text(options.variant),
+            **text_sizes(options.variant),
             context_length=77,
             vocab_size=49408,
         ),
@@ -67,19 +73,19 @@ def get_config(arg: str | None = None) -> ConfigDict:
     if options.clipin:
         plug_clipin(config, options.clipin)
     if options.small:
-        run_small(config, **_narrow(options.tower, width=16, pixels=64))
+        shrink_small(config, **_narrow(options.tower, width=16, pixels=64))
     if options.runlocal:
-        run_local(config, **_narrow(options.tower, width=8, pixels=32))
+        shrink_runlocal(config, **_narrow(options.tower, width=8, pixels=32))
     return config
 
 
 def _use_resnet(config: ConfigDict, tower: str) -> None:
-    sizes = resnet(tower)
+    sizes = resnet_sizes(tower)
     config.model.embed_dim = sizes["output_dim"]
     config.model.projection.image = "none"
     config.model.image = dict(name="resnet", **sizes)
     config.model.image.output_dim = config.model.get_ref("embed_dim")
-    config.model.text.update(text(tower))
+    config.model.text.update(text_sizes(tower))
     config.optim.update(b2=0.999, eps=1e-8)
 
 

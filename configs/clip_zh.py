@@ -1,16 +1,21 @@
-"""CLIP for Chinese captions: a BERT reads them, with its own vocabulary.
+"""CLIP for Chinese captions: its text tower is a BERT with its own vocabulary.
 
     clipin train clip_zh:data=/path/to/folder,vocabulary=/path/to/vocab.txt
     clipin train clip_zh:clipin,data=/path/to/folder,vocabulary=/path/to/vocab.txt
     clipin train clip_zh:clipin,runlocal            # two layers, embedded data
 
-Paper: Chinese CLIP, arXiv 2211.01335, from scratch here. The folder has the COCO
-captions layout, with captions in the files that `captions` names; the vocabulary is
-that of a Chinese BERT (`bert-base-chinese`, 21128 pieces, one a line). Any language
-whose vocabulary is WordPiece will do: set `model.text.vocab_size` to its size.
+Paper: Chinese CLIP, arXiv 2211.01335, from scratch here. Chance loss: ln(batch size),
+5.545 for 256.
 
-`variant=small`, the default, trains on a thousand pictures and two cores in minutes;
-`variant=B/16` and the like are the sizes of CLIP's ViT, with a BERT of the same width.
+Options:
+
+- `data`: a folder in the COCO captions layout; `captions`: its JSON files.
+- `vocabulary`: a WordPiece vocabulary, one piece a line. The default size is that of
+  `bert-base-chinese`, 21128; for another one, in any language, set
+  `model.text.vocab_size`.
+- `variant`: `small` (default) for a thousand images and two cores; `B/16` and the like
+  for the sizes of CLIP's ViT, with a BERT of the same width.
+- `clipin`: plugs CLIPin in, as `released` or `tuned`. `runlocal`: a few steps anywhere.
 """
 
 from collections.abc import Callable
@@ -25,24 +30,24 @@ from clipin_jax.config import (
     pair_data,
     pair_evals,
     pair_source,
-    parse_arg,
+    parse_options,
     plug_clipin,
-    run_local,
     run_settings,
-    run_small,
-    vit,
+    shrink_runlocal,
+    shrink_small,
+    vit_sizes,
     warmup_cosine,
 )
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """Options: clipin, variant, data (a folder), captions, vocabulary, runlocal."""
-    options = parse_arg(
+    """Returns the config; arg: the options above, with commas between."""
+    options = parse_options(
         arg, clipin=CLIPIN, variant="small", data="", vocabulary="",
         captions="captions_{split}_zh.json", runlocal=False,
     )  # fmt: skip
     small = options.variant == "small"
-    sizes = vit("B/16" if small else options.variant)
+    sizes = vit_sizes("B/16" if small else options.variant)
     config = run_settings("clip_zh", batch_size=256, total_steps=20_000)
     config.model = dict(
         **joint_space(embed_dim=512),
@@ -61,19 +66,21 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.optim = adamw(schedule, weight_decay=0.2)
     source = _source(options)
     tokenizer = dict(name="wordpiece", vocabulary=_vocabulary(options))
-    config.data = pair_data(config, source, tokenizer, flip=0.0)  # left stays left
+    config.data = pair_data(
+        config, source, tokenizer, flip=0.0
+    )  # captions name left and right
     config.evals = pair_evals(source, labels="")
     if options.clipin:
         plug_clipin(config, options.clipin)
     if small:
-        run_small(config)
+        shrink_small(config)
     if options.runlocal:
-        run_local(config)
+        shrink_runlocal(config)
     return config
 
 
 def _source(options: ConfigDict) -> Callable[..., dict]:
-    """The folder's captions file is another than usual."""
+    """The usual source, with the captions of another file."""
     source = pair_source(options.data, options.runlocal)
     if options.runlocal:
         return source
@@ -83,7 +90,7 @@ def _source(options: ConfigDict) -> Callable[..., dict]:
 
 
 def _vocabulary(options: ConfigDict) -> str:
-    """The embedded data has a vocabulary of its own, named ""."""
+    """The vocabulary; "" is that of the embedded data."""
     if options.runlocal:
         return options.vocabulary
     return options.vocabulary or required_placeholder(str)

@@ -5,28 +5,28 @@
 
 Paper: CLIPin, arXiv 2508.06434; recipe: T6Yang/CLIPin, `main.py`, `data.py`,
 `clip/model.py`. The folder is COCO 2014 (`annotations/captions_train2014.json`,
-`train2014/`, and the same for val). 323 steps an epoch, 50 epochs; the loss of chance
-is ln 256 = 5.545 for the contrastive objective and 2 for each CLIPin term.
+`train2014/`, and the same for val). 323 steps an epoch, 50 epochs. Chance loss:
+ln 256 = 5.545 for the contrastive objective, 2 for each CLIPin term.
 
-What differs from the release, and why:
+Differences from the release, and why:
 
-- **Shuffling.** The release never shuffles, so that the negatives of a caption are the
-  same in every epoch; we shuffle. `as_released` does not.
+- **Shuffling.** The release does not shuffle, so that a caption has the same negatives
+  in every epoch. Here the data is shuffled, except with `as_released`.
 - **Weights.** The release learns the weights of the contrastive and of the intra-modal
-  term. All terms are positive, so the weights can only fall, each by about the learning
-  rate a step, whatever the losses: here from 1 to about 0.76. We keep them at 1.
-  `as_released` learns them, with weight decay.
-- **Second caption.** The release draws a second caption for the target branch and then
-  uses the first twice; so do we (`data.second_text = "same"`; `"another"` is the
-  alternative that the paper describes).
-- **Crops.** The release brings the shortest side to 224 pixels and looks for a square
-  of at least 0.8 of the area. A picture wider than 5:4 has none, and then it takes
-  the centre, always. We squash pictures to a square first, so that crops differ.
-- **Last batch.** The release ends an epoch with a batch of 95 images; ours are all of
-  one size, and the next epoch begins within the last. It computes in float16, we in
-  `model.dtype`.
-- **Evaluation.** The release drops test images at random and uses bare class names; our
-  evaluators drop nothing.
+  term. All terms are positive, so these weights only fall, each by about the learning
+  rate a step: here from 1 to about 0.76. Here they stay at 1; `as_released` learns
+  them, with weight decay.
+- **Second caption.** The release draws a second caption for the target branch, but uses
+  the first one twice. So does this config (`data.second_text = "same"`); `"another"` is
+  what the paper describes.
+- **Crops.** The release resizes the shortest side to 224 pixels and crops a square of
+  at least 0.8 of the area. An image wider than 5:4 has no such square and always gets
+  the centre crop. Here images are squashed to a square first, so that crops differ.
+- **Last batch.** The release ends an epoch with a batch of 95 images. Here all batches
+  have one size, and an epoch may begin within one.
+- **Precision.** The release computes in float16, this config in `model.dtype`.
+- **Evaluation.** The release drops test images at random and uses bare class names; the
+  evaluators here drop none.
 """
 
 from collections.abc import Callable
@@ -40,12 +40,12 @@ from clipin_jax.config import (
     pair_data,
     pair_evals,
     pair_source,
-    parse_arg,
+    parse_options,
     plug_clipin,
-    run_local,
     run_settings,
-    text,
-    vit,
+    shrink_runlocal,
+    text_sizes,
+    vit_sizes,
     warmup_cosine,
 )
 
@@ -53,17 +53,17 @@ EVALUATE_EVERY = 1615  # steps: 5 epochs
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """Options: data (a folder), as_released, runlocal."""
-    options = parse_arg(arg, data="", as_released=False, runlocal=False)
+    """Returns the config; arg: the options above, with commas between."""
+    options = parse_options(arg, data="", as_released=False, runlocal=False)
     # 50 epochs of 323 full batches
     config = run_settings("coco", batch_size=256, total_steps=16_150)
     config.checkpoint.every_steps = EVALUATE_EVERY
     config.model = dict(
         **joint_space(embed_dim=512),
-        image=dict(name="vit", **vit("B/16"), image_size=(224, 224)),
+        image=dict(name="vit", **vit_sizes("B/16"), image_size=(224, 224)),
         text=dict(
             name="text_transformer",
-            **text("B"),
+            **text_sizes("B"),
             context_length=77,
             vocab_size=49408,
         ),
@@ -78,8 +78,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         schedule,
         weight_decay=1e-3,
         clip_norm=0.0,
-        # As released: embeddings, the predictors' batch norm gains and learned weights
-        # are decayed, layer norms and biases are not.
+        # As released: embeddings, gains of the predictors' batch norms and learned
+        # weights decay; layer norms and biases do not.
         no_decay=(r"/ln_\w+/", r"bias$", r"logit_scale$"),
     )
     source = _source(options)
@@ -101,7 +101,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.evals = pair_evals(source, labels="", every_steps=EVALUATE_EVERY)
     plug_clipin(config, intra_weight=learned)  # released widths, decay 0.95
     if options.runlocal:
-        run_local(config)
+        shrink_runlocal(config)
         config.data.augment.resize_first = 32
     return config
 

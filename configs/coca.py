@@ -3,25 +3,27 @@
     clipin train coca:data=/path/to/folder                  # CoCa
     clipin train coca:clipin,data=/path/to/folder           # CoCa with CLIPin
     clipin train coca:clipin,variant=S/16,runlocal          # two layers, embedded data
-    clipin caption runs/coca picture.jpg                    # what it says afterwards
+    clipin caption runs/coca image.jpg                      # captions afterwards
 
 Paper: arXiv 2205.01917; sizes: mlfoundations/open_clip, `coca_ViT-B-32` and
-`coca_ViT-L-14`. Contrast of images and texts, plus twice the cross-entropy of each next
-id of the caption, which a second half of the text tower predicts while it looks at what
-256 learned queries read from the image. With CLIP's byte pairs, id 0 is both padding
-and "!", so no caption learns to say that.
+`coca_ViT-L-14`. The loss is the contrastive one plus twice the cross-entropy of each
+next token of the caption. The second half of the text tower predicts that token, with
+cross-attention to 256 learned queries of the image. With CLIP's byte pairs id 0 is both
+padding and "!", so the model does not learn to write "!".
 
-What differs from the paper: as in open_clip's models one pooler serves both losses
-(`model.image.pool=cascade` is the paper's two), the vocabulary is CLIP's of 49,408,
-images have 224 pixels, and the optimizer is CLIP's AdamW (published: Adafactor, batch
-65,536, 500,000 steps, learning rate 8e-4 with 2 % warm-up and linear decay). From
-open_clip's: the class token of a caption does not see padding
-(`model.text.padding_mask=shifted` is theirs, for its weights).
+Differences from the paper: one pooler serves both losses, as in open_clip
+(`model.image.pool=cascade` is the paper's two); CLIP's vocabulary of 49,408; images of
+224 pixels; CLIP's AdamW (published: Adafactor, batch 65,536, 500,000 steps, learning
+rate 8e-4 with 2 % warm-up and linear decay). Difference from open_clip: a caption's
+class token does not attend to padding (for its weights,
+`model.text.padding_mask=shifted`).
 
-Batch size and schedule are those of a small run. The folder and `labels` are those of
-`clip`; `small` is for a thousand pictures and two cores. The first loss is about
-ln(batch size) + 2 (ln 49408 + 1/2) = 28.2. Captions are scored by greedy decoding;
-`evals.captioning.decoding.strategy=beam` is better and slower.
+Batch size and schedule are those of a small run. First loss: about
+ln(batch size) + 2 (ln 49408 + 1/2), 28.2 for 256. Captions are scored with greedy
+decoding; `evals.captioning.decoding.strategy=beam` is better and slower.
+
+Options: `vocabulary`, a WordPiece file in place of CLIP's tokenizer; the others are
+those of `clip`.
 """
 
 from ml_collections import ConfigDict
@@ -33,23 +35,20 @@ from clipin_jax.config import (
     pair_data,
     pair_evals,
     pair_source,
-    parse_arg,
+    parse_options,
     plug_clipin,
-    run_local,
     run_settings,
-    run_small,
-    text,
-    vit,
+    shrink_runlocal,
+    shrink_small,
+    text_sizes,
+    vit_sizes,
     warmup_cosine,
 )
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """Options: clipin, variant, data (a folder), labels, vocabulary, small, runlocal.
-
-    `vocabulary` is a file of WordPiece in place of CLIP's tokenizer.
-    """
-    options = parse_arg(
+    """Returns the config; arg: the options above, with commas between."""
+    options = parse_options(
         arg, clipin=CLIPIN, variant="B/32", data="", labels="", vocabulary="",
         small=False, runlocal=False,
     )  # fmt: skip
@@ -70,27 +69,25 @@ def get_config(arg: str | None = None) -> ConfigDict:
         type="captioning",
         every_steps=1000,
         source=source("val"),
-        decoding=dict(
-            strategy="greedy", max_length=30
-        ),  # tokens, both marks among them
+        decoding=dict(strategy="greedy", max_length=30),  # ids, start and end too
     )
     if options.clipin:
         plug_clipin(config, options.clipin)
     if options.small:
-        run_small(config, **_narrow(width=128, num_queries=32))
+        shrink_small(config, **_narrow(width=128, num_queries=32))
     if options.runlocal:
-        run_local(config, **_narrow(width=64, num_queries=8))
+        shrink_runlocal(config, **_narrow(width=64, num_queries=8))
         config.evals.captioning.source.length = 32
         config.evals.captioning.decoding.max_length = 12
     return config
 
 
 def _model(variant: str) -> dict:
-    sizes = text(variant)
+    sizes = text_sizes(variant)
     return joint_space(embed_dim=sizes["width"]) | dict(
         image=dict(
             name="pooled_vit",
-            **vit(variant),
+            **vit_sizes(variant),
             image_size=(224, 224),
             num_queries=256,
             pool_width=sizes["width"],

@@ -4,13 +4,14 @@
     clipin train nclip:clipin,data=/path/to/folder          # nCLIP with CLIPin
     clipin train nclip:variant=S/16,runlocal                # two layers, embedded data
 
-Paper: arXiv 2210.09304, whose code is not public: what follows is our reading. The
-weights of the three terms, the use of the batch mean for the smoothness, the Adam of
-CLIP and the similarity of the evaluation (the Bhattacharyya coefficient of the cluster
-probabilities) are ours; towers, data and schedule are those of `clip`, to compare with.
-The paper trains with batches of 4,096; a batch uses not many more clusters than it has
-pairs, so take fewer for a small one: `objectives.cluster.num_clusters=1024`. What to
-watch is `cluster/image_used_clusters`: 1 is a collapse.
+Paper: arXiv 2210.09304, whose code is not public. Not in the paper are the weights of
+the three terms, the batch mean in the smoothness term, CLIP's Adam, and the similarity
+of the evaluation (the Bhattacharyya coefficient of the cluster probabilities). Towers,
+data, schedule and options are those of `clip`, to compare with.
+
+The paper trains with batches of 4,096. A batch uses few more clusters than it has
+pairs: take fewer for a small one, `objectives.cluster.num_clusters=1024`. Watch
+`cluster/image_used_clusters`: 1 is a collapse.
 """
 
 from ml_collections import ConfigDict
@@ -22,31 +23,31 @@ from clipin_jax.config import (
     pair_data,
     pair_evals,
     pair_source,
-    parse_arg,
+    parse_options,
     plug_clipin,
-    run_local,
     run_settings,
-    run_small,
-    text,
-    vit,
+    shrink_runlocal,
+    shrink_small,
+    text_sizes,
+    vit_sizes,
     warmup_cosine,
 )
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """Options: clipin, variant, data (a folder), labels, small, runlocal."""
-    options = parse_arg(
+    """Returns the config; arg: the options above, with commas between."""
+    options = parse_options(
         arg, clipin=CLIPIN, variant="B/16", data="", labels="", small=False,
         runlocal=False,
     )  # fmt: skip
     config = run_settings("nclip", batch_size=256, total_steps=20_000)
     config.model = dict(
-        # Nothing compares in a joint space: evaluation asks the clusters.
+        # No joint space: evaluation compares the clusters.
         **joint_space(embed_dim=0) | dict(embedding_from="cluster"),
-        image=dict(name="vit", **vit(options.variant), image_size=(224, 224)),
+        image=dict(name="vit", **vit_sizes(options.variant), image_size=(224, 224)),
         text=dict(
             name="text_transformer",
-            **text(options.variant),
+            **text_sizes(options.variant),
             context_length=77,
             vocab_size=49408,
         ),
@@ -69,7 +70,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     if options.clipin:
         plug_clipin(config, options.clipin)
     if options.small:
-        run_small(config, cluster=dict(num_clusters=512, hidden_dim=256))
+        shrink_small(config, cluster=dict(num_clusters=512, hidden_dim=256))
     if options.runlocal:
-        run_local(config, cluster=dict(num_clusters=64, hidden_dim=128))
+        shrink_runlocal(config, cluster=dict(num_clusters=64, hidden_dim=128))
     return config

@@ -1,15 +1,20 @@
-"""A few minutes on two cores: a small CLIP on embedded scenes, or on your own folder.
+"""A few minutes on two cores: a small CLIP on embedded scenes, or on a folder of pairs.
 
     clipin train quickstart                                 # CLIP
     clipin train quickstart:clipin                          # CLIP with CLIPin
-    clipin train quickstart:clipin,data=/path/to/folder     # on your own pairs
+    clipin train quickstart:clipin,data=/path/to/folder     # on a folder of pairs
     clipin train quickstart:clipin,data=/path/to/folder,labels=category
 
-The scenes are drawn on demand; a tenth of their captions belongs to another picture or
-says only part of what is there, as on the web. The folder has the COCO captions layout
-(`images/`, `captions_train.json`, `captions_val.json`); with `labels=category`, or
-`labels=objects` for several an image, its classes are evaluated too. CLIPin's widths
-are an eighth of the released ones.
+The scenes are drawn on demand. A tenth of their captions belongs to another image or
+leaves something out, as on the web. CLIPin's widths are an eighth of the released ones.
+Chance loss: ln(batch size), 4.16 for 64.
+
+Options:
+
+- `data`: a folder in the COCO captions layout (`images/`, `captions_train.json`,
+  `captions_val.json`).
+- `labels`: `category`, or `objects` for several classes an image; evaluates classes.
+- `clipin`: plugs CLIPin in, as `released` or `tuned`. `runlocal`: a few steps.
 """
 
 from collections.abc import Callable
@@ -23,7 +28,7 @@ from clipin_jax.config import (
     joint_space,
     pair_data,
     pair_source,
-    parse_arg,
+    parse_options,
     plug_clipin,
     run_settings,
     warmup_cosine,
@@ -34,8 +39,8 @@ EVALUATE_EVERY = 200  # steps
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """Options: clipin, data (a folder), labels (`category`, `objects`), runlocal."""
-    options = parse_arg(arg, clipin=CLIPIN, data="", labels="", runlocal=False)
+    """Returns the config; arg: the options above, with commas between."""
+    options = parse_options(arg, clipin=CLIPIN, data="", labels="", runlocal=False)
     config = run_settings("quickstart", batch_size=64, total_steps=600)
     config.log_every_steps = 10
     config.health_every_steps = 50
@@ -74,7 +79,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         tokenizer=dict(name="bpe"),
         crop_scale=(0.95, 1.0),
         crop_ratio=(1.0, 1.0),
-        flip=0.0,  # the captions of scenes say left and right
+        flip=0.0,  # captions of scenes name left and right
         brightness=0.1,
         contrast=0.1,
         saturation=0.0,
@@ -159,7 +164,7 @@ def _probe(source: Callable[..., dict], labels: str) -> dict:
 
 
 def _for_photographs(config: ConfigDict) -> None:
-    """Larger pictures and batches, more steps and stronger augmentation."""
+    """Sets larger images and batches, more steps, stronger augmentation."""
     config.batch_size = 128
     config.total_steps = 1300
     config.optim.learning_rate.peak = 1e-3
@@ -177,7 +182,7 @@ def _for_photographs(config: ConfigDict) -> None:
 
 
 def _run_local(config: ConfigDict) -> None:
-    """Two narrow layers and a few steps, to try the config anywhere."""
+    """Shrinks the config to two narrow layers and a few steps."""
     config.batch_size = 32
     config.total_steps = 20
     config.health_every_steps = 10

@@ -6,20 +6,22 @@
     clipin train siglip:clipin,variant=S/16,runlocal        # two layers, embedded data
 
 Paper: arXiv 2303.15343; recipe: google-research/big_vision, `trainers/proj/image_text`.
-Every pair is a yes-or-no question, with a learned scale and offset; both towers are of
-one size, the image's pooled by attention, the text's read at its last place.
+Each pair of the batch is a binary classification, with a learned scale and offset. Both
+towers have the same size. The image is pooled by attention, the text at its last place.
 
-What differs: batch size and schedule are those of a small run (published: 32768, with
-20,000 steps of warm-up), images are cropped and jittered as in `clip`, Adam's first
-moment is in float32, and the text's projection begins as a linear layer of PyTorch's.
-big_vision's weight decay of 1e-4 does not scale with the learning rate of 1e-3: as
-AdamW it is 0.1. Only kernels decay, and the scale is not bounded. With CLIPin both
-towers have a linear projection, behind its pre-projector.
+Differences: batch size and schedule are those of a small run (published: 32768, with
+20,000 steps of warm-up); images are cropped and jittered as in `clip`; Adam's first
+moment is in float32 (`optim.mu_dtype=bfloat16` is the paper's); the text's projection
+is initialised as a linear layer of PyTorch. big_vision's weight decay of 1e-4 does not
+scale with the learning rate of 1e-3: in AdamW it is 0.1. Only kernels decay, and the
+scale has no bound. With CLIPin both towers have a linear projection after its
+pre-projector.
 
-`tokenizer` is the path of a SentencePiece model; the paper's has 32,000 pieces, for
-others set `model.text.vocab_size`. Left out, the byte pairs of CLIP are used, padded
-with their end mark. The folder and `labels` are those of `clip`; `small` is for a
-thousand pictures and two cores. The first loss is about 10, minus the offset.
+First loss: about 10, minus the offset.
+
+Options: `tokenizer`, a SentencePiece model (the paper's has 32,000 pieces; for others
+set `model.text.vocab_size`), without which CLIP's byte pairs are used, padded with
+their end token; the others are those of `clip`.
 """
 
 from ml_collections import ConfigDict
@@ -31,19 +33,19 @@ from clipin_jax.config import (
     pair_data,
     pair_evals,
     pair_source,
-    parse_arg,
+    parse_options,
     plug_clipin,
-    run_local,
     run_settings,
-    run_small,
-    vit,
+    shrink_runlocal,
+    shrink_small,
+    vit_sizes,
     warmup_cosine,
 )
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """Options: clipin, variant, data, labels, tokenizer (a path), small, runlocal."""
-    options = parse_arg(
+    """Returns the config; arg: the options above, with commas between."""
+    options = parse_options(
         arg, clipin=CLIPIN, variant="B/16", data="", labels="", tokenizer="",
         small=False, runlocal=False,
     )  # fmt: skip
@@ -58,7 +60,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         weight_decay=0.1,
         b2=0.95,
         eps=1e-8,
-        no_decay=(r"(?<!/kernel)$",),  # all that does not end so
+        no_decay=(r"(?<!/kernel)$",),  # all but kernels
         bounds=((r"learned_", 0.0, 20.0),),
     )
     tokenizer = dict(name="bpe", pad_with_end=True)
@@ -71,23 +73,21 @@ def get_config(arg: str | None = None) -> ConfigDict:
     if options.clipin:
         plug_clipin(config, options.clipin)
     if options.small:
-        run_small(config)
+        shrink_small(config)
     if options.runlocal:
-        run_local(config)
+        shrink_runlocal(config)
     return config
 
 
 def _model(variant: str, vocab_size: int) -> dict:
-    sizes = vit(variant)
+    sizes = vit_sizes(variant)
     patch_size, width = sizes.pop("patch_size"), sizes["width"]
-    shared = dict(
-        sizes, activation="gelu_tanh", norm_eps=1e-6, initializer="xavier"
-    )  # of both towers
+    both = dict(sizes, activation="gelu_tanh", norm_eps=1e-6, initializer="xavier")
     return joint_space(embed_dim=width, image="none", text="linear") | dict(
         image_mean=(0.5, 0.5, 0.5),
         image_std=(0.5, 0.5, 0.5),
         image=dict(
-            shared,
+            both,
             name="vit",
             patch_size=patch_size,
             image_size=(224, 224),
@@ -96,7 +96,7 @@ def _model(variant: str, vocab_size: int) -> dict:
             pre_norm=False,
         ),
         text=dict(
-            shared,
+            both,
             name="text_transformer",
             context_length=64,
             vocab_size=vocab_size,

@@ -1,13 +1,13 @@
-"""xCLIP: CLIP and nCLIP on the same towers, a contrast and an agreement on clusters.
+"""xCLIP: CLIP and nCLIP on the same towers, a contrastive and a cluster objective.
 
     clipin train xclip:data=/path/to/folder                 # xCLIP
     clipin train xclip:clipin,data=/path/to/folder          # xCLIP with CLIPin
     clipin train xclip:variant=S/16,runlocal                # two layers, embedded data
 
-Paper: arXiv 2210.09304, whose code is not public: what follows is our reading. The
-cluster term is that of `nclip`, with heads of its own; how the paper weighs the two is
-not known to us, here both weigh 1. Towers, data and schedule are those of `clip`, to
-compare with; evaluation takes place in the joint space of the contrastive term.
+Paper: arXiv 2210.09304, whose code is not public. The cluster objective is that of
+`nclip`, with its own heads. The paper does not give the weights of the two; both are 1
+here. Towers, data, schedule and options are those of `clip`, to compare with.
+Evaluation uses the joint space of the contrastive objective.
 """
 
 from ml_collections import ConfigDict
@@ -19,30 +19,30 @@ from clipin_jax.config import (
     pair_data,
     pair_evals,
     pair_source,
-    parse_arg,
+    parse_options,
     plug_clipin,
-    run_local,
     run_settings,
-    run_small,
-    text,
-    vit,
+    shrink_runlocal,
+    shrink_small,
+    text_sizes,
+    vit_sizes,
     warmup_cosine,
 )
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """Options: clipin, variant, data (a folder), labels, small, runlocal."""
-    options = parse_arg(
+    """Returns the config; arg: the options above, with commas between."""
+    options = parse_options(
         arg, clipin=CLIPIN, variant="B/16", data="", labels="", small=False,
         runlocal=False,
     )  # fmt: skip
     config = run_settings("xclip", batch_size=256, total_steps=20_000)
     config.model = dict(
         **joint_space(embed_dim=512),
-        image=dict(name="vit", **vit(options.variant), image_size=(224, 224)),
+        image=dict(name="vit", **vit_sizes(options.variant), image_size=(224, 224)),
         text=dict(
             name="text_transformer",
-            **text(options.variant),
+            **text_sizes(options.variant),
             context_length=77,
             vocab_size=49408,
         ),
@@ -61,7 +61,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     if options.clipin:
         plug_clipin(config, options.clipin)
     if options.small:
-        run_small(config, cluster=dict(num_clusters=512, hidden_dim=256))
+        shrink_small(config, cluster=dict(num_clusters=512, hidden_dim=256))
     if options.runlocal:
-        run_local(config, cluster=dict(num_clusters=64, hidden_dim=128))
+        shrink_runlocal(config, cluster=dict(num_clusters=64, hidden_dim=128))
     return config

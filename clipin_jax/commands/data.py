@@ -24,7 +24,7 @@ FORMATS = ("array_record", "webdataset")
 
 
 def register(verbs: Verbs) -> None:
-    """Adds the verb and its own verbs."""
+    """Adds the verb with its actions."""
     data = add_verb(
         verbs, "data", "check, time or convert the training data", epilog=EPILOG
     )

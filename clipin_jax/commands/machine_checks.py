@@ -110,7 +110,7 @@ def _compile_cache() -> str:
     if "://" not in folder:
         parent = next(p for p in (Path(folder), *Path(folder).parents) if p.exists())
         if not os.access(parent, os.W_OK):
-            raise ClipinError(f"{folder} can not be written: choose another folder")
+            raise ClipinError(f"{folder} cannot be written: choose another folder")
     return folder
 
 

@@ -1,6 +1,7 @@
-"""Config files: what they are written with, and how one is found, changed and saved.
+"""Configs: recipes that pages call; finding, changing, explaining and saving them.
 
-Imports ml_collections, `errors` and `registry`; a config file imports this room alone.
+Imports ml_collections, `errors` and `registry`. Pages (configs/*.py) import this room
+alone.
 """
 
 from clipin_jax.config.clipin_plugin import CLIPIN, plug_clipin
@@ -9,13 +10,13 @@ from clipin_jax.config.load import (
     call_file,
     config_folder,
     find_config,
-    first_lines,
     list_configs,
+    list_purposes,
     list_studies,
     load_config,
     missing_key,
 )
-from clipin_jax.config.options import parse_arg
+from clipin_jax.config.options import parse_options
 from clipin_jax.config.origins import UNSET
 from clipin_jax.config.overrides import apply_changes, apply_overrides
 from clipin_jax.config.parts import with_defaults
@@ -38,17 +39,22 @@ from clipin_jax.config.serialization import (
     resolve,
     to_json,
 )
-from clipin_jax.config.shrink import run_local, run_small
-from clipin_jax.config.study_recipes import FAMILY, SCENE_METRICS, on_scenes
-from clipin_jax.config.tower_sizes import resnet, text, vit
+from clipin_jax.config.shrink import shrink_runlocal, shrink_small
+from clipin_jax.config.study_recipes import (
+    METHODS,
+    SCENE_METRICS,
+    scenes_changes,
+)
+from clipin_jax.config.tower_sizes import resnet_sizes, text_sizes, vit_sizes
 
 __all__ = [
-    "CLIPIN", "Entry", "FAMILY", "SCENE_METRICS", "SCENE_TEMPLATES", "UNSET", "adamw",
-    "apply_changes", "apply_overrides", "call_file", "config_folder", "config_hash",
-    "cosine", "difference", "differing", "explain_config", "find_config", "first_lines",
-    "from_json", "joint_space", "linear", "list_configs", "list_studies",
-    "load_config", "missing_key", "on_scenes", "pair_data", "pair_evals",
-    "pair_source", "parse_arg", "plug_clipin", "resnet", "resolve", "run_local",
-    "run_settings", "run_small", "text", "to_json", "vit", "warmup_cosine",
+    "CLIPIN", "METHODS", "Entry", "SCENE_METRICS", "SCENE_TEMPLATES",
+    "UNSET", "adamw", "apply_changes", "apply_overrides", "call_file",
+    "config_folder", "config_hash", "cosine", "difference", "differing",
+    "explain_config", "find_config", "from_json", "joint_space", "linear",
+    "list_configs", "list_purposes", "list_studies", "load_config", "missing_key",
+    "pair_data", "pair_evals", "pair_source", "parse_options", "plug_clipin",
+    "resnet_sizes", "resolve", "run_settings", "scenes_changes", "shrink_runlocal",
+    "shrink_small", "text_sizes", "to_json", "vit_sizes", "warmup_cosine",
     "with_defaults",
 ]  # fmt: skip

@@ -1,7 +1,4 @@
-"""CLIPin as configs plug it into a host: named settings, and the slots they go to.
-
-Config files see this module through `clipin_jax.config`.
-"""
+"""Plugs CLIPin into the config of a host; pages see it through `clipin_jax.config`."""
 
 from typing import Any
 
@@ -47,8 +44,8 @@ def plug_clipin(
     Args:
       config: has `objectives`, `model` and `data`.
       setting: a key of `CLIPIN`.
-      infonce_temperature: with one, each prediction has to find its target among those
-        of the batch (objective `momentum_infonce`, 0.2 say). A control.
+      infonce_temperature: as a control, the objective `momentum_infonce` at this
+        temperature, such as 0.2, in place of `clipin`; None for `clipin`.
       changes: other values than the setting's: `pre_projector` (width), `decay` (of the
         target; a number or a schedule), `symmetric` (the views also change places),
         `view`, and any argument of the objective, such as `terms` or `weight`. `view`
@@ -56,8 +53,8 @@ def plug_clipin(
         that have a target, "second-separate" for the second in CLIPin alone, which
         costs a forward pass more where the host has a momentum branch.
 
-    `terms=("inter",), projection_dim=128, predictor_hidden_dim=2048, decay=0.99` is
-    close to the BYOL loss between modalities of arXiv 2305.08675. Another control.
+    Another control is close to the BYOL loss between modalities of arXiv 2305.08675:
+    `terms=("inter",), projection_dim=128, predictor_hidden_dim=2048, decay=0.99`.
 
     Raises:
       ClipinError: an unknown setting, key or view.

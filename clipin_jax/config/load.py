@@ -1,4 +1,4 @@
-"""How a config is found by name, read from a file and changed."""
+"""Finds configs by name, reads their files and applies changes."""
 
 import ast
 import importlib.util
@@ -23,17 +23,23 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def list_configs() -> dict[str, str]:
-    """Each config that is found by name, with the first line of its docstring."""
-    return first_lines(config_folder())
+    """Returns the configs that have a name, each with its purpose."""
+    return list_purposes(config_folder())
 
 
 def list_studies() -> dict[str, str]:
-    """Each study that is found by name, with the first line of its docstring."""
-    return first_lines(config_folder() / "studies")
+    """Returns the studies that have a name, each with its purpose."""
+    return list_purposes(config_folder() / "studies")
 
 
 def find_config(name: str) -> Path:
-    """The file of a config: a path, a run folder, or a name out of `list_configs`."""
+    """Returns the file of a config.
+
+    name: of `list_configs`, a .py or .json file, or a run's folder.
+
+    Raises:
+      ClipinError: none of them, with the nearest name.
+    """
     path = Path(name)
     if path.suffix in (".py", ".json") and path.is_file():
         return path
@@ -43,7 +49,7 @@ def find_config(name: str) -> Path:
     if named.is_file():
         return named
     raise ClipinError(
-        f"no config {name!r}, neither a file, a run folder nor a known name: "
+        f"no config {name!r}: it is no file, no run folder and no known name; "
         f"{did_you_mean(name, list_configs())}"
     )
 
@@ -53,11 +59,15 @@ def load_config(
     overrides: Sequence[str] = (),
     changes: Mapping[str, Any] | None = None,
 ) -> ConfigDict:
-    """A locked config from "NAME", "NAME:OPTIONS", a path, or a run folder.
+    """Returns a locked config.
 
-    `overrides` are "dotted.key=value" strings, see `apply_overrides`; `changes` are
-    dotted keys and values, see `apply_changes`, and come first. Raises ClipinError for
-    what is wrong with the name, options, file, changes or overrides.
+    Args:
+      spec: "NAME", "NAME:OPTIONS", a path, or a run's folder.
+      overrides: "dotted.key=value", see `apply_overrides`; applied last.
+      changes: dotted keys and values, see `apply_changes`.
+
+    Raises:
+      ClipinError: what is wrong with the name, options, file, changes or overrides.
     """
     config = read_config(spec)
     config = apply_overrides(apply_changes(config, changes or {}), overrides)
@@ -69,7 +79,7 @@ def load_config(
 
 
 def read_config(spec: str) -> ConfigDict:
-    """Returns a config as its file has it, required values still open, not locked."""
+    """Returns a config as its file has it, not locked; values may be missing."""
     name, _, arg = spec.partition(":")
     path = find_config(name)
     if path.suffix == ".json":
@@ -85,15 +95,15 @@ def _docstring(path: Path) -> str:
 
 
 def config_folder() -> Path:
-    """The clone's configs where the package stands in a clone, else the installed."""
+    """Returns the folder of configs: that of the clone, else the installed one."""
     clone = PACKAGE.parent
     if (clone / "setup.py").is_file() and (clone / "configs").is_dir():
         return clone / "configs"
     return PACKAGE / "configs"
 
 
-def first_lines(folder: Path) -> dict[str, str]:
-    """The Python files of a folder, each with the first line of its docstring."""
+def list_purposes(folder: Path) -> dict[str, str]:
+    """Returns the Python files of a folder, each with its docstring's first line."""
     return {
         path.stem: _docstring(path).partition("\n")[0]
         for path in sorted(folder.glob("*.py"))
@@ -108,9 +118,10 @@ def _run_config_file(path: Path, arg: str) -> ConfigDict:
 
 
 def call_file(path: Path, function: str, *arguments: Any) -> Any:
-    """What a function of a Python file returns.
+    """Calls a function of a Python file and returns its result.
 
-    Raises ClipinError for whatever is wrong in there, with the line.
+    Raises:
+      ClipinError: whatever the file raises, with the line.
     """
     spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
     assert spec is not None and spec.loader is not None  # the suffix is .py
@@ -144,11 +155,11 @@ def _read_json(path: Path, arg: str) -> ConfigDict:
     try:
         return from_json(path.read_text())
     except (OSError, ValueError) as error:
-        raise ClipinError(f"config {path} can not be read: {error}") from error
+        raise ClipinError(f"config {path} cannot be read: {error}") from error
 
 
 def missing_key(error: AttributeError | KeyError) -> str | None:
-    """The key that a ConfigDict was asked for in vain, if the error says that."""
+    """Returns the key that a ConfigDict lacked, if that caused the error, else None."""
     raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
     if "ml_collections" not in Path(raised_in).parts:
         return None

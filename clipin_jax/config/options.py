@@ -9,12 +9,16 @@ from clipin_jax.config.values import read_value
 from clipin_jax.errors import ClipinError, did_you_mean
 
 
-def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
-    """Read the options after a config's colon, such as "clipin,variant=S/16".
+def parse_options(arg: str | None, **defaults: Any) -> ConfigDict:
+    """Returns the options after a config's colon, such as "clipin,variant=S/16".
 
-    The type of an option is that of its default; a bare name means True. A default that
-    is a dict means one of its keys: "" when left out, the first when bare. Raises
-    ClipinError for an option that is not among the defaults or of another type.
+    Args:
+      arg: options with commas between; a bare name means True.
+      defaults: name to default, which also gives the type. A dict gives the choices:
+        its keys, of which the first stands for a bare name; "" if the option is absent.
+
+    Raises:
+      ClipinError: an option that is not among the defaults, or of another type.
     """
     choices = {name: list(v) for name, v in defaults.items() if isinstance(v, Mapping)}
     options = ConfigDict(defaults | dict.fromkeys(choices, ""))

@@ -56,7 +56,7 @@ def recipe(place: str, name: str = "") -> Callable[[Callable[P, R]], Callable[P,
     """Marks a function that returns a group of a config.
 
     Args:
-      place: regular expression of the groups that its result is meant for.
+      place: regular expression of the groups that its result goes to.
       name: for users; the function's if empty.
     """
 

@@ -66,7 +66,7 @@ def split_override(item: str) -> tuple[str, str]:
     """
     key, equals, text = item.partition("=")
     if not equals:
-        raise ClipinError(f"can not read {item!r}: write KEY=VALUE")
+        raise ClipinError(f"cannot read {item!r}: write KEY=VALUE")
     return key.strip().removeprefix("--").removeprefix("config."), text.strip()
 
 
@@ -113,7 +113,7 @@ def is_unset(field: Any) -> bool:
 
 
 def _find(config: ConfigDict, key: str) -> _Place:
-    """The place of a key; makes the group of an argument that is a dict of its own."""
+    """The place of a key; makes its group if that is an argument which takes a dict."""
     group_key, _, name = key.rpartition(".")
     group = _group(config, group_key)
     if group is None:
@@ -169,7 +169,7 @@ def _read(place: _Place, text: str, key: str) -> Any:
         return value
     if place.entry and place.name not in place.group:
         raise ClipinError(
-            f"{key} can not be {value!r}: write a dict of its arguments to add it, "
+            f"{key} cannot be {value!r}: write a dict of its arguments to add it, "
             "such as {'type': NAME}"
         )
     if place.kind is ConfigDict and _names_a_part(value, place.current):
@@ -183,7 +183,7 @@ def _set(place: _Place, value: Any, key: str) -> None:
             near = difflib.get_close_matches(place.name, place.group, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise ClipinError(
-                f"{key} can not be removed, it is not there: {hint}there are "
+                f"{key} cannot be removed, it does not exist: {hint}there are "
                 f"{', '.join(place.group) or 'none'}"
             )
         del place.group[place.name]

@@ -1,7 +1,6 @@
-"""What most configs share, so that each of them stays one readable page.
+"""Groups of a config that most pages share: run settings, data, evals, optimizer.
 
-Config files see this module through `clipin_jax.config`. Nothing here is a default of
-the library: a config that wants another value sets it.
+Pages import them from `clipin_jax.config`, and set what they want otherwise.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,7 +23,7 @@ SCENE_TEMPLATES = {  # prompts for the labels of the embedded scenes
 def warmup_cosine(
     peak: float, warmup_steps: Any, total_steps: Any, end: float = 0.0
 ) -> dict[str, Any]:
-    """A schedule: linear from 0 to `peak`, then a half cosine down to `end`."""
+    """Returns a schedule: linear from 0 to `peak`, then half a cosine to `end`."""
     return dict(
         schedule="warmup_cosine",
         peak=peak,
@@ -36,21 +35,24 @@ def warmup_cosine(
 
 @recipe(r".*")
 def cosine(start: float, end: float, total_steps: Any) -> dict[str, Any]:
-    """A schedule: a half cosine from `start` to `end` over `total_steps`."""
+    """Returns a schedule: half a cosine from `start` to `end` over `total_steps`."""
     return dict(schedule="cosine", start=start, end=end, total_steps=total_steps)
 
 
 @recipe(r".*")
 def linear(start: float, end: float, total_steps: Any) -> dict[str, Any]:
-    """A schedule: a straight line from `start` to `end` over `total_steps`."""
+    """Returns a schedule: a line from `start` to `end` over `total_steps`."""
     return dict(schedule="linear", start=start, end=end, total_steps=total_steps)
 
 
 @recipe(r"")
 def run_settings(name: str, *, batch_size: int, total_steps: int) -> ConfigDict:
-    """A config with all that is not model, objectives, optimizer, data or evals.
+    """Returns a config without model, objectives, optimizer, data and evals.
 
-    `batch_size` is global, over all devices.
+    Args:
+      name: of the run; its folder is `runs/NAME`.
+      batch_size: pairs a step, over all devices.
+      total_steps: updates.
     """
     config = ConfigDict()
     config.name = name
@@ -59,10 +61,10 @@ def run_settings(name: str, *, batch_size: int, total_steps: int) -> ConfigDict:
     config.total_steps = total_steps
     config.log_every_steps = 20
     config.health_every_steps = 200
-    config.max_nonfinite_steps = 20  # skipped updates in a row that end the run
+    config.max_nonfinite_steps = 20  # in a row, each skipped; more end the run
     config.target = dict(decay=0.0, symmetric=False)
-    config.mesh = dict(data=-1, fsdp=1)  # -1: all devices that are left
-    config.sharding = ((r".*", "replicate"),)  # "fsdp" splits parameters
+    config.mesh = dict(data=-1, fsdp=1)  # -1: all other devices
+    config.sharding = ((r".*", "replicate"),)  # or "fsdp": splits parameters
     config.checkpoint = dict(
         every_steps=500,
         keep_last=2,
@@ -74,20 +76,23 @@ def run_settings(name: str, *, batch_size: int, total_steps: int) -> ConfigDict:
 
 @recipe(r"model")
 def joint_space(embed_dim: int, image: str = "matrix", text: str = "matrix") -> dict:
-    """The keys of `config.model` that are no tower.
+    """Returns the keys of `config.model` other than the towers.
 
-    `image` and `text` say how a tower's pooled feature gets into the joint space of
-    `embed_dim`: "matrix" (no bias), "linear" (with bias) or "none".
+    Args:
+      embed_dim: width of the joint space; 0 for none.
+      image: how the image tower's pooled feature gets there: "matrix" (no bias),
+        "linear" (with bias) or "none".
+      text: the same for the text tower.
     """
     return dict(
         embed_dim=embed_dim,
         pre_projector=0,
         projection=dict(image=image, text=text),
-        embedding_from="",  # the joint space
-        dtype="float32",  # of products; "bfloat16" on TPU and recent GPUs
+        embedding_from="",  # the joint space; or an objective with an `embed`
+        dtype="float32",  # of matrix products; "bfloat16" for TPU and recent GPUs
         param_dtype="float32",
-        scan_layers=False,  # True: compiles faster, right on TPU
-        remat=False,  # True: recompute activations, for memory
+        scan_layers=False,  # True: compiles faster, for TPU
+        remat=False,  # True: recomputes activations, which saves memory
         image_mean=(0.48145466, 0.4578275, 0.40821073),  # CLIP's
         image_std=(0.26862954, 0.26130258, 0.27577711),
     )
@@ -97,8 +102,8 @@ def joint_space(embed_dim: int, image: str = "matrix", text: str = "matrix") -> 
 def adamw(learning_rate: Any, weight_decay: Any, **changes: Any) -> dict[str, Any]:
     """Returns `config.optim`: AdamW as in CLIP, unless changed.
 
-    Another `name` is another optimizer, with arguments of its own. `groups` sets rates,
-    decay and clipping by parameter path, or freezes: `(("^towers/image/",
+    Another `name` is another optimizer with other arguments. `groups` sets rates, decay
+    and clipping by parameter path, or freezes: `(("^towers/image/",
     dict(freeze=True)),)`. `layer_decay` lowers the rates towards a tower's input.
     """
     optim = dict(
@@ -116,10 +121,11 @@ def adamw(learning_rate: Any, weight_decay: Any, **changes: Any) -> dict[str, An
 
 
 def pair_source(folder: str, runlocal: bool) -> SourceMaker:
-    """Returns a function that returns the source of a split.
+    """Returns a function `(split, labels) -> source`.
 
-    That is a folder of pairs in the COCO captions layout, or the embedded scenes.
-    `labels` names the classes, for evaluation.
+    Args:
+      folder: of pairs in the COCO captions layout; "" to require it of the user.
+      runlocal: whether to take the embedded scenes instead.
     """
     where = folder or required_placeholder(str)
 
@@ -147,21 +153,28 @@ def pair_data(
     tokenizer: Mapping[str, Any],
     **augment: Any,
 ) -> dict[str, Any]:
-    """`config.data`: shuffled pairs from the train split; `augment` changes views."""
+    """Returns `config.data`: shuffled pairs of the train split.
+
+    Args:
+      config: with both towers, for the size of images and the length of texts.
+      source: returns the source of a split, see `pair_source`.
+      tokenizer: `name` and arguments of a tokenizer.
+      augment: other values of `data.augment`, see `clipin_jax.data.image.views`.
+    """
     return dict(
         source=source("train"),
         image_size=config.model.image.get_ref("image_size"),
         context_length=config.model.text.get_ref("context_length"),
         tokenizer=dict(tokenizer),
         views=1,
-        second_text="same",  # or "another" caption of the image
+        second_text="same",  # of view 2; or "another" caption of the image
         caption_cleaning="",  # or "delete_punctuation", "space_punctuation"
-        caption_words=0,  # how many of a caption are kept; 0: all
-        long_captions="cut",  # those beyond context_length; or "error"
-        caption_weights=(),  # pairs of a kind of caption and a weight; (): all alike
-        mask_probability=0.0,  # of tokens, for objectives that predict them
+        caption_words=0,  # at most so many of a caption; 0: all
+        long_captions="cut",  # if longer than context_length; or "error"
+        caption_weights=(),  # (kind of caption, weight) pairs; (): equal weights
+        mask_probability=0.0,  # per token, for masked language modelling
         shuffle=True,
-        shuffle_block=0,  # neighbours that are read together; 0: any order
+        shuffle_block=0,  # neighbouring records read together; 0: any order
         augment_on="host",  # or "device", with augment.resize_first
         augment=dict(
             resize_first=0,
@@ -177,22 +190,28 @@ def pair_data(
             blur=0.0,
             blur_sigma=(0.1, 2.0),
             rand_augment_ops=0,  # 2 in ALBEF and BLIP
-            rand_augment_magnitude=7,  # of 10
+            rand_augment_magnitude=7,  # from 0 to 10
             interpolation="bicubic",
         )
         | augment,
         threads=2,
-        processes=0,
+        processes=0,  # 0: threads alone
         prefetch_batches=2,
-        max_pixels=80_000_000,  # of a file; larger ones count as bad
-        max_bad_fraction=0.01,
-        allow_change=False,  # True: resume although the data has changed
+        max_pixels=80_000_000,  # of an image; larger ones count as bad records
+        max_bad_fraction=0.01,  # of all records; more end the run
+        allow_change=False,  # True: resumes although the data has changed
     )
 
 
 @recipe(r"evals")
 def pair_evals(source: SourceMaker, labels: str, every_steps: int = 1000) -> dict:
-    """`config.evals`: retrieval, and with labels zero-shot and a linear probe."""
+    """Returns `config.evals`: retrieval, and with labels zero-shot and a linear probe.
+
+    Args:
+      source: returns the source of a split, see `pair_source`.
+      labels: name of the classes in the data; "" for none.
+      every_steps: how often; always at the end too.
+    """
     evals = dict(
         retrieval=dict(
             type="retrieval",

@@ -10,19 +10,24 @@ from clipin_jax.errors import ClipinError
 
 
 def resolve(config: ConfigDict) -> dict[str, Any]:
-    """The config as plain dicts, references followed, every list made a tuple."""
+    """Returns a config as plain dicts: references followed, lists as tuples."""
     return _frozen(config.to_dict())
 
 
 def to_json(config: ConfigDict) -> str:
-    """The resolved config as JSON; tuples are written as lists."""
+    """Returns the resolved config as JSON; tuples are written as lists.
+
+    Raises:
+      ClipinError: a value that JSON cannot hold.
+    """
     return json.dumps(resolve(config), indent=2, sort_keys=True, default=_refuse) + "\n"
 
 
 def from_json(data: str) -> ConfigDict:
-    """The inverse of `to_json`, lists read as tuples. Not locked.
+    """Returns the config of `to_json`, not locked; lists are read as tuples.
 
-    Raises ValueError if `data` is no JSON object.
+    Raises:
+      ValueError: `data` is no JSON object.
     """
     tree = json.loads(data)
     if not isinstance(tree, dict):
@@ -31,12 +36,15 @@ def from_json(data: str) -> ConfigDict:
 
 
 def config_hash(config: ConfigDict) -> str:
-    """Twelve hexadecimal digits that are the same for equal resolved configs."""
+    """Returns twelve hexadecimal digits, the same for equal resolved configs."""
     return hashlib.sha256(to_json(config).encode()).hexdigest()[:12]
 
 
 def difference(a: ConfigDict, b: ConfigDict) -> dict[str, tuple[Any, Any]]:
-    """Dotted key -> (value in `a`, value in `b`) where they differ; None if absent."""
+    """Returns dotted key -> (value in `a`, value in `b`) where they differ.
+
+    None stands for a key that is absent.
+    """
     flat_a, flat_b = _flatten(resolve(a)), _flatten(resolve(b))
     missing = object()
     return {
@@ -64,6 +72,6 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _refuse(value: Any) -> None:
     raise ClipinError(
-        f"config value {value!r} can not be saved as JSON: use numbers, strings, "
+        f"config value {value!r} cannot be saved as JSON: use numbers, strings, "
         "booleans, None, tuples and dicts"
     )

@@ -1,4 +1,4 @@
-"""Configs shrunk so that they run anywhere, or in minutes on two cores."""
+"""Smaller configs: for a few steps anywhere, or for minutes on two cores."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,11 +9,12 @@ from clipin_jax.config.origins import changes_config
 
 
 @changes_config
-def run_local(config: ConfigDict, **sizes: Mapping[str, Any]) -> None:
-    """Shrinks a config so that it runs anywhere: narrow towers and a few steps.
+def shrink_runlocal(config: ConfigDict, **sizes: Mapping[str, Any]) -> None:
+    """Shrinks a config to two layers of width 64 and 20 steps, which run anywhere.
 
-    `sizes` are those of `image`, `text` and of objectives by name, where they are other
-    than two layers of width 64.
+    Args:
+      config: changed in place.
+      sizes: other sizes, by `image`, `text` or the name of an objective.
     """
     heads = dict(clipin=dict(projection_dim=128, predictor_hidden_dim=32))
     _resize(config, dict(width=64, depth=2, num_heads=2), 32, 32, heads | sizes)
@@ -22,23 +23,25 @@ def run_local(config: ConfigDict, **sizes: Mapping[str, Any]) -> None:
     config.log_every_steps = 5
     config.health_every_steps = 10
     config.optim.learning_rate.warmup_steps = 5
-    config.data.augment.flip = 0.0  # the captions of scenes say left and right
+    config.data.augment.flip = 0.0  # captions of scenes name left and right
     config.checkpoint.every_steps = 10
     _shrink_evals(config, every_steps=10, batch_size=32, rerank=4)
 
 
 @changes_config
-def run_small(config: ConfigDict, **sizes: Mapping[str, Any]) -> None:
-    """Shrinks a config to what two cores train in minutes on a thousand photographs.
+def shrink_small(config: ConfigDict, **sizes: Mapping[str, Any]) -> None:
+    """Shrinks a config to three layers of width 128 and 400 steps, for two cores.
 
-    `sizes` as for `run_local`, where they are other than three layers of width 128.
+    Args:
+      config: changed in place.
+      sizes: other sizes, by `image`, `text` or the name of an objective.
     """
     _resize(config, dict(width=128, depth=3, num_heads=4), 48, 128, sizes)
     config.batch_size = 128
     config.total_steps = 400
     config.optim.learning_rate.update(peak=1e-3, warmup_steps=50)
     if config.target.decay:
-        config.target.decay = 0.99  # in few steps an average has to follow soon
+        config.target.decay = 0.99  # a slower average stays behind in so few steps
     config.data.augment.update(
         crop_scale=(0.4, 1.0), brightness=0.3, contrast=0.3, saturation=0.3
     )

@@ -1,13 +1,13 @@
-"""What the studies share: a pretraining run of about a minute, and how it is scored.
+"""What studies share: runs of about a minute, their scores, the methods to compare.
 
-Config files see this module through `clipin_jax.config`.
+Study files import it from `clipin_jax.config`.
 """
 
 from typing import Any
 
 from clipin_jax.config.recipes import SCENE_TEMPLATES
 
-# What the scores of `on_scenes` are called, the one that decides first.
+# Score of the runs to its label, the deciding one first.
 SCENE_METRICS = {
     "retrieval/mean_recall": "mean recall",
     "retrieval/text_to_image_R@1": "text to image R@1",
@@ -16,16 +16,16 @@ SCENE_METRICS = {
     "color/accuracy": "zero-shot colour",
     "linear_probe/accuracy": "linear probe, shape",
 }
-FAMILY = {  # the objectives that studies compare, at the size of `on_scenes`
+METHODS = {  # what most studies compare
     "CLIP": dict(config="clip:small"),
     "nCLIP": dict(config="nclip:small", note="clusters in place of contrast"),
     "xCLIP": dict(config="xclip:small", note="contrast and clusters"),
     "CLIPin": dict(config="clip:small,clipin", note="CLIP with the plug-in"),
-    "CLIPin tuned": dict(config="clip:small,clipin=tuned", note="as `tuning` chose"),
+    "CLIPin tuned": dict(config="clip:small,clipin=tuned", note="the best of `tuning`"),
 }
 
 
-def on_scenes(
+def scenes_changes(
     *,
     total_steps: int = 600,
     batch_size: int = 64,
@@ -34,10 +34,15 @@ def on_scenes(
     redundancy: float = 0.0,
     scoring: str = "test",
 ) -> dict[str, Any]:
-    """Changes that put the `small` variant of any host on the embedded scenes.
+    """Returns changes that train the `small` variant of a host on the embedded scenes.
 
-    The dials are those of the training captions; what is scored is always clean.
-    `scoring` is the split of the scored scenes: settings are chosen on "val".
+    Args:
+      total_steps: updates.
+      batch_size: pairs a step.
+      pixels: side of the images.
+      looseness: of the training captions; those that are scored are always clean.
+      redundancy: likewise.
+      scoring: split of the scored scenes; "val" where settings are chosen.
     """
     every = max(total_steps // 4, 1)
     return {
@@ -65,8 +70,8 @@ def on_scenes(
         "data.threads": 1,
         "data.augment.crop_scale": (0.95, 1.0),
         "data.augment.crop_ratio": (1.0, 1.0),
-        "data.augment.flip": 0.0,  # captions say left and right
-        "data.augment.rand_augment_ops": 0,  # they say where, and which colour
+        "data.augment.flip": 0.0,  # captions name left and right
+        "data.augment.rand_augment_ops": 0,  # captions name places and colours
         "data.augment.jitter_probability": 0.8,
         "data.augment.brightness": 0.1,
         "data.augment.contrast": 0.1,

@@ -1,7 +1,4 @@
-"""The published sizes of towers, by the names that the field gives them.
-
-Config files see this module through `clipin_jax.config`.
-"""
+"""Published sizes of towers by their usual names; pages see `clipin_jax.config`."""
 
 from typing import Any
 
@@ -37,8 +34,12 @@ _TEXT = {  # width, depth, num_heads
 
 
 @recipe(r"model\.image")
-def vit(variant: str) -> dict[str, Any]:
-    """Sizes of a ViT image tower by name: "B/16" is the base one with 16x16 patches."""
+def vit_sizes(variant: str) -> dict[str, Any]:
+    """Returns the sizes of a ViT: "B/16" is the base size with patches of 16x16.
+
+    Raises:
+      ClipinError: no such size.
+    """
     size, _, patch = variant.partition("/")
     if size not in _VIT or not patch.isdecimal() or int(patch) < 1:
         raise ClipinError(
@@ -55,8 +56,12 @@ def vit(variant: str) -> dict[str, Any]:
 
 
 @recipe(r"model\.image")
-def resnet(variant: str) -> dict[str, Any]:
-    """Sizes of CLIP's residual networks by name: "RN50" to "RN50x64"."""
+def resnet_sizes(variant: str) -> dict[str, Any]:
+    """Returns the sizes of a residual network of CLIP: "RN50" to "RN50x64".
+
+    Raises:
+      ClipinError: no such network.
+    """
     if variant not in _RESNET:
         raise ClipinError(
             f"unknown ResNet variant {variant!r}: {did_you_mean(variant, _RESNET)}"
@@ -65,15 +70,21 @@ def resnet(variant: str) -> dict[str, Any]:
     return dict(
         depths=depths,
         width=width,
-        num_heads=width // 2,  # each is 64 wide
+        num_heads=width // 2,  # each of width 64
         output_dim=output_dim,
         image_size=(pixels, pixels),
     )
 
 
 @recipe(r"model\.text")
-def text(variant: str) -> dict[str, int]:
-    """Sizes of a text transformer by name; what follows a slash is not read."""
+def text_sizes(variant: str) -> dict[str, int]:
+    """Returns the sizes of the text transformer beside an image tower.
+
+    variant: "B" or a name of the image tower, as "B/16" or "RN50".
+
+    Raises:
+      ClipinError: no such size.
+    """
     size = variant.partition("/")[0]
     if size not in _TEXT:
         raise ClipinError(

@@ -53,9 +53,9 @@ def _convert(value: Any, current: Any, kind: type, key: str) -> Any:
         return float(value) if number else value
     if kind is ConfigDict:
         keys = ", ".join(sorted(current))
-        raise ClipinError(f"{key} is a group, set one of its keys: {keys}")
+        raise ClipinError(f"{key} is a group: set one of its keys, {keys}")
     now = "" if current is None else f", now {current!r}"
-    raise ClipinError(f"{key} can not be {value!r}: it is of type {kind.__name__}{now}")
+    raise ClipinError(f"{key} cannot be {value!r}: it is of type {kind.__name__}{now}")
 
 
 def _is_scalar(value: Any) -> bool:
@@ -71,7 +71,7 @@ def _convert_items(value: tuple, current: Sequence, key: str) -> tuple:
         return value
     if len(value) != len(current):
         raise ClipinError(
-            f"{key} can not be {value!r}: it has {len(current)} items, now {current!r}"
+            f"{key} cannot be {value!r}: it has {len(current)} items, now {current!r}"
         )
     return tuple(
         _convert(new, old, type(old), key)

@@ -14,7 +14,7 @@ from clipin_jax.errors import ClipinError
 from clipin_jax.models import IMAGE_TOWERS, TEXT_TOWERS
 from clipin_jax.models.two_towers import TwoTowers
 from clipin_jax.objectives import OBJECTIVES
-from clipin_jax.objectives.base import Inputs
+from clipin_jax.objectives.base import Inputs, Objective
 from clipin_jax.types import Array, Batch, Features, Hyper, Metrics, View
 
 TARGET_VIEWS = ("second", "same")
@@ -37,7 +37,7 @@ class Learner(nn.Module):
     """
 
     towers: TwoTowers
-    objectives: Mapping[str, nn.Module]
+    objectives: Mapping[str, Objective]
     symmetric: bool = False
     embedding_from: str = ""
 
@@ -152,7 +152,8 @@ class Learner(nn.Module):
         features = self.towers.embed(self.towers.encode(view))
         if not self.embedding_from:
             return features
-        embeddings = self.objectives[self.embedding_from].embed(features)
+        objective = self._objectives_with("embed")[self.embedding_from]
+        embeddings = objective.embed(features)
         return {
             modality: {**f, "embedding": embeddings[modality]}
             for modality, f in features.items()
@@ -174,7 +175,7 @@ class Learner(nn.Module):
           [B] in at least float32, larger for better matches.
         """
         tokens = self.towers.encode({"text": text})["text"]["tokens"]
-        objective: Any = self.objectives[self.matchers[0]]
+        objective = self._objectives_with("scores")[self.matchers[0]]
         return objective.scores(self.towers, text, tokens, image_tokens)
 
     def predictions(self, view: View) -> dict[str, Any]:
@@ -190,7 +191,7 @@ class Learner(nn.Module):
 
         The view may lack a modality if the objective treats modalities apart.
         """
-        objective: Any = self.objectives[name]
+        objective = self._objectives_with("targets")[name]
         return objective.targets(self.towers, view, self.towers.encode(view), False)
 
 
@@ -256,7 +257,10 @@ def _check(learner: Learner) -> None:
 
 
 def _make_tower(
-    table: Mapping[str, Any], where: str, spec: Mapping[str, Any], shared: dict
+    table: Mapping[str, Any],
+    where: str,
+    spec: Mapping[str, Any],
+    shared: Mapping[str, Any],
 ) -> Any:
     if "name" not in spec:
         raise ClipinError(f"{where}.name is missing: use one of {', '.join(table)}")
@@ -265,7 +269,9 @@ def _make_tower(
     return _call(tower, where, arguments, shared)
 
 
-def _make_objective(name: str, spec: Mapping[str, Any], dtypes: dict[str, Any]) -> Any:
+def _make_objective(
+    name: str, spec: Mapping[str, Any], dtypes: Mapping[str, Any]
+) -> Objective:
     where = f"objectives.{name}"
     key = f"{where}.type" if "type" in spec else where
     objective = registry.find(OBJECTIVES, spec.get("type", name), key)

@@ -48,7 +48,8 @@ class Optimizer:
     hashes, so that runs share what is compiled.
 
     Attributes:
-      rule: turns gradients into a direction, see this module.
+      rule: turns gradients into a direction, see `optimizers`.
+      arguments: of the rule.
       clip_norm: of the global gradient; 0 for off.
       no_decay: patterns of the paths of parameters without weight decay.
       bounds: (pattern, low, high) of the parameters that stay within.

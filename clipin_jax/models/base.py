@@ -141,6 +141,17 @@ class PatchTower(ImageTower, Protocol):
         ...
 
 
+class LayeredTower(Protocol):
+    """A tower whose learning rate may fall from layer to layer (`optim.layer_decay`).
+
+    Attributes:
+      layer_order: patterns of parameter paths below the tower, from its input to its
+        output; see `core.parameter_groups.layer_factors`.
+    """
+
+    layer_order: ClassVar[tuple[str, ...]]
+
+
 class Towers(Protocol):
     """Both towers with their joint space, as `two_towers.TwoTowers` implements it."""
 

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from clipin_jax.config import call_file, config_folder, first_lines
+from clipin_jax.config import call_file, config_folder, list_purposes
 from clipin_jax.core.state import TrainState
 from clipin_jax.errors import ClipinError, did_you_mean
 from clipin_jax.evaluators import make_available
@@ -29,7 +29,7 @@ from clipin_jax.training.evaluate import evaluate_state, write_results
 
 def list_suites() -> dict[str, str]:
     """Returns the suites by name, with the first line of their docstrings."""
-    return first_lines(config_folder() / "suites")
+    return list_purposes(config_folder() / "suites")
 
 
 def load_suite(name: str, data: DataFolder, config: ConfigDict) -> dict[str, Any]:

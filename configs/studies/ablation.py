@@ -1,10 +1,10 @@
-"""What in CLIPin does what: its terms, weights, decays, views, predictors and widths.
+"""The parts of CLIPin: its terms, weights, decays, views, predictors and widths.
 
     clipin study ablation --jobs 2
     clipin study ablation:seeds=2,steps=100        # a quick look
 
-Everything is compared with CLIPin, but for the plain CLIP and the single parts that
-are added to it, which are compared with CLIP. Two captions of ten are loose.
+Plain CLIP is compared with single parts added to it, CLIPin with variants in which one
+part is changed. Two captions of ten are loose.
 """
 
 from typing import Any
@@ -14,8 +14,8 @@ from clipin_jax.config import (
     cosine,
     linear,
     load_config,
-    on_scenes,
-    parse_arg,
+    parse_options,
+    scenes_changes,
 )
 
 CLIP, CLIPIN = "clip:small", "clip:small,clipin"
@@ -23,8 +23,8 @@ CLIP, CLIPIN = "clip:small", "clip:small,clipin"
 
 def get_study(arg: str | None = None) -> dict:
     """Options: seeds (how many), steps, looseness."""
-    options = parse_arg(arg, seeds=5, steps=600, looseness=0.2)
-    changes = on_scenes(total_steps=options.steps, looseness=options.looseness)
+    options = parse_options(arg, seeds=5, steps=600, looseness=0.2)
+    changes = scenes_changes(total_steps=options.steps, looseness=options.looseness)
     added, changed = _added(), _changed(options.steps)
     methods = {"CLIP": dict(config=CLIP), **added, "CLIPin": dict(config=CLIPIN)}
     return dict(
@@ -41,7 +41,7 @@ def get_study(arg: str | None = None) -> dict:
 
 
 def _added() -> dict[str, dict[str, Any]]:
-    """Single parts on top of CLIP, and what others add in their place."""
+    """Returns CLIP with single parts of CLIPin, or with alternatives to them."""
 
     def terms(*names: str) -> dict[str, Any]:
         return dict(config=CLIPIN, changes={"objectives.clipin.terms": names})
@@ -71,7 +71,7 @@ def _added() -> dict[str, dict[str, Any]]:
 
 
 def _changed(steps: int) -> dict[str, dict[str, Any]]:
-    """CLIPin with one thing changed."""
+    """Returns variants of CLIPin with one change each."""
 
     def clipin(changes: dict[str, Any], note: str = "") -> dict[str, Any]:
         return dict(config=CLIPIN, changes=changes, note=note)
@@ -118,13 +118,13 @@ def _changed(steps: int) -> dict[str, dict[str, Any]]:
 
 
 def _objectives() -> dict[str, Any]:
-    """CLIP's, as its config has them."""
-    return load_config(CLIP, changes=on_scenes()).objectives.to_dict()
+    """Returns the objectives of CLIP's config."""
+    return load_config(CLIP, changes=scenes_changes()).objectives.to_dict()
 
 
 def _instead(name: str, **keys: Any) -> dict[str, Any]:
-    """CLIPin's heads and views with another objective on them."""
-    plug = load_config(CLIPIN, changes=on_scenes()).objectives.clipin.to_dict()
+    """Returns CLIPin with another objective on its heads and views."""
+    plug = load_config(CLIPIN, changes=scenes_changes()).objectives.clipin.to_dict()
     if name == "siamese":
         del plug["target_view"]  # nothing is averaged
     changes = {"objectives": _objectives() | {name: plug | keys}}

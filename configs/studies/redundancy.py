@@ -1,30 +1,35 @@
-"""Redundant captions: which objectives bear many pictures with one and the same text?
+"""Redundant captions: which objectives tolerate many images with the same text?
 
     clipin study redundancy --jobs 2
     clipin study redundancy:seeds=2,steps=100      # a quick look
 
-At redundancy 0.4, four pictures of ten come with nothing but one of eight stock
-sentences, as most medical reports say that nothing was found. What is scored is always
-clean.
+At redundancy 0.4, four images of ten have one of eight stock sentences as their
+caption, as most medical reports state that there is no finding. The scored captions are
+always clean.
 """
 
-from clipin_jax.config import FAMILY, SCENE_METRICS, on_scenes, parse_arg
+from clipin_jax.config import (
+    METHODS,
+    SCENE_METRICS,
+    parse_options,
+    scenes_changes,
+)
 
 LEVELS = (0.0, 0.2, 0.4, 0.6)
 
 
 def get_study(arg: str | None = None) -> dict:
     """Options: seeds (how many), steps."""
-    options = parse_arg(arg, seeds=5, steps=600)
+    options = parse_options(arg, seeds=5, steps=600)
     return dict(
         title="Redundant captions",
         question="Does CLIPin make training robust to many pictures that share one "
         "text, as medical images share reports?",
-        methods=FAMILY,
+        methods=METHODS,
         baseline="CLIP",
         dial="redundancy",
         levels={f"{x:g}": {"data.source.redundancy": x} for x in LEVELS},
         metrics=SCENE_METRICS,
         seeds=range(options.seeds),
-        changes=on_scenes(total_steps=options.steps),
+        changes=scenes_changes(total_steps=options.steps),
     )

@@ -3,20 +3,20 @@
     clipin study tuning --jobs 2
     clipin study tuning:seeds=1,steps=100          # a quick look
 
-Each candidate is trained on clean, loose and redundant captions; the best mean over the
-three is the setting `:clipin=tuned`. It is chosen with seeds and on scenes of its own
-(split "val"): the studies `looseness` and `redundancy` see whether it holds on others.
+Each candidate is trained on clean, loose and redundant captions. The best mean over the
+three is the setting `:clipin=tuned`. Seeds and scored scenes (split "val") are used for
+this choice alone: the studies `looseness` and `redundancy` test it on others.
 """
 
 from typing import Any
 
 from clipin_jax.config import (
-    FAMILY,
+    METHODS,
     SCENE_METRICS,
     cosine,
     linear,
-    on_scenes,
-    parse_arg,
+    parse_options,
+    scenes_changes,
 )
 
 LEVELS = {
@@ -24,23 +24,23 @@ LEVELS = {
     "loose": {"data.source.looseness": 0.4},
     "redundant": {"data.source.redundancy": 0.4},
 }
-FIRST_SEED = 50  # those of the other studies begin at 0
+FIRST_SEED = 50  # the other studies begin at 0
 
 
 def get_study(arg: str | None = None) -> dict:
     """Options: seeds (how many), steps."""
-    options = parse_arg(arg, seeds=2, steps=600)
+    options = parse_options(arg, seeds=2, steps=600)
     return dict(
         title="Settings of CLIPin",
         question="Which setting of the plug-in is best on clean, loose and redundant "
         "captions alike?",
-        methods={"CLIP": FAMILY["CLIP"]} | _candidates(options.steps),
+        methods={"CLIP": METHODS["CLIP"]} | _candidates(options.steps),
         baseline="CLIP",
         dial="captions",
         levels=LEVELS,
         metrics=SCENE_METRICS,
         seeds=range(FIRST_SEED, FIRST_SEED + options.seeds),
-        changes=on_scenes(total_steps=options.steps, scoring="val"),
+        changes=scenes_changes(total_steps=options.steps, scoring="val"),
     )
 
 
@@ -50,7 +50,7 @@ def _candidates(steps: int) -> dict[str, dict[str, Any]]:
     ) -> dict[str, Any]:
         changes = {f"objectives.clipin.{key}": value for key, value in plug.items()}
         changes |= {f"target.{key}": value for key, value in (target or {}).items()}
-        return dict(config=FAMILY["CLIPin"]["config"], changes=changes, note=note)
+        return dict(config=METHODS["CLIPin"]["config"], changes=changes, note=note)
 
     def bare(note: str = "no pre-projector", **keys: Any) -> dict[str, Any]:
         made = clipin(note=note, **keys)

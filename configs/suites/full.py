@@ -1,4 +1,4 @@
-"""Hours: every evaluator on every data set that is there.
+"""Hours: every evaluator on every data set in the folder.
 
 clipin evaluate RUN --suite full --data FOLDER
 clipin evaluate RUN --suite full --data FOLDER --only linear_probe,cifar10

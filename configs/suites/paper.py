@@ -1,17 +1,17 @@
-"""CLIPin's own protocols: the released probe, and zero-shot on sets never seen.
+"""CLIPin's protocols: the released probe, and zero-shot on unseen data sets.
 
     clipin evaluate RUN --suite paper --data FOLDER
 
 Paper: CLIPin, arXiv 2508.06434; protocols: T6Yang/CLIPin, `downstream.py`, `test.py`.
-Macro AUC and macro AP over the classes are the figures that the paper gives. The six
-sets are those of the released code; all others in the folder follow. `prediction`
-compares by CLIPin's second path, which plain hosts lack.
+The paper reports macro AUC and macro AP over the classes. The six data sets of the
+released code come first, then all others in the folder. `prediction` compares
+predictions with projections, which plain hosts lack.
 
-The released probe encodes the training images anew in each of 50 epochs, as views; that
-is nearly all of the time. `--only zero_shot` leaves it out.
+The released probe encodes the training images in each of 50 epochs, as augmented views:
+nearly all of the time. `--only zero_shot` leaves it out.
 
-The release shows bare class names; so does `zero_shot_bare`. The other uses prompts, as
-the paper says it did.
+`zero_shot_bare` uses bare class names, as the released code does; `zero_shot` uses
+prompts, as the paper describes.
 """
 
 from typing import Any

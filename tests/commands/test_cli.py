@@ -71,7 +71,7 @@ def test_train_runs_in_a_folder_of_its_name_or_in_the_run_it_is_given(
     config, calls, tmp_path
 ):
     cli.main(["train", config])
-    run = tmp_path / "runs" / "mine"
+    run = tmp_path / "runs" / "first"
     run.mkdir(parents=True)
     (run / "config.json").write_text(json.dumps(dict(name="tiny", rate=0.1)))
     cli.main(["train", str(run)])
@@ -96,8 +96,8 @@ def test_evaluate_and_report(calls, tmp_path, capsys):
     [
         (["train", "quickstrat"], ["no config 'quickstrat'", "known: "]),
         (["train", "CONFIG", "rte=1"], ["no config key 'rte'", "did you mean 'rate'"]),
-        (["train", "CONFIG", "rate=x"], ["rate can not be 'x'", "float"]),
-        (["train", "CONFIG", "rate"], ["can not read 'rate'", "KEY=VALUE"]),
+        (["train", "CONFIG", "rate=x"], ["rate cannot be 'x'", "float"]),
+        (["train", "CONFIG", "rate"], ["cannot read 'rate'", "KEY=VALUE"]),
         (["train", "CONFIG", "--config.rte=1"], ["did you mean 'rate'"]),
     ],
 )

@@ -9,8 +9,8 @@ from clipin_jax.config import explain_config, load_config, resolve, with_default
 
 PAGE = '''"""A page."""
 from clipin_jax.config import (
-    adamw, joint_space, pair_data, pair_evals, pair_source, plug_clipin, run_local,
-    run_settings, vit, warmup_cosine,
+    adamw, joint_space, pair_data, pair_evals, pair_source, plug_clipin, run_settings,
+    vit_sizes, warmup_cosine,
 )
 
 
@@ -19,7 +19,7 @@ def get_config(arg):
     config.log_every_steps = 7
     config.model = dict(
         **joint_space(embed_dim=64),
-        image=dict(name="vit", **vit("S/16"), image_size=(32, 32)),
+        image=dict(name="vit", **vit_sizes("S/16"), image_size=(32, 32)),
         text=dict(
             name="text_transformer", width=384, depth=12, num_heads=6,
             context_length=16, vocab_size=49408,
@@ -53,7 +53,7 @@ def page(tmp_path_factory) -> str:
         ("model.embed_dim", "page", ""),
         ("model.dtype", "recipe", "joint_space"),
         ("model.pre_projector", "recipe", "plug_clipin"),
-        ("model.image.width", "recipe", "vit"),
+        ("model.image.width", "recipe", "vit_sizes"),
         ("model.image.pre_norm", "default", "ViT"),
         ("model.text.width", "page", ""),  # the number that `vit` gives the images
         ("objectives.contrastive.init_temperature", "page", ""),
@@ -71,14 +71,14 @@ def page(tmp_path_factory) -> str:
         ("data.source.shift", "override", ""),
         ("evals.retrieval.source.split", "recipe", "pair_source"),
         ("evals.retrieval.similarity", "default", "Retrieval"),
-        ("evals.mine.source.name", "override", ""),
-        ("evals.mine.every_steps", "default", ""),
+        ("evals.second.source.name", "override", ""),
+        ("evals.second.every_steps", "default", ""),
     ],
 )
 def test_each_value_has_its_origin(page, key, origin, owner):
     overrides = [
         "optim.weight_decay=0.2", "data.source.shift=0.5",
-        "evals.mine={'type': 'retrieval', 'source': {'name': 'scenes'}}",
+        "evals.second={'type': 'retrieval', 'source': {'name': 'scenes'}}",
     ]  # fmt: skip
     entry = explain_config(f"{page}:scenes", overrides)[key]
     assert (entry.origin, entry.owner) == (origin, owner)
@@ -86,8 +86,8 @@ def test_each_value_has_its_origin(page, key, origin, owner):
 
 def test_a_shrunk_config_is_the_recipe_that_shrinks():
     entries = explain_config("clip:runlocal")
-    assert entries["model.image.width"] == (64, "recipe", "run_local")
-    assert entries["data.image_size"] == ((32, 32), "recipe", "run_local")
+    assert entries["model.image.width"] == (64, "recipe", "shrink_runlocal")
+    assert entries["data.image_size"] == ((32, 32), "recipe", "shrink_runlocal")
     assert entries["data.augment.hue"].owner == "pair_data"
 
 
@@ -113,7 +113,7 @@ def test_the_table(page, capsys):
     assert page in first and all(len(line) <= 100 for line in lines)
     rows = [line.split() for line in lines]
     assert ["seed", "3", "override"] in rows and ["model"] in rows
-    assert ["image.width", "384", "recipe", "vit"] in rows
+    assert ["image.width", "384", "recipe", "vit_sizes"] in rows
     assert ["source.folder", "(required)", "recipe", "pair_source"] in rows
     assert len({line.index("recipe") for line in lines if " recipe " in line}) == 1
 
@@ -130,7 +130,11 @@ def test_the_difference(capsys):
 def test_json_of_a_config_and_of_a_difference(page, tmp_path, capsys):
     assert cli.main(["config", page, "--json"]) == 0
     entries = json.loads(capsys.readouterr().out)
-    assert entries["model.image.width"] == {"value": 384, "from": "recipe", "of": "vit"}
+    assert entries["model.image.width"] == {
+        "value": 384,
+        "from": "recipe",
+        "of": "vit_sizes",
+    }
     assert entries["data.source.folder"]["value"] is None
     (tmp_path / "config.json").write_text('{"name": "run", "seed": 1}')
     run = str(tmp_path)

@@ -54,8 +54,8 @@ def clip():
 )
 def test_an_argument_of_a_named_class_can_be_set(override, expected):
     config = load_config("clip:clipin,runlocal", [override])
-    found = value(config, override.partition("=")[0])
-    assert found == expected and type(found) is type(expected)
+    actual = value(config, override.partition("=")[0])
+    assert actual == expected and type(actual) is type(expected)
     assert config.is_locked
 
 
@@ -80,15 +80,15 @@ def test_arguments_of_each_source_of_a_mixture():
 
 
 def test_entries_are_added_and_removed():
-    mine = f"evals.mine={{'type': 'retrieval', 'source': {SCENES}}}"
+    second = f"evals.second={{'type': 'retrieval', 'source': {SCENES}}}"
     config = load_config(
         "clip:clipin,runlocal",
-        [mine, "evals.mine.batch_size=8", "evals.retrieval=None"]
+        [second, "evals.second.batch_size=8", "evals.retrieval=None"]
         + ["objectives.clipin=None", "objectives.simclr={'temperature': 0.2}"],
     )
-    assert set(config.evals) == {"mine"} and config.evals.mine.batch_size == 8
+    assert set(config.evals) == {"second"} and config.evals.second.batch_size == 8
     assert set(config.objectives) == {"contrastive", "simclr"}
-    assert config.evals.mine.source.name == "scenes"
+    assert config.evals.second.source.name == "scenes"
 
 
 def test_a_page_removes_entries_with_none(tmp_path):
@@ -111,8 +111,8 @@ def test_a_page_removes_entries_with_none(tmp_path):
         ("evals.retrieval.max_captions=few", ["max_captions", "'few'", "int"]),
         ("data.source.objects=3", ["data.source.objects", "tuple"]),
         ("objectives.contrastive.weight=big", ["'big'", "float"]),
-        ("evals.mine=3", ["evals.mine", "3", "'type'"]),
-        ("evals.mine.batch_size=3", ["no config key 'evals.mine.batch_size'"]),
+        ("evals.second=3", ["evals.second", "3", "'type'"]),
+        ("evals.second.batch_size=3", ["no config key 'evals.second.batch_size'"]),
         ("evals.retrievl=None", ["removed", "did you mean 'retrieval'"]),
         ("model.text=None", ["model.text is a group"]),
         ("checkpoint.read_only=True", ["no config key 'checkpoint.read_only'"]),
@@ -126,18 +126,19 @@ def test_a_wrong_key_or_value_is_named(override, words):
 
 def test_a_class_of_another_package_stays_as_it_is_given(tmp_path, monkeypatch):
     (tmp_path / "their_package.py").write_text(
-        "class Theirs:\n    def __init__(self, encode, *, size: int = 3): ...\n"
+        "class TheirEvaluator:\n    def __init__(self, encode, *, size: int = 3): ...\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    name = "their_package:Theirs"
+    name = "their_package:TheirEvaluator"
     config = load_config(
-        "clip:runlocal", [f"evals.mine={{'type': {name!r}}}", "evals.mine.size=4"]
+        "clip:runlocal", [f"evals.second={{'type': {name!r}}}", "evals.second.size=4"]
     )
     again = from_json(to_json(config))
-    assert again.evals.mine.to_dict() == {"type": name, "size": 4}
-    with pytest.raises(ClipinError, match="did you mean 'evals.mine.size'"):
+    assert again.evals.second.to_dict() == {"type": name, "size": 4}
+    with pytest.raises(ClipinError, match="did you mean 'evals.second.size'"):
         load_config(
-            "clip:runlocal", [f"evals.mine={{'type': {name!r}}}", "evals.mine.sise=4"]
+            "clip:runlocal",
+            [f"evals.second={{'type': {name!r}}}", "evals.second.sise=4"],
         )
 
 

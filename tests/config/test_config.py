@@ -11,7 +11,7 @@ from clipin_jax.config import (
     apply_overrides,
     load,
     load_config,
-    parse_arg,
+    parse_options,
     plug_clipin,
     to_json,
     with_defaults,
@@ -24,11 +24,11 @@ More words.
 """
 import ml_collections
 
-from clipin_jax.config import CLIPIN, parse_arg, plug_clipin, warmup_cosine
+from clipin_jax.config import CLIPIN, parse_options, plug_clipin, warmup_cosine
 
 
 def get_config(arg=None):
-    arg = parse_arg(arg, clipin=CLIPIN, variant="S/16", width=8, rate=0.5)
+    arg = parse_options(arg, clipin=CLIPIN, variant="S/16", width=8, rate=0.5)
     config = ml_collections.ConfigDict()
     config.name = "small"
     config.total_steps = 100
@@ -65,7 +65,7 @@ def small(tmp_path) -> str:
 
 
 def test_options_take_the_type_of_their_default():
-    arg = parse_arg(
+    arg = parse_options(
         "small,variant=B/16,steps=1e3,rate=1,runlocal=false",
         small=False,
         variant="S/16",
@@ -77,16 +77,16 @@ def test_options_take_the_type_of_their_default():
     assert arg.to_dict() == dict(
         small=True, variant="B/16", steps=1000, rate=1.0, runlocal=False, size=(2, 2)
     )
-    assert parse_arg(None, a=1).a == parse_arg("", a=1).a == 1
+    assert parse_options(None, a=1).a == parse_options("", a=1).a == 1
     assert isinstance(arg.rate, float) and isinstance(arg.steps, int)
 
 
 @pytest.mark.parametrize(
-    "arg, meant",
+    "arg, expected",
     [("", ""), ("plug", "first"), ("plug=first", "first"), ("plug=other", "other")],
 )
-def test_an_option_that_is_one_of_several_names(arg, meant):
-    assert parse_arg(arg, plug={"first": {"a": 1}, "other": {}}).plug == meant
+def test_an_option_that_is_one_of_several_names(arg, expected):
+    assert parse_options(arg, plug={"first": {"a": 1}, "other": {}}).plug == expected
 
 
 @pytest.mark.parametrize(
@@ -103,21 +103,21 @@ def test_an_option_that_is_one_of_several_names(arg, meant):
 )
 def test_wrong_options_are_named(arg, words):
     with pytest.raises(ClipinError) as error:
-        parse_arg(arg, clipin=CLIPIN, variant="S/16", steps=3, runlocal=False)
+        parse_options(arg, clipin=CLIPIN, variant="S/16", steps=3, runlocal=False)
     assert all(word in str(error.value) for word in words)
 
 
 def test_variants():
-    assert configs.vit("B/16") == dict(
+    assert configs.vit_sizes("B/16") == dict(
         patch_size=(16, 16), width=768, depth=12, num_heads=12
     )
-    assert configs.vit("Ti/7")["patch_size"] == (7, 7)
-    assert configs.text("B/16") == dict(width=512, depth=12, num_heads=8)
+    assert configs.vit_sizes("Ti/7")["patch_size"] == (7, 7)
+    assert configs.text_sizes("B/16") == dict(width=512, depth=12, num_heads=8)
     for wrong in ("B", "B/", "B/x", "B/0", "Q/16"):
         with pytest.raises(ClipinError, match="Ti, S, B, L, H"):
-            configs.vit(wrong)
+            configs.vit_sizes(wrong)
     with pytest.raises(ClipinError, match="known: B, H, L, RN101, RN50, .* S, Ti"):
-        configs.text("X")
+        configs.text_sizes("X")
 
 
 def test_plugging_clipin_changes_its_four_slots_and_nothing_else(small):
@@ -193,7 +193,7 @@ def test_a_weight_may_be_learned_and_given_again(small):
     config = load_config(small, [f"{key}=learned"])
     assert config.objectives.contrastive.weight == "learned"
     assert apply_overrides(config, [f"{key}=2"]).objectives.contrastive.weight == 2.0
-    with pytest.raises(ClipinError, match="contrastive.weight can not be 'much'"):
+    with pytest.raises(ClipinError, match="contrastive.weight cannot be 'much'"):
         apply_overrides(config, [f"{key}=much"])
 
 
@@ -262,15 +262,15 @@ def test_difference_names_what_only_one_has(small):
 
 def test_damaged_run_config_is_named(tmp_path):
     (tmp_path / "config.json").write_text('{"name": ')
-    with pytest.raises(ClipinError, match="config.json can not be read"):
+    with pytest.raises(ClipinError, match="config.json cannot be read"):
         load_config(str(tmp_path))
     (tmp_path / "config.json").write_text("[1, 2]")
-    with pytest.raises(ClipinError, match="config.json can not be read"):
+    with pytest.raises(ClipinError, match="config.json cannot be read"):
         load_config(str(tmp_path))
 
 
 def test_value_that_json_can_not_hold_is_named():
-    with pytest.raises(ClipinError, match="Path.*can not be saved"):
+    with pytest.raises(ClipinError, match="Path.*cannot be saved"):
         configs.to_json(ConfigDict(dict(folder=Path("x"))))
 
 
@@ -293,7 +293,7 @@ def test_config_file_that_fails_is_named_with_its_line(tmp_path, source, words):
 
 
 def test_required_placeholder_must_be_filled(tmp_path):
-    path = tmp_path / "own.py"
+    path = tmp_path / "page.py"
     path.write_text(
         "from ml_collections import ConfigDict, config_dict\n\n"
         "def get_config(arg):\n"

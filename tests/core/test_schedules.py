@@ -10,7 +10,7 @@ from tests.parity.golden_files import load
 
 
 def test_schedule_of_the_release(golden_folder):
-    arrays = load(golden_folder, "lr_schedules.npz").arrays
+    arrays = load(golden_folder, "lr_schedules.npz")
     schedule = make_schedule(
         "optim.learning_rate",
         dict(

@@ -44,7 +44,7 @@ def folder(tmp_path_factory):
 
 def run_block(block):
     """Runs an example. Returns `source` where it makes one, and the config."""
-    names = {"config": load_config("clip:runlocal")}
+    names = {"config": load_config("clip:runlocal").unlock()}  # as in a page
     exec(block, names)
     return names.get("source"), names["config"]
 

@@ -1,4 +1,4 @@
-"""What a user can get wrong: one line that helps, exit code 1, no half-written run."""
+"""Mistakes of users: one line of help, exit code 1, no half-written run."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ def one_device():
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory) -> Path:
-    """A small folder in the layout of COCO captions, all right."""
+    """A small valid folder in the layout of COCO captions."""
     folder = tmp_path_factory.mktemp("data")
     (folder / "images").mkdir()
     rng = np.random.default_rng(0)
@@ -42,7 +42,7 @@ def original(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def data(original, tmp_path) -> Path:
-    """A copy to break."""
+    """A copy of the folder, which tests break."""
     return shutil.copytree(original, tmp_path / "data")
 
 
@@ -60,16 +60,16 @@ def argv(data: Path, workdir: Path, *more: str) -> list[str]:
 
 @pytest.fixture
 def refused(capfd, caplog) -> Any:
-    """Demands that a command fails in one line; returns the line."""
+    """Returns a function that checks that a command fails, and returns its one line."""
 
     def refused(command: list[str]) -> str:
         capfd.readouterr()
         assert cli.main(command) == 1
         captured = capfd.readouterr()
         assert captured.out == ""
-        said = captured.err.splitlines()
-        errors = [line for line in said if line.startswith("clipin: error: ")]
-        assert len(errors) == 1 and said[-1] == errors[0], captured.err
+        lines = captured.err.splitlines()
+        errors = [line for line in lines if line.startswith("clipin: error: ")]
+        assert len(errors) == 1 and lines[-1] == errors[0], captured.err
         assert "Traceback" not in captured.err
         return errors[0]
 
@@ -242,4 +242,4 @@ def test_a_damaged_config_of_a_run(refused, original, tmp_path):
     (tmp_path / "config.json").write_text('{"name": "cut')
     for command in (argv(original, tmp_path), ["evaluate", str(tmp_path)]):
         assert "config.json is damaged" in refused(command)
-    assert "config.json can not be read" in refused(["train", str(tmp_path)])
+    assert "config.json cannot be read" in refused(["train", str(tmp_path)])

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from clipin_jax.config import load_config, resnet
+from clipin_jax.config import load_config, resnet_sizes
 from clipin_jax.core.learner import build
 from clipin_jax.core.parameter_paths import path_name
 from clipin_jax.core.sharding import make_mesh
@@ -111,7 +111,7 @@ def test_heads_that_do_not_divide_the_width():
 
 def test_unknown_variant():
     with pytest.raises(ClipinError, match="did you mean 'RN50'"):
-        resnet("RN5")
+        resnet_sizes("RN5")
 
 
 @pytest.mark.parametrize("variant", PARAMETERS)

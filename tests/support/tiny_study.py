@@ -3,10 +3,10 @@
 from clipin_jax.study.study_file import PlannedRun
 
 STUDY = """
-from clipin_jax.config import parse_arg
+from clipin_jax.config import parse_options
 
 def get_study(arg=None):
-    options = parse_arg(arg, steps=3)
+    options = parse_options(arg, steps=3)
     scenes = dict(name="scenes", split="val", length=16, size=32)
     retrieval = dict(type="retrieval", every_steps=1, source=scenes)
     return dict(

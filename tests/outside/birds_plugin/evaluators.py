@@ -7,6 +7,7 @@ import numpy as np
 
 from clipin_jax.data.source import Source
 from clipin_jax.evaluators.base import Figure
+from clipin_jax.evaluators.datasets.annotations import read_labels
 from clipin_jax.inference.encoder import Encoder
 
 
@@ -18,7 +19,7 @@ class Separation:
 
     def __init__(self, encoder: Encoder, *, source: Source, batch_size: int = 256):
         self._encoder, self._source, self._batch_size = encoder, source, batch_size
-        labels = [source.annotations(i)["label"] for i in range(len(source))]
+        labels = read_labels(source, len(source.classes))
         self._same = np.equal.outer(labels, labels)
 
     def run(self, state: Any) -> Iterator[tuple[str, float]]:

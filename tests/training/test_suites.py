@@ -23,10 +23,11 @@ from clipin_jax.evaluators.compositionality import Compositionality
 from clipin_jax.evaluators.datasets.data_folder import KINDS, DataFolder
 from clipin_jax.evaluators.text_similarity import TextSimilarity
 from clipin_jax.evaluators.zero_shot import ZeroShot
+from clipin_jax.inference import build as inference_build
 from clipin_jax.runs.build import build_experiment
 from clipin_jax.runs.checkpoint import Checkpoints
 from clipin_jax.runs.folder import open_folder
-from clipin_jax.training import console, suites
+from clipin_jax.training import console
 from clipin_jax.training.suites import evaluate_suite, list_suites, load_suite
 from tests.conftest import REPOSITORY
 from tests.support import tiny_runs as runs
@@ -234,7 +235,7 @@ def test_a_suite_gives_the_same_figures_at_any_batch_size_and_on_any_devices(
     scores = {}
     for devices, size in ((8, 16), (8, 5), (1, 7)):
         monkeypatch.setattr(
-            suites,
+            inference_build,
             "build_experiment",
             lambda c, n=devices: build_experiment(c, jax.devices()[:n]),
         )
@@ -255,7 +256,7 @@ def test_a_suite_gives_the_same_figures_at_any_batch_size_and_on_any_devices(
     assert written["evals"]["zoo:zero_shot"]["dataset"] == "zoo"
     assert "acc1" in written["evals"]["zoo:zero_shot"]["metrics"]
     assert "jax" in written["environment"] and "devices" in written["environment"]
-    assert "not taught to match" in written["skipped"]["zoo:reranked"]
+    assert "does not learn to match" in written["skipped"]["zoo:reranked"]
     assert "zoo:written" in written["skipped"]
     assert "not in" in written["skipped"]["sun397:linear_probe"]
     out = capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -40,6 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"the config lacks the key {key}: it is of another version of clipin_jax "
             "or was written by hand; compare it with `clipin config clip:runlocal`"
         )
+    except BrokenPipeError:  # the reader of our output has seen enough, as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except KeyboardInterrupt:
         print("clipin: stopped", file=sys.stderr)
         return INTERRUPTED

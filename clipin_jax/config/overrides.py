@@ -39,8 +39,8 @@ def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
 
     A key is one that the config lists, an argument of the class that the config names
     there, or an entry of `evals`, `objectives`, `log` or a mixture's `sources`. A value
-    is a Python literal of the type that is there; strings need no quotes. A number may
-    become a schedule. A dict replaces a part, or adds an entry; None removes an entry.
+    is a Python literal of the type that is there; strings need no quotes. Another class
+    drops the arguments that it lacks. A number may become a schedule. A dict replaces a part, or adds an entry; None removes an entry.
 
     Args:
       config: not changed.
@@ -189,7 +189,20 @@ def _set(place: _Place, value: Any, key: str) -> None:
         del place.group[place.name]
         return
     with place.group.ignore_type():
-        place.group[place.name] = value
+        if place.name in PART_KEYS:
+            _set_class(place.group, place.name, value, key.rpartition(".")[0])
+        else:
+            place.group[place.name] = value
+
+
+def _set_class(group: ConfigDict, name: str, value: Any, group_key: str) -> None:
+    """Sets the class of a part; drops arguments that only the class before had."""
+    before = arguments(group_key, group)
+    group[name] = value
+    after = arguments(group_key, group) if before else {}
+    for argument in before.keys() - after.keys():
+        if argument in group:
+            del group[argument]
 
 
 def _names_a_part(value: Any, current: ConfigDict) -> bool:

@@ -171,3 +171,13 @@ def test_every_table_of_parts_is_there(part):
     for target in table.values() if part.key else [table]:
         known = list(inspect.signature(target).parameters)
         assert not set(known[: part.given]) & set(part.filled)
+
+
+def test_another_class_drops_the_arguments_that_it_lacks():
+    listed = load_config("siglip:runlocal").optim
+    switched = load_config("siglip:runlocal", ["optim.name=sgd"]).optim
+    assert {"b1", "b2", "eps"} & set(listed)
+    assert not {"b1", "b2", "eps"} & set(switched)
+    assert switched.clip_norm == listed.clip_norm
+    with pytest.raises(ClipinError, match="adamw"):
+        load_config("siglip:runlocal", ["optim.name=adamv"])

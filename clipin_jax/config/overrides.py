@@ -40,7 +40,8 @@ def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
     A key is one that the config lists, an argument of the class that the config names
     there, or an entry of `evals`, `objectives`, `log` or a mixture's `sources`. A value
     is a Python literal of the type that is there; strings need no quotes. Another class
-    drops the arguments that it lacks. A number may become a schedule. A dict replaces a part, or adds an entry; None removes an entry.
+    drops the arguments that it lacks. A number may become a schedule. A dict replaces
+    a part, or adds an entry; None removes an entry.
 
     Args:
       config: not changed.

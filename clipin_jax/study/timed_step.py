@@ -112,7 +112,7 @@ def compile_timed_step(
     """
     lowered = jax.jit(step, donate_argnums=0).lower(state, *inputs)
     if flops is None:
-        flops = (lowered.cost_analysis() or {})["flops"]
+        flops = float((lowered.cost_analysis() or {})["flops"])
     compiled = lowered.compile()
     memory = cast(_MemoryAnalysis, compiled.memory_analysis())
     total = (

@@ -241,7 +241,7 @@ def _evaluate(
     due = {
         name: evaluator
         for name, evaluator in session.evaluators.items()
-        if is_last or _is_due(step, config.evals[name].every_steps)
+        if is_last or _is_due(step, config.evals[name].get("every_steps", 0))
     }
     if not due:
         return {}

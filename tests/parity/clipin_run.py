@@ -1,6 +1,7 @@
 """The released CLIPin on our code: config, state, batches and steps of its files."""
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -98,7 +99,7 @@ class ClipinRun:
         inputs = ((self.batch(k), self.hyper(k - 1)) for k in self.file.steps)
         return take_steps(self.train_step, self.start(), inputs)
 
-    def after_last_step(self) -> tuple[dict, dict, dict]:
+    def after_last_step(self) -> tuple[Mapping[str, Any], dict, dict]:
         """The parameters, and the variables of the online and the target network.
 
         The reference averages in a step, so its target is the one that the step used.

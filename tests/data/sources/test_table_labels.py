@@ -88,7 +88,7 @@ def test_bad_rows_are_one_error_in_evaluation(tmp_path):
     assert message.startswith(
         f"record 3, {labelled.describe(3)}, cannot be used: no label"
     )
-    assert "row 4, at byte" in message and "mend or remove" in message
+    assert "row 4, at byte" in message and "fix it, or remove it" in message
     assert "\n" not in message
     silent = unchecked(tmp_path, TSV + "a.jpg\t\n", "s.tsv")
     with pytest.raises(ClipinError, match="record 2, .* cannot be used: no caption"):

@@ -13,7 +13,7 @@ import pytest
 
 from clipin_jax.commands.main import main
 from clipin_jax.errors import ClipinError
-from clipin_jax.study.results_json import read_results
+from clipin_jax.study.results_json import parse_results, read_results
 from clipin_jax.study.runner import run_study
 from clipin_jax.study.study_file import PlannedRun
 from tests.support.tiny_study import EVALUATOR, RUNS, STUDY
@@ -71,6 +71,13 @@ def test_every_run_is_scored_and_costed(finished):
     assert 0.9 < narrow["flops_ratio"] <= 1
     assert "A test" in (finished / "study.html").read_text()
     assert "mean recall" in (finished / "results.md").read_text()
+
+
+def test_an_evaluator_from_outside_says_how_its_scores_are_shown(finished):
+    results = parse_results(read_results(finished / "results.json"))
+    metric = results.metrics[1]
+    assert metric.lower_is_better and not metric.percent
+    assert results.numbers(metric, "CLIP", "") == {0: 3.0, 1: 3.0}
 
 
 def test_a_finished_study_has_nothing_left_to_do(file, finished, capsys):

@@ -9,6 +9,7 @@ def get_study(arg=None):
     options = parse_options(arg, steps=3)
     scenes = dict(name="scenes", split="val", length=16, size=32)
     retrieval = dict(type="retrieval", every_steps=1, source=scenes)
+    constant = dict(type="outside:Constant", every_steps=0, value=3.0)
     return dict(
         title="A test",
         question="Does it run?",
@@ -19,7 +20,7 @@ def get_study(arg=None):
             ),
         },
         baseline="CLIP",
-        metrics={"retrieval/mean_recall": "mean recall"},
+        metrics={"retrieval/mean_recall": "mean recall", "constant/error": "error"},
         seeds=[0, 1],
         changes={
             "total_steps": options.steps,
@@ -33,7 +34,7 @@ def get_study(arg=None):
             "data.source.length": 64,
             "log.tensorboard": False,
             "checkpoint.every_steps": 1,
-            "evals": dict(retrieval=retrieval),
+            "evals": dict(retrieval=retrieval, constant=constant),
         },
     )
 """

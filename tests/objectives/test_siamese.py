@@ -79,7 +79,7 @@ def test_with_the_online_network_as_target_it_is_clipin():
 def test_it_offers_no_comparison_with_a_target_that_it_lacks():
     encode = make_encode_fns(siamese().learner)
     with pytest.raises(ClipinError, match="similarity 'prediction' needs a model"):
-        encode.prediction(np.zeros((1, 12), np.int32))
+        encode.prediction(12)
 
 
 def test_without_predictors_the_projections_predict():

@@ -312,5 +312,5 @@ def test_models_and_tokenizers_that_cannot(model):
     with pytest.raises(ClipinError, match="needs objectives.captioning and a tower"):
         make_generate_fn(learner, TOKENIZER, Decoding(max_length=LENGTH))
     sticky = SimpleNamespace(**vars(TOKENIZER) | dict(pad=END))
-    with pytest.raises(ClipinError, match="takes a start mark, and 0 as padding"):
+    with pytest.raises(ClipinError, match="needs a start mark, and 0 as padding"):
         model.generate(tokenizer=sticky)

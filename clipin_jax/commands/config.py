@@ -3,6 +3,8 @@
 import argparse
 import itertools
 import json
+import os
+import sys
 import textwrap
 from collections.abc import Iterable
 from typing import Any
@@ -55,8 +57,17 @@ def call(args: argparse.Namespace) -> int:
         content = {key: [_plain(e) for e in pair] for key, pair in pairs.items()}
         rows = [(_text(a), _text(b)) for a, b in pairs.values()]
         text = _sections(pairs, rows, (args.diff, args.config))
-    print(json.dumps(content, indent=2) if args.json else text)
+        if not pairs:
+            text = f"{args.config} and {args.diff} have the same values"
+    _print(json.dumps(content, indent=2) if args.json else text)
     return DONE
+
+
+def _print(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # the reader has enough, as in `clipin config clip | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _as_dict(entry: Entry) -> dict[str, Any]:
@@ -95,9 +106,9 @@ def _sections(
     for key, columns in zip(keys, rows, strict=True):
         group, _, name = key.partition(".") if "." in key else ("", "", key)
         groups.setdefault(group, []).append((f"  {name}", *columns))
-    members = [row for group in groups.values() for row in group]
+    members = [("", *titles), *(row for rows in groups.values() for row in rows)]
     key, last = (
-        min(max((len(row[column]) for row in members), default=0), most)
+        min(max(len(row[column]) for row in members) or 1, most)
         for column, most in zip((0, 2), LONGEST, strict=True)
     )
     widths = key, WIDTH - key - last - 2, last

@@ -7,6 +7,7 @@ from clipin_jax.config.load import find_config, read_config
 from clipin_jax.config.origins import flatten, origin, recorded_recipes
 from clipin_jax.config.overrides import apply_overrides, drop_removed, split_override
 from clipin_jax.config.parts import defaults
+from clipin_jax.config.serialization import freeze
 
 
 class Entry(NamedTuple):
@@ -60,5 +61,5 @@ def differing(
     return {
         key: (a.get(key), b.get(key))
         for key in sorted(a.keys() | b.keys())
-        if a.get(key, missing).value != b.get(key, missing).value
+        if freeze(a.get(key, missing).value) != freeze(b.get(key, missing).value)
     }

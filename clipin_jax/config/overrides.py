@@ -141,16 +141,19 @@ def _entry_types(key: str) -> tuple[type, ...]:
 
 
 def _group(config: ConfigDict, key: str) -> ConfigDict | None:
-    """The group at a dotted key; None if there is none and none can be made."""
+    """The group at a dotted key; None if there is none and none can be made.
+
+    One can be made of an argument that takes a dict, and of an entry that is True.
+    """
     group: Any = config
     place = ""
     for word in filter(None, key.split(".")):
         inner = dict(group.items(preserve_field_references=True)).get(word)
         above, place = place, f"{place}.{word}".lstrip(".")
         if not isinstance(inner, ConfigDict):
-            if inner is not None or word not in arguments(above, group):
-                return None
-            if not arguments(place, {}):
+            is_argument = inner is None and word in arguments(above, group)
+            is_switched_on = inner is True and bool(_entry_types(above))
+            if not (is_argument or is_switched_on) or not arguments(place, {}):
                 return None
             with group.ignore_type():
                 group[word] = inner = ConfigDict()

@@ -11,7 +11,7 @@ from clipin_jax.errors import ClipinError
 
 def resolve(config: ConfigDict) -> dict[str, Any]:
     """Returns a config as plain dicts: references followed, lists as tuples."""
-    return _frozen(config.to_dict())
+    return freeze(config.to_dict())
 
 
 def to_json(config: ConfigDict) -> str:
@@ -32,7 +32,7 @@ def from_json(data: str) -> ConfigDict:
     tree = json.loads(data)
     if not isinstance(tree, dict):
         raise ValueError("it holds no JSON object")
-    return ConfigDict(_frozen(tree))
+    return ConfigDict(freeze(tree))
 
 
 def config_hash(config: ConfigDict) -> str:
@@ -54,10 +54,11 @@ def difference(a: ConfigDict, b: ConfigDict) -> dict[str, tuple[Any, Any]]:
     }
 
 
-def _frozen(value: Any) -> Any:
+def freeze(value: Any) -> Any:
+    """Returns a tree with every list as a tuple, as JSON cannot tell them apart."""
     if isinstance(value, dict):
-        return {key: _frozen(item) for key, item in value.items()}
-    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
+        return {key: freeze(item) for key, item in value.items()}
+    return tuple(map(freeze, value)) if isinstance(value, list | tuple) else value
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -5,7 +5,13 @@ import json
 import pytest
 
 from clipin_jax.commands import main as cli
-from clipin_jax.config import explain_config, load_config, resolve, with_defaults
+from clipin_jax.config import (
+    explain_config,
+    load_config,
+    resolve,
+    to_json,
+    with_defaults,
+)
 
 PAGE = '''"""A page."""
 from clipin_jax.config import (
@@ -125,6 +131,15 @@ def test_the_difference(capsys):
     assert ["seed", "0", "3"] in rows and ["pre_projector", "0", "1024"] in rows
     assert ["clipin.projection_dim", "-", "8192"] in rows
     assert not any("patch_size" in row[0] for row in rows)
+
+
+def test_no_difference(tmp_path, capsys):
+    complete = with_defaults(load_config("clip:runlocal", ["seed=3"]))
+    (tmp_path / "config.json").write_text(to_json(complete))
+    argv = ["config", "clip:runlocal", "seed=3", "--diff", str(tmp_path)]
+    assert cli.main(argv) == 0
+    expected = f"clip:runlocal and {tmp_path} have the same values\n"
+    assert capsys.readouterr().out == expected
 
 
 def test_json_of_a_config_and_of_a_difference(page, tmp_path, capsys):

@@ -68,6 +68,14 @@ def test_an_argument_that_is_a_dict_of_its_own_can_be_set():
     assert config.evals.captions.decoding.to_dict() == dict(strategy="beam", beams=2)
 
 
+def test_an_entry_that_is_true_takes_arguments():
+    config = load_config("clip:runlocal", ["log.tensorboard.flush_secs=3"])
+    assert config.log.to_dict() == {"tensorboard": {"flush_secs": 3.0}}
+    config = load_config("clip:runlocal", ["log.curves={'type': 'tensorboard'}"])
+    assert set(config.log) == {"tensorboard", "curves"}
+    assert not load_config("clip:runlocal", ["log.tensorboard=None"]).log
+
+
 def test_arguments_of_each_source_of_a_mixture():
     part = "'name': 'scenes', 'split': 'train', 'length': 64, 'weight': 1"
     mixture = f"{{'name': 'mixture', 'sources': {{'a': {{{part}}}, 'b': {{{part}}}}}}}"

@@ -309,8 +309,8 @@ def test_wrong_options(model, options, message):
 def test_models_and_tokenizers_that_cannot(model):
     learner = FakeLearner()
     learner.objectives = ("contrastive",)
-    with pytest.raises(ClipinError, match="takes objectives.captioning and a tower"):
+    with pytest.raises(ClipinError, match="needs objectives.captioning and a tower"):
         make_generate_fn(learner, TOKENIZER, Decoding(max_length=LENGTH))
     sticky = SimpleNamespace(**vars(TOKENIZER) | dict(pad=END))
-    with pytest.raises(ClipinError, match="takes a start mark, and 0 as padding"):
+    with pytest.raises(ClipinError, match="needs a start mark, and 0 as padding"):
         model.generate(tokenizer=sticky)

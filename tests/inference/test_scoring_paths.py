@@ -115,8 +115,8 @@ def test_contrastive_is_the_embeddings(trained):
     source, captions, tokenizer = pairs_of(view)
     encoder = encoder_of(learner, tokenizer, 8)
     compared = encoder.comparison("contrastive")
-    images = encoder.images(state.variables, source, 8)
-    texts = encoder.texts(state.variables, captions, 8)
+    images = encoder.images(state, source, 8)
+    texts = encoder.texts(state, captions, 8)
     np.testing.assert_array_equal(
         compared.images(state, source, 8), images["embedding"]
     )

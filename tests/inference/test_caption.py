@@ -40,8 +40,8 @@ def run(tmp_path_factory):
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
     names = [str(folder / name) for name in ("red.png", "green.jpg")]
-    for name, colour in zip(names, ((255, 0, 0), (0, 255, 0)), strict=True):
-        pixels = np.broadcast_to(np.array(colour, np.uint8), (40, 30, 3))
+    for name, color in zip(names, ((255, 0, 0), (0, 255, 0)), strict=True):
+        pixels = np.broadcast_to(np.array(color, np.uint8), (40, 30, 3))
         Image.fromarray(pixels).save(name)
     return names
 
@@ -52,7 +52,7 @@ def test_the_run_is_scored(run):
 
 
 def test_the_command_prints_the_captions_of_the_library(run, files, capsys):
-    # The second alone, and with what the config says anyway.
+    # The second alone, and with the config's own options.
     (alone,) = caption.caption_images(run, files[1:], step=2, strategy="greedy")
     captions = caption.caption_images(run, files)
     assert captions[1] == alone

@@ -46,16 +46,16 @@ def trained(tmp_path_factory):
 
 
 def test_images_are_explained_for_notebooks(trained):
-    found = clipin_jax.explain_image(
+    explanations = clipin_jax.explain_image(
         trained / "one", [trained / "0.png", trained / "1.png"], "a red star",
         words=True,
     )  # fmt: skip
-    assert [e.text for e in found] == ["a red star"] * 2
-    for explained in found:
-        assert explained.image.shape == (30, 50, 3)
-        assert explained.caption.ndim == 2 and explained.caption.dtype == np.float32
-        assert [word for word, _ in explained.words] == ["a", "red", "star"]
-        assert all(m.shape == explained.caption.shape for _, m in explained.words)
+    assert [e.text for e in explanations] == ["a red star"] * 2
+    for explanation in explanations:
+        assert explanation.image.shape == (30, 50, 3)
+        assert explanation.caption.ndim == 2 and explanation.caption.dtype == np.float32
+        assert [word for word, _ in explanation.words] == ["a", "red", "star"]
+        assert all(m.shape == explanation.caption.shape for _, m in explanation.words)
 
 
 def test_the_command_writes_one_image_of_all_runs(trained, capsys):

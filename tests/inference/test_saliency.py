@@ -156,9 +156,9 @@ def test_maps_of_scanned_layers_are_those_of_the_same_layers_apart(clip):
     learner, variables = clip
     scanned = build(load_config("clip:runlocal", ("model.scan_layers=true",)))
     in_stacks = {"params": stacked(variables["params"])}
-    ours = maps_of(learner, variables, "contrastive", layer=0, words=True)
-    theirs = maps_of(scanned, in_stacks, "contrastive", layer=0, words=True)
-    for x, y in zip(ours, theirs, strict=True):
+    apart = maps_of(learner, variables, "contrastive", layer=0, words=True)
+    in_loop = maps_of(scanned, in_stacks, "contrastive", layer=0, words=True)
+    for x, y in zip(apart, in_loop, strict=True):
         np.testing.assert_allclose(x, y, atol=1e-6)
 
 

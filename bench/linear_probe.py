@@ -77,7 +77,7 @@ def image_features(folder: Path, samples: int, width: int):
 
 def loss(
     probe: LinearClassifier, features: np.ndarray, members: np.ndarray, strength: float
-):
+) -> float:
     """Returns the objective, in float64."""
     data = ONE_LABEL.loss(probe.logits(features.astype(np.float64)), members)
     return data + strength / 2 * (probe.weight.astype(np.float64) ** 2).sum()
@@ -130,9 +130,8 @@ def sweep(features, labels, number: int) -> dict[str, float]:
     strengths = np.geomspace(COARSE[-1], COARSE[0], number) / count
 
     def library() -> float:
-        search = StrengthSearch(
-            ONE_LABEL, (features[~held], members[~held]), judged, 1000
-        )
+        train = features[~held], members[~held]
+        search = StrengthSearch(ONE_LABEL, train, judged, 1000)
         strength, start = search.best((), count)
         search.fit(features, members, strength, start)
         return ONE_LABEL.loss(start.logits(judged[0]), judged[1])

@@ -83,23 +83,23 @@ def sugarcrepe(folder, sizes: dict[str, int]) -> dict[str, list[tuple[int, int, 
 
 def test_sugarcrepe_is_one_accuracy_a_subset_and_their_mean(tmp_path, encoder):
     trials = sugarcrepe(tmp_path, {"add_att": 30, "swap_obj": 11})
-    found = Compositionality(
+    evaluator = Compositionality(
         encoder, format="sugarcrepe", folder=str(tmp_path), batch_size=8
     )
-    values = dict(found.run(STATE))
-    wanted = {
+    values = dict(evaluator.run(STATE))
+    expected = {
         name: np.mean([cosine(i, good) > cosine(i, bad) for i, good, bad in each])
         for name, each in trials.items()
     }
     # Some captions are their own negative: a tie, which is a miss.
     assert any(good == bad for each in trials.values() for _, good, bad in each)
-    for name, value in wanted.items():
+    for name, value in expected.items():
         assert values[f"accuracy/{name}"] == pytest.approx(value, abs=1e-12)
     assert values["accuracy"] == pytest.approx(
-        np.mean(list(wanted.values())), abs=1e-12
+        np.mean(list(expected.values())), abs=1e-12
     )
     assert values["chance/accuracy"] == values["chance/accuracy/add_att"] == 0.5
-    assert len(found.source) <= 20  # each image is read once
+    assert len(evaluator.source) <= 20  # each image is read once
 
 
 def winoground(folder, number: int) -> list[tuple[int, int, int, int]]:
@@ -126,25 +126,27 @@ def winoground(folder, number: int) -> list[tuple[int, int, int, int]]:
 
 def test_winoground_is_three_scores(tmp_path, encoder):
     trials = winoground(tmp_path, 60)
-    found = Compositionality(
+    evaluator = Compositionality(
         encoder, format="winoground", folder=str(tmp_path), batch_size=24
     )
-    values = dict(found.run(STATE))
+    values = dict(evaluator.run(STATE))
     text, image = [], []
     for i0, i1, t0, t1 in trials:
         s = {(i, t): cosine(i, t) for i in (i0, i1) for t in (t0, t1)}
         same = t0 == t1
         text.append(not same and s[i0, t0] > s[i0, t1] and s[i1, t1] > s[i1, t0])
         image.append(s[i0, t0] > s[i1, t0] and s[i1, t1] > s[i0, t1])
-    wanted = {
+    expected = {
         "text_score": np.mean(text),
         "image_score": np.mean(image),
         "group_score": np.mean(np.logical_and(text, image)),
     }
-    assert 0 < wanted["group_score"] < wanted["text_score"] != wanted["image_score"]
-    for name, value in wanted.items():
+    assert (
+        0 < expected["group_score"] < expected["text_score"] != expected["image_score"]
+    )
+    for name, value in expected.items():
         assert values[name] == pytest.approx(value, abs=1e-12)
-    chances = [values[f"chance/{name}"] for name in wanted]
+    chances = [values[f"chance/{name}"] for name in expected]
     assert chances == pytest.approx([0.25, 0.25, 1 / 6])
 
 
@@ -154,13 +156,15 @@ def test_similarity_prediction_uses_the_target(tmp_path, encoder):
     state = SimpleNamespace(
         variables=STATE.variables, target_variables={"image": jnp.asarray(target)}
     )
-    found = Compositionality(
+    evaluator = Compositionality(
         encoder, format="sugarcrepe", folder=str(tmp_path), similarity="prediction"
     )
-    wanted = [target[i] @ TEXT[good] > target[i] @ TEXT[bad] for i, good, bad in trials]
-    values = dict(found.run(state))
-    assert values["accuracy"] == pytest.approx(np.mean(wanted), abs=1e-12)
-    assert np.mean(wanted) != np.mean(
+    expected = [
+        target[i] @ TEXT[good] > target[i] @ TEXT[bad] for i, good, bad in trials
+    ]
+    values = dict(evaluator.run(state))
+    assert values["accuracy"] == pytest.approx(np.mean(expected), abs=1e-12)
+    assert np.mean(expected) != np.mean(
         [cosine(i, g) > cosine(i, b) for i, g, b in trials]
     )
 
@@ -169,8 +173,8 @@ def test_transparent_pixels_are_white(tmp_path, encoder):
     winoground(tmp_path, 1)
     for k in range(2):
         paint(tmp_path / "images" / f"ex_0_img_{k}.png", 7, alpha=0)
-    found = Compositionality(encoder, format="winoground", folder=str(tmp_path))
-    images = encoder.comparison("contrastive").images(STATE, found.source, 8)
+    evaluator = Compositionality(encoder, format="winoground", folder=str(tmp_path))
+    images = encoder.comparison("contrastive").images(STATE, evaluator.source, 8)
     np.testing.assert_array_equal(images, IMAGE[[255, 255]])
 
 
@@ -188,32 +192,32 @@ def mmvp(folder, patterns: dict[str, int]) -> dict[str, list[int]]:
 
 
 @pytest.fixture
-def seen():
+def read_brightness():
     """Reads back the brightness of a JPEG, which may differ by one."""
     return lambda path: int(np.asarray(Image.open(path))[0, 0, 0])
 
 
 def test_mmvp_is_a_mean_over_patterns_of_pairs_that_are_right_twice(
-    tmp_path, encoder, seen
+    tmp_path, encoder, read_brightness
 ):
     pairs = mmvp(tmp_path, {"Color and Appearance": 15, "Texts": 4})
-    found = Compositionality(
+    evaluator = Compositionality(
         encoder, format="mmvp", folder=str(tmp_path), batch_size=16
     )
-    values = dict(found.run(STATE))
-    assert found._texts[0] == "a photo of a thing, 1"
-    wanted = {}
+    values = dict(evaluator.run(STATE))
+    assert evaluator._texts[0] == "a photo of a thing, 1"
+    expected = {}
     for pattern, questions in pairs.items():
         folder, right = tmp_path / "MLLM_VLM Images" / pattern, []
         for q in questions:
-            first, second = (seen(folder / f"{n}.jpg") for n in (q, q + 1))
+            first, second = (read_brightness(folder / f"{n}.jpg") for n in (q, q + 1))
             right.append(
                 cosine(first, q) > cosine(second, q)
                 and cosine(second, q + 1) > cosine(first, q + 1)
             )
-        wanted[pattern] = np.mean(right)
-        assert values[f"accuracy/{pattern}"] == pytest.approx(wanted[pattern])
-    assert values["accuracy"] == pytest.approx(np.mean(list(wanted.values())))
+        expected[pattern] = np.mean(right)
+        assert values[f"accuracy/{pattern}"] == pytest.approx(expected[pattern])
+    assert values["accuracy"] == pytest.approx(np.mean(list(expected.values())))
     assert values["chance/accuracy"] == 0.25
 
 
@@ -223,11 +227,11 @@ def test_a_collapsed_model_gets_nothing(tmp_path, encoder, format, value):
     sugarcrepe(tmp_path, {"add_obj": 5})
     winoground(tmp_path, 5)
     mmvp(tmp_path, {"Texts": 5})
-    found = Compositionality(encoder, format=format, folder=str(tmp_path))
+    evaluator = Compositionality(encoder, format=format, folder=str(tmp_path))
     one = {
         k: jnp.broadcast_to(x[:1] + value, x.shape) for k, x in STATE.variables.items()
     }
-    values = dict(found.run(SimpleNamespace(variables=one)))
+    values = dict(evaluator.run(SimpleNamespace(variables=one)))
     assert all(v == 0 for k, v in values.items() if not k.startswith("chance/"))
     assert all(type(v) is float for v in values.values())
 

@@ -21,31 +21,31 @@ def encoder():
 def test_ridge_equals_scikit_learn(samples):
     features, labels = cluster_points(samples, 4)
     scored, _ = cluster_points(30, 4, seed=5)
-    belongs = np.eye(4, dtype=bool)[labels]
+    members = np.eye(4, dtype=bool)[labels]
     mean, spread = features.mean(axis=0), features.std(axis=0) + 1e-5
     x, z = (
         np.hstack([(rows - mean) / spread, np.full((len(rows), 1), 100.0)])
         for rows in (features, scored)
     )
     reference = Ridge(alpha=2.0**10, fit_intercept=False, solver="cholesky")
-    expected = reference.fit(x, 2.0 * belongs - 1).predict(z)
-    ours = ridge(features, belongs, scored, 2.0**10)
-    np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-12)
+    expected = reference.fit(x, 2.0 * members - 1).predict(z)
+    outputs = ridge(features, members, scored, 2.0**10)
+    np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-12)
 
 
 def test_a_draw_has_as_many_of_each_class_as_there_are():
     labels = np.repeat(np.arange(3), [10, 2, 7])
-    belongs = np.eye(3, dtype=bool)[labels]
-    drawn = draw(belongs, 5, seed=0)
+    members = np.eye(3, dtype=bool)[labels]
+    drawn = draw(members, 5, seed=0)
     assert np.bincount(labels[drawn]).tolist() == [5, 2, 5]
-    assert drawn.tolist() == draw(belongs, 5, seed=0).tolist()
-    assert drawn.tolist() != draw(belongs, 5, seed=1).tolist()
-    assert set(drawn) < set(draw(belongs, 6, seed=0))
+    assert drawn.tolist() == draw(members, 5, seed=0).tolist()
+    assert drawn.tolist() != draw(members, 5, seed=1).tolist()
+    assert set(drawn) < set(draw(members, 6, seed=0))
 
 
 def test_an_image_of_two_classes_is_drawn_once():
-    belongs = np.ones((4, 2), bool)
-    assert len(draw(belongs, 3, seed=0)) == 3
+    members = np.ones((4, 2), bool)
+    assert len(draw(members, 3, seed=0)) == 3
 
 
 @pytest.mark.parametrize("many", [False, True])

@@ -75,10 +75,10 @@ def test_scores_by_hand():
     patches = np.array([[4.0, 1.0], [2.0, 1.0]])
     np.testing.assert_allclose(enlarge(patches, (2, 2)), patches, atol=1e-12)
     masks = np.array([[[1, 0], [0, 0]], [[0, 0], [1, 1]]], bool)
-    own, other = score_map(patches, masks, 0), score_map(patches, masks, 1)
+    named, other = score_map(patches, masks, 0), score_map(patches, masks, 1)
     outside = 4 / 3
     expected = (0.5, 1, (4 - outside) / (4 + outside), 1, 0, 0)
-    np.testing.assert_allclose(own, expected, atol=1e-12)
+    np.testing.assert_allclose(named, expected, atol=1e-12)
     np.testing.assert_allclose(other, (3 / 8, 0, (1.5 - 2.5) / 4, 0, 1, 0), atol=1e-12)
 
 

@@ -32,15 +32,15 @@ def test_chunks_find_what_brute_force_finds(chunk):
     train, _ = cluster_points(100, 4)
     train[50:60] = train[10:20]  # ties, over chunks too
     test = np.vstack([cluster_points(20, 4, seed=3)[0], train[8:22]])
-    found, cosines = nearest(train, test, 5, *chunk)
-    np.testing.assert_array_equal(np.sort(found), np.sort(brute(train, test, 5)))
+    neighbors, cosines = nearest(train, test, 5, *chunk)
+    np.testing.assert_array_equal(np.sort(neighbors), np.sort(brute(train, test, 5)))
     assert cosines[21].max() == 1
 
 
 def test_of_equal_neighbors_the_first_are_taken():
     train = np.ones((6, 3))
-    found, _ = nearest(train, np.ones((1, 3)), 4, rows=1, columns=2)
-    assert sorted(found[0]) == [0, 1, 2, 3]
+    neighbors, _ = nearest(train, np.ones((1, 3)), 4, rows=1, columns=2)
+    assert sorted(neighbors[0]) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("temperature", [None, 0.07])
@@ -51,12 +51,12 @@ def test_votes_equal_scikit_learn(temperature):
     reference = KNeighborsClassifier(
         20, metric="cosine", weights=weigh if temperature else "uniform"
     ).fit(train, labels)
-    found, cosines = nearest(train, test, 20)
-    weights = np.exp(cosines / temperature) if temperature else np.ones(found.shape)
-    ours = vote_shares(np.eye(4, dtype=bool)[labels], found, weights)
+    neighbors, cosines = nearest(train, test, 20)
+    weights = np.exp(cosines / temperature) if temperature else np.ones(neighbors.shape)
+    shares = vote_shares(np.eye(4, dtype=bool)[labels], neighbors, weights)
     # Cosines are rounded to six digits, which moves a weight by 1e-5 of itself.
     tolerance = 1e-5 if temperature else 1e-12
-    np.testing.assert_allclose(ours, reference.predict_proba(test), atol=tolerance)
+    np.testing.assert_allclose(shares, reference.predict_proba(test), atol=tolerance)
 
 
 @pytest.mark.parametrize("many", [False, True])

@@ -54,9 +54,9 @@ def test_it_is_the_logistic_regression_of_pooled_features(files, devices, batch_
     values = dict(probe.run(STATE))
     train, test = POOLED[:300], POOLED[300:]
     mean, spread = train.mean(axis=0), train.std(axis=0)
-    theirs = LogisticRegression(C=1 / (300 * 1e-2), max_iter=1000, tol=1e-8)
-    theirs.fit((train - mean) / spread, LABEL[:300])
-    accuracy = theirs.score((test - mean) / spread, LABEL[300:])
+    reference = LogisticRegression(C=1 / (300 * 1e-2), max_iter=1000, tol=1e-8)
+    reference.fit((train - mean) / spread, LABEL[:300])
+    accuracy = reference.score((test - mean) / spread, LABEL[300:])
     assert values["accuracy"] == pytest.approx(accuracy, abs=1e-12)
     assert 0.5 < accuracy < 1
     assert values["chance/accuracy"] == pytest.approx(1 / 3)
@@ -73,7 +73,7 @@ def test_labels_are_numbered_alike_in_all_files(tmp_path, encoder, files):
 
 
 def test_the_strength_is_chosen_on_a_file_of_its_own(tmp_path, encoder, files):
-    wrong = (LABEL + 1) % 3  # labels of which nothing can be learnt
+    wrong = (LABEL + 1) % 3  # labels of which nothing can be learned
     val = write(tmp_path / "val.tsv", range(200, 300), wrong)
     own = dict(TextProbe(encoder, **files, strengths=(1e-3, 10.0)).run(STATE))
     misled = TextProbe(encoder, **files, val_file=val, strengths=(1e-3, 10.0))

@@ -105,8 +105,8 @@ def test_scores_of_the_softmax_and_of_the_cosines_are_scikit_learns(encoder):
         auc = roc_auc_score(labels, given, average="macro")
         precision = average_precision_score(labels, given, average="macro")
         assert values[f"macro_auc{suffix}"] == pytest.approx(auc, abs=1e-12)
-        found = values[f"mean_average_precision{suffix}"]
-        assert found == pytest.approx(precision, abs=1e-12)
+        value = values[f"mean_average_precision{suffix}"]
+        assert value == pytest.approx(precision, abs=1e-12)
     # Classes are coupled by the softmax, so the two really differ.
     assert abs(values["macro_auc"] - values["macro_auc_cosine"]) > 1e-3
 
@@ -129,9 +129,9 @@ def write(path, content):
 def test_names_and_templates_are_read_from_files_of_clip_benchmark(encoder, tmp_path):
     names = [f"thing {i}" for i in range(7)]
     arguments = {
-        "names_file": write(tmp_path / "names.json", {"mine": names, "other": ["x"]}),
-        "templates_file": write(tmp_path / "t.json", {"mine": ["a {c}", "this {}"]}),
-        "dataset": "mine",
+        "names_file": write(tmp_path / "names.json", {"pets": names, "other": ["x"]}),
+        "templates_file": write(tmp_path / "t.json", {"pets": ["a {c}", "this {}"]}),
+        "dataset": "pets",
     }
     evaluator = ZeroShot(encoder, source=images([0]), **arguments)
     assert evaluator.classes == tuple(names)
@@ -146,7 +146,7 @@ def test_each_class_may_have_prompts_of_its_own(encoder, tmp_path):
     prompts = {"class_0": ["of class_0"], "class_1": ["a class_1", "class_1"]}
     source = images([0, 1])
     source.classes = CLASSES[:2]
-    path = write(tmp_path / "t.json", {"mine": prompts})
+    path = write(tmp_path / "t.json", {"pets": prompts})
     evaluator = ZeroShot(encoder, source=source, templates_file=path)
     assert evaluator._prompts == (("of class_0",), ("a class_1", "class_1"))
     assert dict(evaluator.run(STATE))["accuracy"] == 1
@@ -157,7 +157,7 @@ def test_each_class_may_have_prompts_of_its_own(encoder, tmp_path):
 
 def test_names_in_another_order_are_put_in_that_of_the_labels(encoder, tmp_path):
     names = [f"Class {i}" for i in reversed(range(7))]
-    path = write(tmp_path / "names.json", {"mine": names})
+    path = write(tmp_path / "names.json", {"pets": names})
     evaluator = ZeroShot(encoder, source=images([0]), names_file=path)
     assert evaluator.classes == tuple(reversed(names))
     with pytest.raises(
@@ -172,8 +172,8 @@ def test_classes_of_one_name_tie_and_are_warned_of(encoder, tmp_path, caplog):
     source.classes = ()
     with pytest.raises(ClipinError, match="classes 1 and 2 are both 'thing 1'; give"):
         ZeroShot(encoder, source=source, classes=names)
-    path = write(tmp_path / "names.json", {"mine": names})
-    arguments = {"source": source, "names_file": path, "dataset": "mine"}
+    path = write(tmp_path / "names.json", {"pets": names})
+    arguments = {"source": source, "names_file": path, "dataset": "pets"}
     values = dict(ZeroShot(encoder, **arguments).run(STATE))
     assert "no image of them can be classified right" in caplog.text
     assert values["accuracy"] == pytest.approx(1 / 3)
@@ -182,11 +182,11 @@ def test_classes_of_one_name_tie_and_are_warned_of(encoder, tmp_path, caplog):
 @pytest.mark.parametrize(
     ("names", "dataset", "message"),
     [
-        ({"mine": ["a", "b"], "other": ["a"]}, "mien", "no data set 'mien'.*'mine'"),
-        ({"mine": ["a", "b"], "other": ["a"]}, "", "several data sets; set `dataset`"),
-        ({"mine": "ab"}, "", "'mine' is no list"),
-        ({"mine": ["a", 3]}, "", "3 is no class name"),
-        ({"mine": ["a", "b"]}, "", "2 names, but the source has 7 classes"),
+        ({"pets": ["a", "b"], "other": ["a"]}, "pest", "no data set 'pest'.*'pets'"),
+        ({"pets": ["a", "b"], "other": ["a"]}, "", "several data sets; set `dataset`"),
+        ({"pets": "ab"}, "", "'pets' is no list"),
+        ({"pets": ["a", 3]}, "", "3 is no class name"),
+        ({"pets": ["a", "b"]}, "", "2 names, but the source has 7 classes"),
         ([1], "", "must hold an object"),
         ("{", "", "is not valid JSON: line 1"),
     ],
@@ -215,7 +215,7 @@ def test_names_and_templates_of_a_known_set(encoder):
 def test_multi_label(encoder):
     source = images([[0], [1, 2], [], [3], [4], [5, 0]])
     values = dict(ZeroShot(encoder, source=source, batch_size=8).run(STATE))
-    # Of two labels only the one that shows is surely found.
+    # Of two labels only the one that shows is surely value.
     assert values["accuracy"] == pytest.approx((1 + 0.5 + 1 + 1 + 0.5) / 5)
     assert values["classes_left_out"] == 1
     assert values["chance/accuracy"] == pytest.approx(7 / 5 / 7)

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from clipin_jax.commands import main as cli
 from clipin_jax.config import load_config
 from clipin_jax.errors import ClipinError
 from clipin_jax.inference import caption
-from clipin_jax.training.loop import train
+from clipin_jax.training.evaluate import evaluate
 from tests.support import tiny_runs as runs
 
 TINY = (
@@ -31,7 +32,7 @@ def one_device():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "coca"
-    assert train(load_config("coca:runlocal", TINY), folder) == 0
+    runs.saved_run(load_config("coca:runlocal", TINY), folder, step=2)
     return folder
 
 
@@ -39,27 +40,45 @@ def run(tmp_path_factory):
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
     names = [str(folder / name) for name in ("red.png", "green.jpg")]
-    for name, colour in zip(names, ((255, 0, 0), (0, 255, 0)), strict=True):
-        pixels = np.broadcast_to(np.array(colour, np.uint8), (40, 30, 3))
+    for name, color in zip(names, ((255, 0, 0), (0, 255, 0)), strict=True):
+        pixels = np.broadcast_to(np.array(color, np.uint8), (40, 30, 3))
         Image.fromarray(pixels).save(name)
     return names
 
 
-def test_the_run_was_scored(run):
-    scores = json.loads((run / "eval" / "2.json").read_text())["scores"]
+def test_the_run_is_scored(run):
+    scores = evaluate(run)
     assert {"captioning/bleu_4", "captioning/chance/cider_d"} <= scores.keys()
 
 
 def test_the_command_prints_the_captions_of_the_library(run, files, capsys):
+    # The second alone, and with the config's own options.
+    (alone,) = caption.caption_images(run, files[1:], step=2, strategy="greedy")
     captions = caption.caption_images(run, files)
+    assert captions[1] == alone
     assert len(captions) == 2 and all(isinstance(c, str) for c in captions)
     assert cli.main(["caption", str(run), *files]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines == [f"{f}: {c}" for f, c in zip(files, captions, strict=True)]
-    again = ["caption", str(run), files[1], "--json", "--step", "2"]
-    assert cli.main([*again, "--strategy", "greedy"]) == 0
-    [record] = json.loads(capsys.readouterr().out)
-    assert record == {"image": files[1], "caption": captions[1]}
+
+
+def test_the_command_passes_its_options_on_and_prints_json(monkeypatch, capsys):
+    calls = []
+
+    def caption_images(*arguments):
+        calls.append(arguments)
+        return ["a dog", "ein Hündchen"]
+
+    monkeypatch.setattr(caption, "caption_images", caption_images)
+    words = ["caption", "run", "1.png", "2.png", "--json", "--step", "2"]
+    assert cli.main([*words, "--strategy", "beam"]) == 0
+    assert calls == [(Path("run"), [Path("1.png"), Path("2.png")], 2, "beam")]
+    output = capsys.readouterr().out
+    assert "Hündchen" in output
+    assert json.loads(output) == [
+        {"image": "1.png", "caption": "a dog"},
+        {"image": "2.png", "caption": "ein Hündchen"},
+    ]
 
 
 @pytest.mark.parametrize(

@@ -220,10 +220,10 @@ def test_beam(model, beams, penalty, no_repeat):
 
 
 def test_one_beam_is_greedy(model):
-    for ours, greedy in zip(
+    for result, greedy in zip(
         model.generate(strategy="beam", beams=1), model.generate(), strict=True
     ):
-        np.testing.assert_array_equal(ours, greedy)
+        np.testing.assert_array_equal(result, greedy)
 
 
 def test_enough_beams_find_the_likeliest_caption_of_all(model):
@@ -247,10 +247,10 @@ def test_enough_beams_find_the_likeliest_caption_of_all(model):
 
 def test_what_is_drawn_is_in_the_nucleus(model):
     options = dict(strategy="nucleus", top_p=0.6, temperature=1.5)
-    seen = set()
+    captions = set()
     for seed in range(2):
         text, _ = model.generate(**options, seed=seed)
-        seen |= {tuple(row) for row in text.tolist()}
+        captions |= {tuple(row) for row in text.tolist()}
         for image, row in enumerate(text.tolist()):
             end = row.index(END) + 1 if END in row else LENGTH
             assert not any(row[end:])
@@ -260,13 +260,13 @@ def test_what_is_drawn_is_in_the_nucleus(model):
                 p /= p.sum()
                 likelier = p[p > p[row[place]]].sum()
                 assert likelier < 0.6 + 1e-5
-    assert len(seen) > 6
+    assert len(captions) > 6
 
 
 def test_a_small_nucleus_is_greedy(model):
     drawn = model.generate(strategy="nucleus", top_p=1e-6)
-    for ours, greedy in zip(drawn, model.generate(), strict=True):
-        np.testing.assert_allclose(ours, greedy, rtol=1e-5)
+    for result, greedy in zip(drawn, model.generate(), strict=True):
+        np.testing.assert_allclose(result, greedy, rtol=1e-5)
 
 
 @pytest.mark.parametrize("strategy", ["greedy", "beam", "nucleus"])

@@ -20,6 +20,7 @@ from clipin_jax.config import from_json, load_config, to_json
 from clipin_jax.inference import build as inference_build
 from clipin_jax.runs.build import Experiment, build_experiment
 from clipin_jax.runs.checkpoint import Checkpoints
+from clipin_jax.runs.folder import open_folder
 from clipin_jax.runs.metrics import read_metrics
 from clipin_jax.training import loop, run_log
 from clipin_jax.training.progress import Progress
@@ -65,6 +66,15 @@ def on_one_device() -> Iterator[None]:
         for module in (loop, inference_build):
             patch.setattr(module, "build_experiment", lambda c: _build(to_json(c)))
         yield
+
+
+def saved_run(config: ConfigDict, folder: Path, step: int = LAST) -> None:
+    """Writes the folder of a run as training leaves it, with the initial state."""
+    open_folder(config, folder)
+    checkpoints = Checkpoints(folder / "checkpoints")
+    with contextlib.closing(checkpoints):
+        state = _build(to_json(config)).init_state()
+        checkpoints.save(step, state, {}, force=True)
 
 
 @contextlib.contextmanager

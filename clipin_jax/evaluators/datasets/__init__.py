@@ -1,4 +1,4 @@
 """What evaluators read: labels and captions, prompts, text files, benchmarks.
 
-Imports `data`, `errors` and `registry`.
+Imports `config`, `data` and below.
 """

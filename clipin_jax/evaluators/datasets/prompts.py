@@ -156,9 +156,9 @@ def _check_repeats(names: Sequence[str], where: str, allowed: bool) -> None:
 
     Equal prompts tie, and ties count against the model: neither class is ever right.
     """
-    seen: dict[str, int] = {}
+    first_number: dict[str, int] = {}
     for number, name in enumerate(names):
-        first = seen.setdefault(name, number)
+        first = first_number.setdefault(name, number)
         if first == number:
             continue
         message = f"{where}: classes {first} and {number} are both {name!r}"

@@ -1,4 +1,4 @@
 """Scores: arrays or captions in, numbers out.
 
-Imports numpy and scipy, nothing of ours but `errors`.
+Imports numpy and scipy only.
 """

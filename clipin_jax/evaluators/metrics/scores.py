@@ -60,7 +60,7 @@ def average_precision(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     ranked = np.take_along_axis(scores, order, axis=0)
     hits = np.take_along_axis(np.asarray(labels, np.int64), order, axis=0)
     true_positives = np.cumsum(hits, axis=0)
-    seen = np.arange(1, len(scores) + 1).reshape(-1, *(1,) * (scores.ndim - 1))
+    places = np.arange(1, len(scores) + 1).reshape(-1, *(1,) * (scores.ndim - 1))
     last = np.ones(scores.shape, bool)
     last[:-1] = ranked[1:] != ranked[:-1]
     # Hits in a group of equal scores count at its end, with its precision.
@@ -69,7 +69,7 @@ def average_precision(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     before[1:] = np.maximum.accumulate(at_ends, axis=0)[:-1]
     gained = np.where(last, true_positives - before, 0)
     total = np.maximum(true_positives[-1], 1)
-    precision = (gained * true_positives / seen).sum(axis=0) / total
+    precision = (gained * true_positives / places).sum(axis=0) / total
     return np.where(np.isnan(scores).any(axis=0), np.nan, precision)
 
 
@@ -166,9 +166,9 @@ def image_to_text_ranks(
       [I] int; 0 is best.
     """
     images = first_image + np.arange(len(similarity))
-    own = text_to_image[None] == images[:, None]
-    best = np.where(own, similarity, -np.inf).max(axis=1, keepdims=True)
-    return (~(similarity < best - margin) & ~own).sum(axis=1)
+    is_own = text_to_image[None] == images[:, None]
+    best = np.where(is_own, similarity, -np.inf).max(axis=1, keepdims=True)
+    return (~(similarity < best - margin) & ~is_own).sum(axis=1)
 
 
 def text_to_image_ranks(
@@ -180,9 +180,9 @@ def text_to_image_ranks(
     Returns [T] int; 0 is best.
     """
     columns = np.arange(similarity.shape[1])
-    own = similarity[text_to_image, columns]
+    true = similarity[text_to_image, columns]
     # The caption's image is not below itself, so it is taken off.
-    return (~(similarity < own - margin)).sum(axis=0) - 1
+    return (~(similarity < true - margin)).sum(axis=0) - 1
 
 
 def feature_ranks(
@@ -199,19 +199,19 @@ def feature_ranks(
     Returns:
       Image-to-text ranks [I] and text-to-image ranks [T].
     """
-    own = np.einsum("te,te->t", text, image[text_to_image])
+    true = np.einsum("te,te->t", text, image[text_to_image])
     image_ranks, above = [], np.zeros(len(text), int)
     for first in range(0, len(image), rows):
         similarity = image[first : first + rows] @ text.T
         row = text_to_image - first
         here = np.flatnonzero((row >= 0) & (row < len(similarity)))
-        similarity[row[here], here] = own[here]
+        similarity[row[here], here] = true[here]
         image_ranks.append(
             image_to_text_ranks(
                 similarity, text_to_image, first_image=first, margin=MARGIN
             )
         )
-        above += (~(similarity < own - MARGIN)).sum(axis=0)
+        above += (~(similarity < true - MARGIN)).sum(axis=0)
     # The caption's image is not below itself, so it is taken off.
     return np.concatenate(image_ranks), above - 1
 

@@ -31,7 +31,7 @@ def test_equals_a_slow_loop(k, monkeypatch):
     monkeypatch.setattr(reranking, "_PAIRS", 5)
     rng = np.random.default_rng(k)
     image, text = unit_rows(rng, 6), unit_rows(rng, 14)
-    owner = rng.permutation(np.arange(14) % 6)
+    image_of_text = rng.permutation(np.arange(14) % 6)
     table = rng.integers(0, 4, (6, 14)).astype(float)  # with ties
     asked = []
 
@@ -39,29 +39,29 @@ def test_equals_a_slow_loop(k, monkeypatch):
         asked.extend(map(tuple, pairs))
         return table[pairs[:, 0], pairs[:, 1]]
 
-    ranks = feature_ranks(image, text, owner)
+    ranks = feature_ranks(image, text, image_of_text)
     images, texts = rerank(
-        image, text, owner, ranks, k=k, score=score, cosine_weight=0.5
+        image, text, image_of_text, ranks, k=k, score=score, cosine_weight=0.5
     )
     assert len(asked) == len(set(asked))  # no pair is matched twice
     cosine = image @ text.T
-    wanted = table + 0.5 * cosine
+    total = table + 0.5 * cosine
     for i in range(6):
-        slow = slow_rank(wanted[i], owner == i, k, cosine[i])
+        slow = slow_rank(total[i], image_of_text == i, k, cosine[i])
         assert images[i] == (max(ranks[0][i], k) if slow is None else slow)
     for t in range(14):
-        slow = slow_rank(wanted[:, t], np.arange(6) == owner[t], k, cosine[:, t])
+        slow = slow_rank(total[:, t], np.arange(6) == image_of_text[t], k, cosine[:, t])
         assert texts[t] == (max(ranks[1][t], k) if slow is None else slow)
 
 
 def test_a_head_that_knows_puts_every_candidate_first():
     rng = np.random.default_rng(0)
-    image, text, owner = unit_rows(rng, 8), unit_rows(rng, 8), np.arange(8)
-    ranks = feature_ranks(image, text, owner)
+    image, text, image_of_text = unit_rows(rng, 8), unit_rows(rng, 8), np.arange(8)
+    ranks = feature_ranks(image, text, image_of_text)
     images, texts = rerank(
         image,
         text,
-        owner,
+        image_of_text,
         ranks,
         k=8,
         score=lambda pairs: pairs[:, 0] == pairs[:, 1],

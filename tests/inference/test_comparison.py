@@ -7,43 +7,27 @@ import jax
 import numpy as np
 import pytest
 
-from clipin_jax.core import sharding
 from clipin_jax.core.learner import build
 from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators.retrieval import Retrieval
 from clipin_jax.inference import encoder as encode
 from clipin_jax.inference.encode_fns import make_encode_fns
-from clipin_jax.inference.encoder import Encoder
 from clipin_jax.runs.build import build_experiment
 from tests.parity.clipin_run import ClipinRun
 from tests.parity.compare import deviation
 from tests.parity.golden_files import load
+from tests.support.in_memory import Images, encoder_of
 from tests.support.tiny import tiny_batch, tiny_config
 
 FORWARD = 1e-6  # features are handed out in float32
 SHALLOW = ("model.image.depth=1", "model.text.depth=1")
 
 
-class Pictures(list):
-    """A source in memory."""
-
-    classes = ()
-    fingerprint = "pictures"
-
-    def annotations(self, index):
-        return self[index]
-
-    def describe(self, index):
-        return f"picture {index}"
-
-
-def encoder_of(learner, tokenizer, devices, image_size=(32, 32)):
-    return Encoder(
-        make_encode_fns(learner),
-        mesh=sharding.make_mesh(data=-1, fsdp=1, devices=jax.devices()[:devices]),
-        tokenizer=tokenizer,
-        image_size=image_size,
-        interpolation="bicubic",
+def encoder_on(learner, tokenizer, devices):
+    """The encoder of a learner, on so many devices."""
+    functions = make_encode_fns(learner)._asdict()
+    return encoder_of(
+        devices=devices, image_size=(32, 32), tokenizer=tokenizer, **functions
     )
 
 
@@ -60,7 +44,7 @@ def trained():
 
 
 @pytest.fixture(scope="module")
-def wanted(trained):
+def expected(trained):
     """The target's projections of the images, the online predictions of the texts."""
     learner, state, view = trained
 
@@ -88,7 +72,7 @@ def numbered(ids):
 def pairs_of(view):
     """The view as a source, its texts, and their tokenizer."""
     captions = [str(i) for i in range(len(view["text"]))]
-    source = Pictures(
+    source = Images(
         {"image": image, "captions": (caption,)}
         for image, caption in zip(view["image"], captions, strict=True)
     )
@@ -97,15 +81,15 @@ def pairs_of(view):
 
 @pytest.mark.parametrize("devices, batch_size", [(1, 16), (1, 5), (8, 16), (8, 3)])
 def test_prediction_is_the_targets_image_against_the_online_prediction(
-    trained, wanted, devices, batch_size
+    trained, expected, devices, batch_size
 ):
     learner, state, view = trained
     source, captions, tokenizer = pairs_of(view)
-    compared = encoder_of(learner, tokenizer, devices).comparison("prediction")
+    compared = encoder_on(learner, tokenizer, devices).comparison("prediction")
     image = compared.images(state, source, batch_size)
     text = compared.texts(state, captions, batch_size)
-    np.testing.assert_allclose(image, wanted[0], atol=FORWARD)
-    np.testing.assert_allclose(text, wanted[1], atol=FORWARD)
+    np.testing.assert_allclose(image, expected[0], atol=FORWARD)
+    np.testing.assert_allclose(text, expected[1], atol=FORWARD)
     assert image.dtype == text.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(image, axis=1), 1, rtol=1e-6)
 
@@ -113,7 +97,7 @@ def test_prediction_is_the_targets_image_against_the_online_prediction(
 def test_contrastive_is_the_embeddings(trained):
     learner, state, view = trained
     source, captions, tokenizer = pairs_of(view)
-    encoder = encoder_of(learner, tokenizer, 8)
+    encoder = encoder_on(learner, tokenizer, 8)
     compared = encoder.comparison("contrastive")
     images = encoder.images(state, source, 8)
     texts = encoder.texts(state, captions, 8)
@@ -148,12 +132,14 @@ def test_both_paths_equal_the_released_code(released, monkeypatch, devices):
             "contrastive": (expected["similarity_contrast/per_image"], scale),
             "prediction": (expected["similarity_noncontrast/per_image"], 1.0),
         }
-        encoder = encoder_of(released.learner, numbered(ids), devices)
-        for similarity, (wanted, factor) in golden.items():
+        encoder = encoder_on(released.learner, numbered(ids), devices)
+        for similarity, (similarities, factor) in golden.items():
             compared = encoder.comparison(similarity)
             image = compared.images(state, images, 4)
             text = compared.texts(state, [str(i) for i in range(len(ids))], 4)
-            assert deviation(factor * image @ text.T, wanted) < FORWARD, similarity
+            assert deviation(factor * image @ text.T, similarities) < FORWARD, (
+                similarity
+            )
 
 
 def test_retrieval_by_prediction(trained):
@@ -162,7 +148,7 @@ def test_retrieval_by_prediction(trained):
     values = []
     for devices, batch_size in ((1, 16), (8, 3)):
         retrieval = Retrieval(
-            encoder_of(learner, tokenizer, devices),
+            encoder_on(learner, tokenizer, devices),
             source=source,
             batch_size=batch_size,
             similarity="prediction",
@@ -178,7 +164,7 @@ def test_retrieval_by_prediction(trained):
 )
 def test_a_model_that_cannot_predict_is_refused_at_once(trained, overrides, clipin):
     source, _, tokenizer = pairs_of(trained[2])
-    encoder = encoder_of(build(tiny_config(*overrides, clipin=clipin)), tokenizer, 1)
+    encoder = encoder_on(build(tiny_config(*overrides, clipin=clipin)), tokenizer, 1)
     with pytest.raises(ClipinError, match="needs a model that predicts images from"):
         Retrieval(encoder, source=source, similarity="prediction")
 
@@ -187,4 +173,4 @@ def test_an_unknown_similarity_is_refused_with_the_nearest(trained):
     learner, _, view = trained
     _, _, tokenizer = pairs_of(view)
     with pytest.raises(ClipinError, match="similarity is 'predict'.*'prediction'"):
-        encoder_of(learner, tokenizer, 1).comparison("predict")
+        encoder_on(learner, tokenizer, 1).comparison("predict")

@@ -172,8 +172,8 @@ def test_classes_of_one_name_tie_and_are_warned_of(encoder, tmp_path, caplog):
     source.classes = ()
     with pytest.raises(ClipinError, match="classes 1 and 2 are both 'thing 1'; give"):
         ZeroShot(encoder, source=source, classes=names)
-    path = write(tmp_path / "names.json", {"pets": names})
-    arguments = {"source": source, "names_file": path, "dataset": "pets"}
+    path = write(tmp_path / "names.json", {"things": names})
+    arguments = {"source": source, "names_file": path, "dataset": "things"}
     values = dict(ZeroShot(encoder, **arguments).run(STATE))
     assert "no image of them can be classified right" in caplog.text
     assert values["accuracy"] == pytest.approx(1 / 3)

@@ -4,8 +4,13 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from clipin_jax.commands import main as cli
+from clipin_jax.config import load_config
+from clipin_jax.data import make_source
 from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators.retrieval import Retrieval
+from clipin_jax.inference.build import make_encoder
+from clipin_jax.runs.build import build_experiment
 from tests.support.in_memory import Images, encoder_of, gray_images
 
 ONE_HOT = SimpleNamespace(variables={"scale": jnp.ones(())})
@@ -80,3 +85,23 @@ def test_wrong_input(encoder):
         Retrieval(encoder, source=images([[0], []]))
     with pytest.raises(ClipinError, match="similarity is 'euclid'"):
         Retrieval(encoder, source=images([[0]]), similarity="euclid")
+
+
+def test_a_model_that_cannot_match_is_refused(tmp_path, capsys):
+    argv = ["train", "clip:runlocal", "--workdir", str(tmp_path / "run")]
+    assert cli.main([*argv, "evals.retrieval.rerank=4"]) == 1
+    error = capsys.readouterr().err
+    assert "objectives.matching" in error and "rerank" in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_reranked_scores_stand_beside_the_others():
+    small = ("model.image.depth=1", "batch_size=16")
+    config = load_config("albef:runlocal", small)
+    experiment = build_experiment(config, jax.devices()[:1])
+    encoder = make_encoder(config, experiment.learner, experiment.mesh)
+    source = make_source(name="scenes", split="val", length=16, size=32)
+    evaluator = Retrieval(encoder, source=source, batch_size=16, rerank=4)
+    values = dict(evaluator.run(experiment.init_state()))
+    for name in ("image_to_text_R@5", "text_to_image_R@1", "mean_recall"):
+        assert 0 <= values[name] <= 1 and 0 <= values[f"reranked/{name}"] <= 1

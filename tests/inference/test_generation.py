@@ -120,11 +120,13 @@ def real_model(request):
     images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
     view = {"image": images, "text": np.ones((3, LENGTH), np.int32)}
     hyper = {"objectives": {"captioning": {"weight": 1.0}}}
-    start = jax.jit(learner.init)
-    params = start(jax.random.key(0), {"view1": view}, {"view1": {}}, hyper)["params"]
+    shapes = jax.eval_shape(
+        learner.init, jax.random.key(0), {"view1": view}, {"view1": {}}, hyper
+    )
     noise = np.random.default_rng(2)
     params = jax.tree.map(
-        lambda p: noise.normal(0, 0.6, p.shape).astype(np.float32), params
+        lambda p: noise.normal(0, 0.6, p.shape).astype(np.float32),
+        shapes["params"],
     )
     return Model(learner, {"params": params}, images)
 

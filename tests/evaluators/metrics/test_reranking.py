@@ -1,11 +1,8 @@
 """Retrieval ranked again by a matching head, against a slow loop."""
 
-import json
-
 import numpy as np
 import pytest
 
-from clipin_jax.commands import main as cli
 from clipin_jax.evaluators.metrics import reranking
 from clipin_jax.evaluators.metrics.reranking import candidates, new_ranks, rerank
 from clipin_jax.evaluators.metrics.scores import feature_ranks
@@ -95,25 +92,3 @@ def test_candidates_that_are_equal_come_by_their_index():
 
 def test_ties_count_against_the_model():
     assert new_ranks(np.array([0]), np.zeros((1, 4)), np.eye(4, dtype=bool)[:1]) == [3]
-
-
-def test_a_model_that_cannot_match_is_refused(tmp_path, capsys):
-    argv = ["train", "clip:runlocal", "--workdir", str(tmp_path / "run")]
-    assert cli.main([*argv, "evals.retrieval.rerank=4"]) == 1
-    error = capsys.readouterr().err
-    assert "objectives.matching" in error and "rerank" in error
-    assert not (tmp_path / "run").exists()
-
-
-def test_ranked_again_beside_the_plain_ranks(tmp_path, capsys):
-    overrides = ["evals.retrieval.rerank=4", "total_steps=2", "batch_size=16"]
-    overrides += ["model.image.depth=1", "evals.retrieval.source.length=16"]
-    argv = ["train", "albef:runlocal", "--workdir", str(tmp_path / "run")]
-    assert cli.main([*argv, *overrides]) == 0
-    results = json.loads((tmp_path / "run" / "eval" / "2.json").read_text())
-    scores = results["scores"]
-    plain, again = (
-        scores[f"retrieval/{name}image_to_text_R@5"] for name in ("", "reranked/")
-    )
-    assert 0 <= again <= 1 and 0 <= plain <= 1
-    assert "retrieval/reranked/mean_recall" in scores

@@ -6,7 +6,7 @@ A row that is not here is built from its class defaults.
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from tests.contracts.harness import EMBED_DIM, LENGTH, SIDE, VOCABULARY, WIDTH
+from tests.support.small_learner import EMBED_DIM, LENGTH, SIDE, VOCABULARY, WIDTH
 
 T = TypeVar("T")
 

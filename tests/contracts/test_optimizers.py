@@ -10,7 +10,7 @@ import pytest
 
 from clipin_jax.core.optimizer_chain import Optimizer
 from clipin_jax.core.optimizers import OPTIMIZERS
-from tests.contracts.harness import by_path, through_bytes
+from tests.support.small_learner import by_path, through_bytes
 
 PARAMS = {
     "head": {"kernel": jnp.linspace(-1, 1, 12).reshape(3, 4), "bias": jnp.zeros(4)},

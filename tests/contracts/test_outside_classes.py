@@ -16,7 +16,13 @@ import clipin_jax.objectives.base
 from clipin_jax.models.layers import Linear
 from clipin_jax.objectives.base import Inputs, ObjectiveModule
 from clipin_jax.types import Array, Metrics, TowerFeatures
-from tests.contracts import harness
+from tests.support.small_learner import (
+    TwoSteps,
+    assert_every_parameter_learns,
+    assert_finite,
+    assert_resumes,
+    make_learner,
+)
 
 NAMES = {
     "Any": Any, "Array": Array, "Inputs": Inputs, "Linear": Linear, "Metrics": Metrics,
@@ -37,15 +43,15 @@ def shown_class(module: ModuleType, name: str) -> Any:
 
 def test_an_objective():
     triplet = shown_class(clipin_jax.objectives.base, "Triplet")
-    steps = harness.TwoSteps(lambda: harness.make_learner(objective=triplet()))
-    harness.assert_finite(steps)
-    harness.assert_resumes(steps)
-    harness.assert_every_parameter_learns(steps, "towers/image")
+    steps = TwoSteps(lambda: make_learner(triplet=triplet()))
+    assert_finite(steps)
+    assert_resumes(steps)
+    assert_every_parameter_learns(steps, "towers/image")
 
 
 def test_a_tower():
     tower = shown_class(clipin_jax.models.base, "MeanColour")
-    steps = harness.TwoSteps(lambda: harness.make_learner(image=tower(width=4)))
-    harness.assert_finite(steps)
-    harness.assert_resumes(steps)
-    harness.assert_every_parameter_learns(steps, "towers/image/")
+    steps = TwoSteps(lambda: make_learner(image=tower(width=4)))
+    assert_finite(steps)
+    assert_resumes(steps)
+    assert_every_parameter_learns(steps, "towers/image/")

@@ -8,7 +8,14 @@ import inspect
 import pytest
 
 from clipin_jax.models import IMAGE_TOWERS, TEXT_TOWERS
-from tests.contracts import examples, harness
+from tests.contracts import examples
+from tests.support.small_learner import (
+    TwoSteps,
+    assert_every_parameter_learns,
+    assert_finite,
+    assert_resumes,
+    make_learner,
+)
 
 TABLES = {"image": IMAGE_TOWERS, "text": TEXT_TOWERS}
 ROWS = [(kind, name) for kind, table in TABLES.items() for name in sorted(table)]
@@ -22,14 +29,14 @@ def row(request) -> tuple[str, str]:
 
 
 @pytest.fixture(scope="module")
-def steps(row) -> harness.TwoSteps:
+def steps(row) -> TwoSteps:
     """Two steps of a learner with this tower."""
     kind, name = row
     return examples.build(
         TABLES[kind],
         examples.TOWERS,
         name,
-        lambda make: harness.TwoSteps(lambda: harness.make_learner(**{kind: make()})),
+        lambda make: TwoSteps(lambda: make_learner(**{kind: make()})),
     )
 
 
@@ -40,12 +47,12 @@ def test_takes_the_arguments_of_every_tower(row):
 
 
 def test_is_finite(steps):
-    harness.assert_finite(steps)
+    assert_finite(steps)
 
 
 def test_differentiates(row, steps):
-    harness.assert_every_parameter_learns(steps, f"towers/{row[0]}/")
+    assert_every_parameter_learns(steps, f"towers/{row[0]}/")
 
 
 def test_jits_and_resumes(steps):
-    harness.assert_resumes(steps)
+    assert_resumes(steps)

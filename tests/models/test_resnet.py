@@ -9,16 +9,26 @@ from clipin_jax.config import load_config, resnet_sizes
 from clipin_jax.core.learner import build
 from clipin_jax.core.parameter_paths import path_name
 from clipin_jax.core.sharding import make_mesh
-from clipin_jax.core.step import make_train_step
 from clipin_jax.errors import ClipinError
 from clipin_jax.models.layers import BatchNorm
 from clipin_jax.models.resnet import Bottleneck, ResNet
+from clipin_jax.objectives.clipin import Clipin
 from clipin_jax.runs.build import build_experiment
-from tests.support.tiny import tiny_batch
+from tests.support.small_learner import (
+    by_path,
+    forward,
+    make_batch,
+    make_hyper,
+    make_learner,
+    start_state,
+)
 
 TINY = dict(
     depths=(1, 2), width=8, num_heads=4, output_dim=12, image_size=(16, 16)
 )  # a grid of 2 x 2
+SMALLEST = dict(
+    depths=(1, 1), width=4, num_heads=2, output_dim=6, image_size=(8, 8)
+)  # of a learner
 DTYPES = dict(dtype=jnp.float32, param_dtype=jnp.float32)
 # Published with the weights: all parameters of image and text tower.
 PARAMETERS = {
@@ -138,37 +148,29 @@ def test_published_sizes(variant):
     assert count == PARAMETERS[variant]
 
 
-@pytest.fixture(scope="module")
-def plugged():
-    """CLIP with a residual network and CLIPin, after one step."""
+def test_target_has_batch_statistics_of_its_own():
+    heads = dict(projection_dim=6, predictor_hidden_dim=5)
+    learner = make_learner(image=ResNet(**SMALLEST), clipin=Clipin(**heads))
+    batch, hyper = make_batch(), make_hyper(learner)
+    state = jax.jit(start_state, static_argnums=0)(learner, batch, hyper)
+    run = jax.jit(forward, static_argnums=0)
+    _, (_, after) = run(learner, state.params, state, batch, hyper)
+    online, target, start = (
+        by_path(collections["batch_stats"]["towers"]["image"])
+        for collections in (*after, state.collections)
+    )
+    assert set(online) == set(target) == set(start)
+    for path, x in online.items():
+        assert np.any(x != target[path]) and np.any(x != start[path]), path
+        assert np.any(target[path] != start[path]), path
+
+
+def test_target_averages_the_tower_up_to_its_pool():
     config = load_config("clip:clipin,tower=RN50,runlocal", ["batch_size=16"])
-    with config.unlocked():
-        config.model.text.vocab_size = 64
-    run = build_experiment(config, jax.devices()[:1])
-    state = run.init_state()
-    before = jax.device_get(state)
-    step = jax.jit(make_train_step(run.learner, run.optimizer))
-    state, metrics = step(state, tiny_batch(config), run.hyper(0))
-    assert metrics["skipped"] == 0
-    return before, jax.device_get(state)
-
-
-def test_target_keeps_batch_statistics_of_its_own(plugged):
-    before, after = plugged
-    online = after.collections["batch_stats"]["towers"]["image"]
-    target = after.target_collections["batch_stats"]["towers"]["image"]
-    start = before.collections["batch_stats"]["towers"]["image"]
-    assert jax.tree.structure(online) == jax.tree.structure(target)
-    for own, others, old in zip(*map(jax.tree.leaves, (online, target, start)),
-                                strict=True):  # fmt: skip
-        assert np.any(own != others) and np.any(own != old) and np.any(others != old)
-
-
-def test_target_averages_the_tower_up_to_its_pool(plugged):
-    _, after = plugged
-    assert "out" in after.target_params["towers"]["image"]["pool"]
-    # CLIPin starts from what the pool says: its output projection stays in the tower
-    assert after.params["towers"]["image_pre_projector"]["kernel"].shape == (32, 64)
+    state = build_experiment(config, jax.devices()[:1]).abstract_state
+    assert "out" in state.target_params["towers"]["image"]["pool"]
+    # CLIPin starts from the output of the pool: its projection stays in the tower.
+    assert state.params["towers"]["image_pre_projector"]["kernel"].shape == (32, 64)
 
 
 def test_statistics_are_those_of_all_devices():

@@ -7,13 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from clipin_jax.core.step import make_train_step
 from clipin_jax.inference.encode_fns import make_encode_fns
 from clipin_jax.objectives.cluster import Cluster
 from clipin_jax.objectives.losses import entropy_of_mean, soft_cross_entropy
-from clipin_jax.runs.build import build_experiment
 from tests.support.objective_inputs import objective_inputs
-from tests.support.tiny import tiny_batch, tiny_config
+from tests.support.small_learner import (
+    BATCH,
+    make_batch,
+    make_hyper,
+    make_learner,
+    start_state,
+    step,
+)
 
 B, K, P = 6, 5, 7
 HYPER = {"weight": 1.0, "sharpness_weight": 0.5, "smoothness_weight": 1.3}
@@ -184,29 +189,20 @@ def test_head_is_linear_norm_gelu_linear():
     np.testing.assert_allclose(got["image"], expected, rtol=1e-10)
 
 
-def cluster_config():
-    """No joint space: clusters alone, and evaluation by them."""
-    shallow = ("model.image.depth=1", "model.text.depth=1")
-    config = tiny_config(*shallow, clipin=False).copy_and_resolve_references()
-    with config.unlocked():
-        config.model.update(embed_dim=0, embedding_from="cluster")
-        config.objectives = dict(
-            cluster=dict(HYPER, num_clusters=K, hidden_dim=8),
-        )
-    return config
-
-
 def test_trains_and_embeds_without_a_joint_space():
+    """Clusters alone, which are the space of evaluation too."""
     with jax.enable_x64(False):
-        run = build_experiment(cluster_config(), jax.devices()[:1])
-        batch = tiny_batch(run.config)
-        step = jax.jit(make_train_step(run.learner, run.optimizer))
-        state, metrics = step(run.init_state(), batch, run.hyper(0))
-        assert np.isfinite(metrics["loss"]) and metrics["skipped"] == 0
-        assert 1 <= metrics["cluster/image_used_clusters"] <= K + 1e-3
-        encode = make_encode_fns(run.learner)
-        image = encode.image(state.variables, batch["view1"]["image"])["embedding"]
-        text = encode.text(state.variables, batch["view1"]["text"])["embedding"]
-    assert image.shape == text.shape == (16, K) and image.dtype == jnp.float32
+        learner = make_learner(cluster=Cluster(num_clusters=K, hidden_dim=8))
+        towers = learner.towers.clone(embed_dim=0)
+        learner = learner.clone(towers=towers, embedding_from="cluster")
+        batch, hyper = make_batch(), make_hyper(learner)
+        taken = step(learner, start_state(learner, batch, hyper), batch, hyper)
+        assert np.isfinite(taken.metrics["loss"])
+        assert 1 <= taken.metrics["cluster/image_used_clusters"] <= K + 1e-3
+        encode = make_encode_fns(learner)
+        variables, view = taken.state.variables, batch["view1"]
+        image = encode.image(variables, view["image"])["embedding"]
+        text = encode.text(variables, view["text"])["embedding"]
+    assert image.shape == text.shape == (BATCH, K) and image.dtype == jnp.float32
     np.testing.assert_allclose(jnp.linalg.norm(image, axis=-1), 1, rtol=1e-6)
     assert np.min(image @ text.T) >= 0  # a coefficient of two distributions

@@ -1,22 +1,31 @@
-"""What CLIPin is compared with: contrast in its place, its inter term alone, SimCLR."""
+"""The controls of CLIPin: contrast instead of regression, one term, SimCLR."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from clipin_jax.config import plug_clipin
-from clipin_jax.core.parameter_paths import path_name
-from clipin_jax.core.step import make_train_step
+from clipin_jax.core.learner import build
 from clipin_jax.errors import ClipinError
 from clipin_jax.models.layers import unit
+from clipin_jax.objectives.clipin import Clipin
 from clipin_jax.objectives.losses import info_nce, nt_xent
-from clipin_jax.runs.build import build_experiment
-from tests.support.tiny import tiny_batch, tiny_config
+from clipin_jax.objectives.momentum_infonce import MomentumInfoNCE
+from clipin_jax.objectives.simclr import Simclr
+from tests.support.small_learner import (
+    by_path,
+    forward,
+    make_batch,
+    make_hyper,
+    make_learner,
+    start_state,
+    step,
+)
+from tests.support.tiny import tiny_config
 
-SMALL = dict(pre_projector=16, projection_dim=24, predictor_hidden_dim=8)
-SHALLOW = ("model.image.depth=1", "model.text.depth=1")
-VIEWS = dict(weight=1.0, temperature=0.1, hidden_dim=12, projection_dim=8)
+HEADS = dict(projection_dim=6, predictor_hidden_dim=5)
+VIEWS = dict(hidden_dim=12, projection_dim=7)
+BATCH = make_batch()
 
 
 def directions(seed, rows=6, width=10):
@@ -83,113 +92,91 @@ def test_view_contrast_is_symmetric():
     np.testing.assert_allclose(nt_xent(x, y, 0.2), nt_xent(y, x, 0.2), rtol=1e-6)
 
 
-def plugged(**options):
-    """Tiny CLIP with a form of CLIPin plugged in."""
-    config = tiny_config(*SHALLOW, clipin=False).copy_and_resolve_references()
-    with config.unlocked():
-        plug_clipin(config, **SMALL | options)
-    return build_experiment(config, jax.devices()[:1])
+def started(**objectives):
+    learner = make_learner(**objectives)
+    hyper = make_hyper(learner)
+    return learner, start_state(learner, BATCH, hyper), hyper
 
 
-def one_step(run, batch=None):
-    step = jax.jit(make_train_step(run.learner, run.optimizer))
-    batch = tiny_batch(run.config) if batch is None else batch
-    return step(run.init_state(), batch, run.hyper(0))
-
-
-def paths(tree):
-    return {path_name(p) for p, _ in jax.tree_util.tree_leaves_with_path(tree)}
-
-
-def test_contrast_in_the_place_of_regression():
-    """The same heads and target; the loss is the contrast of what they say."""
-    run, plain = plugged(infonce_temperature=0.3), plugged()
-    state, metrics = one_step(run)
-    there = paths(plain.abstract_state.params)
-    here = paths(state.params)
-    assert {p.replace("momentum_infonce", "clipin") for p in here} == there
-    renamed = {
-        p.replace("momentum_infonce", "clipin") for p in paths(state.target_params)
-    }
-    assert renamed == paths(plain.abstract_state.target_params)
-
-    start, batch = run.init_state(), tiny_batch(run.config)
-    memory = ["batch_stats"]
+def branches(learner, state, name):
+    """Targets and online predictions of an objective."""
 
     def predict(module):
-        features = module.towers.encode(batch["view1"])
-        return module.objectives["momentum_infonce"].predictions(features, True)
+        features = module.towers.encode(BATCH["view1"])
+        return module.objectives[name].predictions(features, True)
 
-    @jax.jit
-    def both_branches(state):
-        targets, _ = run.learner.apply(
-            state.target_variables, batch, method="targets", mutable=memory
-        )
-        predictions, _ = run.learner.apply(
-            state.variables, method=predict, mutable=memory
-        )
-        return targets["view1"]["momentum_infonce"], predictions
+    memory = ["batch_stats"]
+    targets, _ = learner.apply(
+        state.target_variables, BATCH, method="targets", mutable=memory
+    )
+    predictions, _ = learner.apply(state.variables, method=predict, mutable=memory)
+    return targets["view1"][name], predictions
 
-    targets, predictions = both_branches(start)
+
+def test_contrast_instead_of_regression():
+    """The same heads and target; the loss is the contrast of their vectors."""
+    name = "momentum_infonce"
+    learner, state, hyper = started(momentum_infonce=MomentumInfoNCE(**HEADS))
+    _, plain, _ = started(clipin=Clipin(**HEADS))
+    for ours, theirs in (
+        (state.params, plain.params),
+        (state.target_params, plain.target_params),
+    ):
+        renamed = {path.replace(name, "clipin") for path in by_path(ours)}
+        assert renamed == set(by_path(theirs))
+
+    targets, predictions = branches(learner, state, name)
+    temperature = float(hyper["objectives"][name]["temperature"])
     expected = {"inter": 0.0, "intra": 0.0}
-    for name, prediction in predictions.items():
-        source, _, target = name.partition("_to_")
+    for pair, prediction in predictions.items():
+        source, _, target = pair.partition("_to_")
         term = "intra" if source == target else "inter"
         expected[term] += slow_info_nce(
-            np.array(prediction), np.array(targets[target]), 0.3
+            np.array(prediction), np.array(targets[target]), temperature
         )
+    _, (metrics, _) = forward(learner, state.params, state, BATCH, hyper)
     for term, value in expected.items():
-        got = metrics[f"momentum_infonce/{term}_loss"]
-        np.testing.assert_allclose(got, value, rtol=1e-4)
-    moved = [
-        np.abs(a - b).max()
-        for a, b in zip(
-            jax.tree.leaves(start.target_params),
-            jax.tree.leaves(state.target_params),
-            strict=True,
-        )
-    ]
-    assert max(moved) > 0
+        loss = metrics[f"{name}/{term}_loss"]
+        np.testing.assert_allclose(loss, value, rtol=1e-4)
 
 
-def test_regression_between_modalities_alone_with_small_heads():
-    small = dict(projection_dim=128, predictor_hidden_dim=2048, decay=0.99)
-    state, metrics = one_step(plugged(terms=("inter",), **small))
-    predictors = {p.split("/")[1] for p in paths(state.params) if "predictors" in p}
-    assert predictors == {"predictors_image_to_text", "predictors_text_to_image"}
+def test_the_plug_in_may_be_either():
+    config = tiny_config(clipin=False).copy_and_resolve_references()
+    with config.unlocked():
+        plug_clipin(config, infonce_temperature=0.3, terms=("inter",))
+    objective = build(config).objectives["momentum_infonce"]
+    assert isinstance(objective, MomentumInfoNCE) and objective.terms == ("inter",)
+    assert config.objectives.momentum_infonce.temperature == 0.3
+
+
+def test_one_term_has_its_predictors_alone():
+    learner, state, hyper = started(clipin=Clipin(**HEADS, terms=("inter",)))
+    names = {path.split("/")[1] for path in by_path(state.params) if "predict" in path}
+    assert names == {"predictors_image_to_text", "predictors_text_to_image"}
+    _, (metrics, _) = forward(learner, state.params, state, BATCH, hyper)
     assert "clipin/intra_loss" not in metrics
     np.testing.assert_allclose(metrics["clipin/loss"], metrics["clipin/inter_loss"])
-    assert metrics["skipped"] == 0
-
-
-def simclr_run(views=2):
-    config = tiny_config(*SHALLOW, clipin=False).copy_and_resolve_references()
-    with config.unlocked():
-        config.objectives.simclr = dict(VIEWS)
-        config.data.views = views
-    return build_experiment(config, jax.devices()[:1])
 
 
 def test_views_find_each_other_with_gradient_to_both():
-    run = simclr_run()
-    state, batch = run.init_state(), tiny_batch(run.config)
+    learner, state, hyper = started(simclr=Simclr(**VIEWS))
+    images = tuple(
+        np.random.default_rng(seed).normal(size=BATCH["view1"]["image"].shape)
+        for seed in (0, 1)
+    )
+    images = tuple(np.float32(image) for image in images)
 
     def loss(images):
-        first, second = images
         views = {
-            "view1": batch["view1"] | {"image": first},
-            "view2": batch["view2"] | {"image": second},
+            name: BATCH[name] | {"image": image}
+            for name, image in zip(("view1", "view2"), images, strict=True)
         }
-        (_, metrics), moved = run.learner.apply(
-            state.variables, views, {"view1": {}}, run.hyper(0), mutable=["batch_stats"]
+        value, (_, (collections, _)) = forward(
+            learner, state.params, state, views, hyper
         )
-        return metrics["simclr/loss"], moved
+        return value, collections
 
-    shape = batch["view1"]["image"].shape
-    images = tuple(np.float32(directions(s, 1, np.prod(shape))) for s in (0, 1))
-    images = tuple(30 * x.reshape(shape) for x in images)
-    gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))
-    (value, moved), grads = gradient(images)
+    (value, stats), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(images)
     assert min(np.abs(g).max() for g in grads) > 0
 
     def heads(module):
@@ -199,40 +186,34 @@ def test_views_find_each_other_with_gradient_to_both():
             vectors.append(module.objectives["simclr"].head(pooled, True))
         return vectors
 
-    @jax.jit
-    def apply(variables):
-        return run.learner.apply(variables, method=heads, mutable=["batch_stats"])
-
-    (first, second), expected = apply(state.variables)
-    slow = slow_nt_xent(np.array(first), np.array(second), VIEWS["temperature"])
+    (first, second), expected = learner.apply(
+        state.variables, method=heads, mutable=["batch_stats"]
+    )
+    slow = slow_nt_xent(np.array(first), np.array(second), 0.1)
     np.testing.assert_allclose(value, slow, rtol=1e-5)
-    # the running statistics have seen both views, one after the other
+    # The running statistics are those of both views, one after the other.
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
-        moved,
+        stats,
         expected,
     )
-    shapes = {
-        path_name(p): x.shape
-        for p, x in jax.tree_util.tree_leaves_with_path(
-            state.params["objectives_simclr"]["head"]
-        )
-        if path_name(p).endswith("kernel")
-    }
+    head = by_path(state.params["objectives_simclr"]["head"])
+    shapes = {path: x.shape for path, x in head.items() if path.endswith("kernel")}
     assert shapes == {
-        "hidden_0/kernel": (32, 12), "hidden_1/kernel": (12, 12), "out/kernel": (12, 8),
+        "hidden_0/kernel": (8, 12), "hidden_1/kernel": (12, 12), "out/kernel": (12, 7),
     }  # fmt: skip
 
 
 def test_views_and_clipin_go_together():
-    config = tiny_config(*SHALLOW).copy_and_resolve_references()
-    with config.unlocked():
-        config.objectives.simclr = dict(VIEWS)
-    state, metrics = one_step(build_experiment(config, jax.devices()[:1]))
-    assert jnp.isfinite(metrics["loss"]) and metrics["skipped"] == 0
-    assert not any("simclr" in p for p in paths(state.target_params))
+    learner, state, hyper = started(simclr=Simclr(**VIEWS), clipin=Clipin(**HEADS))
+    metrics = step(learner, state, BATCH, hyper).metrics
+    total = metrics["simclr/loss"] + metrics["clipin/loss"]
+    np.testing.assert_allclose(metrics["loss"], total, rtol=1e-6)
+    assert not any("simclr" in path for path in by_path(state.target_params))
 
 
 def test_one_view_only_is_refused():
+    learner = make_learner(simclr=Simclr(**VIEWS))
+    one = {"view1": BATCH["view1"]}
     with pytest.raises(ClipinError, match="data.views = 2"):
-        _ = simclr_run(views=1).abstract_state
+        start_state(learner, one, make_hyper(learner))

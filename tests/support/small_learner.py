@@ -1,7 +1,7 @@
-"""The smallest model around one row of a table, and two training steps of it.
+"""The smallest model around one tower or objective, and two training steps of it.
 
-The rest of the model is small towers that implement every optional method and an
-objective that uses every output, so that any row runs in any combination.
+The other parts are towers that implement every optional method and an objective that
+uses every output, so that every part works with every other.
 """
 
 import dataclasses
@@ -100,9 +100,9 @@ def optional_outputs(towers: Towers, inputs: Inputs) -> list[Array]:
 def make_learner(
     image: nn.Module | None = None,
     text: nn.Module | None = None,
-    objective: nn.Module | None = None,
+    **objectives: nn.Module,
 ) -> Learner:
-    """A learner with one row of a table, and small parts for the others."""
+    """A learner with small parts for those that are not given."""
     towers = TwoTowers(
         image=image or SmallImage(),
         text=text or SmallText(),
@@ -112,8 +112,8 @@ def make_learner(
         image_mean=(0.5,) * 3,
         image_std=(0.5,) * 3,
     )
-    objectives = FrozenDict(row=objective or UseEverything())
-    return Learner(towers=towers, objectives=objectives)
+    objectives = objectives or {"everything": UseEverything()}
+    return Learner(towers=towers, objectives=FrozenDict(objectives))
 
 
 def make_batch() -> Any:

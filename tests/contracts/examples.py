@@ -28,7 +28,7 @@ TOWERS: dict[str, dict[str, Any]] = {
     "mixture_bert": TEXT,
     "pooled_vit": VIT | dict(num_queries=3, pool_width=WIDTH, pool_heads=2),
     "resnet": dict(
-        depths=(1, 1),
+        depths=(1,),
         width=4,
         num_heads=2,
         output_dim=EMBED_DIM,

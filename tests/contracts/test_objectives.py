@@ -68,15 +68,15 @@ def test_optional_methods(steps):
         }
         return {name: calls[name]() for name in calls if hasattr(type(row), name)}
 
-    found = learner.apply(state.variables, method=outputs)
-    for name in found.keys() & {"predictions", "embed"}:
-        for vectors in found[name].values():
+    results = learner.apply(state.variables, method=outputs)
+    for name in results.keys() & {"predictions", "embed"}:
+        for vectors in results[name].values():
             assert vectors.shape[0] == BATCH
             norms = jnp.linalg.norm(vectors, axis=-1)
             np.testing.assert_allclose(norms, 1, rtol=1e-5)
-    if "scores" in found:
-        assert found["scores"].shape == (BATCH,)
-        assert np.all(np.isfinite(found["scores"]))
+    if "scores" in results:
+        assert results["scores"].shape == (BATCH,)
+        assert np.all(np.isfinite(results["scores"]))
     if hasattr(type(objective), "num_choices"):
         assert objective.num_choices(BATCH) >= BATCH
     has_targets = hasattr(type(objective), "targets")

@@ -1,4 +1,4 @@
-"""The BERT towers: what they see, what they share, and what must not change numbers."""
+"""The BERT towers: masks, shared parameters, options that change no number."""
 
 import functools
 
@@ -33,16 +33,16 @@ def image_tokens(dtype=jnp.float32) -> jax.Array:
 
 
 def everything(tower, text, image, train=False):
-    """All that a tower can say."""
+    """The output of every method that a tower has."""
     out = tower(text, train)
-    tokens, said = out["tokens"], [out["tokens"]]
+    tokens, outputs = out["tokens"], [out["tokens"]]
     if hasattr(tower, "fuse"):
-        said.append(tower.fuse(text, tokens, image, train))
+        outputs.append(tower.fuse(text, tokens, image, train))
     if hasattr(tower, "predict_masked"):
-        said.append(tower.predict_masked(text, image, train))
+        outputs.append(tower.predict_masked(text, image, train))
     if hasattr(tower, "decode"):
-        said.append(tower.decode(text, tokens, image, train))
-    return said
+        outputs.append(tower.decode(text, tokens, image, train))
+    return outputs
 
 
 def init(tower, image=None):
@@ -58,7 +58,7 @@ def apply(tower, variables, text, image=None, train=False, **more):
 
 
 @pytest.mark.parametrize("name", TOWERS)
-def test_padding_is_never_looked_at(name):
+def test_no_position_attends_to_padding(name):
     tower = TOWERS[name]
     variables = init(tower)
     text = texts()[1:]
@@ -75,15 +75,15 @@ def test_a_text_of_padding_alone_is_finite_and_so_is_its_gradient(name):
 
     def loss(variables):
         text = jnp.zeros((2, 8), jnp.int32)
-        said = tower.apply(variables, text, image_tokens(), method=everything)
-        return sum(jnp.sum(jnp.sin(x)) for x in said)
+        outputs = tower.apply(variables, text, image_tokens(), method=everything)
+        return sum(jnp.sum(jnp.sin(x)) for x in outputs)
 
     value, grads = jax.jit(jax.value_and_grad(loss))(variables)
     assert np.isfinite(value)
     assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
 
 
-def test_the_decoder_does_not_see_what_comes():
+def test_the_decoder_does_not_attend_to_later_positions():
     tower = TOWERS["mixture"]
     variables = init(tower)
     text = texts()
@@ -93,15 +93,15 @@ def test_the_decoder_does_not_see_what_comes():
     assert not np.allclose(one[:, 4:], two[:, 4:], atol=1e-3)
 
 
-def test_the_first_id_says_which_role_a_mixture_has():
+def test_the_first_id_marks_the_role_of_a_mixture():
     """Whatever stands there; and negative marks count from the vocabulary's end."""
     tower = TOWERS["mixture"]
     variables = init(tower)
     text = texts()
     other = text.at[:, 0].set(7)
-    _, *said = apply(tower, variables, text)
+    _, *outputs = apply(tower, variables, text)
     _, *again = apply(tower.copy(encode_id=29, decode_id=28), variables, other)
-    for one, two in zip(said, again, strict=True):
+    for one, two in zip(outputs, again, strict=True):
         np.testing.assert_array_equal(one, two)
 
 
@@ -128,15 +128,15 @@ def test_scan_and_remat_change_no_number(name):
 
         def loss(params, **choice):
             variables, changed = {"params": params}, tower.copy(**choice)
-            said = changed.apply(variables, texts(), image, method=everything)
-            return sum(jnp.sum(jnp.sin(x)) for x in said)
+            outputs = changed.apply(variables, texts(), image, method=everything)
+            return sum(jnp.sum(jnp.sin(x)) for x in outputs)
 
         def gradient(params, **choice):
             return jax.jit(jax.grad(functools.partial(loss, **choice)))(params)
 
         expected = gradient(params)
-        found = gradient(stacked(params), scan_layers=True, remat=True)
-        assert_tree_close(found, stacked(expected), 1e-10, zero=key_bias)
+        scanned = gradient(stacked(params), scan_layers=True, remat=True)
+        assert_tree_close(scanned, stacked(expected), 1e-10, zero=key_bias)
 
 
 def key_bias(path):
@@ -225,6 +225,6 @@ def test_half_precision_keeps_float32_parameters():
         (dict(activation="gelo"), "model.text.activation is 'gelo'"),
     ],
 )
-def test_what_does_not_fit_is_said(changes, message):
+def test_wrong_options(changes, message):
     with pytest.raises(ClipinError, match=message):
         TOWERS["bert"].copy(**changes).init(jax.random.key(0), texts())

@@ -20,7 +20,7 @@ def built(**changes):
 
 @pytest.mark.parametrize(("pool", "captions"), [("single", 4), ("cascade", 5)])
 @pytest.mark.parametrize("class_token", [True, False])
-def test_queries_say_tokens_and_pooled(pool, captions, class_token):
+def test_shapes_of_tokens_and_pooled(pool, captions, class_token):
     tower, params = built(pool=pool, class_token=class_token)
     features = tower.apply({"params": params}, IMAGE)
     assert features["tokens"].shape == (2, captions, 16)

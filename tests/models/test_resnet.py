@@ -55,11 +55,11 @@ def test_batch_norm_of_grids_is_that_of_all_their_positions():
     norm = BatchNorm(affine=True)
     variables = norm.init(jax.random.key(1), x, train=True)
     y, stats = norm.apply(variables, x, train=True, mutable=["batch_stats"])
-    flat, wanted = norm.apply(variables, rows, train=True, mutable=["batch_stats"])
+    flat, of_rows = norm.apply(variables, rows, train=True, mutable=["batch_stats"])
     np.testing.assert_allclose(y.reshape(-1, 5), flat, atol=1e-6)
     expected = 0.9 + 0.1 * rows.var(0, ddof=1)  # unbiased: 24 positions
     np.testing.assert_allclose(stats["batch_stats"]["var"], expected, rtol=1e-5)
-    np.testing.assert_allclose(wanted["batch_stats"]["var"], expected, rtol=1e-5)
+    np.testing.assert_allclose(of_rows["batch_stats"]["var"], expected, rtol=1e-5)
     mean = 0.1 * rows.mean(0)
     np.testing.assert_allclose(stats["batch_stats"]["mean"], mean, rtol=1e-5)
 

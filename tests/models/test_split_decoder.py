@@ -31,7 +31,7 @@ def tower():
     return built()
 
 
-def test_a_position_does_not_see_what_follows(tower):
+def test_a_position_does_not_attend_to_later_ones(tower):
     run, _ = tower
     encoded, logits = run(TEXT, IMAGE)
     changed, changed_logits = run(TEXT.at[:, 3].set(9), IMAGE)
@@ -45,9 +45,9 @@ def test_a_position_does_not_see_what_follows(tower):
 def test_the_image_moves_every_prediction_and_no_encoding(tower):
     run, _ = tower
     encoded, logits = run(TEXT, IMAGE)
-    again, others = run(TEXT, IMAGE[::-1])
+    again, swapped = run(TEXT, IMAGE[::-1])
     np.testing.assert_array_equal(encoded["pooled"], again["pooled"])
-    assert (np.abs(logits - others).max(axis=-1) > 1e-4).all()
+    assert (np.abs(logits - swapped).max(axis=-1) > 1e-4).all()
     assert logits.shape == (2, 8, 20)
 
 

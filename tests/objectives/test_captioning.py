@@ -14,8 +14,8 @@ from tests.support.objective_inputs import objective_inputs
 TEXT = jnp.array([[8, 1, 2, 9, 0], [8, 3, 9, 0, 0]])
 
 
-class Speaker:
-    """A text tower that knows the next id, up to its confidence."""
+class NextIdTower:
+    """A text tower that predicts the right next id with a given logit."""
 
     def __init__(self, confidence: float):
         self.confidence = confidence
@@ -34,7 +34,7 @@ def inputs(tower) -> Inputs:
 
 
 def run(confidence: float, **options):
-    return Captioning(**options).apply({}, inputs(Speaker(confidence)))
+    return Captioning(**options).apply({}, inputs(NextIdTower(confidence)))
 
 
 def test_padding_and_the_start_mark_do_not_count():

@@ -1,4 +1,4 @@
-"""Pairs with the same picture or caption: no wrong answers, or right ones."""
+"""Pairs with the same image or caption: masked, or positives."""
 
 import jax
 import jax.numpy as jnp
@@ -22,12 +22,12 @@ from clipin_jax.objectives.sigmoid import Sigmoid
 from tests.support.objective_inputs import objective_inputs
 
 B, E = 6, 8
-IMAGES = np.array([4, 0, 4, 1, 2, 3], np.int32)  # 0 and 2 show the same
-TEXTS = np.array([9, 7, 8, 5, 7, 6], np.int32)  # 1 and 4 say the same
+IMAGES = np.array([4, 0, 4, 1, 2, 3], np.int32)  # 0 and 2 are equal
+TEXTS = np.array([9, 7, 8, 5, 7, 6], np.int32)  # 1 and 4 are equal
 SAME = np.zeros((B, B), bool)
 SAME[[0, 2, 1, 4], [2, 0, 4, 1]] = True
-TREATED = ("mask", "multi_positive")
-ALL = ("ignore", *TREATED)
+TREATMENTS = ("mask", "multi_positive")
+ALL = ("ignore", *TREATMENTS)
 QUEUED = ("momentum_contrastive",)
 HOSTS = {
     "contrastive": Contrastive,
@@ -101,22 +101,21 @@ def slow_sigmoid(logits, same, choice):
     return total
 
 
-def test_duplicates_share_a_picture_or_a_caption_and_nobody_is_one_of_itself():
-    found = find_duplicates(ids())
-    np.testing.assert_array_equal(found, SAME)
+def test_duplicates_share_an_image_or_a_caption_and_no_pair_is_its_own():
+    np.testing.assert_array_equal(find_duplicates(ids()), SAME)
     assert find_duplicates({}) is None
 
 
 def test_a_negative_id_is_the_same_as_none():
-    nobody = np.full(B, -1, np.int32)
-    assert not np.any(find_duplicates(ids(nobody, nobody)))
-    np.testing.assert_array_equal(find_duplicates(ids(nobody, TEXTS))[1, 4], True)
+    no_ids = np.full(B, -1, np.int32)
+    assert not np.any(find_duplicates(ids(no_ids, no_ids)))
+    np.testing.assert_array_equal(find_duplicates(ids(no_ids, TEXTS))[1, 4], True)
 
 
 @pytest.mark.parametrize("choice", ALL)
 def test_softmax_against_a_loop(choice):
     logits = some_logits()
-    same = SAME if choice in TREATED else None
+    same = SAME if choice in TREATMENTS else None
     loss = softmax_contrastive(*apply_choice(choice, logits, same))
     ways = [slow_softmax(x, SAME, choice) for x in (logits, logits.T)]
     np.testing.assert_allclose(loss, np.mean(ways), rtol=1e-5)
@@ -125,7 +124,7 @@ def test_softmax_against_a_loop(choice):
 @pytest.mark.parametrize("choice", ALL)
 def test_sigmoid_against_a_loop(choice):
     logits = some_logits()
-    same = SAME if choice in TREATED else None
+    same = SAME if choice in TREATMENTS else None
     loss = sigmoid_contrastive(*apply_choice(choice, logits, same))
     np.testing.assert_allclose(loss, slow_sigmoid(logits, SAME, choice), rtol=1e-5)
 
@@ -135,7 +134,7 @@ def test_sigmoid_against_a_loop(choice):
 def test_any_batch_against_a_loop(numbers):
     view = ids(np.array(numbers[:B], np.int32), np.array(numbers[B:], np.int32))
     same, logits = np.asarray(find_duplicates(view)), some_logits()
-    for choice in TREATED:
+    for choice in TREATMENTS:
         softmax = softmax_contrastive(*apply_choice(choice, logits, same))
         ways = [slow_softmax(x, same, choice) for x in (logits, logits.T)]
         np.testing.assert_allclose(softmax, np.mean(ways), rtol=1e-5)
@@ -144,7 +143,7 @@ def test_any_batch_against_a_loop(numbers):
         np.testing.assert_allclose(sigmoid, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("choice", TREATED)
+@pytest.mark.parametrize("choice", TREATMENTS)
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
 def test_keys_of_batch_and_queue_against_a_loop(choice, share):
     """The second step: the first one's ids are in the queue by then."""
@@ -219,7 +218,7 @@ def test_without_duplicates_all_choices_agree(name):
 
 
 @pytest.mark.parametrize("name", HOSTS)
-@pytest.mark.parametrize("choice", TREATED)
+@pytest.mark.parametrize("choice", TREATMENTS)
 def test_gradients_are_finite_even_if_all_pairs_are_one(name, choice):
     one = ids(np.zeros(B, np.int32), np.zeros(B, np.int32))
     objective = host(name, choice)
@@ -278,8 +277,8 @@ def test_identical_captions_cost_the_entropy_of_their_groups_and_no_more():
     np.testing.assert_allclose(sigmoid, 0, atol=1e-6)
 
 
-def test_a_caption_under_every_second_picture_costs_nothing_where_it_is_masked():
-    """The medical case: "no finding" is no wrong answer to "no finding"."""
+def test_a_caption_under_every_second_image_costs_nothing_where_it_is_masked():
+    """The medical case: "no finding" is no negative of "no finding"."""
     texts = np.array([0, 1, 0, 3, 0, 5], np.int32)
     view = ids(np.arange(B, dtype=np.int32), texts)
     seen = jnp.eye(B, E)[texts]  # as good as a model can be
@@ -295,7 +294,7 @@ def test_a_caption_under_every_second_picture_costs_nothing_where_it_is_masked()
 
 
 def test_masked_duplicates_never_raise_the_loss():
-    """Of the same logits; a caption that is said twice is one wrong answer less."""
+    """Of the same logits; a masked duplicate is one negative less."""
     for name in HOSTS:
         plain, _ = loss_of(name, "ignore", inputs({}, share=0.0))
         for view in (ids(), ids(texts=np.zeros(B, np.int32))):
@@ -304,7 +303,7 @@ def test_masked_duplicates_never_raise_the_loss():
 
 
 @pytest.mark.parametrize("name", HOSTS)
-@pytest.mark.parametrize("choice", TREATED)
+@pytest.mark.parametrize("choice", TREATMENTS)
 def test_eight_devices_equal_one(name, choice):
     rng, rows = np.random.default_rng(0), 16
     view = ids(*rng.integers(0, 9, (2, rows)).astype(np.int32))
@@ -350,7 +349,7 @@ def test_no_array_of_floats_for_all_pairs_comes_on_top(name):
 
     pairs = rows * (rows + options.get("queue_length", 0))
     plain = memory("ignore")
-    for choice in TREATED:
+    for choice in TREATMENTS:
         assert memory(choice) - plain < 3 * pairs  # bytes: bools, of four no float
 
 

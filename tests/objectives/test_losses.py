@@ -30,7 +30,7 @@ def test_softmax_contrastive_against_a_loop():
     np.testing.assert_allclose(softmax_contrastive(logits), total, rtol=1e-5)
 
 
-def test_label_smoothing_spreads_a_share_over_all_answers_that_are_left():
+def test_label_smoothing_spreads_a_share_over_all_candidates_that_are_not_masked():
     logits = np.asarray(jax.random.normal(jax.random.key(0), (5, 5))) * 3
     pairs = np.eye(5, dtype=bool)
     out = np.zeros((5, 5), bool)
@@ -48,7 +48,7 @@ def test_label_smoothing_spreads_a_share_over_all_answers_that_are_left():
     np.testing.assert_allclose(softmax_contrastive(logits, pairs), plain, rtol=1e-6)
 
 
-def test_softmax_contrastive_of_a_model_that_knows_nothing():
+def test_softmax_contrastive_of_logits_of_zero():
     np.testing.assert_allclose(
         softmax_contrastive(jnp.zeros((64, 64))), np.log(64), rtol=1e-6
     )
@@ -79,7 +79,7 @@ def test_unit_of_half_precision_is_float32():
     np.testing.assert_allclose(jnp.linalg.norm(x, axis=-1), 1, rtol=1e-6)
 
 
-def test_token_cross_entropy_is_the_mean_over_what_counts():
+def test_token_cross_entropy_is_the_mean_over_the_mask():
     logits = np.asarray(jax.random.normal(jax.random.key(0), (2, 3, 7)))
     labels = np.array([[1, -100, 6], [-100, 0, -100]])
     mask = labels >= 0
@@ -102,7 +102,7 @@ def test_soft_cross_entropy_of_hard_labels_is_the_plain_one():
     np.testing.assert_allclose(soft, plain, rtol=1e-5)
 
 
-def test_nothing_that_counts_is_a_loss_of_zero_with_a_finite_gradient():
+def test_an_empty_mask_gives_a_loss_and_gradient_of_zero():
     logits, labels = jnp.ones((2, 3, 7)), jnp.full((2, 3), -100)
     for loss in (
         lambda x: token_cross_entropy(x, labels, labels >= 0, 0.1),
@@ -147,14 +147,14 @@ def test_uniformity_against_a_loop():
     np.testing.assert_allclose(health.uniformity(x), np.log(np.mean(pairs)), rtol=1e-4)
 
 
-def test_margin_vanishes_when_all_say_the_same():
+def test_the_margin_of_equal_rows_is_zero():
     x = directions(0)
     point = jnp.tile(x[:1], (12, 1))
     assert health.shuffled_margin(x, x) > 0.8
     assert abs(health.shuffled_margin(point, point)) < 1e-6
 
 
-def test_collapse_is_said_in_words_and_an_early_model_is_no_collapse():
+def test_a_collapse_gives_a_warning_and_an_early_model_none():
     def metrics(cosine, margin):
         return {
             "clipin/image_to_text/cosine": cosine,

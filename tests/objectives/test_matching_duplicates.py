@@ -1,4 +1,4 @@
-"""Hard negatives that are none, and what every objective refuses about duplicates."""
+"""Hard negatives without duplicates; wrong options and data of all objectives."""
 
 from types import SimpleNamespace
 
@@ -34,7 +34,7 @@ def matching_inputs(view):
 
 @pytest.mark.parametrize("floor", [0.0, 1e-4])
 @pytest.mark.parametrize("group", [0, 3])
-def test_a_duplicate_is_never_drawn_as_a_wrong_partner(floor, group):
+def test_a_duplicate_is_never_drawn_as_a_negative(floor, group):
     similarity = 20.0 * SAME  # it would be drawn nearly always
     keys = jax.random.split(jax.random.key(0), 200)
 
@@ -64,7 +64,7 @@ def matching_loss(variables, call, wrong):
     return np.mean(losses)
 
 
-def test_matching_leaves_out_rows_that_have_no_wrong_partner(monkeypatch):
+def test_matching_leaves_out_rows_without_a_negative(monkeypatch):
     """All of the first group is the same."""
     drawn, draw = [], matching.draw_hard_negatives
     monkeypatch.setattr(
@@ -97,7 +97,7 @@ def test_where_all_pairs_are_one_matching_learns_from_true_pairs_alone():
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(grads))
 
 
-def test_matching_has_no_use_for_more_right_answers():
+def test_matching_refuses_multi_positive():
     objective = Matching(duplicates="multi_positive", name="matching")
     with pytest.raises(
         ClipinError, match="known: ignore, mask\\n|known: ignore, mask$"
@@ -109,8 +109,8 @@ def test_matching_has_no_use_for_more_right_answers():
 def test_data_without_ids_is_refused_where_they_are_asked_for(name):
     objective = OBJECTIVES[name](duplicates="mask", name=name)
     call = matching_inputs({}) if name == "matching" else inputs({})
-    words = f"objectives.{name}.duplicates = 'mask' .* image_id and text_id"
-    with pytest.raises(ClipinError, match=words):
+    message = f"objectives.{name}.duplicates = 'mask' .* image_id and text_id"
+    with pytest.raises(ClipinError, match=message):
         jax.eval_shape(lambda: objective.init(jax.random.key(0), call))
     half = call._replace(view={**call.view, "image_id": jnp.zeros(B, jnp.int32)})
     with pytest.raises(ClipinError, match="does not give text_id: "):
@@ -121,6 +121,6 @@ def test_data_without_ids_is_refused_where_they_are_asked_for(name):
 def test_an_unknown_choice_is_refused_with_the_nearest_one(name):
     objective = OBJECTIVES[name](duplicates="masked", name=name)
     call = matching_inputs(ids()) if name == "matching" else inputs(ids())
-    words = f"objectives.{name}.duplicates is 'masked': did you mean 'mask'. known: "
-    with pytest.raises(ClipinError, match=words):
+    message = f"objectives.{name}.duplicates is 'masked': did you mean 'mask'. known: "
+    with pytest.raises(ClipinError, match=message):
         objective.init(jax.random.key(0), call)

@@ -1,4 +1,4 @@
-"""Objectives of momentum hosts without their towers: queue, negatives, masked words."""
+"""Objectives of momentum hosts without their towers: queue, negatives, masked ids."""
 
 from types import SimpleNamespace
 
@@ -122,7 +122,7 @@ def test_no_gradient_reaches_the_target_nor_the_temperature_of_the_labels():
     assert all(np.any(x != 0) for x in grads[0].values())
     assert all(np.all(x == 0) for x in grads[1].values())
     queue = grads[2]["queue"]["queue"]
-    assert np.any(queue["image"] != 0)  # keys are data: nobody asks for this gradient
+    assert np.any(queue["image"] != 0)  # keys are data: this gradient is not used
 
     # Where online equals target the soft labels are met: the loss is at its least in
     # the temperature, but only if the labels do not move with it.
@@ -141,8 +141,8 @@ def test_temperature_stays_within_its_bounds():
         grads = jax.tree.map(lambda x, s=sign: s * jnp.ones_like(x), value)
         updates, _ = chain.update(grads, chain.init(value), value)
         moved = jax.tree.map(jnp.add, value, updates)
-        found = moved["objectives_host"]["temperature"]["value"]
-        assert found == pytest.approx(end, rel=1e-4)
+        value_after = moved["objectives_host"]["temperature"]["value"]
+        assert value_after == pytest.approx(end, rel=1e-4)
 
 
 def test_negatives_are_drawn_as_often_as_they_are_similar():
@@ -173,7 +173,7 @@ def test_negatives_stay_in_their_group():
 
 
 class Fusing:
-    """A text tower whose fused text says which text and which image it saw."""
+    """A text tower whose fused text holds the ids of its text and its image."""
 
     name = "text"
 
@@ -240,7 +240,7 @@ def test_a_text_tower_that_cannot_do_it_is_refused(name, options, method):
         )
 
 
-class Guessing:
+class FixedLogits:
     """A text tower with fixed logits."""
 
     name = "text"
@@ -258,7 +258,7 @@ def masked_inputs(labels, target=None, other=None, share=0.0):
     features = {"image": {"tokens": jnp.zeros((2, 3, 4))}}
     hyper = {"weight": 1.0, "distillation": share}
     target = logits if target is None else target
-    towers = SimpleNamespace(text=Guessing(logits))
+    towers = SimpleNamespace(text=FixedLogits(logits))
     call = objective_inputs(
         features, towers=towers, view=view, other_view=other or view, targets=target,
         hyper=hyper,
@@ -269,7 +269,7 @@ def masked_inputs(labels, target=None, other=None, share=0.0):
 LABELS = jnp.array([[-100, 3, -100, 1], [-100, -100, 5, -100]])
 
 
-def test_masked_words_alone_count_in_part_by_the_targets_opinion():
+def test_masked_positions_alone_count_in_part_distilled():
     target = jax.random.normal(jax.random.key(1), (2, 4, 6))
     call, scores = masked_inputs(LABELS, target, share=0.4)
     loss, _ = MaskedLM().apply({}, call)
@@ -282,7 +282,7 @@ def test_masked_words_alone_count_in_part_by_the_targets_opinion():
     np.testing.assert_allclose(loss, np.mean(expected), rtol=1e-5)
 
 
-def test_where_the_target_saw_another_text_labels_are_hard():
+def test_labels_are_hard_where_the_target_has_another_text():
     target = jax.random.normal(jax.random.key(1), (2, 4, 6))
     other = {"masked_text": jnp.array([[1, 1, 1, 1], [1, 1, 4, 1]])}
     call, scores = masked_inputs(LABELS, target, other, share=1.0)

@@ -158,7 +158,7 @@ def check_spread(array, expected):
 
 
 @pytest.mark.parametrize(
-    "tower, words",
+    "tower, message",
     [
         (ViT(**VIT, initializer="xaver"), "model.image.initializer is 'xaver'.*xavier"),
         (TextTransformer(**TEXT, pool="cls"), "model.text.pool is 'cls'.*end, last"),
@@ -168,7 +168,7 @@ def check_spread(array, expected):
         ),
     ],
 )
-def test_unknown_options(tower: nn.Module, words: str):
+def test_unknown_options(tower: nn.Module, message: str):
     batch = images() if isinstance(tower, ViT) else texts()
-    with pytest.raises(ClipinError, match=words):
+    with pytest.raises(ClipinError, match=message):
         tower.init(jax.random.key(0), batch)

@@ -148,8 +148,25 @@ def make_hyper(learner: Learner) -> Hyper:
 
 
 def start_state(learner: Learner, batch: Batch, hyper: Hyper) -> TrainState:
-    """The state before the first step; not compiled, so that rows share operations."""
-    return create_state(learner, Optimizer(rule=lambda decay: decay), batch, hyper)
+    """A state before the first step: real shapes, drawn values.
+
+    Initialisers are traced, but not run: to compile them takes longer than a step.
+    """
+    optimizer, rng = Optimizer(rule=lambda decay: decay), np.random.default_rng(0)
+    state = jax.eval_shape(lambda: create_state(learner, optimizer, batch, hyper))
+
+    def draw(leaf: jax.ShapeDtypeStruct) -> Array:
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            return jnp.zeros(leaf.shape, leaf.dtype)
+        return jnp.asarray(rng.normal(0, 0.4, leaf.shape), leaf.dtype)
+
+    params = jax.tree.map(draw, state.params)
+    state = jax.tree.map(
+        lambda leaf: jnp.abs(draw(leaf)), state
+    )  # variances are not < 0
+    return dataclasses.replace(
+        state, params=params, target_params=select(params, state.target_params)
+    )
 
 
 def forward(

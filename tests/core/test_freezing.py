@@ -31,7 +31,10 @@ def steps(*overrides, devices=1):
         batches = [sharding.put(batch, run.mesh) for batch in batches]
         outputs = run.state_sharding, sharding.replicated(run.mesh)
         step = jax.jit(
-            make_train_step(run.learner, run.optimizer), out_shardings=outputs
+            make_train_step(run.learner, run.optimizer),
+            out_shardings=outputs,
+            # As in training: the programs with and without freezing are bit-equal.
+            compiler_options={"xla_cpu_use_fusion_emitters": True},
         )
         step = step.lower(state, batches[0], run.hyper(0)).compile()
         states, losses = [jax.device_get(state)], []

@@ -116,7 +116,7 @@ def released(golden_folder):
 
 @pytest.mark.parametrize("devices", [1, 8])
 def test_both_paths_equal_the_released_code(released, monkeypatch, devices):
-    expected = released.file.section("eval/")
+    expected = released.file.section_or_skip("eval/")
     images = expected["inputs/images"].transpose(0, 2, 3, 1)
     ids = expected["inputs/tokens"]
     index = np.arange(-(-len(images) // devices) * devices)

@@ -1,4 +1,4 @@
-"""The released CLIPin on our code: config, state, batches and steps of its files."""
+"""Runs our code with the config, state and batches of CLIPin's golden files."""
 
 import functools
 from collections.abc import Mapping
@@ -13,21 +13,21 @@ from clipin_jax.core.optimizer_chain import make_optimizer
 from clipin_jax.core.schedules import make_hyper
 from clipin_jax.core.state import TrainState
 from clipin_jax.core.step import make_train_step
-from tests.parity.configs import model_of, text_transformer, vit
+from tests.parity.configs import model_section, text_transformer, vit
+from tests.parity.forward import channels_last
 from tests.parity.golden_files import GoldenFile
 from tests.parity.names.clipin import is_momentum, to_tree
-from tests.parity.programs import channels_last
 from tests.parity.steps import Step, initial_state, take_steps
 
-# The clamps of the released code.
+# The released code clamps these parameters.
 BOUNDS = ((r"logit_scale$", 0.0, 4.6052), (r"learned_\w*weight/", 0.0, 20.0))
 NO_DECAY = (r"ln_\w+/", r"bias$", r"logit_scale$")
 
 
 def released_config(file: GoldenFile, **changes: Any) -> ConfigDict:
-    """The config of a file's model, at its sizes."""
+    """Returns our config of the model that a file describes."""
     c, meta = file.sizes, file.meta
-    model = model_of(
+    model = model_section(
         vit(c), text_transformer(c), embed_dim=c["contrast"], pre_projector=c["pre"],
         projection={},
     )  # fmt: skip
@@ -57,11 +57,11 @@ def released_config(file: GoldenFile, **changes: Any) -> ConfigDict:
 
 
 class ClipinRun:
-    """A golden file of CLIPin beside our learner.
+    """Runs our learner with the inputs and weights of a golden file of CLIPin.
 
-    Attributes:
-      file: its numbers.
-      changes: to the released config.
+    Args:
+      file: the golden file.
+      changes: overrides of the released config.
     """
 
     def __init__(self, file: GoldenFile, **changes: Any) -> None:
@@ -72,37 +72,38 @@ class ClipinRun:
         self.train_step = jax.jit(make_train_step(self.learner, self.optimizer))
 
     def start(self, **scalars: np.ndarray) -> TrainState:
-        """The state before step 1; scalars: parameters to replace, by their name."""
-        online, target = batch_statistics(self.file.below("init/buffers/"))
+        """Returns the state before step 1; `scalars` override its parameters."""
+        online, target = batch_statistics(self.file.section("init/buffers/"))
         return initial_state(
-            to_tree(self.file.below("init/params/") | scalars),
-            to_tree(self.file.below("init/ema/")),
-            self.optimizer,
-            self.hyper(0),
-            {"batch_stats": to_tree(online)},
-            {"batch_stats": to_tree(target)},
+            params=to_tree(self.file.section("init/params/") | scalars),
+            ema=to_tree(self.file.section("init/ema/")),
+            optimizer=self.optimizer,
+            hyper=self.hyper(0),
+            collections={"batch_stats": to_tree(online)},
+            target_collections={"batch_stats": to_tree(target)},
         )
 
     def batch(self, step: int, target_tokens: np.ndarray | None = None) -> dict:
-        """The batch of a step; the target reads `target_tokens`, if there are any."""
-        inputs = self.file.below(f"step{step}/inputs/")
+        """Returns the batch of a step; `target_tokens` replace the texts of view 2."""
+        inputs = self.file.section(f"step{step}/inputs/")
         tokens = inputs["tokens"]
-        other = tokens if target_tokens is None else target_tokens
+        second = tokens if target_tokens is None else target_tokens
         return {
             "view1": {"image": channels_last(inputs["x1"]), "text": tokens},
-            "view2": {"image": channels_last(inputs["x2"]), "text": other},
+            "view2": {"image": channels_last(inputs["x2"]), "text": second},
         }
 
     @functools.cached_property
     def steps(self) -> list[Step]:
-        """All steps of the file."""
+        """Our results of all steps in the file."""
         inputs = ((self.batch(k), self.hyper(k - 1)) for k in self.file.steps)
         return take_steps(self.train_step, self.start(), inputs)
 
     def after_last_step(self) -> tuple[Mapping[str, Any], dict, dict]:
-        """The parameters, and the variables of the online and the target network.
+        """Returns the parameters, and the variables of the online and target network.
 
-        The reference averages in a step, so its target is the one that the step used.
+        The reference averages at the start of a step: its target is the one that the
+        step used.
         """
         last = self.steps[-1]
         target = {"params": last.target_params, **last.state.target_collections}
@@ -110,6 +111,6 @@ class ClipinRun:
 
 
 def batch_statistics(buffers: dict[str, Any]) -> tuple[dict, dict]:
-    """Those of the online network and those of the target, by their names."""
+    """Splits batch statistics into those of the online and the target network."""
     target = {name: value for name, value in buffers.items() if is_momentum(name)}
     return {k: v for k, v in buffers.items() if k not in target}, target

@@ -3,13 +3,13 @@
 Deviation. A whole array deviates by max |a - b| / max |b|, where b is the golden one.
 A sketch s(b) deviates by max |s(a) - s(b)| / max |b|. All its numbers are compared on
 the scale of the array's entries, never on their own scale: a sum may cancel to almost
-nothing, and a norm grows with the size.
+no_structural_zeros, and a norm grows with the size.
 
 Sensitivity. One entry that is off by d moves both projections by at least d, since
 their weights are at least 1 in magnitude. So an error of one entry that fails for the
 whole array also fails for its sketch, at the same tolerance. Errors of many entries add
 up, which makes a sketch the stricter test. They cancel in the sum if they sum to 0, but
-not in two independent projections. Two entries that trade places also move the
+not in two independent projections. Two entries that are swapped also move the
 projections, as no two weights are equal.
 """
 
@@ -22,14 +22,19 @@ from typing import Any
 import jax
 import numpy as np
 
-ENTRIES = 24  # kept of each array, at seeded places
+# Tolerances of the deviation, in float64.
+FORWARD_TOLERANCE = 1e-11  # losses, features, hidden states, logits
+GRADIENT_TOLERANCE = 1e-10
+STATE_TOLERANCE = 1e-9  # target parameters, batch statistics, queues
+ZERO = 1e-13  # bound of gradients that are 0 by structure
+
+ENTRIES = 24  # kept of each array, at seeded indices
 LENGTH = 3 + 2 + ENTRIES  # an array of no more numbers is kept whole
-ZERO = 1e-13  # bound of gradients that are 0 by structure, in float64
 
 
 @dataclasses.dataclass(frozen=True)
 class Sketch:
-    """What is kept of a large array.
+    """The numbers that are kept of a large array.
 
     Attributes:
       shape: of the array.
@@ -47,8 +52,9 @@ class Sketch:
 
 
 Golden = np.ndarray | Sketch
-# From the name and the size of an array to an index of it, `...` for all or None.
-Zero = Callable[[str, int], Any]
+# From the name and the size of an array to the index of entries that are zero by
+# structure: a slice, `...` for all entries, or None.
+StructuralZeros = Callable[[str, int], Any]
 
 
 def sketch(array: Any) -> Sketch:
@@ -58,22 +64,22 @@ def sketch(array: Any) -> Sketch:
     """
     array = np.asarray(array, np.float64)
     flat = array.ravel()
-    places, weights = _places_and_weights(flat.size)
+    indices, weights = _indices_and_weights(flat.size)
     numbers = [
         np.max(np.abs(flat)),
         math.sqrt(math.fsum(flat * flat)),
         math.fsum(flat),
         *(math.fsum(row * flat) for row in weights),
-        *flat[places],
+        *flat[indices],
     ]
     return Sketch(array.shape, np.array(numbers))
 
 
 @functools.cache
-def _places_and_weights(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """[ENTRIES] indices, and [2, size] weights: a random sign times [1, 2).
+def _indices_and_weights(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns [ENTRIES] indices, and [2, size] weights: a random sign times [1, 2).
 
-    From the raw bits of PCG64, which numpy promises to keep.
+    They come from the raw bits of PCG64, which numpy promises to keep.
     """
     order, *bits = np.random.PCG64(size).random_raw(3 * size).reshape(3, size)
     signs = 1.0 - 2.0 * (np.array(bits) & 1)
@@ -82,7 +88,7 @@ def _places_and_weights(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def deviation(ours: Any, golden: Any) -> float:
-    """max |a - b| / max |b|, over entries of an array or numbers of a sketch."""
+    """Returns max |a - b| / max |b| over the entries of an array or of a sketch."""
     ours = np.asarray(ours)
     if not isinstance(golden, Sketch):
         golden = np.asarray(golden)
@@ -94,13 +100,13 @@ def deviation(ours: Any, golden: Any) -> float:
     return float(np.max(np.abs(a - b)) / (scale or 1.0))
 
 
-def nothing(name: str, size: int) -> Any:
-    """No entry of an array is zero by structure."""
+def no_structural_zeros(name: str, size: int) -> Any:
+    """Returns None: no entry of an array is zero by structure."""
     return None
 
 
 def key_biases(name: str, size: int) -> Any:
-    """The entries of an array, by its PyTorch name, that are biases of attention keys.
+    """Returns the index of the biases of attention keys in an array of a PyTorch name.
 
     Their gradients are 0: they add the same number to all scores of a query.
     """
@@ -114,30 +120,30 @@ def assert_close(
     ours: dict[str, np.ndarray],
     golden: dict[str, Golden],
     tolerance: float,
-    zero: Zero = nothing,
+    zero: StructuralZeros = no_structural_zeros,
     golden_zero: float = ZERO,
 ) -> None:
-    """Every array within `tolerance` of the golden one of the same name.
+    """Asserts that each array deviates from the golden one by less than `tolerance`.
 
-    The entries that `zero` gives are zero by structure. What is stored there is
-    rounding noise, which is compared absolutely: ours is below `ZERO`, the golden one
-    below `golden_zero`.
+    The entries that `zero` selects are zero by structure. Their values are
+    rounding noise, so they are compared absolutely: ours with `ZERO`, golden ones
+    with `golden_zero`.
     """
     assert ours.keys() == golden.keys(), ours.keys() ^ golden.keys()
     for name, value in ours.items():
         expected, noise = golden[name], zero(name, np.size(value))
         if noise is not None:
             assert np.max(np.abs(value[noise])) < ZERO, name
-            value, expected, stored = _without_noise(value, expected, noise)
-            assert stored < golden_zero, (name, stored)
-        off = deviation(value, expected)
-        assert off < tolerance, (name, off)
+            value, expected, golden_noise = _without_noise(value, expected, noise)
+            assert golden_noise < golden_zero, (name, golden_noise)
+        error = deviation(value, expected)
+        assert error < tolerance, (name, error)
 
 
 def _without_noise(
     ours: np.ndarray, golden: Golden, noise: Any
 ) -> tuple[np.ndarray, Golden, float]:
-    """Both arrays with zeros for noise, and the largest noise of the golden one.
+    """Returns both arrays with zeros for noise, and the largest golden noise.
 
     In a sketch the noise of some entries is left as it is: it is far below the
     tolerance of the others.
@@ -160,7 +166,7 @@ def assert_tree_close(
     tolerance: float,
     zero: Callable[[str], Any] = lambda path: None,
 ) -> None:
-    """Every leaf of two trees within `tolerance`, see `assert_close`."""
+    """Asserts that all leaves of two trees agree, see `assert_close`."""
     trees = (dict(_leaves(jax.device_get(tree))) for tree in (ours, reference))
     assert_close(*trees, tolerance, lambda path, _: zero(path))
 
@@ -170,15 +176,15 @@ def _leaves(tree: Any) -> Iterator[tuple[str, Any]]:
         yield jax.tree_util.keystr(path, simple=True, separator="/"), leaf
 
 
-def in_file_layout(
+def to_file_layout(
     tree: Any,
     golden: dict[str, Golden],
     to_tree: Callable[[dict[str, np.ndarray]], Any],
 ) -> dict[str, np.ndarray]:
-    """The leaves of our tree, under the names and in the layout of a file.
+    """Returns the leaves of our tree under the names and in the layout of a file.
 
-    `to_tree`, a name table, only moves entries about. Applied to the position of each
-    entry in the file, it shows where every entry of our tree came from.
+    `to_tree`, a name table, only moves entries. Applied to the index of each entry in
+    the file, it gives the index in the file of each entry in our tree.
 
     Args:
       tree: ours.
@@ -194,12 +200,12 @@ def in_file_layout(
             for part, (name, value) in zip(parts, golden.items(), strict=True)
         }
     )
-    ours, places = dict(_leaves(jax.device_get(tree))), dict(_leaves(positions))
-    assert ours.keys() == places.keys(), ours.keys() ^ places.keys()
+    ours, indices = dict(_leaves(jax.device_get(tree))), dict(_leaves(positions))
+    assert ours.keys() == indices.keys(), ours.keys() ^ indices.keys()
     flat, known = np.zeros(sum(sizes)), np.zeros(sum(sizes), bool)
-    for path, place in places.items():
-        assert np.shape(ours[path]) == np.shape(place), path
-        flat[place], known[place] = ours[path], True
+    for path, index in indices.items():
+        assert np.shape(ours[path]) == np.shape(index), path
+        flat[index], known[index] = ours[path], True
     moved = {}
     for part, (name, value) in zip(parts, golden.items(), strict=True):
         assert known[part].all() or not known[part].any(), name
@@ -209,7 +215,7 @@ def in_file_layout(
 
 
 def stacked(tree: Any) -> Any:
-    """The tree of a model with scanned layers: `blocks_0`, ... stacked as `blocks`."""
+    """Stacks the layers `blocks_0`, ... as `blocks`, the tree of a scanned model."""
     if not isinstance(tree, dict):
         return tree
     layers = sorted(

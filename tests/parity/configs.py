@@ -5,8 +5,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 
-def model_of(image: dict, text: dict, **changes: Any) -> dict:
-    """The model part of a config; changes: `embed_dim`, `projection` and others."""
+def model_section(image: dict, text: dict, **changes: Any) -> dict:
+    """Returns the `model` section of a config; `changes` override its keys."""
     fixed = dict(
         pre_projector=0, embedding_from="", dtype="float64", param_dtype="float64",
         scan_layers=False, remat=False, image_mean=(0.5,) * 3, image_std=(0.5,) * 3,
@@ -14,8 +14,8 @@ def model_of(image: dict, text: dict, **changes: Any) -> dict:
     return fixed | dict(image=image, text=text) | changes
 
 
-def plain_config(model: dict, **objectives: Any) -> ConfigDict:
-    """A config of a model without a target network, whose objectives have weights."""
+def config_without_target(model: dict, **objectives: Any) -> ConfigDict:
+    """Returns a config without a target network; `objectives` are weights by name."""
     return ConfigDict(
         dict(
             model=model,
@@ -26,7 +26,7 @@ def plain_config(model: dict, **objectives: Any) -> ConfigDict:
 
 
 def vit(c: dict, **changes: Any) -> dict:
-    """A vision transformer of a file's sizes."""
+    """Returns the config of a vision transformer with the sizes of a file."""
     sizes = dict(
         name="vit", patch_size=(c["patch"],) * 2, image_size=(c["image"],) * 2,
         width=c["v_width"], depth=c["v_layers"], num_heads=c["v_heads"],
@@ -35,7 +35,7 @@ def vit(c: dict, **changes: Any) -> dict:
 
 
 def text_transformer(c: dict, **changes: Any) -> dict:
-    """A text transformer of a file's sizes."""
+    """Returns the config of a text transformer with the sizes of a file."""
     sizes = dict(
         name="text_transformer", width=c["t_width"], depth=c["t_layers"],
         num_heads=c["t_heads"], context_length=c["context"], vocab_size=c["vocab"],

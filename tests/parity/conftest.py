@@ -1,4 +1,4 @@
-"""Float64, and the runs that several files of tests read; each trains once."""
+"""Float64, and the runs that several test files share; each trains once."""
 
 import jax
 import pytest

@@ -1,9 +1,9 @@
-"""Files of golden numbers: what published code returned for given inputs and weights.
+"""Golden files: the results of published code for given inputs and weights.
 
-Two forms hold the same. A whole file has one array per name. A sketched file, written
-by `make_sketches`, has the inputs whole and derived arrays as sketches; all of them are
-packed, as a thousand small arrays would take more room for their headers than for
-their numbers.
+A file has one of two forms. A whole file has one array per name. A sketched file,
+written by `make_sketches`, has whole inputs, and sketches of derived arrays. All its
+arrays are packed: the headers of a thousand small arrays take more room than their
+numbers.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ DTYPES = {SKETCH: np.dtype(np.float64), SINGLE: np.dtype(np.float32)}
 
 @dataclasses.dataclass(frozen=True)
 class GoldenFile:
-    """One file.
+    """The content of one golden file.
 
     Attributes:
       name: of the file.
@@ -49,36 +49,36 @@ class GoldenFile:
     @property
     def steps(self) -> list[int]:
         """The numbers of the training steps, from 1."""
-        return self.numbered("step{}/losses/")
+        return self.list_numbers("step{}/losses/")
 
-    def numbered(self, prefix: str) -> list[int]:
-        """The numbers, in order, that stand for {} where arrays begin with `prefix`."""
+    def list_numbers(self, prefix: str) -> list[int]:
+        """Returns the numbers, in order, that {} stands for in names with `prefix`."""
         pattern = re.escape(prefix).replace(r"\{\}", r"(\d+)")
         matches = (re.match(pattern, name) for name in self.arrays)
         numbers = sorted({int(match[1]) for match in matches if match})
         assert numbers, f"{self.name} has no {prefix}"
         return numbers
 
-    def below(self, prefix: str) -> dict[str, Any]:
-        """The arrays under a prefix, by the rest of their names."""
-        found = below(self.arrays, prefix)
-        assert found, f"{self.name} has no {prefix}"
-        return found
-
     def section(self, prefix: str) -> dict[str, Any]:
-        """As `below`; skips the test if the file lacks this section."""
-        if not below(self.arrays, prefix):
+        """Returns the arrays of a prefix, by the rest of their names."""
+        arrays = select_prefix(self.arrays, prefix)
+        assert arrays, f"{self.name} has no {prefix}"
+        return arrays
+
+    def section_or_skip(self, prefix: str) -> dict[str, Any]:
+        """Returns `section(prefix)`; skips the test if the file does not have it."""
+        if not select_prefix(self.arrays, prefix):
             pytest.skip(f"{self.name} has no {prefix}")
-        return self.below(prefix)
+        return self.section(prefix)
 
 
-def below(arrays: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """The arrays under a prefix, which is cut off their names."""
+def select_prefix(arrays: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """Returns the entries whose keys start with a prefix, by the rest of the key."""
     return {k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)}
 
 
-def path_of(folder: Path, name: str) -> Path:
-    """The path of a file; skips the test if the folder lacks it."""
+def find_file(folder: Path, name: str) -> Path:
+    """Returns the path of a file; skips the test if it does not exist."""
     if not (folder / name).is_file():
         pytest.skip(f"no {name} in {folder}")
     return folder / name
@@ -86,18 +86,18 @@ def path_of(folder: Path, name: str) -> Path:
 
 def load(folder: Path, name: str) -> GoldenFile:
     """Reads an `.npz` file, whole or sketched; skips the test if it does not exist."""
-    arrays = read_arrays(path_of(folder, name))
+    arrays = read_arrays(find_file(folder, name))
     meta = json.loads(str(arrays.pop("meta")))
     return GoldenFile(name, arrays, meta)
 
 
 def load_json(folder: Path, name: str) -> dict[str, Any]:
     """Reads a `.json` file; skips the test if it does not exist."""
-    return json.loads(path_of(folder, name).read_text("utf-8"))
+    return json.loads(find_file(folder, name).read_text("utf-8"))
 
 
 def read_arrays(path: Path) -> dict[str, Any]:
-    """All arrays of an `.npz` file, whole or sketched."""
+    """Reads all arrays of an `.npz` file, whole or sketched."""
     with np.load(path) as file:
         arrays = {name: file[name] for name in file.files}
     return _unpacked(arrays) if CONTENTS in arrays else arrays
@@ -106,8 +106,8 @@ def read_arrays(path: Path) -> dict[str, Any]:
 def write_arrays(path: Path, arrays: dict[str, Golden]) -> None:
     """Writes a packed file: equal arrays give equal bytes.
 
-    The bytes of all numbers of one kind are stored by their place in the number. The
-    first ones, of sign and exponent, are then compressed well; the others are noise.
+    Numbers of one kind are stored byte plane by byte plane. The planes of sign and
+    exponent then compress well; the others are noise.
     """
     meta = {"meta": arrays["meta"]}
     contents, packed = [], {}
@@ -124,7 +124,7 @@ def write_arrays(path: Path, arrays: dict[str, Golden]) -> None:
 
 
 def _packed(value: Golden) -> tuple[str, np.ndarray]:
-    """The kind of an array and its numbers, in 32 bits if none of them is changed."""
+    """Returns the kind of an array and its numbers, in 32 bits if that is exact."""
     if isinstance(value, Sketch):
         return SKETCH, value.numbers
     if value.dtype == np.float64:

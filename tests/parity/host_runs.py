@@ -1,15 +1,15 @@
-"""The golden files of ALBEF and BLIP, each beside the learner that it describes."""
+"""Builds our runs of the golden files of ALBEF and BLIP."""
 
 import functools
 
 import numpy as np
 
+from tests.parity.forward import channels_last
 from tests.parity.golden_files import GoldenFile
 from tests.parity.momentum_run import MomentumRun, host_config
 from tests.parity.names import bert
-from tests.parity.programs import channels_last
 
-# The negatives come from the file, so the temperature to draw them by is not used.
+# Negatives come from the file, so the temperature that draws them has no effect.
 MATCHING = dict(weight=1.0, temperature=1.0)
 BLIP_FLOOR = 1e-4  # added to the probabilities of negatives
 ALBEF_NO_DECAY = (r"bias$", r"scale$")
@@ -17,7 +17,7 @@ TOKEN_TYPES = "init/params/text_encoder.bert.embeddings.token_type_embeddings.we
 
 
 def albef_run(file: GoldenFile) -> MomentumRun:
-    """ALBEF's pretraining."""
+    """Returns our run of ALBEF's pretraining."""
     c, pad = file.sizes, file.meta["special_ids"]["pad"]
     text = dict(
         name="split_bert", depth=c["fusion_layer"],
@@ -35,12 +35,12 @@ def albef_run(file: GoldenFile) -> MomentumRun:
     }
 
     def batch(step: int) -> dict:
-        draws = file.below(f"step{step}/draws/")
+        draws = file.section(f"step{step}/draws/")
         masked = {
             "masked_text": draws["mlm_input_ids"],
             "masked_labels": draws["mlm_labels"],
         }
-        return {"view1": view_of(file, f"step{step}/inputs/") | masked}
+        return {"view1": read_view(file, f"step{step}/inputs/") | masked}
 
     config = host_config(file.meta, text, objectives, ALBEF_NO_DECAY)
     to_tree = functools.partial(bert.to_tree, text_depth=c["fusion_layer"])
@@ -48,7 +48,7 @@ def albef_run(file: GoldenFile) -> MomentumRun:
 
 
 def blip_run(file: GoldenFile) -> MomentumRun:
-    """BLIP's pretraining."""
+    """Returns our run of BLIP's pretraining."""
     c, ids = file.sizes, file.meta["special_ids"]
     text = dict(
         name="mixture_bert", depth=c["t_layers"], decode_id=ids["dec"],
@@ -66,20 +66,20 @@ def blip_run(file: GoldenFile) -> MomentumRun:
     }
 
     def batch(step: int) -> dict:
-        return {"view1": view_of(file, f"step{step}/inputs/")}
+        return {"view1": read_view(file, f"step{step}/inputs/")}
 
     config = host_config(file.meta, text, objectives)
     return MomentumRun(file, config, bert.to_tree, batch, losses)
 
 
-def view_of(file: GoldenFile, prefix: str) -> dict:
-    """The images and texts below a prefix."""
-    inputs = file.section(prefix)
+def read_view(file: GoldenFile, prefix: str) -> dict:
+    """Returns the images and texts of a section as a view."""
+    inputs = file.section_or_skip(prefix)
     return {"image": channels_last(inputs["images"]), "text": inputs["input_ids"]}
 
 
-def similarities(run: MomentumRun, features: dict, keys: dict) -> dict:
-    """Step 1: online features against the momentum keys, under the file's names.
+def queue_similarities(run: MomentumRun, features: dict, keys: dict) -> dict:
+    """Returns products of online features and keys at step 1, by the file's names.
 
     Args:
       run: whose queue and temperature are read.
@@ -87,10 +87,8 @@ def similarities(run: MomentumRun, features: dict, keys: dict) -> dict:
       keys: momentum features of the batch, per modality [B, E].
     """
     temperature, ours = run.params("init")["temp"], {}
-    for name, query, key in (
-        ("sim_i2t", "image", "text"),
-        ("sim_t2i", "text", "image"),
-    ):
+    directions = (("sim_i2t", "image", "text"), ("sim_t2i", "text", "image"))
+    for name, query, key in directions:
         queue = run.file[f"init/buffers/{key}_queue"]
         columns = np.concatenate([keys[key].T, queue], axis=1)
         ours[name] = features[query]["embedding"] @ columns / temperature

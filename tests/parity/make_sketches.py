@@ -2,8 +2,8 @@
 
     python -m tests.parity.make_sketches WHOLE SKETCHED
 
-Inputs, initial parameters and small arrays stay whole, bit for bit. Large arrays that a
-pass or a step computes become sketches. Other files than `.npz` are copied.
+Inputs, initial parameters and small arrays stay whole, bit for bit. Large arrays that
+the published code computed become sketches. JSON files are copied.
 """
 
 import argparse
@@ -21,7 +21,7 @@ DERIVED = re.compile(
 
 
 def sketched(arrays: dict) -> dict:
-    """The arrays, with sketches of those that are derived and large."""
+    """Replaces large derived arrays by their sketches."""
     return {
         name: sketch(value) if _is_large_and_derived(name, value) else value
         for name, value in arrays.items()

@@ -14,9 +14,9 @@ class Step(NamedTuple):
     """One training step.
 
     Attributes:
-      target_params: the averages that the step used.
-      metrics: what it returned.
-      state: what it left.
+      target_params: those that the step used.
+      metrics: those that it returned.
+      state: the one that it returned.
     """
 
     target_params: Any
@@ -25,23 +25,24 @@ class Step(NamedTuple):
 
 
 def initial_state(
+    *,
     params: dict,
-    averages: dict,
+    ema: dict,
     optimizer: Callable,
     hyper: dict,
     collections: dict,
     target_collections: dict,
 ) -> TrainState:
-    """The state before step 1, with the reference's first average taken.
+    """Returns the state before step 1, after the first averaging of the reference.
 
-    The references average in a step, before the target is used. We average at the end
-    of a step. Taken once beforehand, ours is the same sequence.
+    The references average at the start of a step, before they use the target. We
+    average at its end. With one averaging beforehand, both use the same targets.
     """
     decay, zero = hyper["target"]["decay"], np.zeros((), np.int32)
     target_params = jax.tree.map(
         lambda average, value: decay * average + (1 - decay) * value,
-        averages,
-        select(params, averages),
+        ema,
+        select(params, ema),
     )
     return TrainState(
         step=zero, skipped=zero, skipped_in_a_row=zero, params=params,
@@ -53,7 +54,7 @@ def initial_state(
 def take_steps(
     train_step: Callable, state: TrainState, inputs: Iterable[tuple]
 ) -> list[Step]:
-    """Takes steps; inputs: the arguments of each step behind the state."""
+    """Takes a step for each of `inputs`: its arguments after the state."""
     steps = []
     for arguments in inputs:
         target_params = state.target_params
@@ -63,6 +64,6 @@ def take_steps(
 
 
 def first_gradient(state: TrainState, b1: float) -> Any:
-    """The gradient of step 1, from Adam's average of it after that step."""
+    """Returns the gradient of step 1, read from Adam's first moment after that step."""
     average = optax.tree.get(state.opt_state, "mu")
     return jax.tree.map(lambda x: x / (1 - b1), average)

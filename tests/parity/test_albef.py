@@ -1,4 +1,4 @@
-"""ALBEF's pretraining, number by number, in float64: all steps of its own code."""
+"""ALBEF's pretraining against our code, in float64: activations and all steps."""
 
 import dataclasses
 import re
@@ -8,32 +8,32 @@ import numpy as np
 import pytest
 
 from clipin_jax.objectives.matching import negative_log_weights
-from tests.parity.compare import deviation
+from tests.parity.compare import FORWARD_TOLERANCE, deviation
 from tests.parity.host_runs import (
     ALBEF_NO_DECAY,
     albef_run,
-    similarities,
-    view_of,
+    queue_similarities,
+    read_view,
 )
 from tests.parity.names.bert import our_path
-from tests.parity.programs import FORWARD
 
 
-def test_what_is_averaged_and_what_decays(albef):
-    """The copies are exactly the reference's, and so is the list without decay."""
-    reference = albef.to_tree(albef.file.below("init/ema/"))
-    averages = albef.start.target_params
-    assert jax.tree.structure(averages) == jax.tree.structure(reference)
+def test_target_and_decayed_parameters(albef):
+    """The target has the reference's parameters; so has the list without decay."""
+    reference = albef.to_tree(albef.file.section("init/ema/"))
+    target = albef.start.target_params
+    assert jax.tree.structure(target) == jax.tree.structure(reference)
     depth = albef.file.sizes["fusion_layer"]
     for kind in ("decay", "no_decay"):
         for name in albef.file.meta["optimizer"][kind]:
-            free = any(re.search(p, our_path(name, depth)) for p in ALBEF_NO_DECAY)
-            assert free == (kind == "no_decay"), name
+            path = our_path(name, depth)
+            no_decay = any(re.search(pattern, path) for pattern in ALBEF_NO_DECAY)
+            assert no_decay == (kind == "no_decay"), name
 
 
 @pytest.fixture(scope="module")
 def activations(albef):
-    """Those of step 1, under the file's names."""
+    """Our activations of step 1, by the file's names."""
 
     @jax.jit
     def forward(state, batch):
@@ -65,30 +65,30 @@ def activations(albef):
             "fused_pos": fused,
             "mlm_logits": logits,
             "logits_m": targets["masked_lm"],
-        } | similarities(albef, features, keys)
+        } | queue_similarities(albef, features, keys)
 
 
 def test_activations_of_step_1(albef, activations):
-    expected = albef.file.below("step1/act/")
+    expected = albef.file.section("step1/act/")
     for name, value in activations.items():
-        assert deviation(value, expected[name]) < FORWARD, name
+        assert deviation(value, expected[name]) < FORWARD_TOLERANCE, name
 
 
-@pytest.mark.parametrize("way", ["i2t", "t2i"])
-def test_weights_of_negatives(albef, activations, way):
-    expected = albef.file[f"step1/act/weights_{way}"]
-    of_batch = activations[f"sim_{way}"][:, : expected.shape[0]]
+@pytest.mark.parametrize("direction", ["i2t", "t2i"])
+def test_negative_weights(albef, activations, direction):
+    expected = albef.file[f"step1/act/weights_{direction}"]
+    of_batch = activations[f"sim_{direction}"][:, : expected.shape[0]]
     weights = np.exp(negative_log_weights(of_batch))
-    assert deviation(weights, expected) < FORWARD
+    assert deviation(weights, expected) < FORWARD_TOLERANCE
 
 
 def test_steps(albef):
-    albef.check_steps()
+    albef.assert_steps_match()
 
 
-def test_scores_of_ranking_again(albef):
-    """Of the candidates; the file has -100 everywhere else."""
-    view = view_of(albef.file, "rerank/inputs/")
+def test_reranking_scores(albef):
+    """Only candidates have scores; the file has -100 for all other pairs."""
+    view = read_view(albef.file, "rerank/inputs/")
     expected = albef.file["rerank/scores_i2t"]
     image, text = np.nonzero(expected != -100)
 
@@ -103,11 +103,11 @@ def test_scores_of_ranking_again(albef):
 
     variables = {"params": albef.steps[-1].state.params}
     ours = albef.apply(variables, view, method=scores)
-    assert deviation(ours, expected[image, text]) < FORWARD
+    assert deviation(ours, expected[image, text]) < FORWARD_TOLERANCE
 
 
-def test_numbers_come_from_the_file(albef):
-    """The share of soft labels of each step, and a temperature that must be clipped."""
+def test_step_settings_come_from_the_file(albef):
+    """These are the share of soft labels, and a temperature that is clipped."""
     arrays = albef.file.arrays | {
         "step3/losses/total": np.array(1.0),
         "step3/inputs/alpha": np.array(0.125),
@@ -121,9 +121,9 @@ def test_numbers_come_from_the_file(albef):
     assert temperature["value"] == 0.5
 
 
-def test_a_file_of_one_step(albef):
+def test_file_with_one_step(albef):
     later = re.compile(r"step([2-9]|\d\d)")
     arrays = {k: v for k, v in albef.file.arrays.items() if not later.match(k)}
     run = albef_run(dataclasses.replace(albef.file, arrays=arrays))
     run.__dict__["steps"] = albef.steps[:1]
-    run.check_steps()
+    run.assert_steps_match()

@@ -1,6 +1,6 @@
-"""BLIP's pretraining, number by number, in float64: all steps of its own code.
+"""BLIP's pretraining against our code, in float64: activations and all steps.
 
-And the matching model of `transformers`, on other parameters.
+The matching model of `transformers` is compared as well, with other parameters.
 """
 
 import jax
@@ -10,26 +10,26 @@ from ml_collections import ConfigDict
 
 from clipin_jax.core.learner import build
 from clipin_jax.objectives.matching import negative_log_weights
-from tests.parity.compare import deviation
+from tests.parity.compare import FORWARD_TOLERANCE, deviation
+from tests.parity.forward import jit_apply
 from tests.parity.golden_files import load
-from tests.parity.host_runs import BLIP_FLOOR, MATCHING, similarities, view_of
-from tests.parity.momentum_run import host_model
+from tests.parity.host_runs import BLIP_FLOOR, MATCHING, queue_similarities, read_view
+from tests.parity.momentum_run import host_model_section
 from tests.parity.names.bert import to_tree
-from tests.parity.programs import FORWARD, apply
 
 
-def test_what_is_averaged(blip):
-    """The reference's copies, without its cross-attention, which it does not use."""
-    reference = blip.to_tree(blip.file.below("init/ema/"))
+def test_target_parameters(blip):
+    """The reference also averages its cross-attention, but does not use it."""
+    reference = blip.to_tree(blip.file.section("init/ema/"))
     for layer in reference["towers"]["text"]["layers"].values():
         del layer["cross_attention"]
-    averages = blip.start.target_params
-    assert jax.tree.structure(averages) == jax.tree.structure(reference)
+    target = blip.start.target_params
+    assert jax.tree.structure(target) == jax.tree.structure(reference)
 
 
 @pytest.fixture(scope="module")
 def activations(blip):
-    """Those of step 1, under the file's names."""
+    """Our activations of step 1, by the file's names."""
 
     @jax.jit
     def forward(state, batch):
@@ -57,30 +57,30 @@ def activations(blip):
             "text_feat_m": keys["text"],
             "fused_pos": fused,
             "lm_logits": logits,
-        } | similarities(blip, features, keys)
+        } | queue_similarities(blip, features, keys)
 
 
 def test_activations_of_step_1(blip, activations):
-    expected = blip.file.below("step1/act/")
+    expected = blip.file.section("step1/act/")
     for name, value in activations.items():
-        assert deviation(value, expected[name]) < FORWARD, name
+        assert deviation(value, expected[name]) < FORWARD_TOLERANCE, name
 
 
-@pytest.mark.parametrize("way", ["i2t", "t2i"])
-def test_weights_of_negatives(blip, activations, way):
-    expected = blip.file[f"step1/act/weights_{way}"]
-    of_batch = activations[f"sim_{way}"][:, : expected.shape[0]]
+@pytest.mark.parametrize("direction", ["i2t", "t2i"])
+def test_negative_weights(blip, activations, direction):
+    expected = blip.file[f"step1/act/weights_{direction}"]
+    of_batch = activations[f"sim_{direction}"][:, : expected.shape[0]]
     weights = np.exp(negative_log_weights(of_batch, floor=BLIP_FLOOR))
-    assert deviation(weights, expected) < FORWARD
+    assert deviation(weights, expected) < FORWARD_TOLERANCE
 
 
 def test_steps(blip):
-    blip.check_steps()
+    blip.assert_steps_match()
 
 
-def test_scores_of_ranking_again(blip):
+def test_reranking_scores(blip):
     """The file adds the cosine to the logit, and has -100 for all other pairs."""
-    view = view_of(blip.file, "rerank/inputs/")
+    view = read_view(blip.file, "rerank/inputs/")
     expected = blip.file["rerank/scores_t2i"]
     text, image = np.nonzero(expected != -100)
 
@@ -95,10 +95,10 @@ def test_scores_of_ranking_again(blip):
 
     variables = {"params": blip.steps[-1].state.params}
     ours = blip.apply(variables, view, method=scores)
-    assert deviation(ours, expected[text, image]) < FORWARD
+    assert deviation(ours, expected[text, image]) < FORWARD_TOLERANCE
 
 
-def test_the_matching_model_of_transformers(golden_folder):
+def test_matching_model_of_transformers(golden_folder):
     file = load(golden_folder, "blip_itm_hf_tiny.npz")
     c = file.sizes
     text = dict(
@@ -107,7 +107,7 @@ def test_the_matching_model_of_transformers(golden_folder):
     )  # fmt: skip
     config = ConfigDict(
         dict(
-            model=host_model(c, c["embed_dim"], text),
+            model=host_model_section(c, c["embed_dim"], text),
             objectives=dict(matching=MATCHING),
             target=dict(decay=0.0, symmetric=False),
         )
@@ -120,9 +120,11 @@ def test_the_matching_model_of_transformers(golden_folder):
         scores = m.objectives["matching"].scores(m.towers, *inputs)
         return image, text, m.towers.text.fuse(*inputs), scores
 
-    variables = {"params": to_tree(file.below("params/"))}
-    view = view_of(file, "inputs/")
-    image, text, fused, scores = apply(build(config), variables, view, method=forward)
+    variables = {"params": to_tree(file.section("params/"))}
+    view = read_view(file, "inputs/")
+    image, text, fused, scores = jit_apply(
+        build(config), variables, view, method=forward
+    )
     ours = {
         "image_embeds": image["tokens"],
         "itc/text_states": text["tokens"],
@@ -130,5 +132,5 @@ def test_the_matching_model_of_transformers(golden_folder):
         "itm/fused_states": fused,
     }
     for name, value in ours.items():
-        assert deviation(value, file[name]) < FORWARD, name
-    assert deviation(scores, file["itm/logits"][:, 1]) < FORWARD
+        assert deviation(value, file[name]) < FORWARD_TOLERANCE, name
+    assert deviation(scores, file["itm/logits"][:, 1]) < FORWARD_TOLERANCE

@@ -12,14 +12,14 @@ MAX_WORDS = 30  # in both
 
 
 @pytest.mark.parametrize("paper", RULES)
-def test_saved_captions(golden_folder, paper):
+def test_cleaned_captions(golden_folder, paper):
     saved = load_json(golden_folder, "caption_cleaning.json")
     for caption in saved["captions"]:
         ours = clean_caption(caption["text"], RULES[paper], MAX_WORDS)
         assert ours == caption[paper]
 
 
-def test_without_a_rule_only_words_are_cut():
+def test_without_a_rule_only_the_word_limit_applies():
     text = "  Two-Way,\t words  here "
     assert clean_caption(text) == text
     assert clean_caption(text, max_words=3) == text
@@ -27,7 +27,7 @@ def test_without_a_rule_only_words_are_cut():
     check_cleaning("", 0)
 
 
-def test_rows_are_those_of_cleaned_captions():
+def test_tokenizer_cleans_captions():
     plain = make_tokenizer(context_length=16)
     cleaned = make_tokenizer(
         context_length=16, cleaning="delete_punctuation", max_words=2

@@ -5,22 +5,24 @@ import pytest
 
 from clipin_jax.core.learner import build
 from tests.parity.compare import (
+    FORWARD_TOLERANCE,
+    GRADIENT_TOLERANCE,
     assert_close,
     deviation,
-    in_file_layout,
     key_biases,
     stacked,
+    to_file_layout,
 )
-from tests.parity.configs import model_of, plain_config, vit
-from tests.parity.golden_files import below, load
+from tests.parity.configs import config_without_target, model_section, vit
+from tests.parity.forward import channels_last
+from tests.parity.golden_files import load, select_prefix
 from tests.parity.names.coca import to_tree
-from tests.parity.programs import FORWARD, GRADIENT, channels_last
 
 MASKS = {"legacy_mask": "shifted", "correct_mask": "aligned"}
 
 
-def config_of(c, padding_mask, scan_layers=False):
-    """The config of a file's model, at its sizes."""
+def make_config(c, padding_mask, scan_layers=False):
+    """Returns our config of the model that a file describes."""
     image = vit(c) | dict(
         name="pooled_vit", activation="gelu", pool="single",
         num_queries=c["pooler_queries"], pool_width=c["embed_dim"],
@@ -31,14 +33,14 @@ def config_of(c, padding_mask, scan_layers=False):
         num_heads=c["t_heads"], decoder_depth=c["m_layers"],
         context_length=c["context"], vocab_size=c["vocab"], padding_mask=padding_mask,
     )  # fmt: skip
-    model = model_of(
+    model = model_section(
         image, text, embed_dim=c["embed_dim"], scan_layers=scan_layers,
         remat=scan_layers, projection=dict(image="matrix", text="matrix"),
     )  # fmt: skip
-    return plain_config(model, **weights_of(c))
+    return config_without_target(model, **loss_weights(c))
 
 
-def weights_of(c):
+def loss_weights(c):
     return dict(contrastive=c["clip_weight"], captioning=c["caption_weight"])
 
 
@@ -47,17 +49,17 @@ def file(golden_folder):
     return load(golden_folder, "coca_tiny.npz")
 
 
-def view_of(file):
+def read_view(file):
     image = channels_last(file["inputs/images"])
     return {"image": image, "text": file["inputs/tokens"]}
 
 
-def program_of(file, case, scan_layers):
-    """One pass: from parameters to the loss with all else, and its gradient."""
-    learner = build(config_of(file.sizes, MASKS[case], scan_layers))
-    weights = weights_of(file.sizes).items()
+def compile_pass(file, case, scan_layers):
+    """Compiles a pass: parameters to the loss, all outputs, and the gradient."""
+    learner = build(make_config(file.sizes, MASKS[case], scan_layers))
+    weights = loss_weights(file.sizes).items()
     hyper = {"objectives": {name: {"weight": weight} for name, weight in weights}}
-    view = view_of(file)
+    view = read_view(file)
 
     def forward(m):
         features = m.encode(view)
@@ -77,14 +79,14 @@ def program_of(file, case, scan_layers):
     ("case", "scan_layers"),
     [("legacy_mask", False), ("correct_mask", False), ("correct_mask", True)],
 )
-def test_a_pass(file, case, scan_layers):
-    expected = file.section(f"{case}/")
+def test_one_pass(file, case, scan_layers):
+    expected = file.section_or_skip(f"{case}/")
 
-    def tree_of(arrays):
+    def file_to_tree(arrays):
         return stacked(to_tree(arrays)) if scan_layers else to_tree(arrays)
 
-    program = program_of(file, case, scan_layers)
-    results, grads = program(tree_of(file.below("params/")))
+    program = compile_pass(file, case, scan_layers)
+    results, grads = program(file_to_tree(file.section("params/")))
     loss, (features, logits, metrics) = results
     caption = file.sizes["caption_weight"] * metrics["captioning/loss"]
     contrastive = file.sizes["clip_weight"] * metrics["contrastive/loss"]
@@ -99,7 +101,7 @@ def test_a_pass(file, case, scan_layers):
         "losses/contrastive": contrastive,
         "losses/caption_weighted": caption,
     }.items():
-        assert deviation(ours, expected[name]) < FORWARD, name
-    wanted = below(expected, "grads/")
-    ours = in_file_layout(grads, wanted, tree_of)
-    assert_close(ours, wanted, GRADIENT, key_biases)
+        assert deviation(ours, expected[name]) < FORWARD_TOLERANCE, name
+    wanted = select_prefix(expected, "grads/")
+    ours = to_file_layout(grads, wanted, file_to_tree)
+    assert_close(ours, wanted, GRADIENT_TOLERANCE, key_biases)

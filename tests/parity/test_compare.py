@@ -1,4 +1,4 @@
-"""Sketches tell what whole arrays tell, at the same tolerance."""
+"""A sketch detects the errors that the whole array detects, at equal tolerance."""
 
 import numpy as np
 import pytest
@@ -8,9 +8,9 @@ from tests.parity.compare import (
     ZERO,
     assert_close,
     deviation,
-    in_file_layout,
     key_biases,
     sketch,
+    to_file_layout,
 )
 from tests.parity.names.nested import nested
 
@@ -22,12 +22,12 @@ def golden_array(shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape)
 
 
-def some_places(size, count=40):
+def draw_indices(size, count=40):
     return np.random.default_rng(1).choice(size, min(size, count), replace=False)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_equal_arrays_do_not_deviate(shape):
+def test_equal_arrays_have_deviation_zero(shape):
     golden = golden_array(shape)
     assert deviation(golden, golden) == deviation(golden, sketch(golden)) == 0
     with pytest.raises(AssertionError):
@@ -35,24 +35,24 @@ def test_equal_arrays_do_not_deviate(shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_one_entry_above_the_tolerance_is_seen_wherever_it_is(shape):
+def test_one_wrong_entry_is_detected_anywhere(shape):
     golden = golden_array(shape)
     kept = sketch(golden)
-    for place in some_places(golden.size):
+    for index in draw_indices(golden.size):
         ours = golden.copy()
-        ours.flat[place] += 1.01 * TOLERANCE * np.abs(golden).max()
+        ours.flat[index] += 1.01 * TOLERANCE * np.abs(golden).max()
         assert deviation(ours, golden) > TOLERANCE
         assert deviation(ours, kept) > TOLERANCE
-        ours.flat[place] = golden.flat[place] + 0.4 * TOLERANCE * np.abs(golden).max()
+        ours.flat[index] = golden.flat[index] + 0.4 * TOLERANCE * np.abs(golden).max()
         assert deviation(ours, golden) < TOLERANCE
         assert deviation(ours, kept) < TOLERANCE
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_errors_that_cancel_in_the_sum_are_seen(shape):
+def test_errors_that_cancel_in_the_sum_are_detected(shape):
     golden = golden_array(shape)
-    kept, places = sketch(golden), some_places(golden.size)
-    for first, second in zip(places[:-1], places[1:], strict=True):
+    kept, indices = sketch(golden), draw_indices(golden.size)
+    for first, second in zip(indices[:-1], indices[1:], strict=True):
         moved, swapped = golden.copy(), golden.copy()
         moved.flat[[first, second]] += [1e-6, -1e-6]
         swapped.flat[[first, second]] = golden.flat[[second, first]]
@@ -60,21 +60,21 @@ def test_errors_that_cancel_in_the_sum_are_seen(shape):
             assert deviation(ours, kept) > TOLERANCE
 
 
-def test_another_order_is_seen():
+def test_permutations_and_signs_are_detected():
     golden = golden_array((48, 48))
     kept = sketch(golden)
     for ours in (golden.T, golden[::-1], np.roll(golden, 1, axis=1), -golden):
         assert deviation(ours, kept) > 1e-3
 
 
-def test_what_is_not_finite_is_seen():
+def test_nan_is_detected():
     golden = golden_array((40, 50))
     golden[7, 7] = np.nan
     assert not deviation(golden, sketch(golden_array((40, 50)))) < TOLERANCE
 
 
 @pytest.mark.parametrize("keep", [np.asarray, sketch])
-def test_entries_that_are_zero_by_structure(keep):
+def test_structural_zeros_are_compared_absolutely(keep):
     """Noise of key biases is compared absolutely, and the rest relatively."""
     golden = golden_array(48 * 3)
     golden[48:96] *= 1e-17
@@ -82,31 +82,31 @@ def test_entries_that_are_zero_by_structure(keep):
     arrays = {"attn.in_proj_bias": golden, "self_attn.k_proj.bias": noise}
     kept = {name: keep(value) for name, value in arrays.items()}
 
-    def check(place, by, name="attn.in_proj_bias", golden_zero=ZERO):
+    def check(index, shift, name="attn.in_proj_bias", golden_zero=ZERO):
         ours = {key: value.copy() for key, value in arrays.items()}
-        ours[name][place] += by
+        ours[name][index] += shift
         assert_close(ours, kept, TOLERANCE, key_biases, golden_zero)
 
     check(50, 0.5 * ZERO)
     check(3, 0.5 * ZERO, "self_attn.k_proj.bias")
-    for place, by, name in (
+    for index, shift, name in (
         (50, 2 * ZERO, "attn.in_proj_bias"),
         (100, 1e-6, "attn.in_proj_bias"),
         (3, 2 * ZERO, "self_attn.k_proj.bias"),
     ):
         with pytest.raises(AssertionError, match=name):
-            check(place, by, name)
+            check(index, shift, name)
     with pytest.raises(AssertionError):
         check(0, 0, golden_zero=1e-18)
 
 
-def test_names_must_be_the_same():
+def test_different_names_fail():
     with pytest.raises(AssertionError, match="'b'"):
         assert_close({"a": np.ones(2)}, {"a": np.ones(2), "b": np.ones(2)}, TOLERANCE)
 
 
 def to_tree(arrays):
-    """A table that transposes, splits, joins, stacks and leaves out."""
+    """Applies a name table that transposes, splits, joins, stacks and drops arrays."""
     query, key = np.split(arrays["qk"], 2)
     layers = np.stack([arrays["layer.0"], arrays["layer.1"]])
     joined = np.concatenate([arrays["q"], arrays["k"]])
@@ -114,21 +114,21 @@ def to_tree(arrays):
     return nested((leaves | {"scalar": arrays["scalar"][0]}).items())
 
 
-def test_a_tree_returns_to_the_layout_of_the_file():
+def test_tree_is_converted_to_the_layout_of_the_file():
     shapes = {"qk": (6, 4), "layer.0": (5,), "layer.1": (5,), "q": (2,), "k": (2,)}
     shapes |= {"scalar": (1,), "count": ()}
     arrays = {name: golden_array(shape, 2) for name, shape in shapes.items()}
-    ours = in_file_layout(to_tree(arrays), arrays, to_tree)
+    ours = to_file_layout(to_tree(arrays), arrays, to_tree)
     assert ours.keys() == arrays.keys() - {"count"}
     for name, value in ours.items():
         np.testing.assert_array_equal(value, arrays[name])
 
 
-def test_a_tree_of_another_form_does_not_return():
+def test_tree_with_other_leaves_fails():
     arrays = {"qk": np.ones((6, 4)), "layer.0": np.ones(5), "layer.1": np.ones(5)}
     arrays |= {"q": np.ones(2), "k": np.ones(2), "scalar": np.ones(1)}
     tree = to_tree(arrays)
     with pytest.raises(AssertionError, match="extra"):
-        in_file_layout(tree | {"extra": np.ones(1)}, arrays, to_tree)
+        to_file_layout(tree | {"extra": np.ones(1)}, arrays, to_tree)
     with pytest.raises(AssertionError, match="layers"):
-        in_file_layout(tree | {"layers": np.ones((5, 2))}, arrays, to_tree)
+        to_file_layout(tree | {"layers": np.ones((5, 2))}, arrays, to_tree)

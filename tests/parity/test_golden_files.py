@@ -1,4 +1,4 @@
-"""Golden files: both forms hold the same, and what is missing is a skip."""
+"""Golden files: both forms hold the same arrays; missing files skip a test."""
 
 import json
 
@@ -36,7 +36,7 @@ def whole_arrays():
     }
 
 
-def test_a_sketched_file_keeps_inputs_bit_for_bit(tmp_path):
+def test_sketched_file_keeps_inputs_bit_for_bit(tmp_path):
     whole = whole_arrays()
     write_arrays(tmp_path / "a.npz", sketched(whole))
     kept = read_arrays(tmp_path / "a.npz")
@@ -56,17 +56,17 @@ def test_equal_arrays_give_equal_bytes(tmp_path):
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
 
 
-def test_steps_are_those_of_the_file(tmp_path):
+def test_steps_are_numbered_as_in_the_file(tmp_path):
     np.savez(tmp_path / "a.npz", **whole_arrays())
     file = load(tmp_path, "a.npz")
     assert file.steps == [1, 2, 10] and file.sizes == {"batch": 3}
     first = {k: v for k, v in file.arrays.items() if not k.startswith("step2")}
     assert GoldenFile("a.npz", first, file.meta).steps == [1, 10]
     with pytest.raises(AssertionError, match="a.npz has no gradcam/itm_layer"):
-        file.numbered("gradcam/itm_layer{}/")
+        file.list_numbers("gradcam/itm_layer{}/")
 
 
-def test_what_is_missing(tmp_path):
+def test_missing_files_and_sections(tmp_path):
     np.savez(tmp_path / "a.npz", **whole_arrays())
     with pytest.raises(pytest.skip.Exception, match="no b.npz in"):
         load(tmp_path, "b.npz")
@@ -74,11 +74,11 @@ def test_what_is_missing(tmp_path):
         load_json(tmp_path, "b.json")
     file = load(tmp_path, "a.npz")
     with pytest.raises(pytest.skip.Exception, match="a.npz has no eval/"):
-        file.section("eval/")
+        file.section_or_skip("eval/")
     with pytest.raises(AssertionError, match="a.npz has no step3/"):
-        file.below("step3/")
+        file.section("step3/")
 
 
-def test_the_files_of_the_repository_are_small(repository):
+def test_committed_files_are_small(repository):
     files = (repository / "tests" / "parity" / "golden").iterdir()
     assert sum(file.stat().st_size for file in files) < 8 * MEGABYTE

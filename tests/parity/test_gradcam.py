@@ -1,4 +1,4 @@
-"""Grad-CAM of ALBEF's own code, number by number, in float64."""
+"""ALBEF's Grad-CAM against ours, in float64."""
 
 from typing import NamedTuple
 
@@ -10,10 +10,9 @@ import pytest
 from clipin_jax.inference.saliency import make_map_fn
 from clipin_jax.inference.saliency.attention_probe import AttentionProbe
 from clipin_jax.inference.saliency.methods import grad_cam
-from tests.parity.compare import deviation
-from tests.parity.host_runs import view_of
+from tests.parity.compare import FORWARD_TOLERANCE, GRADIENT_TOLERANCE, deviation
+from tests.parity.host_runs import read_view
 from tests.parity.momentum_run import CONTRASTIVE, TEMPERATURE
-from tests.parity.programs import FORWARD, GRADIENT
 
 MATCHING, CONTRAST = "gradcam/itm_layer{}/", "gradcam/itc_block{}/"
 
@@ -27,7 +26,7 @@ class Explained(NamedTuple):
     text: np.ndarray
 
     def maps(self, method, layers):
-        """The maps of each layer, from one program."""
+        """Returns the maps of each layer, from one compiled program."""
         pair = self.image[:1], self.text[:1]
         functions = [make_map_fn(self.learner, *pair, method, i) for i in layers]
 
@@ -38,7 +37,7 @@ class Explained(NamedTuple):
         return run(self.variables)
 
     def attention(self, forward, *place):
-        """The scores that `forward` returns; per layer attention and its gradient."""
+        """Returns the scores of `forward`, and (attention, gradient) of each layer."""
 
         @jax.jit
         def run(variables):
@@ -60,63 +59,69 @@ class Explained(NamedTuple):
 
     @property
     def temperature(self):
-        """The file's contrastive scores are divided by it, ours are not."""
+        """The temperature; the file divides contrastive scores by it, we do not."""
         value = self.variables["params"][CONTRASTIVE]["temperature"]["value"]
         return float(np.clip(value, *TEMPERATURE))
 
 
 @pytest.fixture(scope="module")
 def explained(albef):
-    view = view_of(albef.file, "gradcam/inputs/")
+    view = read_view(albef.file, "gradcam/inputs/")
     with jax.enable_x64(True):
         variables = {"params": albef.steps[-1].state.params}
     return Explained(albef.learner, variables, view["image"], view["text"])
 
 
-def test_matching_maps_are_those_of_the_reference(albef, explained):
-    numbers, first = albef.file.numbered(MATCHING), albef.file.sizes["fusion_layer"]
+def test_matching_maps(albef, explained):
+    numbers, first = albef.file.list_numbers(MATCHING), albef.file.sizes["fusion_layer"]
     all_maps = explained.maps("matching", [number - first for number in numbers])
     for number, maps in zip(numbers, all_maps, strict=True):
-        expected = albef.file.below(MATCHING.format(number))
-        assert deviation(maps.tokens, expected["per_token"]) < GRADIENT
-        assert deviation(maps.caption, expected["sentence"]) < GRADIENT
+        expected = albef.file.section(MATCHING.format(number))
+        assert deviation(maps.tokens, expected["per_token"]) < GRADIENT_TOLERANCE
+        assert deviation(maps.caption, expected["sentence"]) < GRADIENT_TOLERANCE
 
 
-def test_contrastive_maps_are_those_of_the_reference(albef, explained):
-    blocks = albef.file.numbered(CONTRAST)
+def test_contrastive_maps(albef, explained):
+    blocks = albef.file.list_numbers(CONTRAST)
     for block, maps in zip(blocks, explained.maps("contrastive", blocks), strict=True):
         expected = albef.file[f"{CONTRAST.format(block)}map"]
-        assert deviation(maps.caption / explained.temperature, expected) < GRADIENT
+        assert (
+            deviation(maps.caption / explained.temperature, expected)
+            < GRADIENT_TOLERANCE
+        )
 
 
 def match(m, image, text):
-    """The logits of a match [B]."""
+    """Returns the matching logits of pairs: [B]."""
     return m.match(text, m.encode({"image": image})["image"]["tokens"])
 
 
 def cosine(m, image, text):
-    """The cosines of pairs [B]."""
+    """Returns the cosines of pairs: [B]."""
     features = m.encode({"image": image, "text": text})
     return (features["image"]["embedding"] * features["text"]["embedding"]).sum(-1)
 
 
-def test_matching_attention_is_that_of_the_reference(albef, explained):
+def test_matching_attention(albef, explained):
     logit, layers = explained.attention(match, "text", (), "cross")
-    for number in albef.file.numbered(MATCHING):
-        expected = albef.file.below(MATCHING.format(number))
+    for number in albef.file.list_numbers(MATCHING):
+        expected = albef.file.section(MATCHING.format(number))
         weights, gradient = layers[number - albef.file.sizes["fusion_layer"]]
-        assert deviation(logit, expected["logits"][:, 1]) < FORWARD
-        assert deviation(weights, expected["attention"]) < FORWARD
-        assert deviation(gradient, expected["attention_grad"]) < GRADIENT
+        assert deviation(logit, expected["logits"][:, 1]) < FORWARD_TOLERANCE
+        assert deviation(weights, expected["attention"]) < FORWARD_TOLERANCE
+        assert deviation(gradient, expected["attention_grad"]) < GRADIENT_TOLERANCE
 
 
-def test_contrastive_attention_is_that_of_the_reference(albef, explained):
+def test_contrastive_attention(albef, explained):
     _, layers = explained.attention(cosine, "image", ("transformer",))
-    for block in albef.file.numbered(CONTRAST):
-        expected = albef.file.below(CONTRAST.format(block))
+    for block in albef.file.list_numbers(CONTRAST):
+        expected = albef.file.section(CONTRAST.format(block))
         weights, gradient = layers[block]
         gradient = gradient / explained.temperature
-        assert deviation(weights, expected["attention"]) < FORWARD
-        assert deviation(gradient, expected["attention_grad"]) < GRADIENT
+        assert deviation(weights, expected["attention"]) < FORWARD_TOLERANCE
+        assert deviation(gradient, expected["attention_grad"]) < GRADIENT_TOLERANCE
         cam = grad_cam(weights, gradient)[:, 0, 1:]  # of the class token, to patches
-        assert deviation(cam.reshape(expected["map"].shape), expected["map"]) < GRADIENT
+        assert (
+            deviation(cam.reshape(expected["map"].shape), expected["map"])
+            < GRADIENT_TOLERANCE
+        )

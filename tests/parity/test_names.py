@@ -1,4 +1,4 @@
-"""Name tables and configs take models of other depths than those of the files."""
+"""Name tables and configs also fit models that are deeper than those of the files."""
 
 import re
 from typing import NamedTuple
@@ -16,13 +16,14 @@ from tests.parity.host_runs import albef_run, blip_run
 from tests.parity.names import bert, clip_rn, clipin, coca, siglip
 
 
-class Deeper(NamedTuple):
-    """A file's model with other depths.
+class DeeperModel(NamedTuple):
+    """Describes a file's model with other depths.
 
     Attributes:
+      name: of the file.
       prefix: of its parameters.
-      sizes: to change in its config.
-      layers: prefixes of layers, with {} for their number, to how many there are.
+      sizes: changes of its config.
+      layers: prefix of layers, with {} for the number -> how many layers to have.
     """
 
     name: str
@@ -31,15 +32,15 @@ class Deeper(NamedTuple):
     layers: dict
 
 
-CLIPIN = Deeper(
+CLIPIN = DeeperModel(
     "clipin_tiny.npz", "init/params/", dict(v_layers=3, t_layers=1),
     {"visual.transformer.resblocks.{}.": 3, "TextEncoder.transformer.resblocks.{}.": 1},
 )  # fmt: skip
-ALBEF = Deeper(
+ALBEF = DeeperModel(
     "albef_tiny.npz", "init/params/", dict(v_layers=3, t_layers=5),
     {"visual_encoder.blocks.{}.": 3, "text_encoder.bert.encoder.layer.{}.": 5},
 )  # fmt: skip
-BLIP = Deeper(
+BLIP = DeeperModel(
     "blip_tiny.npz", "init/params/", dict(v_layers=1, t_layers=3),
     {
         "visual_encoder.blocks.{}.": 1,
@@ -47,15 +48,15 @@ BLIP = Deeper(
         "text_decoder.bert.encoder.layer.{}.": 3,
     },
 )  # fmt: skip
-CLIP = Deeper(
+CLIP = DeeperModel(
     "clip_vit_tiny.npz", "params/", dict(v_layers=3, t_layers=11),
     {"visual.transformer.resblocks.{}.": 3, "transformer.resblocks.{}.": 11},
 )  # fmt: skip
-CLIP_RN = Deeper(
+CLIP_RN = DeeperModel(
     "clip_rn_tiny.npz", "params/", dict(layers=[1, 3, 1, 1], t_layers=2),
     {"visual.layer2.{}.": 3, "transformer.resblocks.{}.": 2},
 )  # fmt: skip
-COCA = Deeper(
+COCA = DeeperModel(
     "coca_tiny.npz", "params/", dict(v_layers=1, t_layers=3, m_layers=4),
     {
         "visual.transformer.resblocks.{}.": 1,
@@ -64,14 +65,14 @@ COCA = Deeper(
         "text_decoder.cross_attn.{}.": 4,
     },
 )  # fmt: skip
-SIGLIP = Deeper(
+SIGLIP = DeeperModel(
     "siglip_hf_tiny.npz", "params/", dict(v_layers=3, t_layers=1),
     {"vision_model.encoder.layers.{}.": 3, "text_model.encoder.layers.{}.": 1},
 )  # fmt: skip
 
 
 def with_layers(arrays, prefix, depth):
-    """The arrays with `depth` layers: the first ones, then copies of the last one."""
+    """Returns arrays of `depth` layers: the given ones, then copies of the last."""
     pattern = re.compile(re.escape(prefix).replace(r"\{\}", r"(\d+)"))
     layers, rest = {}, {}
     for name, value in arrays.items():
@@ -87,10 +88,10 @@ def with_layers(arrays, prefix, depth):
     return rest
 
 
-def deeper(folder, model):
-    """The file, with parameters and sizes of the deeper model."""
+def load_deeper(folder, model):
+    """Returns a file with the sizes of the deeper model, and its parameters."""
     file = load(folder, model.name)
-    params = file.below(model.prefix)
+    params = file.section(model.prefix)
     for prefix, depth in model.layers.items():
         params = with_layers(params, prefix, depth)
     others = {k: v for k, v in file.arrays.items() if not k.startswith(model.prefix)}
@@ -99,54 +100,64 @@ def deeper(folder, model):
     return GoldenFile(file.name, arrays, meta), params
 
 
-def shapes_of(tree):
+def tree_shapes(tree):
     return jax.tree.map(np.shape, tree, is_leaf=lambda x: hasattr(x, "shape"))
 
 
-def check(params, to_tree, learner, batch, hyper):
-    """The table gives a tree of the parameters that our model has."""
+def assert_same_tree(to_tree, params, *, learner, batch, hyper):
+    """Asserts that the table gives the tree of parameters that our model has."""
 
     def init():
         key = jax.random.key(0)
         return learner.init(key, batch, hyper, method="initialize")["params"]
 
-    assert shapes_of(to_tree(params)) == shapes_of(jax.eval_shape(init))
+    assert tree_shapes(to_tree(params)) == tree_shapes(jax.eval_shape(init))
 
 
 @pytest.mark.parametrize(
-    ("model", "run_of"), [(ALBEF, albef_run), (BLIP, blip_run), (CLIPIN, ClipinRun)]
+    ("model", "make_run"), [(ALBEF, albef_run), (BLIP, blip_run), (CLIPIN, ClipinRun)]
 )
-def test_models_that_are_trained(golden_folder, model, run_of):
-    file, params = deeper(golden_folder, model)
-    run = run_of(file)
+def test_trained_models(golden_folder, model, make_run):
+    file, params = load_deeper(golden_folder, model)
+    run = make_run(file)
     to_tree = getattr(run, "to_tree", clipin.to_tree)
-    check(params, to_tree, run.learner, run.batch(1), run.hyper(1))
+    assert_same_tree(
+        to_tree,
+        params,
+        learner=run.learner,
+        batch=run.batch(1),
+        hyper=run.hyper(1),
+    )
 
 
 @pytest.mark.parametrize(
-    ("model", "config_of", "to_tree"),
+    ("model", "make_config", "to_tree"),
     [
-        (CLIP, lambda c: test_clip.config_of(c, "gelu"), test_clip.tree_of),
-        (CLIP_RN, test_clip_rn.config_of, clip_rn.to_tree),
-        (COCA, lambda c: test_coca.config_of(c, "aligned"), coca.to_tree),
-        (SIGLIP, test_siglip.config_of, siglip.to_tree),
+        (CLIP, lambda c: test_clip.make_config(c, "gelu"), test_clip.file_to_tree),
+        (CLIP_RN, test_clip_rn.make_config, clip_rn.to_tree),
+        (COCA, lambda c: test_coca.make_config(c, "aligned"), coca.to_tree),
+        (SIGLIP, test_siglip.make_config, siglip.to_tree),
     ],
 )
-def test_models_of_one_pass(golden_folder, model, config_of, to_tree):
-    file, params = deeper(golden_folder, model)
-    config = config_of(file.sizes)
-    learner = build(config)
-    view = test_coca.view_of(file)
-    check(params, to_tree, learner, {"view1": view}, hyper_of(config))
+def test_models_without_training(golden_folder, model, make_config, to_tree):
+    file, params = load_deeper(golden_folder, model)
+    config = make_config(file.sizes)
+    assert_same_tree(
+        to_tree,
+        params,
+        learner=build(config),
+        batch={"view1": test_coca.read_view(file)},
+        hyper=make_hyper(config),
+    )
 
 
-def hyper_of(config: ConfigDict):
+def make_hyper(config: ConfigDict):
     objectives = config.objectives.items()
     return {"objectives": {k: {"weight": spec.weight} for k, spec in objectives}}
 
 
 @pytest.mark.parametrize("split", [1, 3, 6])
-def test_layers_of_a_split_tower_count_from_its_parts(split):
+def test_split_tower_numbers_layers_within_each_part(split):
     name = "text_encoder.bert.encoder.layer.{}.output.dense.weight"
     paths = [bert.our_path(name.format(layer), split) for layer in range(12)]
     parts = [("text_layers", split), ("fusion_layers", 12 - split)]

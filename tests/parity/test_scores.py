@@ -1,6 +1,7 @@
 """Scores equal those of scikit-learn, ALBEF and brute force.
 
-In golden files, and in random cases with ties, empty classes and several captions.
+They are compared in golden files, and in random cases with ties, empty classes and
+several captions.
 """
 
 import numpy as np
@@ -8,16 +9,16 @@ import pytest
 from sklearn import metrics
 
 from clipin_jax.evaluators.metrics import scores
-from tests.parity.golden_files import below, load
+from tests.parity.golden_files import load, select_prefix
 
 TOLERANCE = {"rtol": 0, "atol": 1e-12}
 
 
 def cases(golden_folder, name: str) -> dict[str, dict[str, np.ndarray]]:
-    """The arrays of a file, by the first part of their names."""
+    """Returns the arrays of a file, grouped by the first part of their names."""
     file = load(golden_folder, name)
     names = {key.partition("/")[0] for key in file.arrays}
-    return {case: file.below(f"{case}/") for case in sorted(names)}
+    return {case: file.section(f"{case}/") for case in sorted(names)}
 
 
 def test_classification(golden_folder):
@@ -52,7 +53,7 @@ def test_retrieval(golden_folder):
         for direction, rank in ranks.items():
             expected = g[f"pessimistic/rank_{direction}"]
             np.testing.assert_array_equal(rank, expected, err_msg=case)
-            recalls = below(g, f"pessimistic/{direction}_r")
+            recalls = select_prefix(g, f"pessimistic/{direction}_r")
             assert recalls
             for k, recall in recalls.items():
                 np.testing.assert_allclose(
@@ -61,7 +62,7 @@ def test_retrieval(golden_folder):
 
 
 @pytest.mark.parametrize("rows", [3, 5, 100])
-def test_rows_of_the_matrix_do_not_matter(golden_folder, rows):
+def test_ranks_do_not_depend_on_the_block_size(golden_folder, rows):
     for case, g in cases(golden_folder, "eval_retrieval.npz").items():
         similarity, owner = g["similarity"], g["text_to_image"]
         blocks = [
@@ -73,9 +74,9 @@ def test_rows_of_the_matrix_do_not_matter(golden_folder, rows):
 
 
 def random_labels(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """[90, 7] bool and as many scores, half the cases with ties.
+    """Returns labels [90, 7] bool and scores [90, 7]; odd seeds give ties.
 
-    No row has the last class; all have the one before.
+    No sample has the last class; all have the one before.
     """
     rng = np.random.default_rng(seed)
     labels = rng.random((90, 7)) < rng.random(7)
@@ -85,7 +86,7 @@ def random_labels(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_areas_equal_those_of_scikit_learn(seed):
+def test_areas_equal_scikit_learn(seed):
     labels, values = random_labels(seed)
     auc = scores.roc_auc(labels, values)
     precision = scores.average_precision(labels, values)
@@ -110,7 +111,7 @@ def test_areas_equal_those_of_scikit_learn(seed):
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_accuracies_equal_those_of_scikit_learn_and_brute_force(seed):
+def test_accuracies_equal_scikit_learn_and_brute_force(seed):
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 6, 80)  # of 7 classes: the last has no sample
     values = rng.normal(size=(80, 7)) + 2 * np.eye(7)[labels]
@@ -132,8 +133,8 @@ def test_accuracies_equal_those_of_scikit_learn_and_brute_force(seed):
     )
     tied = np.round(values)
     wanted = [
-        sum(tied[i, other] >= tied[i, own] for other in range(7) if other != own)
-        for i, own in enumerate(labels)
+        sum(tied[i, other] >= tied[i, label] for other in range(7) if other != label)
+        for i, label in enumerate(labels)
     ]
     np.testing.assert_array_equal(scores.label_ranks(labels, tied), wanted)
 
@@ -143,19 +144,19 @@ def test_multi_label_accuracy_equals_brute_force(seed):
     labels, values = random_labels(seed)
     labels[:3] = False
     shares = []
-    for own, row in zip(labels, values, strict=True):
-        k = own.sum()
+    for is_label, row in zip(labels, values, strict=True):
+        k = is_label.sum()
         # Among equal scores the wrong ones come first.
-        best = sorted(range(7), key=lambda c: (-row[c], own[c]))[:k]
-        shares += [own[best].sum() / k] if k else []
+        best = sorted(range(7), key=lambda c: (-row[c], is_label[c]))[:k]
+        shares += [is_label[best].sum() / k] if k else []
     assert len(shares) < len(labels)
-    found = scores.top_labels_accuracy(labels, values)
-    np.testing.assert_allclose(found, np.mean(shares), **TOLERANCE)
+    accuracy = scores.top_labels_accuracy(labels, values)
+    np.testing.assert_allclose(accuracy, np.mean(shares), **TOLERANCE)
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_ranks_equal_brute_force(seed):
-    """Small whole numbers: products are exact and many of them equal."""
+    """Features are small integers: products are exact, and many are equal."""
     rng = np.random.default_rng(seed)
     owner = rng.permutation(np.repeat(np.arange(23), rng.integers(1, 6, 23)))
     image = rng.integers(-1, 2, (23, 4)).astype(np.float32)
@@ -163,8 +164,8 @@ def test_ranks_equal_brute_force(seed):
     similarity = image @ text.T
     of_images = [
         min(
-            sum(row[t] >= row[own] for t in range(len(owner)) if owner[t] != i)
-            for own in np.flatnonzero(owner == i)
+            sum(row[t] >= row[caption] for t in range(len(owner)) if owner[t] != i)
+            for caption in np.flatnonzero(owner == i)
         )
         for i, row in enumerate(similarity)
     ]
@@ -172,11 +173,11 @@ def test_ranks_equal_brute_force(seed):
         sum(column[i] >= column[owner[t]] for i in range(23) if i != owner[t])
         for t, column in enumerate(similarity.T)
     ]
-    found = scores.feature_ranks(image, text, owner, rows=int(rng.integers(1, 30)))
-    np.testing.assert_array_equal(found[0], of_images)
-    np.testing.assert_array_equal(found[1], of_texts)
+    ranks = scores.feature_ranks(image, text, owner, rows=int(rng.integers(1, 30)))
+    np.testing.assert_array_equal(ranks[0], of_images)
+    np.testing.assert_array_equal(ranks[1], of_texts)
     for k in (1, 5, 10):
-        wanted = np.mean([rank < k for rank in of_images])
-        np.testing.assert_allclose(scores.recall_at(found[0], k), wanted, **TOLERANCE)
+        wanted = np.mean(np.less(of_images, k))
+        np.testing.assert_allclose(scores.recall_at(ranks[0], k), wanted, **TOLERANCE)
     wanted = np.median(np.add(of_texts, 1))
-    np.testing.assert_allclose(scores.median_rank(found[1]), wanted, **TOLERANCE)
+    np.testing.assert_allclose(scores.median_rank(ranks[1]), wanted, **TOLERANCE)

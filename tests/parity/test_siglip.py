@@ -1,8 +1,8 @@
 """The sigmoid loss against open_clip, SigLIP's towers against transformers, float64.
 
-Eager attention of transformers computes its softmax in float32, whatever the dtype of
-the model. Results of such a run are held to the tolerances of float32, those of `sdpa`
-attention, in float64 throughout, to those of float64.
+The eager attention of transformers computes its softmax in float32, whatever the dtype
+of the model. Its results are compared at the tolerances of float32. The `sdpa`
+attention is in float64 throughout, and compared at the tolerances of float64.
 """
 
 import jax
@@ -12,22 +12,32 @@ import pytest
 from clipin_jax.core.learner import build
 from clipin_jax.objectives.losses import sigmoid_contrastive
 from tests.parity.compare import (
+    FORWARD_TOLERANCE,
+    GRADIENT_TOLERANCE,
     ZERO,
     Sketch,
     assert_close,
     deviation,
-    in_file_layout,
     key_biases,
+    to_file_layout,
 )
-from tests.parity.configs import model_of, plain_config, text_transformer, vit
+from tests.parity.configs import (
+    config_without_target,
+    model_section,
+    text_transformer,
+    vit,
+)
+from tests.parity.forward import channels_last
 from tests.parity.golden_files import load
 from tests.parity.names.siglip import to_tree
-from tests.parity.programs import FORWARD, GRADIENT, channels_last
 
 MODEL = "siglip_hf_tiny.npz"  # parameters and inputs, also of the other file
 FILES = (MODEL, "siglip_hf_sdpa_tiny.npz")
-SOFTMAX = {"eager": "float32", "sdpa": "float64"}  # by the implementation of attention
-TOLERANCES = {"float32": (1e-6, 5e-6), "float64": (FORWARD, GRADIENT)}
+SOFTMAX = {"eager": "float32", "sdpa": "float64"}  # dtype, by the kind of attention
+TOLERANCES = {
+    "float32": (1e-6, 5e-6),
+    "float64": (FORWARD_TOLERANCE, GRADIENT_TOLERANCE),
+}
 HYPER = {"objectives": {"sigmoid": {"weight": 1.0}}}
 
 
@@ -40,15 +50,18 @@ def test_loss(golden_folder):
 
     gradient = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2, 3)))
     for case in sorted({name.partition("/")[0] for name in file.arrays}):
-        arrays = file.below(f"{case}/")
+        arrays = file.section(f"{case}/")
         value, grads = gradient(*(arrays[name] for name in names))
-        assert deviation(value, arrays["loss"]) < FORWARD, case
+        assert deviation(value, arrays["loss"]) < FORWARD_TOLERANCE, case
         for name, ours in zip(names, grads, strict=True):
-            assert deviation(ours, arrays[f"grads/{name}"]) < GRADIENT, (case, name)
+            assert deviation(ours, arrays[f"grads/{name}"]) < GRADIENT_TOLERANCE, (
+                case,
+                name,
+            )
 
 
-def config_of(c):
-    """The config of a file's model, at its sizes."""
+def make_config(c):
+    """Returns our config of the model that a file describes."""
     shared = dict(
         activation="gelu_tanh", norm_eps=c["layer_norm_eps"], initializer="xavier"
     )
@@ -60,15 +73,15 @@ def config_of(c):
         c, mlp_ratio=c["t_mlp"] / c["t_width"], causal=False, pool="last", **shared
     )
     projection = dict(image="none", text="linear")
-    model = model_of(image, text, embed_dim=c["projection"], projection=projection)
-    return plain_config(model, sigmoid=1.0)
+    model = model_section(image, text, embed_dim=c["projection"], projection=projection)
+    return config_without_target(model, sigmoid=1.0)
 
 
 @pytest.fixture(scope="module")
 def results(golden_folder):
-    """Sizes, outputs under the names of transformers, and the gradient."""
+    """Sizes, outputs by the names of transformers, and the gradient."""
     file = load(golden_folder, MODEL)
-    learner, view = build(config_of(file.sizes)), view_of(file)
+    learner, view = build(make_config(file.sizes)), read_view(file)
 
     def loss(params):
         variables = {"params": params}
@@ -77,18 +90,18 @@ def results(golden_folder):
         return value, features
 
     with jax.enable_x64(True):
-        params = to_tree(file.below("params/"))
+        params = to_tree(file.section("params/"))
         program = jax.jit(jax.value_and_grad(loss, has_aux=True))
         (value, features), grads = program(params)
-        return file.sizes, outputs_of(params, features) | {"loss": value}, grads
+        return file.sizes, named_outputs(params, features) | {"loss": value}, grads
 
 
-def view_of(file):
+def read_view(file):
     image = channels_last(file["inputs/images"])
     return {"image": image, "text": file["inputs/tokens"]}
 
 
-def outputs_of(params, features):
+def named_outputs(params, features):
     image, text = features["image"], features["text"]
     layer, scales = params["towers"]["text_projection"], params["objectives_sigmoid"]
     cosines = image["embedding"] @ text["embedding"].T
@@ -113,14 +126,14 @@ def test_transformers(golden_folder, results, name):
     forward_tolerance, gradient_tolerance = TOLERANCES[softmax]
     for key, ours in outputs.items():
         assert deviation(ours, file[f"out/{key}"]) < forward_tolerance, key
-    wanted = file.below("grads/")
-    ours = in_file_layout(gradient, wanted, to_tree)
+    wanted = file.section("grads/")
+    ours = to_file_layout(gradient, wanted, to_tree)
     noise = key_bias_noise(wanted, softmax)
     assert_close(ours, wanted, gradient_tolerance, key_biases, noise)
 
 
 def key_bias_noise(grads, softmax):
-    """Bound of the file's gradients of key biases, which ought to be 0.
+    """Returns a bound of the file's gradients of key biases, which ought to be 0.
 
     They are 0 because the gradients of a softmax sum to 0. In float32 the sum has that
     dtype's rounding error.

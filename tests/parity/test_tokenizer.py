@@ -31,7 +31,7 @@ def test_ids_and_cleaning(saved, open_clip):
         assert open_clip.encode(text["text"]) == text["ids"], text["text"]
 
 
-def test_ids_of_the_original(saved):
+def test_ids_of_openai_clip(saved):
     original = BytePairTokenizer(allow_special=True)
     for text in saved["texts"]:
         ids = text.get("openai_ids", text["ids"])
@@ -47,7 +47,7 @@ def test_no_special_tokens_by_default(saved):
 
 
 def test_rows(saved):
-    """Rows with both marks, cut to the lengths that the file has."""
+    """Rows with start and end marks, cut to the lengths that the file has."""
     first, *_ = saved["texts"]
     lengths = [int(key[3:]) for key in first if re.fullmatch(r"row\d+", key)]
     assert lengths

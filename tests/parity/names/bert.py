@@ -6,7 +6,7 @@ import numpy as np
 
 from tests.parity.names.nested import nested
 
-# Applied in this order, each to every match.
+# (pattern, replacement), applied in this order to every match.
 RULES = (
     (r"^(\w+?)_m\.", r"\1."),  # momentum copies
     (r"^temp$", "objectives_momentum_contrastive/temperature/value"),
@@ -48,7 +48,7 @@ RULES = (
 
 
 def our_path(name: str, text_depth: int = 0) -> str:
-    """Our path of a PyTorch name.
+    """Returns our path of a PyTorch name.
 
     Args:
       name: of a parameter or of its momentum copy.
@@ -68,7 +68,7 @@ def our_path(name: str, text_depth: int = 0) -> str:
 
 
 def our_array(path: str, value: np.ndarray) -> np.ndarray:
-    """A PyTorch array, moved into our layout."""
+    """Converts a PyTorch array to our layout."""
     if path.endswith("patch_embed/kernel"):
         return value.transpose(2, 3, 1, 0).reshape(-1, value.shape[0])
     if path.endswith("image/class_embedding"):
@@ -79,6 +79,6 @@ def our_array(path: str, value: np.ndarray) -> np.ndarray:
 
 
 def to_tree(arrays: dict[str, np.ndarray], text_depth: int = 0) -> dict:
-    """A nested dict in our layout of arrays under PyTorch names."""
+    """Converts arrays by PyTorch names to a nested dict in our layout."""
     paths = {name: our_path(name, text_depth) for name in arrays}
     return nested((path, our_array(path, arrays[name])) for name, path in paths.items())

@@ -19,7 +19,7 @@ POOL = {"q_proj": "query_in", "k_proj": "key_in", "v_proj": "value_in", "c_proj"
 
 
 def our_image_path(name: str) -> str:
-    """Our path, below the image tower, of a name without its `visual.`."""
+    """Returns our path in the image tower, of a name without its `visual.`."""
     *modules, leaf = name.split(".")
     if modules[0] == "attnpool":
         if leaf == "positional_embedding":
@@ -41,14 +41,14 @@ def our_image_path(name: str) -> str:
 
 
 def our_image_array(value: np.ndarray, path: str) -> np.ndarray:
-    """A PyTorch array in our layout; images are NHWC here, kernels H, W, in, out."""
+    """Converts a PyTorch array to our layout: kernels [H, W, in, out]."""
     if value.ndim == 4:
         return value.transpose(2, 3, 1, 0)
     return value.T if path.endswith("kernel") else value
 
 
 def to_tree(arrays: dict[str, np.ndarray]) -> dict:
-    """A nested dict in our layout of arrays under open_clip's names.
+    """Converts arrays by open_clip's names to a nested dict in our layout.
 
     The count of batches that a batch norm has seen is left out: we have no such array.
     """

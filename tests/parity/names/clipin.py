@@ -53,7 +53,7 @@ MOMENTUM = re.compile(r"^(visual|TextEncoder|text_proj_\w+?)_m\b")
 
 
 def our_path(name: str) -> str:
-    """Our path of a PyTorch name, layers not scanned."""
+    """Returns our path of a PyTorch name, for layers that are not scanned."""
     if name in WHOLE:
         return WHOLE[name]
     block = re.fullmatch(
@@ -79,7 +79,7 @@ def _norm_leaf(leaf: str) -> str:
 
 
 def our_array(name: str, value: np.ndarray) -> np.ndarray:
-    """A PyTorch array, moved into our layout."""
+    """Converts a PyTorch array to our layout."""
     if name == "visual.conv1.weight":
         return value.transpose(2, 3, 1, 0).reshape(-1, value.shape[0])
     transposed = name.endswith(("weight", "in_proj_weight")) and value.ndim == 2
@@ -87,7 +87,7 @@ def our_array(name: str, value: np.ndarray) -> np.ndarray:
 
 
 def to_tree(arrays: dict[str, np.ndarray]) -> dict:
-    """A nested dict in our layout of arrays under CLIPin's names.
+    """Converts arrays by CLIPin's names to a nested dict in our layout.
 
     Momentum copies have the paths of what they are copies of. The count of batches that
     a batch norm has seen is left out: we have no such array.
@@ -100,17 +100,17 @@ def to_tree(arrays: dict[str, np.ndarray]) -> dict:
 
 
 def is_momentum(name: str) -> bool:
-    """Whether this is the momentum copy of a parameter or statistic."""
+    """Tells whether a name is that of a momentum copy."""
     return bool(MOMENTUM.match(name))
 
 
 def without_momentum(name: str) -> str:
-    """The name of what a momentum copy is a copy of; other names as they are."""
+    """Returns the name without the mark of a momentum copy."""
     return MOMENTUM.sub(r"\1", name)
 
 
 def open_clip_names(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Arrays under open_clip's names, under those that CLIPin gives the text tower.
+    """Renames open_clip's arrays of the text tower as CLIPin does.
 
     open_clip has no prefix for the text tower.
     """

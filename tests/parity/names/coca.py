@@ -21,7 +21,7 @@ WHOLE = {
 
 
 def to_tree(arrays: dict[str, np.ndarray]) -> dict:
-    """A nested dict in our layout of arrays under open_clip's names."""
+    """Converts arrays by open_clip's names to a nested dict in our layout."""
     return nested(
         (_path(name), value if name in WHOLE else our_array(_clipin_name(name), value))
         for name, value in _split_attention(arrays).items()
@@ -29,7 +29,7 @@ def to_tree(arrays: dict[str, np.ndarray]) -> dict:
 
 
 def _split_attention(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays, with separate query, key and value for every cross-attention."""
+    """Splits the fused projection of every cross-attention into query, key, value."""
     parts = {}
     for name, value in arrays.items():
         fused = re.fullmatch(

@@ -5,7 +5,7 @@ from typing import Any
 
 
 def nested(leaves: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """A nested dict of (path, leaf) pairs: `("a/b", 1)` becomes `{"a": {"b": 1}}`."""
+    """Returns a nested dict of (path, leaf) pairs: ("a/b", 1) gives {"a": {"b": 1}}."""
     tree: dict[str, Any] = {}
     for path, value in leaves:
         *parents, leaf = path.split("/")

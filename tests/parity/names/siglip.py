@@ -42,14 +42,14 @@ POOLING = re.compile(r"vision_model\.head\.attention\.in_proj_(weight|bias)")
 
 
 def to_tree(arrays: dict[str, np.ndarray]) -> dict:
-    """A nested dict in our layout of arrays under transformers' names."""
+    """Converts arrays by transformers' names to a nested dict in our layout."""
     return nested(
         (_path(name), _array(name, value)) for name, value in _regrouped(arrays).items()
     )
 
 
 def _regrouped(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays; query, key, value are joined in blocks and split in the pooling."""
+    """Joins query, key and value of each block, and splits those of the pooling."""
     grouped = {}
     for name, value in arrays.items():
         if ".k_proj." in name or ".v_proj." in name:

@@ -3,8 +3,6 @@
 import argparse
 import itertools
 import json
-import os
-import sys
 import textwrap
 from collections.abc import Iterable
 from typing import Any
@@ -59,15 +57,8 @@ def call(args: argparse.Namespace) -> int:
         text = _sections(pairs, rows, (args.diff, args.config))
         if not pairs:
             text = f"{args.config} and {args.diff} have the same values"
-    _print(json.dumps(content, indent=2) if args.json else text)
+    print(json.dumps(content, indent=2) if args.json else text)
     return DONE
-
-
-def _print(text: str) -> None:
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:  # the reader has enough, as in `clipin config clip | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _as_dict(entry: Entry) -> dict[str, Any]:

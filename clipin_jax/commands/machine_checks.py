@@ -14,6 +14,7 @@ import numpy as np
 from packaging.requirements import Requirement
 
 from clipin_jax.core import sharding
+from clipin_jax.data.cpus import available_cpus
 from clipin_jax.data.image.decode import decode
 from clipin_jax.data.text import make_tokenizer
 from clipin_jax.errors import DONE, FAILED, ClipinError
@@ -70,8 +71,7 @@ def _devices() -> str:
 
 
 def _cores() -> str:
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-    return f"{count or os.cpu_count()} usable, data.threads decode images on them"
+    return f"{len(available_cpus())} usable, data.threads decode images on them"
 
 
 def _memory() -> str:

@@ -3,8 +3,10 @@
 import argparse
 import logging
 import os
+import select
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 from clipin_jax.commands import (
     caption,
@@ -31,7 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="clipin: %(levelname)s: %(message)s")
     try:
         args = parse(argv)
-        return args.call(args)
+        code = args.call(args)
+        print(end="", flush=True)  # here, where a reader that has gone is handled
+        return code
+    except SystemExit:  # of argparse, after --help or a wrong command line
+        _drop_unread_output()
+        raise
     except ClipinError as error:
         return _fail(str(error))
     except (AttributeError, KeyError) as error:
@@ -41,8 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"the config lacks the key {key}: it is of another version of clipin_jax "
             "or was written by hand; compare it with `clipin config clip:runlocal`"
         )
-    except BrokenPipeError:  # the reader of our output has seen enough, as `head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        if not _drop_unread_output():  # another pipe, such as that of a data worker
+            raise
         return FAILED
     except KeyboardInterrupt:
         print("clipin: stopped", file=sys.stderr)
@@ -65,6 +73,30 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if overrides:
         args.overrides = [*args.overrides, *overrides]
     return args
+
+
+def _drop_unread_output() -> bool:
+    """Returns whether a reader of our output has gone, as `head` does.
+
+    What is left to write goes nowhere, so that Python does not fail on it at its exit.
+    """
+    streams = filter(None, (sys.stdout, sys.stderr))  # None: closed from the start
+    unread = [stream for stream in streams if _is_unread(stream)]
+    for stream in unread:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return bool(unread)
+
+
+def _is_unread(stream: TextIO) -> bool:
+    poll = select.poll()
+    try:
+        stream.flush()
+        poll.register(stream, 0)  # asks for nothing: errors are always reported
+        return bool(poll.poll(0))
+    except BrokenPipeError:
+        return True
+    except (OSError, ValueError):  # not a file, as in a notebook
+        return False
 
 
 def _fail(message: str) -> int:

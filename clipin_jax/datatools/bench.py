@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
+from clipin_jax.data.cpus import available_cpus
 from clipin_jax.data.image.decode import open_image
 from clipin_jax.data.pipeline import TrainBatches
 from clipin_jax.data.samples import SampleMaker
 from clipin_jax.data.source import BadRecord, Record, Source
 from clipin_jax.data.text.tokenizer import Tokenizer
-from clipin_jax.datatools.parallel_map import count_cores
 from clipin_jax.errors import DONE, ClipinError
 
 _POOL = 64  # records in memory, to time the stages after reading
@@ -64,7 +64,7 @@ def bench(
         raise ClipinError("--seconds and --step-ms must be positive")
     if workers is not None and min(workers, default=0) < 0:
         raise ClipinError(f"--workers is {workers}: give numbers of processes")
-    cores = count_cores()
+    cores = len(available_cpus())
     say(f"clipin: input of {config.name}, {cores} cores, {seconds:g} s per measurement")
     stages = time_stages(config, seconds)
     say(f"  {'one thread':<16}{'ms':>9}{'records/s':>12}")

@@ -12,11 +12,11 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from clipin_jax.data import make_source
+from clipin_jax.data.cpus import available_cpus
 from clipin_jax.data.text import caption_tokenizer
 from clipin_jax.datatools.advice import Advice, advise
 from clipin_jax.datatools.check_page import check_page
 from clipin_jax.datatools.dataset_statistics import dataset_statistics
-from clipin_jax.datatools.parallel_map import count_cores
 from clipin_jax.datatools.record_scan import RecordReader, scan_records
 from clipin_jax.datatools.record_views import make_record_views
 from clipin_jax.errors import DONE, FAILED, ClipinError
@@ -56,7 +56,7 @@ def check(
         )
     source = make_source(**config.data.source)
     tokenizer = caption_tokenizer(config.data)
-    threads = max(count_cores(), config.data.threads)
+    threads = max(len(available_cpus()), config.data.threads)
     reader = RecordReader(source, tokenizer, config.data)
     scan = scan_records(
         source, reader, records=records, threads=threads, progress=_Progress()

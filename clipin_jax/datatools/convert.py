@@ -14,10 +14,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from clipin_jax.data import make_source
+from clipin_jax.data.cpus import available_cpus
 from clipin_jax.data.source import Source, mixture_parts
 from clipin_jax.data.storage import is_remote
 from clipin_jax.datatools.conversion_manifest import FORMAT, ConversionManifest
-from clipin_jax.datatools.parallel_map import count_cores
 from clipin_jax.datatools.record_writers import FORMATS
 from clipin_jax.datatools.shards import ShardWriter
 from clipin_jax.errors import DONE, REQUEUE, ClipinError, check_choice
@@ -116,7 +116,7 @@ def _shard_writer(
         FORMATS[to],
         prefix=split if re.fullmatch(r"\w+", split) else "train",
         size=size,
-        threads=max(count_cores(), config.data.threads),
+        threads=max(len(available_cpus()), config.data.threads),
         max_pixels=config.data.max_pixels,
     )
 

@@ -36,7 +36,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import flax.linen as nn
 import jax.numpy as jnp
 
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import ClipinError, did_you_mean
 from clipin_jax.models.base import Towers
 from clipin_jax.types import Array, Features, Hyper, Metrics, View
 
@@ -206,10 +206,23 @@ class ObjectiveModule(nn.Module):
         """Returns the value of a scalar in this step, given or learned.
 
         Raises:
-          KeyError: `scalars` has no such name.
+          ClipinError: `scalars` has no such name, or a `setup` does not call that of
+            this class.
         """
         if name in self.learned:
-            return getattr(self, f"learned_{name}")()
+            learned = vars(self).get(f"learned_{name}")
+            if learned is None:
+                raise ClipinError(
+                    f"{self.config_key}.{name} is 'learned', but "
+                    f"{type(self).__name__}.setup does not make it: begin that with "
+                    "super().setup()"
+                )
+            return learned()
+        if name not in hyper:
+            raise ClipinError(
+                f"{self.config_key}: {type(self).__name__} reads a scalar {name!r}, "
+                f"which its `scalars` does not have: {did_you_mean(name, self.scalars)}"
+            )
         return hyper[name]
 
 

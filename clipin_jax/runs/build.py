@@ -55,9 +55,17 @@ class Experiment:
 
     @property
     def num_params(self) -> int:
-        """Returns how many numbers are trained; the target's averages do not count."""
-        leaves = jax.tree.leaves(self.abstract_state.params)
-        return sum(int(np.prod(leaf.shape)) for leaf in leaves)
+        """Returns the size of the model; the target's averages do not count."""
+        return _count(self.abstract_state.params)
+
+    @property
+    def num_trained(self) -> int:
+        """Returns how many of `num_params` are trained; frozen ones are not."""
+        return _count(self.optimizer.split(self.abstract_state.params)[0])
+
+
+def _count(params: Any) -> int:
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
 
 
 class BatchShape(NamedTuple):

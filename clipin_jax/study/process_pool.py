@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from clipin_jax.config import to_json
+from clipin_jax.data.cpus import available_cpus
 from clipin_jax.errors import REQUEUE
 from clipin_jax.runs.folder import write_file
 from clipin_jax.study.collect_results import failure_file
@@ -132,7 +133,7 @@ class StudyProcesses(contextlib.AbstractContextManager["StudyProcesses"]):
         if path.is_file():
             return
         print("clipin: timing the steps of all methods", flush=True)
-        process = self._open(sorted(available_cpus()))
+        process = self._open(available_cpus())
         process.send("measure", *self._cost_task(), self._log(Path("costs")))
         try:
             costs, error = process.receive()
@@ -217,16 +218,9 @@ class StudyProcesses(contextlib.AbstractContextManager["StudyProcesses"]):
         return (self._folder / "logs" / name).with_suffix(".txt")
 
 
-def available_cpus() -> set[int]:
-    """Returns the CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return os.sched_getaffinity(0)
-    return set(range(os.cpu_count() or 1))
-
-
 def share_cpus(jobs: int) -> list[list[int]]:
     """Returns the CPUs of each job; jobs share CPUs if there are more jobs."""
-    cpus = sorted(available_cpus())
+    cpus = available_cpus()
     if jobs > len(cpus):
         return [[cpus[i % len(cpus)]] for i in range(jobs)]
     return [cpus[i::jobs] for i in range(jobs)]

@@ -25,7 +25,7 @@ def banner(
     epochs = config.total_steps * config.batch_size / examples_per_epoch
     lines = {
         "model": f"{image}{_size(towers.image)} at {height}x{width}, "
-        f"{text}{_size(towers.text)}, {experiment.num_params / 1e6:.1f}M parameters",
+        f"{text}{_size(towers.text)}, {_parameters(experiment)}",
         "objectives": ", ".join(config.objectives),
         "devices": f"{mesh.size} x {jax.devices()[0].device_kind}, mesh "
         + " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
@@ -38,6 +38,13 @@ def banner(
     }
     body = "\n".join(f"  {name:<11}{text}" for name, text in lines.items() if text)
     return f"clipin: {config.name}\n{body}"
+
+
+def _parameters(experiment: Experiment) -> str:
+    total, trained = experiment.num_params, experiment.num_trained
+    if trained == total:
+        return f"{total / 1e6:.1f}M parameters"
+    return f"{trained / 1e6:.1f}M of {total / 1e6:.1f}M parameters trained"
 
 
 def _chance_losses(experiment: Experiment) -> str:

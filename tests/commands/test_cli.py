@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 import time
@@ -176,3 +177,28 @@ def test_help_is_fast():
         cwd=Path(__file__).parents[2],
     )
     assert time.perf_counter() - start < 2
+
+
+@pytest.mark.parametrize("argv", [["config", "clip"], ["train", "--help"]])
+def test_a_reader_that_has_gone_is_no_traceback(argv):
+    code = (
+        f"import sys; from clipin_jax.commands.main import main; sys.exit(main({argv}))"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as output:
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdout=output, stderr=subprocess.PIPE,
+            cwd=Path(__file__).parents[2], text=True,
+        )  # fmt: skip
+    assert done.stderr == ""
+    assert done.returncode == (0 if "--help" in argv else 1)
+
+
+def test_a_broken_pipe_that_is_not_the_output_keeps_its_traceback(config, monkeypatch):
+    def fail(*_: Any) -> int:
+        raise BrokenPipeError("to a worker")
+
+    monkeypatch.setattr(sys.modules["clipin_jax.training.loop"], "train", fail)
+    with pytest.raises(BrokenPipeError):
+        cli.main(["train", config])

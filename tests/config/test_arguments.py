@@ -99,6 +99,17 @@ def test_entries_are_added_and_removed():
     assert config.evals.second.source.name == "scenes"
 
 
+def test_all_entries_are_replaced():
+    config = load_config("clip:clipin,runlocal", ["evals={}", "log={}"])
+    assert not config.evals and not config.log
+    config = load_config(
+        "clip:clipin,runlocal",
+        ["objectives={'sigmoid': {}, 'clipin': None}", "objectives.sigmoid.weight=2"]
+        + ["objectives.sigmoid.weight=learned"],  # another type
+    )
+    assert config.objectives.to_dict() == {"sigmoid": {"weight": "learned"}}
+
+
 def test_a_page_removes_entries_with_none(tmp_path):
     page = tmp_path / "page.py"
     page.write_text(
@@ -120,6 +131,8 @@ def test_a_page_removes_entries_with_none(tmp_path):
         ("data.source.objects=3", ["data.source.objects", "tuple"]),
         ("objectives.contrastive.weight=big", ["'big'", "float"]),
         ("evals.second=3", ["evals.second", "3", "'type'"]),
+        ("evals={'second': 3}", ["evals cannot have 'second': 3", "'type'"]),
+        ("evals=3", ["evals is a group"]),
         ("evals.second.batch_size=3", ["no config key 'evals.second.batch_size'"]),
         ("evals.retrievl=None", ["removed", "did you mean 'retrieval'"]),
         ("model.text=None", ["model.text is a group"]),

@@ -44,6 +44,12 @@ def test_rows_are_ids_with_marks_and_padding(tokenizer):
     assert tokenizer.decode(ids).split() == TEXTS[0].split()
 
 
+@pytest.mark.parametrize("name", sorted(TOKENIZERS))
+def test_a_wrong_argument_names_the_nearest(name):
+    with pytest.raises(ClipinError, match="did you mean 'long_captions'"):
+        make_tokenizer(name, long_caption="error")
+
+
 def test_rows_are_the_same_in_another_process(tokenizer):
     other = pickle.loads(pickle.dumps(tokenizer))
     np.testing.assert_array_equal(other(TEXTS), tokenizer(TEXTS))

@@ -2,6 +2,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import jax
 import pytest
 
 from clipin_jax.config import load_config
@@ -37,6 +38,21 @@ def test_the_banner_names_what_matters(built):
     assert title == "clipin: clip_clipin"
     assert dict(line.split(maxsplit=1) for line in lines) == expected
     assert max(map(len, lines)) <= 88
+
+
+def test_the_banner_says_how_many_parameters_are_trained():
+    frozen = "optim.groups=(('^towers/text/', {'freeze': True}),)"
+    built = build_experiment(tiny_config("batch_size=16", frozen))
+    assert built.num_trained == sum(
+        leaf.size
+        for path, leaf in jax.tree_util.tree_leaves_with_path(
+            built.abstract_state.params
+        )
+        if "['towers']['text']" not in jax.tree_util.keystr(path)
+    )
+    millions = (built.num_trained / 1e6, built.num_params / 1e6)
+    expected = "{:.1f}M of {:.1f}M parameters trained".format(*millions)
+    assert expected in console.banner(built, Path("runs/mine"), 256, step=0)
 
 
 def test_the_banner_of_a_run_that_goes_on(built):

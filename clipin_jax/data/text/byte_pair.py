@@ -13,7 +13,7 @@ import gzip
 import html
 import importlib.resources
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import ftfy
 import regex
@@ -88,7 +88,7 @@ class BytePairTokenizer(BaseTokenizer):
       special_tokens: the spelling of the start and the end mark.
       pad_with_end: whether the padding is the end mark instead of 0, so that the last
         id of a row is always the end mark.
-      captions: other arguments of `BaseTokenizer`.
+      long_captions, cleaning, max_words: see `BaseTokenizer`.
     """
 
     def __init__(
@@ -97,9 +97,17 @@ class BytePairTokenizer(BaseTokenizer):
         allow_special: bool = False,
         special_tokens: Sequence[str] = ("<|startoftext|>", "<|endoftext|>"),
         pad_with_end: bool = False,
-        **captions: Any,
+        *,
+        long_captions: str = "cut",
+        cleaning: str = "",
+        max_words: int = 0,
     ):
-        super().__init__(context_length, **captions)
+        super().__init__(
+            context_length,
+            long_captions=long_captions,
+            cleaning=cleaning,
+            max_words=max_words,
+        )
         self._alphabet = byte_alphabet()
         self._vocabulary = _load_vocabulary(tuple(special_tokens))
         self._special = tuple(special_tokens) if allow_special else ()

@@ -26,7 +26,7 @@ class SentencePieceTokenizer(BaseTokenizer):
       context_length: L, the length of a row.
       model: a trained model file, such as `sentencepiece.model`.
       lowercase: whether captions are lower-cased first.
-      captions: other arguments of `BaseTokenizer`.
+      long_captions, cleaning, max_words: see `BaseTokenizer`.
 
     Raises:
       ClipinError: the file cannot be read, is no model or one without an end mark.
@@ -38,9 +38,16 @@ class SentencePieceTokenizer(BaseTokenizer):
         *,
         model: str,
         lowercase: bool = True,
-        **captions: Any,
+        long_captions: str = "cut",
+        cleaning: str = "",
+        max_words: int = 0,
     ):
-        super().__init__(context_length, **captions)
+        super().__init__(
+            context_length,
+            long_captions=long_captions,
+            cleaning=cleaning,
+            max_words=max_words,
+        )
         self._lowercase = lowercase
         self._library = _load(Path(model).expanduser())
         self.vocab_size = self._library.vocab_size()

@@ -39,7 +39,7 @@ class WordPieceTokenizer(BaseTokenizer):
       lowercase: whether captions lose capitals and accents, as the vocabularies of
         "uncased" and Chinese models expect.
       extra_tokens: more marks, whose ids follow the vocabulary in this order.
-      captions: other arguments of `BaseTokenizer`.
+      long_captions, cleaning, max_words: see `BaseTokenizer`.
 
     Attributes:
       extra_ids: the ids of `extra_tokens`, by name.
@@ -55,9 +55,17 @@ class WordPieceTokenizer(BaseTokenizer):
         vocabulary: str = "",
         lowercase: bool = True,
         extra_tokens: Sequence[str] = (),
-        **captions: Any,
+        *,
+        long_captions: str = "cut",
+        cleaning: str = "",
+        max_words: int = 0,
     ):
-        super().__init__(context_length, **captions)
+        super().__init__(
+            context_length,
+            long_captions=long_captions,
+            cleaning=cleaning,
+            max_words=max_words,
+        )
         pieces = (
             _read(Path(vocabulary).expanduser()) if vocabulary else _scenes_pieces()
         )

@@ -148,8 +148,7 @@ def _data(config: ConfigDict, options: ConfigDict, source) -> dict:
         crop_scale=(0.2, 1.0),
         jitter_probability=0.0,
         grayscale=0.0,
-        rand_augment_ops=2,
-        rand_augment_magnitude=7,
+        transforms=dict(rand_augment=dict(operations=2, magnitude=7.0)),
     )
     return data | dict(
         caption_cleaning="delete_punctuation", caption_words=30, mask_probability=0.15

@@ -145,7 +145,6 @@ def _data(config: ConfigDict, options: ConfigDict, source) -> dict:
         crop_scale=(0.2, 1.0),
         jitter_probability=0.0,
         grayscale=0.0,
-        rand_augment_ops=2,
-        rand_augment_magnitude=5,
+        transforms=dict(rand_augment=dict(operations=2, magnitude=5.0)),
     )
     return data | dict(caption_cleaning="space_punctuation", caption_words=30)

@@ -135,8 +135,9 @@ def flatten(group: Any, prefix: str = "") -> dict[str, Any]:
     flat = {}
     for name, value in items:
         value = _followed(value)
-        if isinstance(value, Mapping | ConfigDict) and len(value):
-            flat |= flatten(value, f"{prefix}{name}.")
+        if isinstance(value, Mapping | ConfigDict):
+            inner = flatten(value, f"{prefix}{name}.")
+            flat |= inner or {f"{prefix}{name}": {}}
         else:
             flat[f"{prefix}{name}"] = value
     return flat

@@ -39,7 +39,7 @@ def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
     """Returns a changed copy of a config, from text such as "optim.learning_rate=1e-4".
 
     A key is one that the config lists, an argument of the class that the config names
-    there, or an entry of `evals`, `objectives`, `log` or a mixture's `sources`. A value
+    there, or an entry of a group in `parts.ENTRY_GROUPS`, such as `evals`. A value
     is a Python literal of the type that is there; strings need no quotes. Another class
     drops the arguments that it lacks. A number may become a schedule. A dict replaces
     a part, or adds an entry; None removes an entry.

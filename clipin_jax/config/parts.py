@@ -26,6 +26,7 @@ ENTRY_GROUPS: dict[str, tuple[type, ...]] = {
     r"objectives": (dict,),
     r"log": (dict, bool),
     r".*\.sources": (dict,),
+    r"data\.augment\.transforms": (dict,),
 }
 _SOURCE = r"(.*\.)?(source|train_source|val_source|sources\.[^.]+)"
 _FLAX = ("parent", "name", "dtype", "param_dtype")
@@ -79,6 +80,9 @@ PARTS = (
     Part(
         r"data\.tokenizer", "clipin_jax.data.text:TOKENIZERS", "name",
         filled=("context_length", "long_captions", "cleaning", "max_words"),
+    ),
+    Part(
+        r"data\.augment\.transforms\.[^.]+", "clipin_jax.data.image:TRANSFORMS", "type"
     ),
     Part(
         r"evals\.[^.]+", "clipin_jax.evaluators:EVALUATORS", "type", given=1,

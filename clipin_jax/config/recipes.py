@@ -189,8 +189,7 @@ def pair_data(
             grayscale=0.1,
             blur=0.0,
             blur_sigma=(0.1, 2.0),
-            rand_augment_ops=0,  # 2 in ALBEF and BLIP
-            rand_augment_magnitude=7,  # from 0 to 10
+            transforms=dict(),  # such as rand_augment=dict(magnitude=7)
             interpolation="bicubic",
         )
         | augment,

@@ -71,7 +71,7 @@ def scenes_changes(
         "data.augment.crop_scale": (0.95, 1.0),
         "data.augment.crop_ratio": (1.0, 1.0),
         "data.augment.flip": 0.0,  # captions name left and right
-        "data.augment.rand_augment_ops": 0,  # captions name places and colours
+        "data.augment.transforms": {},  # captions name places and colours
         "data.augment.jitter_probability": 0.8,
         "data.augment.brightness": 0.1,
         "data.augment.contrast": 0.1,

@@ -8,15 +8,16 @@ on the order, the batch size or the number of processes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import grain
 import numpy as np
 
-from clipin_jax.data.image import views
+from clipin_jax.data.image import make_transforms, views
 from clipin_jax.data.image.decode import decode, open_image
+from clipin_jax.data.image.transform import Transform
 from clipin_jax.data.source import BadRecord, Source
 from clipin_jax.data.workers import Batch, check_share, read_options
 from clipin_jax.errors import ClipinError
@@ -107,7 +108,11 @@ def view_batches(
         )
     else:
         make_view = partial(
-            _random_view, seeds=(seed, epoch), augment=augment, size=image_size
+            _random_view,
+            seeds=(seed, epoch),
+            augment=augment,
+            transforms=make_transforms(augment["transforms"]),
+            size=image_size,
         )
     yield from _padded_batches(
         source,
@@ -188,10 +193,13 @@ def _random_view(
     index: int,
     seeds: tuple[int, int],
     augment: Mapping[str, Any],
+    transforms: Sequence[Transform],
     size: tuple[int, int],
 ) -> np.ndarray:
     pixels = views.prepare(open_image(image).pixels(), augment)
     rng = np.random.default_rng((*seeds, index))
     height, width = pixels.shape[:2]
     parameters = views.sample_view(rng, height, width, augment)
-    return views.apply_view(pixels, parameters, size, augment["interpolation"])
+    return views.apply_view(
+        pixels, parameters, size, augment["interpolation"], transforms=transforms
+    )

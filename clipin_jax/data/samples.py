@@ -5,12 +5,13 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from clipin_jax.data.image import views
+from clipin_jax.data.image import make_transforms, views
 from clipin_jax.data.image.decode import OpenImage, open_image
 from clipin_jax.data.source import BadRecord, Record, Source
 from clipin_jax.data.text.captions import CaptionChoice
@@ -55,6 +56,7 @@ class SampleMaker:
             )
         # A plain dict: read a dozen times a sample, and sent to worker processes.
         self._augment = data.augment.to_dict()
+        self._transforms = make_transforms(self._augment["transforms"])
 
     def __call__(self, place: tuple[int, int]) -> dict[str, Any]:
         """Returns a sample as `TrainBatches` documents it, without the batch axis.
@@ -158,11 +160,13 @@ class SampleMaker:
             scale = pixels.shape[0] / image.height, pixels.shape[1] / image.width
             if scale != (1, 1):
                 parameters = [views.scaled(view, *scale) for view in parameters]
-        interpolation = self._augment["interpolation"]
-        return {}, [
-            {"image": views.apply_view(pixels, view, self._size, interpolation)}
-            for view in parameters
-        ]
+        apply = partial(
+            views.apply_view,
+            size=self._size,
+            interpolation=self._augment["interpolation"],
+            transforms=self._transforms,
+        )
+        return {}, [{"image": apply(pixels, view)} for view in parameters]
 
     def _tokenize(self, position: int, caption: str) -> dict[str, Any]:
         ids = self._tokenizer([caption])[0]

@@ -110,6 +110,16 @@ def test_all_entries_are_replaced():
     assert config.objectives.to_dict() == {"sigmoid": {"weight": "learned"}}
 
 
+def test_transforms_are_entries():
+    key = "data.augment.transforms"
+    added = load_config("clip:runlocal", [f"{key}.mine={{'type': 'rand_augment'}}"])
+    assert added.data.augment.transforms.to_dict() == {"mine": {"type": "rand_augment"}}
+    weaker = load_config("albef:runlocal", [f"{key}.rand_augment.magnitude=3"])
+    assert weaker.data.augment.transforms.rand_augment.magnitude == 3
+    removed = load_config("albef:runlocal", [f"{key}.rand_augment=None"])
+    assert not removed.data.augment.transforms
+
+
 def test_a_page_removes_entries_with_none(tmp_path):
     page = tmp_path / "page.py"
     page.write_text(

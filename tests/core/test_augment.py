@@ -62,7 +62,7 @@ def differences(side, size, augment, interpolation="bicubic", count=32):
 
 
 def test_the_columns_are_those_of_the_host():
-    assert views.ViewParameters._fields == (*DRAWN, "operations")
+    assert views.ViewParameters._fields == (*DRAWN, "seed")
 
 
 # Larger, smaller (a little: bilinear; much: by area), both at once, and not square.

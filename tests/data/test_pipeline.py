@@ -29,8 +29,7 @@ def config(**changes):
         grayscale=0.1,
         blur=0.2,
         blur_sigma=(0.1, 2.0),
-        rand_augment_ops=0,
-        rand_augment_magnitude=7,
+        transforms={},
         interpolation="bicubic",
     )
     return ConfigDict(

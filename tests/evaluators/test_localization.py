@@ -172,9 +172,19 @@ def test_it_is_found_by_its_name():
     assert EVALUATORS["localization"] is Localization
 
 
+@pytest.fixture
+def optimized_programs():
+    """Compiles as users do: a training of minutes repays it."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimized_programs")
 def test_a_trained_model_points_at_what_the_text_names(tmp_path):
-    """Five minutes: python -m pytest -m slow tests/evaluators/test_localization.py."""
+    """Minutes: python -m pytest -m slow tests/evaluators/test_localization.py."""
     config = load_config("quickstart")
     with config.unlocked():
         config.evals = {}

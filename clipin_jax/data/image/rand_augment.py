@@ -7,11 +7,14 @@ strengths as in ALBEF (Li et al. 2021, arXiv 2107.07651, section 3.4; reference:
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+
+from clipin_jax.errors import ClipinError
 
 GREATEST = 10  # magnitude
 _PROBABILITY = 0.5
@@ -20,6 +23,33 @@ _SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / 13
 
 Operations = tuple[tuple[str, float], ...]
 """Names of operations with the amount of each, in the order of their application."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RandAugment:
+    """Draws operations for a view and applies them.
+
+    Attributes:
+      operations: how many are drawn; each is applied with probability 0.5.
+      magnitude: their strength, from 0 to 10.
+
+    Raises:
+      ClipinError: a value outside of its range.
+    """
+
+    operations: int = 2
+    magnitude: float = 7.0
+
+    def __post_init__(self) -> None:
+        limits = dict(operations=float("inf"), magnitude=GREATEST)
+        for key, greatest in limits.items():
+            value = getattr(self, key)
+            if not 0 <= value <= greatest:
+                raise ClipinError(f"{key} is {value}; it must be 0 to {greatest}")
+
+    def __call__(self, view: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Returns the changed view, see `Transform`."""
+        return apply(view, sample(rng, self.operations, self.magnitude))
 
 
 def sample(rng: np.random.Generator, count: int, magnitude: float) -> Operations:

@@ -15,9 +15,8 @@ The parameters of a view are drawn first (`sample_view`) and applied afterwards
   grayscale         probability of losing all colour
   blur              probability of a Gaussian blur
   blur_sigma        least and greatest standard deviation, in pixels of the view
-  rand_augment_ops  how many operations of RandAugment are drawn; each is applied
-                    with probability 0.5, after the crop and before the jitter
-  rand_augment_magnitude  their strength, from 0 to 10
+  transforms        name to type and arguments of a `Transform`; applied in this
+                    order, after the crop and before the jitter
   interpolation     "bicubic", "bilinear" or "nearest"
 
 The recipe of the released CLIPin: resize_first=224, crop_scale=(0.8, 1.0),
@@ -34,7 +33,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from clipin_jax.data.image import rand_augment
+from clipin_jax.data.image.transform import Transform
 from clipin_jax.errors import ClipinError, check_choice
 
 _CROP_ATTEMPTS = 10
@@ -62,7 +61,7 @@ class ViewParameters(NamedTuple):
     top, left, height, width: of the crop, in pixels of the image.
     flip: whether it is mirrored. brightness, contrast, saturation: factors.
     hue: share of a full turn. grayscale: whether colour is removed.
-    blur_sigma: in pixels of the view, 0 for none. operations: of RandAugment.
+    blur_sigma: in pixels of the view, 0 for none. seed: of the transforms.
     """
 
     top: int
@@ -76,7 +75,7 @@ class ViewParameters(NamedTuple):
     hue: float = 0.0
     grayscale: bool = False
     blur_sigma: float = 0.0
-    operations: rand_augment.Operations = ()
+    seed: int = 0
 
 
 def check_augment(augment: Mapping[str, Any]) -> None:
@@ -93,9 +92,6 @@ def check_augment(augment: Mapping[str, Any]) -> None:
         _check(0 < low <= high, key, (low, high), "0 < low <= high")
     size = augment["resize_first"]
     _check(size == int(size) >= 0, "resize_first", size, "a number of pixels or 0")
-    for key, greatest in (("ops", math.inf), ("magnitude", rand_augment.GREATEST)):
-        key = f"rand_augment_{key}"
-        _check(0 <= augment[key] <= greatest, key, augment[key], f"0 to {greatest}")
     check_interpolation(augment["interpolation"], "data.augment.interpolation")
 
 
@@ -106,10 +102,11 @@ def check_on_device(augment: Mapping[str, Any]) -> None:
             "data.augment_on is 'device', which takes images of one size: set "
             "data.augment.resize_first to their side, at least data.image_size"
         )
-    if augment["rand_augment_ops"]:
+    if augment["transforms"]:
         raise ClipinError(
-            "data.augment_on is 'device', which has no RandAugment: set "
-            "data.augment.rand_augment_ops=0, or data.augment_on=host"
+            "data.augment_on is 'device', and data.augment.transforms "
+            f"({', '.join(augment['transforms'])}) run on the host: set "
+            "data.augment.transforms={}, or data.augment_on=host"
         )
 
 
@@ -174,12 +171,10 @@ def sample_view(
     strength = float(jitter < augment["jitter_probability"])
     factors = rng.uniform(-strength, strength, 4)
     low, high = augment["blur_sigma"]
-    operations, count = (), augment["rand_augment_ops"]
-    if count:
+    seed = 0
+    if augment["transforms"]:
         # A stream of its own, so that all other draws stay the same.
-        [operations_rng] = rng.spawn(1)
-        magnitude = augment["rand_augment_magnitude"]
-        operations = rand_augment.sample(operations_rng, count, magnitude)
+        seed = int(rng.spawn(1)[0].integers(2**63))
     return ViewParameters(
         *box,
         flip=bool(flip < augment["flip"]),
@@ -189,7 +184,7 @@ def sample_view(
         hue=float(factors[3] * augment["hue"]),
         grayscale=bool(gray < augment["grayscale"]),
         blur_sigma=float(low + sigma * (high - low)) if blur < augment["blur"] else 0.0,
-        operations=operations,
+        seed=seed,
     )
 
 
@@ -213,8 +208,10 @@ def apply_view(
     parameters: ViewParameters,
     size: tuple[int, int],
     interpolation: str = "bicubic",
+    *,
+    transforms: Sequence[Transform] = (),
 ) -> np.ndarray:
-    """Applies parameters: crops, scales and colours.
+    """Applies parameters: crops, scales, transforms and colours.
 
     image: [H, W, 3] uint8; size: (height, width) of the view -> uint8 of that size.
     """
@@ -223,11 +220,26 @@ def apply_view(
     view = resize(view, size, interpolation)
     if parameters.flip:
         view = cv2.flip(view, 1)
-    view = rand_augment.apply(view, parameters.operations)
+    if transforms:
+        view = _transform(view, transforms, parameters.seed)
     view = _colour(view, parameters)
     if parameters.blur_sigma:
         view = cv2.GaussianBlur(view, (0, 0), parameters.blur_sigma)
     return np.ascontiguousarray(view)
+
+
+def _transform(
+    view: np.ndarray, transforms: Sequence[Transform], seed: int
+) -> np.ndarray:
+    rng, shape = np.random.default_rng(seed), view.shape
+    for transform in transforms:
+        view = transform(view, rng)
+        if view.shape != shape or view.dtype != np.uint8:
+            raise ClipinError(
+                f"data.augment.transforms: {type(transform).__name__} returned "
+                f"{view.dtype} of shape {view.shape}; a view is uint8 of shape {shape}"
+            )
+    return view
 
 
 def resize(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:

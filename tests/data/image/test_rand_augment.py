@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from clipin_jax.data.image import rand_augment, views
+from clipin_jax.data.image import make_transforms, rand_augment, views
 from clipin_jax.errors import ClipinError
 from tests.data.image.test_views import OFF, smooth_image, whole
 from tests.data.test_pipeline import batches_of, config
@@ -110,23 +110,29 @@ def test_amounts():
 def test_other_draws_stay_equal():
     augment = dict(OFF, crop_scale=(0.3, 0.9), flip=0.5, brightness=0.3, blur=0.3)
     streams = [np.random.default_rng(5) for _ in range(3)]
-    settings = [dict(augment, rand_augment_ops=ops) for ops in (0, 2, 2)]
+    some_transforms = dict(augment, transforms={"rand_augment": {}})
+    settings = [augment, some_transforms, some_transforms]
+    seeds = set()
     for _ in range(20):
         plain, some, same = (
             views.sample_view(rng, 50, 60, setting)
             for rng, setting in zip(streams, settings, strict=True)
         )
-        assert plain.operations == () and some == same
-        assert some._replace(operations=()) == plain
-    rng = streams[1]
-    later = [views.sample_view(rng, 50, 60, settings[1]).operations for _ in range(30)]
-    assert len(set(later)) > 10
+        assert plain.seed == 0 and some == same
+        assert some._replace(seed=0) == plain
+        seeds.add(some.seed)
+    assert len(seeds) == 20
+
+
+def translate(view, rng):
+    """A transform without randomness."""
+    return rand_augment.apply(view, (("translate_x", 10.0),))
 
 
 def test_views_show_what_was_drawn():
     image = smooth_image()
-    view = whole(image)._replace(flip=True, operations=(("translate_x", 10.0),))
-    moved = views.apply_view(image, view, (48, 64))
+    view = whole(image)._replace(flip=True)
+    moved = views.apply_view(image, view, (48, 64), transforms=[translate])
     assert (moved[:, 10:] == image[:, ::-1][:, :-10]).all()
     assert (moved[:, :10] == 128).all()
     assert moved.dtype == np.uint8 and moved.flags["C_CONTIGUOUS"]
@@ -136,7 +142,7 @@ def test_views_show_what_was_drawn():
 
 def test_batches_are_augmented_and_resumed():
     data = config()
-    data.augment.rand_augment_ops = 2
+    data.augment.transforms = dict(rand_augment=dict(operations=2))
     whole_run, _ = batches_of(4, data)
     plain, _ = batches_of(4)
     pairs = list(zip(whole_run, plain, strict=True))
@@ -155,8 +161,8 @@ def test_batches_are_augmented_and_resumed():
         assert (one["view2"]["image"] == other["view2"]["image"]).all()
 
 
-@pytest.mark.parametrize("wrong", [dict(ops=-1), dict(magnitude=11)])
+@pytest.mark.parametrize("wrong", [dict(operations=-1), dict(magnitude=11)])
 def test_invalid_values(wrong):
     [(key, value)] = wrong.items()
-    with pytest.raises(ClipinError, match=f"data.augment.rand_augment_{key} is"):
-        views.check_augment({**OFF, f"rand_augment_{key}": value})
+    with pytest.raises(ClipinError, match=f"transforms.mine: {key} is {value}"):
+        make_transforms({"mine": dict(type="rand_augment", **wrong)})

@@ -25,8 +25,7 @@ OFF = dict(
     grayscale=0.0,
     blur=0.0,
     blur_sigma=(0.1, 2.0),
-    rand_augment_ops=0,
-    rand_augment_magnitude=7,
+    transforms={},
     interpolation="bicubic",
 )
 

@@ -31,9 +31,9 @@ class FewShot:
 
     task = "few_shot"
     figures = {
+        **prefixed("*_shot/", CLASSIFICATION),
         "*_shot/accuracy": Figure("{:.1%}", headline=True),
         "*_shot/seed_*_accuracy": Figure("{:.1%}"),
-        **prefixed("*_shot/", CLASSIFICATION),
     }
 
     def __init__(

@@ -48,7 +48,7 @@ def test_wheel_holds_configs_and_data(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     for path in (ROOT / "configs").rglob("*.py"):
         assert f"clipin_jax/{path.relative_to(ROOT)}" in names
-    assert "clipin_jax/data/text/bpe_simple_vocab_16e6.txt.gz" in names
+    assert "clipin_jax/data/text/clip_merges.txt.gz" in names
     assert not any(name.startswith(("configs/", "tests/", "bench/")) for name in names)
     assert not any("__pycache__" in name for name in names)
     metadata = zipfile.ZipFile(wheel).read(

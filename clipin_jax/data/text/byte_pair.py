@@ -20,8 +20,7 @@ import regex
 
 from clipin_jax.data.text.tokenizer import BaseTokenizer
 
-_VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
-_MERGES = 49152 - 256 - 2  # lines of the file that CLIP uses; the rest are ignored
+_MERGES = "clip_merges.txt.gz"
 _CACHED_WORDS = 1 << 16
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
@@ -41,12 +40,9 @@ def byte_alphabet() -> dict[int, str]:
 
 @functools.cache
 def _load_merges() -> tuple[tuple[str, str], ...]:
-    packed = importlib.resources.files("clipin_jax.data.text").joinpath(_VOCABULARY)
-    lines = gzip.decompress(packed.read_bytes()).decode("utf-8").split("\n")
-    return tuple(
-        (first, second)
-        for first, second in (line.split() for line in lines[1 : _MERGES + 1])
-    )
+    packed = importlib.resources.files("clipin_jax.data.text").joinpath(_MERGES)
+    lines = gzip.decompress(packed.read_bytes()).decode("utf-8").splitlines()
+    return tuple((first, second) for first, second in map(str.split, lines))
 
 
 class _Vocabulary(NamedTuple):

@@ -1,8 +1,11 @@
 """The exception that users see, the nearest name for a wrong one, and exit codes."""
 
+import contextlib
 import difflib
+import sysconfig
 import traceback
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 # How a command ends, for shells and schedulers. REQUEUE (EX_TEMPFAIL of sysexits.h):
@@ -10,6 +13,11 @@ from typing import Any
 DONE, FAILED, REQUEUE, INTERRUPTED = 0, 1, 75, 130
 
 _SHOWN = 3  # values of a list in a message
+# Folders of this package, of Python and of what is installed.
+_LIBRARIES = (
+    str(Path(__file__).resolve().parent),
+    *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib")),
+)
 
 
 class ClipinError(Exception):
@@ -30,7 +38,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def describe_error(error: BaseException) -> str:
     """Returns an error of code outside of the package in one line, with its place.
 
-    The place is the innermost line of the traceback, or the line that cannot be parsed:
+    The place is the innermost line of the traceback outside of installed packages, if
+    there is one, or the line that cannot be parsed:
     `ValueError: no such file (/home/me/birds/sources.py, line 12)`.
     """
     if isinstance(error, SyntaxError):
@@ -39,9 +48,30 @@ def describe_error(error: BaseException) -> str:
         message = (str(error).strip().splitlines() or [""])[0]
         stack = traceback.extract_tb(error.__traceback__)
         frames = [f for f in stack if not f.filename.startswith("<frozen ")]
-        place = (frames[-1].filename, frames[-1].lineno) if frames else ()
+        outside = [f for f in frames if not f.filename.startswith(_LIBRARIES)]
+        last = (outside or frames)[-1:]
+        place = (last[0].filename, last[0].lineno) if last else ()
     text = f"{type(error).__name__}: {message}" if message else type(error).__name__
     return f"{text} ({place[0]}, line {place[1]})" if place else text
+
+
+@contextlib.contextmanager
+def explained(what: str, ignored: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Turns what code of another package raises into a ClipinError in one line.
+
+    Args:
+      what: the start of the message, such as a config key.
+      ignored: exceptions that are left as they are.
+
+    Raises:
+      ClipinError: the code inside raised an exception.
+    """
+    try:
+        yield
+    except (ClipinError, *ignored):
+        raise
+    except Exception as error:
+        raise ClipinError(f"{what}: {describe_error(error)}") from error
 
 
 def check_choice(key: str, value: Any, choices: Collection[Any]) -> None:

@@ -82,7 +82,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 def _source(options: ConfigDict) -> Callable[..., dict]:
     """The usual source, with the captions of another file."""
     source = pair_source(options.data, options.runlocal)
-    if options.runlocal:
+    if options.runlocal and not options.data:
         return source
     return lambda split, labels=None: dict(
         source(split, labels), captions=options.captions

@@ -107,7 +107,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 
 def _source(options: ConfigDict) -> Callable[..., dict]:
-    if options.runlocal:
+    if options.runlocal and not options.data:
         return pair_source("", runlocal=True)
     folder = options.data or required_placeholder(str)
     return lambda split: dict(

@@ -5,6 +5,7 @@ import argparse
 from clipin_jax.commands.parsing import (
     Verbs,
     add_config,
+    add_overrides,
     add_verb,
     output_file,
     whole_numbers,
@@ -68,7 +69,7 @@ def _register_convert(actions: Verbs) -> None:
     parser.add_argument("--overwrite", action="store_true", help="start over")
     parser.add_argument("config", help="NAME[:OPTIONS], a .py file, or a run's folder")
     parser.add_argument("out", help="a folder")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    add_overrides(parser)
 
 
 def _check(args: argparse.Namespace) -> int:

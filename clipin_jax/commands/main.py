@@ -5,6 +5,7 @@ import logging
 import os
 import select
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import TextIO
 
@@ -100,5 +101,7 @@ def _is_unread(stream: TextIO) -> bool:
 
 
 def _fail(message: str) -> int:
+    if os.environ.get("CLIPIN_JAX_TRACEBACK"):
+        traceback.print_exc()
     print(f"clipin: error: {message}", file=sys.stderr)
     return FAILED

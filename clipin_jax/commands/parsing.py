@@ -39,7 +39,13 @@ def add_verb(
 def add_config(parser: argparse.ArgumentParser) -> None:
     """Adds the name of a config, and its overrides."""
     parser.add_argument("config", help="NAME[:OPTIONS], a .py file, or a run's folder")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    add_overrides(parser)
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Adds the overrides of a config."""
+    # With a default, argparse does not list them among the arguments that are missing.
+    parser.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE")
 
 
 def add_step(parser: argparse.ArgumentParser) -> None:

@@ -128,6 +128,8 @@ def call_file(path: Path, function: str, *arguments: Any) -> Any:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
+        if not hasattr(module, function):
+            raise ClipinError(f"{path} has no function {function}: define it there")
         return getattr(module, function)(*arguments)
     except ClipinError as error:
         raise ClipinError(f"config {path.stem}: {error}") from None

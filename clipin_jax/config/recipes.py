@@ -124,8 +124,9 @@ def pair_source(folder: str, runlocal: bool) -> SourceMaker:
     """Returns a function `(split, labels) -> source`.
 
     Args:
-      folder: of pairs in the COCO captions layout; "" to require it of the user.
-      runlocal: whether to take the embedded scenes instead.
+      folder: of pairs in the COCO captions layout.
+      runlocal: whether to take the embedded scenes if there is no folder; otherwise it
+        is required of the user.
     """
     where = folder or required_placeholder(str)
 
@@ -139,7 +140,7 @@ def pair_source(folder: str, runlocal: bool) -> SourceMaker:
         source = dict(name="coco", folder=where, split=split)
         return source | _classes(labels)
 
-    return scenes if runlocal else coco
+    return scenes if runlocal and not folder else coco
 
 
 def _classes(labels: str | None) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """The learner: one module of two towers and any number of objectives."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -8,12 +8,10 @@ import jax.numpy as jnp
 from flax.core import FrozenDict
 from ml_collections import ConfigDict
 
-from clipin_jax import registry
-from clipin_jax.core.hashable import hashable
-from clipin_jax.errors import ClipinError
+from clipin_jax.core.learner_parts import make_objective, make_tower
+from clipin_jax.errors import ClipinError, explained
 from clipin_jax.models import IMAGE_TOWERS, TEXT_TOWERS
 from clipin_jax.models.two_towers import TwoTowers
-from clipin_jax.objectives import OBJECTIVES
 from clipin_jax.objectives.base import Inputs, Objective
 from clipin_jax.types import Array, Batch, Features, Hyper, Metrics, View
 
@@ -88,17 +86,17 @@ class Learner(nn.Module):
         total, metrics = jnp.zeros(()), {}
         for name, objective in self.objectives.items():
             numbers = hyper["objectives"][name]
-            loss, parts = objective(
-                Inputs(
-                    towers=self.towers,
-                    view=view,
-                    other_view=other,
-                    features=features,
-                    targets=targets.get(name),
-                    hyper=numbers,
-                    train=train,
-                )
+            inputs = Inputs(
+                towers=self.towers,
+                view=view,
+                other_view=other,
+                features=features,
+                targets=targets.get(name),
+                hyper=numbers,
+                train=train,
             )
+            with explained(f"objectives.{name}"):
+                loss, parts = _check_loss(objective(inputs), f"objectives.{name}")
             weight = objective.scalar("weight", numbers)
             total = total + weight * loss
             metrics |= {f"{name}/loss": loss, f"{name}/weight": weight}
@@ -123,9 +121,10 @@ class Learner(nn.Module):
                 view = _view(batch, seen)
                 if seen not in features:
                     features[seen] = self.towers.encode(view, train)
-                targets[online][name] = objective.targets(
-                    self.towers, view, features[seen], train
-                )
+                with explained(f"objectives.{name}"):
+                    targets[online][name] = objective.targets(
+                        self.towers, view, features[seen], train
+                    )
         return targets
 
     def _objectives_with(self, method: str) -> dict[str, Any]:
@@ -195,6 +194,23 @@ class Learner(nn.Module):
         return objective.targets(self.towers, view, self.towers.encode(view), False)
 
 
+def _check_loss(result: Any, where: str) -> tuple[Array, Metrics]:
+    """Returns the result of an objective. Raises ClipinError if it is no loss."""
+    is_pair = isinstance(result, tuple) and len(result) == 2
+    if not is_pair or not isinstance(result[1], Mapping):
+        raise ClipinError(
+            f"{where} must return (loss, metrics), a scalar and a dict of scalars; it "
+            f"returned a {type(result).__name__}"
+        )
+    for name, value in {"its loss": result[0], **result[1]}.items():
+        if jnp.shape(value):
+            raise ClipinError(
+                f"{where}: {name} must be a scalar, but has the shape "
+                f"{jnp.shape(value)}: take its mean"
+            )
+    return result
+
+
 def _view(batch: Batch, name: str) -> View:
     """Returns a view of the batch, the first one where there is one alone."""
     return batch.get(name, batch["view1"])
@@ -214,11 +230,16 @@ def build(config: ConfigDict) -> Learner:
         param_dtype=jnp.dtype(config.model.param_dtype),
     )
     stack = dict(scan_layers=config.model.scan_layers, remat=config.model.remat)
+    if not config.objectives:
+        raise ClipinError(
+            "objectives is empty: there is no loss; add one, such as "
+            "objectives.contrastive={}"
+        )
     towers = TwoTowers(
-        image=_make_tower(
+        image=make_tower(
             IMAGE_TOWERS, "model.image", config.model.image, stack | dtypes
         ),
-        text=_make_tower(TEXT_TOWERS, "model.text", config.model.text, stack | dtypes),
+        text=make_tower(TEXT_TOWERS, "model.text", config.model.text, stack | dtypes),
         embed_dim=config.model.embed_dim,
         pre_projector=config.model.pre_projector,
         projection=FrozenDict(config.model.projection.to_dict()),
@@ -227,7 +248,7 @@ def build(config: ConfigDict) -> Learner:
         **dtypes,
     )
     objectives = {
-        name: _make_objective(name, spec, dtypes)
+        name: make_objective(name, spec, dtypes)
         for name, spec in config.objectives.items()
     }
     # A frozen dict: equal learners have equal hashes and share compiled programs.
@@ -254,46 +275,3 @@ def _check(learner: Learner) -> None:
             f"model.embedding_from is {learner.embedding_from!r}: use '' for the joint "
             f"space, or an objective that has `embed` (here {embedding or 'none'})"
         )
-
-
-def _make_tower(
-    table: Mapping[str, Any],
-    where: str,
-    spec: Mapping[str, Any],
-    shared: Mapping[str, Any],
-) -> Any:
-    if "name" not in spec:
-        raise ClipinError(f"{where}.name is missing: use one of {', '.join(table)}")
-    arguments = {key: value for key, value in spec.items() if key != "name"}
-    tower = registry.find(table, spec["name"], f"{where}.name")
-    return _call(tower, where, arguments, shared)
-
-
-def _make_objective(
-    name: str, spec: Mapping[str, Any], dtypes: Mapping[str, Any]
-) -> Objective:
-    where = f"objectives.{name}"
-    key = f"{where}.type" if "type" in spec else where
-    objective = registry.find(OBJECTIVES, spec.get("type", name), key)
-    scalars = getattr(objective, "scalars", None)
-    if scalars is None:
-        raise ClipinError(f"{key}: {objective} is no objective, it has no `scalars`")
-    arguments = {k: v for k, v in spec.items() if k not in (*scalars, "type")}
-    learned = tuple(scalar for scalar in scalars if spec.get(scalar) == "learned")
-    shared = dict(name=name, learned=learned, **dtypes)
-    return _call(objective, where, arguments, shared, also=scalars)
-
-
-def _call(
-    module: Any,
-    where: str,
-    arguments: Mapping[str, Any],
-    shared: Mapping[str, Any],
-    also: Iterable[str] = (),
-) -> Any:
-    """Returns the module with the arguments of its config and those that all share."""
-    for key in (*shared, "parent"):
-        if key in arguments:
-            raise ClipinError(f"{where}.{key} cannot be set: it follows from the rest")
-    registry.check_arguments(module, {**arguments, **shared}, where, also=also)
-    return module(**hashable(arguments), **shared)

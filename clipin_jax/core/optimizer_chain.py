@@ -209,6 +209,10 @@ def _make_bound(bound: Any) -> Bound:
     if not isinstance(bound, (list, tuple)) or len(bound) != 3:
         raise ClipinError(f"optim.bounds has {bound!r}: give {_BOUND}")
     pattern, low, high = bound
+    if not all(isinstance(x, (int, float)) for x in (low, high)) or not low <= high:
+        raise ClipinError(
+            f"optim.bounds has {bound!r}: give numbers low and high, low <= high"
+        )
     return compile_pattern(pattern, "optim.bounds"), low, high
 
 

@@ -187,8 +187,16 @@ def direction(
     """Returns gradients to direction of descent, decay included."""
     parameters = inspect.signature(rule).parameters
     if next(iter(parameters), None) != "learning_rate":
-        return rule(decay, **arguments)
+        return _transformation(rule(decay, **arguments))
     none = {"weight_decay": 0.0} if "weight_decay" in parameters else {}
-    return optax.chain(
-        rule(learning_rate=1.0, **none, **arguments), optax.scale(-1.0), decay
-    )
+    descent = _transformation(rule(learning_rate=1.0, **none, **arguments))
+    return optax.chain(descent, optax.scale(-1.0), decay)
+
+
+def _transformation(built: Any) -> GradientTransformation:
+    if not hasattr(built, "init") or not hasattr(built, "update"):
+        raise TypeError(
+            "it must return an optax.GradientTransformation, but returned an object of "
+            f"type {type(built).__name__}"
+        )
+    return built

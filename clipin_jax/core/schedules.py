@@ -13,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from clipin_jax import registry
-from clipin_jax.errors import ClipinError, describe_error
+from clipin_jax.errors import ClipinError, explained
 from clipin_jax.types import Hyper
 
 
@@ -73,14 +73,13 @@ def make_schedule(where: str, spec: Any) -> Callable[[int], float]:
     name = arguments.pop("schedule")
     schedule = registry.find(SCHEDULES, name, f"{where}.schedule")
     registry.check_arguments(schedule, arguments, where, given=1)
-    try:
-        float(schedule(0, **arguments))
-    except Exception as error:  # whatever a schedule raises
-        raise ClipinError(
-            f"{where}: schedule {name!r} has no value at step 0: "
-            f"{describe_error(error)}"
-        ) from error
-    return lambda step: schedule(step, **arguments)
+
+    def value(step: int) -> float:
+        with explained(f"{where}: schedule {name!r} has no value at step {step}"):
+            return float(schedule(step, **arguments))
+
+    value(0)
+    return value
 
 
 def make_hyper(config: ConfigDict, objectives: Mapping[str, Any]) -> Callable:

@@ -20,7 +20,7 @@ from clipin_jax.data.image.decode import decode, open_image
 from clipin_jax.data.image.transform import Transform
 from clipin_jax.data.source import BadRecord, Source
 from clipin_jax.data.workers import Batch, check_share, read_options
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import ClipinError, explained
 
 _THREADS = 2
 
@@ -167,7 +167,9 @@ class _SampleMaker:
         if index < 0:
             return {"image": self._blank, "mask": False, "index": np.int64(0)}
         try:
-            image = self._make_view(self._source[index]["image"], index)
+            with explained(f"source: record {index}", ignored=(BadRecord, OSError)):
+                record = self._source[index]
+            image = self._make_view(record["image"], index)
         except (BadRecord, OSError) as error:
             raise ClipinError(
                 f"record {index}, {self._source.describe(index)}, cannot be decoded: "

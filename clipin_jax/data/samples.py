@@ -17,7 +17,7 @@ from clipin_jax.data.source import BadRecord, Record, Source
 from clipin_jax.data.text.captions import CaptionChoice
 from clipin_jax.data.text.masking import mask_tokens
 from clipin_jax.data.text.tokenizer import Tokenizer
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import ClipinError, explained
 
 _ATTEMPTS = 100  # bad records in a row after which no next one is tried
 _PROBED = 1000  # records of which one must be a pair
@@ -72,7 +72,7 @@ class SampleMaker:
         for bad_count in range(attempts):
             index = (first + bad_count) % len(self._source)
             try:
-                record = self._source[index]
+                record = self._read(index)
                 shares = self._choice.shares(record)
                 sample = self._make(position, record, shares)
                 break
@@ -90,7 +90,7 @@ class SampleMaker:
     def why_bad(self, index: int) -> str:
         """Reads a record again. Returns the reason why it is bad, "" if it is not."""
         try:
-            record = self._source[index]
+            record = self._read(index)
             self._choice.shares(record)
             open_image(record["image"], self._max_pixels).pixels()
         except (BadRecord, OSError) as error:
@@ -111,6 +111,19 @@ class SampleMaker:
             f"caption. Seen: {seen}. Look at data.source, and at the data with "
             "`clipin data check`"
         )
+
+    def _read(self, index: int) -> Record:
+        """Returns a record of the source.
+
+        Raises:
+          BadRecord, OSError: the record cannot be used.
+          ClipinError: the class of the source is wrong.
+        """
+        with explained(f"data.source: record {index}", ignored=(BadRecord, OSError)):
+            record = self._source[index]
+            if not isinstance(record["captions"], (tuple, list)):
+                raise TypeError("its captions are no tuple of texts")
+        return record
 
     def _make(
         self, position: int, record: Record, shares: np.ndarray | None

@@ -11,7 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from clipin_jax.data import make_source
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import ClipinError, explained
 from clipin_jax.evaluators.base import Evaluator
 from clipin_jax.evaluators.captioning import Captioning
 from clipin_jax.evaluators.compositionality import Compositionality
@@ -26,7 +26,7 @@ from clipin_jax.evaluators.text_probe import TextProbe
 from clipin_jax.evaluators.text_similarity import TextSimilarity
 from clipin_jax.evaluators.zero_shot import ZeroShot
 from clipin_jax.inference.encoder import Encoder
-from clipin_jax.registry import check_arguments, find
+from clipin_jax.registry import check_arguments, construct, find
 
 EVALUATORS: dict[str, Any] = {
     "captioning": Captioning,
@@ -85,6 +85,7 @@ def read_entry(name: str, entry: ConfigDict) -> tuple[type, dict[str, Any]]:
       ClipinError: a type or an argument that does not exist, or one that is missing.
     """
     arguments, where = entry.to_dict(), f"evals.{name}"
+    _check_counts(arguments, where)
     arguments.pop("every_steps", None)  # read by the training loop
     kind = find(EVALUATORS, arguments.pop("type", name), f"{where}.type")
     lacking = [key for key in ("task", "figures", "run") if not hasattr(kind, key)]
@@ -94,11 +95,23 @@ def read_entry(name: str, entry: ConfigDict) -> tuple[type, dict[str, Any]]:
             f"no {', '.join(lacking)}: see clipin_jax.evaluators.base.Evaluator"
         )
     check_arguments(kind, arguments, where, given=1)
-    if arguments.get("batch_size", 1) < 1:
-        raise ClipinError(
-            f"{where}.batch_size is {arguments['batch_size']}; it must be at least 1"
-        )
     return kind, arguments
+
+
+def _check_counts(arguments: Mapping[str, Any], where: str) -> None:
+    for key, least in dict(batch_size=1, every_steps=0).items():
+        value = arguments.get(key, least)
+        if type(value) is not int or value < least:
+            raise ClipinError(
+                f"{where}.{key} is {value!r}; it must be a whole number of at least "
+                f"{least}"
+            )
+
+
+def _check_figures(evaluator: Evaluator) -> None:
+    with explained(f"the figures of {type(evaluator).__name__}"):
+        for figure in evaluator.figures.values():
+            figure.format.format(0.5)
 
 
 def is_source(argument: str) -> bool:
@@ -117,7 +130,9 @@ def _make(
             if description not in sources:
                 sources[description] = _make_source(key, arguments[key])
             arguments[key] = sources[description]
-        return kind(encoder, **arguments)
+        evaluator = construct(kind, kind.__name__, encoder, **arguments)
+        _check_figures(evaluator)
+        return evaluator
     except ClipinError as error:
         raise ClipinError(f"evals.{name}: {error}") from error
 

@@ -6,10 +6,10 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import ClipinError, explained
 from clipin_jax.models.base import ImageTower, TextTower
 from clipin_jax.models.layers import Linear, check_option, unit
-from clipin_jax.types import Array, Features, View
+from clipin_jax.types import Array, Features, TowerFeatures, View
 
 
 class TwoTowers(nn.Module):
@@ -62,13 +62,29 @@ class TwoTowers(nn.Module):
         features = {}
         if "image" in view:
             image = normalize_pixels(view["image"], self.image_mean, self.image_std)
-            features["image"] = self.image(image.astype(self.dtype), train=train)
+            features["image"] = self._run("image", image.astype(self.dtype), train)
         if "text" in view:
-            features["text"] = self.text(view["text"], train=train)
+            features["text"] = self._run("text", view["text"], train)
         return {
             modality: {**f, "shared": self._pre_project(modality, f["pooled"])}
             for modality, f in features.items()
         }
+
+    def _run(self, modality: str, inputs: Array, train: bool) -> TowerFeatures:
+        where = f"model.{modality}"
+        with explained(where):
+            features = getattr(self, modality)(inputs, train=train)
+        shapes = {}
+        if isinstance(features, dict):
+            shapes = {key: jnp.shape(value) for key, value in features.items()}
+        for key, axes in dict(tokens=("B", "N", "D"), pooled=("B", "D")).items():
+            if len(shapes.get(key, ())) != len(axes):
+                raise ClipinError(
+                    f"{where}.name: a tower must return a dict with {key!r} of shape "
+                    f"[{', '.join(axes)}], but it returned {shapes or type(features)}: "
+                    "see clipin_jax/models/base.py"
+                )
+        return features
 
     def _pre_project(self, modality: str, pooled: Array) -> Array:
         if not self.pre_projector:

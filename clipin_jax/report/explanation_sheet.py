@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from clipin_jax.errors import ClipinError
 from clipin_jax.inference.explain import Explanation, explain_image
 from clipin_jax.report.heatmaps import (
     LabelledImage,
@@ -41,6 +42,8 @@ def write_explanations(
     Raises:
       ClipinError: as in `explain_image`, or the file cannot be written.
     """
+    if Path(output).suffix.lower() != ".png":
+        raise ClipinError(f"--output is {output}: give a file that ends with .png")
     names = run_labels([Path(workdir).absolute() for workdir in workdirs])
     explanations = [explain_image(w, images, texts, **options) for w in workdirs]
     if not jax.process_index():

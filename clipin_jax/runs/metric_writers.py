@@ -5,15 +5,14 @@ short name of `METRIC_WRITERS` or "package.module:Class", by default the entry's
 The class is called as `Class(workdir, **arguments)`.
 """
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import jax
 
 from clipin_jax import registry
-from clipin_jax.errors import ClipinError, describe_error
+from clipin_jax.errors import ClipinError, explained
 from clipin_jax.runs.metrics import JsonLines
 
 
@@ -72,6 +71,7 @@ class TensorBoard:
 
 
 METRIC_WRITERS = {"tensorboard": TensorBoard}
+_MEMBERS = "write", "truncate_after", "close"
 
 
 class MetricWriters:
@@ -93,7 +93,7 @@ class MetricWriters:
             return
         self._writers["jsonl"] = JsonLines(Path(workdir))
         for name, (cls, arguments) in classes.items():
-            with _explained(name, "be opened"):
+            with explained(f"log.{name} could not be opened"):
                 self._writers[name] = cls(Path(workdir), **arguments)
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
@@ -110,19 +110,19 @@ class MetricWriters:
             return
         numbers = {name: float(value) for name, value in values.items()}
         for name, writer in self._writers.items():
-            with _explained(name, f"write step {step}"):
+            with explained(f"log.{name} could not write step {step}"):
                 writer.write(step, numbers)
 
     def truncate_after(self, step: int) -> None:
         """Removes what an earlier start wrote after `step`."""
         for name, writer in self._writers.items():
-            with _explained(name, f"be cut after step {step}"):
+            with explained(f"log.{name} could not be cut after step {step}"):
                 writer.truncate_after(step)
 
     def close(self) -> None:
         """Closes all writers."""
         for name, writer in self._writers.items():
-            with _explained(name, "be closed"):
+            with explained(f"log.{name} could not be closed"):
                 writer.close()
 
 
@@ -155,19 +155,9 @@ def _writer_classes(log: Mapping[str, Any]) -> dict[str, tuple[Any, dict[str, An
             arguments.pop("type", name),
             f"{where}.type" if typed else where,
         )
+        registry.check_members(
+            cls, _MEMBERS, where, "clipin_jax/runs/metric_writers.py"
+        )
         registry.check_arguments(cls, arguments, where, given=1)
         classes[name] = cls, arguments
     return classes
-
-
-@contextlib.contextmanager
-def _explained(name: str, action: str) -> Iterator[None]:
-    """Turns what a writer raises into a ClipinError in one line."""
-    try:
-        yield
-    except ClipinError:
-        raise
-    except Exception as error:  # of a class that may be outside of the package
-        raise ClipinError(
-            f"log.{name} could not {action}: {describe_error(error)}"
-        ) from error

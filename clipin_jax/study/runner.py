@@ -41,6 +41,7 @@ def run_study(
         raise ClipinError(f"--jobs is {jobs}: it must be at least 1")
     study = load_study(spec)
     folder = Path(workdir or Path("runs/studies") / study.name)
+    _make_folder(folder)
     missing = [
         planned
         for planned, config in study.configs.items()
@@ -63,6 +64,15 @@ def run_study(
         return REQUEUE
     failed = any("failed" in score for score in results["scores"])
     return FAILED if failed else DONE
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ClipinError(
+            f"cannot make {folder}: {error.strerror}; choose another --workdir"
+        ) from error
 
 
 def write_study_page(results: Path) -> Path:

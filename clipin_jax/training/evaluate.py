@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from clipin_jax import __version__
 from clipin_jax.core.state import TrainState
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import ClipinError, explained
 from clipin_jax.evaluators import make_evaluators
 from clipin_jax.evaluators.base import Evaluator, Figure, shown_figures
 from clipin_jax.evaluators.clip_benchmark import clip_benchmark_record
@@ -23,12 +23,30 @@ from clipin_jax.training import console
 def evaluate_state(
     evaluators: Mapping[str, Evaluator], state: TrainState
 ) -> dict[str, float]:
-    """Runs evaluators in their order; returns `EVALUATOR/METRIC` to number."""
-    return {
-        f"{name}/{metric}": float(value)
-        for name, evaluator in evaluators.items()
-        for metric, value in evaluator.run(state)
-    }
+    """Runs evaluators in their order; returns `EVALUATOR/METRIC` to number.
+
+    Raises:
+      ClipinError: what an evaluator raises, or it yields no pairs of text and number.
+    """
+    scores = {}
+    for name, evaluator in evaluators.items():
+        try:
+            with explained(type(evaluator).__name__):
+                pairs = [_metric(pair) for pair in evaluator.run(state)]
+        except ClipinError as error:
+            raise ClipinError(f"evals.{name}: {error}") from error
+        scores |= {f"{name}/{metric}": value for metric, value in pairs}
+    return scores
+
+
+def _metric(pair: Any) -> tuple[str, float]:
+    try:
+        metric, value = pair
+        return metric, float(value)
+    except (TypeError, ValueError):
+        raise ClipinError(
+            f"`run` must yield (metric, number), but yielded {pair!r}"
+        ) from None
 
 
 def evaluate(

@@ -151,7 +151,7 @@ def _open_session(
         bad_records=workdir / _process_file("bad_records.jsonl"),
     )
     stack.callback(batches.close)
-    _check_vocabulary(config.model.text, batches.tokenizer.vocab_size)
+    _check_vocabulary(experiment.learner.towers.text, batches.tokenizer.vocab_size)
     encoder = make_encoder(config, experiment.learner, experiment.mesh)
     evaluators = make_evaluators(config.evals, encoder)
     keep, log = with_defaults(config).checkpoint, config.log.to_dict()
@@ -180,9 +180,9 @@ def _process_file(name: str) -> str:
     return f"process_{process}_{name}" if process else name
 
 
-def _check_vocabulary(text_tower: ConfigDict, tokens: int) -> None:
-    # A tower of another package may have no such argument.
-    vocab_size = text_tower.get("vocab_size", tokens)
+def _check_vocabulary(text_tower: Any, tokens: int) -> None:
+    # A tower of another package may have no such field.
+    vocab_size = getattr(text_tower, "vocab_size", tokens)
     if vocab_size < tokens:
         raise ClipinError(
             f"model.text.vocab_size is {vocab_size}, but the tokenizer has {tokens} "

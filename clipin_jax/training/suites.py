@@ -169,7 +169,7 @@ def _run_evaluators(
         try:
             scores |= evaluate_state({name: evaluator}, state)
         except ClipinError as error:
-            skipped[name] = str(error)
+            skipped[name] = str(error).removeprefix(f"evals.{name}: ")
         if jax.process_index() == 0:
             write(scores)
             seconds = time.perf_counter() - start

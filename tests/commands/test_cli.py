@@ -138,6 +138,27 @@ def test_a_wrong_command_line_ends_with_usage(calls, capsys, argv):
     assert "usage: clipin" in capsys.readouterr().err and calls == []
 
 
+def test_an_environment_variable_prints_the_traceback_of_a_mistake(
+    config, calls, monkeypatch, capsys
+):
+    monkeypatch.setenv("CLIPIN_JAX_TRACEBACK", "1")
+    assert cli.main(["train", config, "rte=1"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("Traceback") and lines[-1].startswith("clipin: error: ")
+
+
+def test_only_what_is_missing_is_listed(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["data", "convert", "clip:runlocal"])
+    assert "arguments are required: out\n" in capsys.readouterr().err
+
+
+def test_an_explanation_is_a_png_file(capsys):
+    argv = ["explain", "run", "--image", "a.png", "--text", "a", "--output", "a.gif"]
+    assert cli.main(argv) == 1
+    assert "a.gif: give a file that ends with .png" in capsys.readouterr().err
+
+
 def test_an_unexpected_error_keeps_its_traceback(config, calls, monkeypatch):
     def fail(*_: Any) -> int:
         raise ZeroDivisionError

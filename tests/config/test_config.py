@@ -292,6 +292,24 @@ def test_config_file_that_fails_is_named_with_its_line(tmp_path, source, words):
     assert all(word in str(error.value) for word in [str(path), *words])
 
 
+def test_a_file_without_the_function_is_named(tmp_path):
+    (tmp_path / "page.py").write_text("x = 1\n")
+    with pytest.raises(ClipinError, match="page.py has no function get_config"):
+        load_config(str(tmp_path / "page.py"))
+
+
+@pytest.mark.parametrize(
+    "name", ["albef", "blip", "clip", "clip_zh", "clipin_coco", "coca"]
+    + ["nclip", "siglip", "xclip"],
+)  # fmt: skip
+def test_runlocal_reads_the_folder_that_is_given(name):
+    given = load_config(f"{name}:runlocal,data=/pairs")
+    sources = given.data.source, given.evals.retrieval.source
+    assert [s.name for s in sources] == ["coco", "coco"]
+    assert [s.folder for s in sources] == ["/pairs", "/pairs"]
+    assert load_config(f"{name}:runlocal").data.source.name == "scenes"
+
+
 def test_required_placeholder_must_be_filled(tmp_path):
     path = tmp_path / "page.py"
     path.write_text(

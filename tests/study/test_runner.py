@@ -148,3 +148,9 @@ def test_the_page_needs_the_results_alone(finished, tmp_path, monkeypatch):
 def test_no_jobs_are_refused(file):
     with pytest.raises(ClipinError, match="--jobs is 0"):
         run_study(str(file), jobs=0)
+
+
+def test_a_folder_that_cannot_be_made_is_refused(file, tmp_path):
+    (tmp_path / "letter").write_text("")
+    with pytest.raises(ClipinError, match="cannot make .*letter: .*workdir"):
+        run_study(str(file), tmp_path / "letter")

@@ -22,7 +22,7 @@ from clipin_jax.data.sources.table import Table
 from clipin_jax.data.sources.tfds import Tfds
 from clipin_jax.data.sources.voc import Voc
 from clipin_jax.data.sources.webdataset import WebDataset
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import explained
 
 
 def mixture(sources: Mapping[str, Mapping[str, Any]]) -> Mixture:
@@ -61,6 +61,11 @@ SOURCES: dict[str, Callable[..., Source]] = {
 }
 
 
+_MEMBERS = (
+    "classes", "fingerprint", "__len__", "__getitem__", "annotations", "describe",
+)  # fmt: skip
+
+
 def make_source(*, name: str = "", **arguments: Any) -> Source:
     """Builds a source.
 
@@ -74,8 +79,8 @@ def make_source(*, name: str = "", **arguments: Any) -> Source:
     """
     source_class = registry.find(SOURCES, name, "source.name")
     registry.check_arguments(source_class, arguments, "source")
-    try:
-        return source_class(**arguments)
-    # A value of a type that the source cannot use.
-    except TypeError as error:
-        raise ClipinError(f"source {name!r}: {error}") from error
+    source = registry.construct(source_class, f"source {name!r}", **arguments)
+    registry.check_members(source, _MEMBERS, "source.name", "clipin_jax/data/source.py")
+    with explained(f"source {name!r}"):
+        len(source)
+    return source

@@ -79,7 +79,7 @@ class DataFolder:
         self._add(_texts(folder))
         self._add(_compositions(folder))
         if self._count() == embedded:
-            layouts = "; ".join(KINDS.values())
+            layouts = "; ".join(dict.fromkeys(KINDS.values()))
             raise ClipinError(f"{folder} has no data set in a known layout: {layouts}")
 
     def _add(self, datasets: Datasets) -> None:

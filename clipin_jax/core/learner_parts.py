@@ -1,0 +1,102 @@
+"""Builds the towers and objectives that a config names, and checks their classes."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import flax.linen as nn
+
+from clipin_jax import registry
+from clipin_jax.core.hashable import hashable
+from clipin_jax.errors import ClipinError
+from clipin_jax.objectives import OBJECTIVES
+from clipin_jax.objectives.base import Objective
+
+
+def make_tower(
+    table: Mapping[str, Any],
+    where: str,
+    spec: Mapping[str, Any],
+    shared: Mapping[str, Any],
+) -> Any:
+    """Builds a tower.
+
+    Args:
+      table: short name to class.
+      where: the config key of the tower, for messages.
+      spec: its `name` and its own arguments.
+      shared: arguments that every tower is given.
+
+    Raises:
+      ClipinError: an unknown name, a class that is no tower, or an argument that it
+        does not have.
+    """
+    if "name" not in spec:
+        raise ClipinError(f"{where}.name is missing: use one of {', '.join(table)}")
+    arguments = {key: value for key, value in spec.items() if key != "name"}
+    tower = registry.find(table, spec["name"], f"{where}.name")
+    _check_module(tower, shared, f"{where}.name", "clipin_jax/models/base.py")
+    return _call(tower, where, arguments, shared)
+
+
+def make_objective(
+    name: str, spec: Mapping[str, Any], dtypes: Mapping[str, Any]
+) -> Objective:
+    """Builds an objective.
+
+    Args:
+      name: its key in `config.objectives`, and its type unless `spec` gives another.
+      spec: its `type`, scalars and own arguments.
+      dtypes: `dtype` and `param_dtype`.
+
+    Raises:
+      ClipinError: an unknown name, a class that is no objective, or an argument that it
+        does not have.
+    """
+    where = f"objectives.{name}"
+    key = f"{where}.type" if "type" in spec else where
+    objective = registry.find(OBJECTIVES, spec.get("type", name), key)
+    page = "clipin_jax/objectives/base.py"
+    registry.check_members(objective, ["scalars", "scalar"], key, page)
+    scalars = objective.scalars
+    if "weight" not in scalars:
+        raise ClipinError(
+            f"{key}: {objective.__name__}.scalars has no 'weight', the factor of the "
+            "loss: add it, with 1.0 as default"
+        )
+    arguments = {k: v for k, v in spec.items() if k not in (*scalars, "type")}
+    learned = tuple(scalar for scalar in scalars if spec.get(scalar) == "learned")
+    shared = dict(name=name, learned=learned, **dtypes)
+    _check_module(objective, shared, key, page)
+    return _call(objective, where, arguments, shared, also=scalars)
+
+
+def _check_module(
+    module: Any, shared: Mapping[str, Any], where: str, page: str
+) -> None:
+    """Checks that a class is a flax module with the fields that all of its kind have.
+
+    Raises:
+      ClipinError: it is none.
+    """
+    if isinstance(module, type) and not issubclass(module, nn.Module):
+        raise ClipinError(
+            f"{where}: {module.__name__} is no flax module: derive it from "
+            f"flax.linen.Module, see {page}"
+        )
+    registry.check_accepts(module, shared, where, page)
+
+
+def _call(
+    module: Any,
+    where: str,
+    arguments: Mapping[str, Any],
+    shared: Mapping[str, Any],
+    also: Iterable[str] = (),
+) -> Any:
+    """Returns the module with the arguments of its config and those that all share."""
+    for key in (*shared, "parent"):
+        if key in arguments:
+            raise ClipinError(f"{where}.{key} cannot be set: it follows from the rest")
+    filled = (*shared, "name", "parent")
+    registry.check_arguments(module, arguments, where, also=also, filled=filled)
+    return registry.construct(module, where, **hashable(arguments), **shared)

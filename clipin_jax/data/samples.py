@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from clipin_jax.data.image import make_transforms, views
 from clipin_jax.data.image.decode import OpenImage, open_image
-from clipin_jax.data.source import BadRecord, Record, Source
+from clipin_jax.data.source import BadRecord, Record, Source, read_record
 from clipin_jax.data.text.captions import CaptionChoice
 from clipin_jax.data.text.masking import mask_tokens
 from clipin_jax.data.text.tokenizer import Tokenizer
@@ -21,6 +21,7 @@ from clipin_jax.errors import ClipinError, explained
 
 _ATTEMPTS = 100  # bad records in a row after which no next one is tried
 _PROBED = 1000  # records of which one must be a pair
+_SHOWN = 60  # letters of a caption in a message
 _MASKS = 1  # names the random stream of masks, beside that of views and captions
 _BLANK: Record = {"image": np.zeros((1, 1, 3), np.uint8), "captions": ("",)}
 
@@ -72,7 +73,7 @@ class SampleMaker:
         for bad_count in range(attempts):
             index = (first + bad_count) % len(self._source)
             try:
-                record = self._read(index)
+                record = read_record(self._source, index)
                 shares = self._choice.shares(record)
                 sample = self._make(position, record, shares)
                 break
@@ -90,7 +91,7 @@ class SampleMaker:
     def why_bad(self, index: int) -> str:
         """Reads a record again. Returns the reason why it is bad, "" if it is not."""
         try:
-            record = self._read(index)
+            record = read_record(self._source, index)
             self._choice.shares(record)
             open_image(record["image"], self._max_pixels).pixels()
         except (BadRecord, OSError) as error:
@@ -111,19 +112,6 @@ class SampleMaker:
             f"caption. Seen: {seen}. Look at data.source, and at the data with "
             "`clipin data check`"
         )
-
-    def _read(self, index: int) -> Record:
-        """Returns a record of the source.
-
-        Raises:
-          BadRecord, OSError: the record cannot be used.
-          ClipinError: the class of the source is wrong.
-        """
-        with explained(f"data.source: record {index}", ignored=(BadRecord, OSError)):
-            record = self._source[index]
-            if not isinstance(record["captions"], (tuple, list)):
-                raise TypeError("its captions are no tuple of texts")
-        return record
 
     def _make(
         self, position: int, record: Record, shares: np.ndarray | None
@@ -182,7 +170,8 @@ class SampleMaker:
         return {}, [{"image": apply(pixels, view)} for view in parameters]
 
     def _tokenize(self, position: int, caption: str) -> dict[str, Any]:
-        ids = self._tokenizer([caption])[0]
+        with explained(f"data.tokenizer: {caption[:_SHOWN]!r}"):
+            ids = self._tokenizer([caption])[0]
         text = {"text": ids, "text_id": _hash(caption.lower().encode())}
         if self._masking:
             # From a new generator: a caption that both views have is masked alike, so

@@ -38,6 +38,8 @@ from typing import Any, NamedTuple, NotRequired, Protocol, TypedDict
 
 import numpy as np
 
+from clipin_jax.errors import explained
+
 
 class Annotations(TypedDict):
     """What is known of an image.
@@ -88,6 +90,21 @@ class Source(Protocol):
     def describe(self, index: int) -> str:
         """Returns the origin of a record for messages: a file name if it has one."""
         ...
+
+
+def read_record(source: Source, index: int) -> Record:
+    """Returns a record of a source of any package.
+
+    Raises:
+      BadRecord, OSError: the record cannot be used.
+      ClipinError: the class of the source raised something else, or returned no record.
+    """
+    where = f"record {index} of {type(source).__name__}"
+    with explained(where, ignored=(BadRecord, OSError)):
+        record = source[index]
+        if not isinstance(record["captions"], (tuple, list)):
+            raise TypeError("its captions are not a tuple of texts")
+    return record
 
 
 class MixturePart(NamedTuple):

@@ -16,7 +16,7 @@ from clipin_jax.data.cpus import available_cpus
 from clipin_jax.data.image.decode import open_image
 from clipin_jax.data.pipeline import TrainBatches
 from clipin_jax.data.samples import SampleMaker
-from clipin_jax.data.source import BadRecord, Record, Source
+from clipin_jax.data.source import BadRecord, Record, Source, read_record
 from clipin_jax.data.text.tokenizer import Tokenizer
 from clipin_jax.errors import DONE, ClipinError
 
@@ -222,7 +222,7 @@ def _pool(source: Source, indices: Iterator[int], max_pixels: int) -> _Pool:
     records, images, room = [], [], _POOL_PIXELS
     for index in itertools.islice(indices, 2 * len(source) + _POOL):
         try:
-            record = source[index]
+            record = read_record(source, index)
             image = open_image(record["image"], max_pixels).pixels()
         except (BadRecord, OSError):
             continue
@@ -244,7 +244,7 @@ def _indices(length: int, seed: int) -> Iterator[int]:
 
 def _read(source: Source, index: int) -> None:
     try:
-        source[index]
+        read_record(source, index)
     except (BadRecord, OSError):
         pass
 

@@ -69,7 +69,10 @@ def evaluate(
     run = open_run(workdir)
     evaluators = make_evaluators(run.config.evals, run.encoder)
     if not evaluators:
-        raise ClipinError(f"the config of {workdir} has no evals: nothing to evaluate")
+        raise ClipinError(
+            f"the config of {workdir} has no evals: evaluate by a suite, such as "
+            "--suite core"
+        )
     state, step = run.restore(step)
     with jax.set_mesh(run.encoder.mesh):
         scores = evaluate_state(evaluators, state)

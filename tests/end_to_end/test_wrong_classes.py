@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from clipin_jax.commands import main as cli
 from clipin_jax.config import load_config
 from clipin_jax.core.schedules import make_schedule
+from clipin_jax.data.pipeline import TrainBatches
 from clipin_jax.errors import ClipinError
 from clipin_jax.training.evaluate import evaluate_state
 from clipin_jax.training.loop import train
@@ -98,8 +100,8 @@ def test_a_text_tower_with_too_few_ids_by_default(refused):
     "override, message",
     [
         (source("NoConnection"), rf"source '.*': RuntimeError: no connection {FILE}"),
-        (source("NoColumn"), rf"source: record \d+: KeyError: 'caption' {FILE}"),
-        (source("OneText"), r"source: record \d+: .*captions are no tuple"),
+        (source("NoColumn"), rf"^record \d+ of NoColumn: KeyError: 'caption' {FILE}"),
+        (source("OneText"), r"^record \d+ of OneText: .*captions are not a tuple"),
         (source("NoDescription"), "NoDescription has no annotations, describe: see"),
         (source("Grey", count="x"), "source '.*': TypeError: 'str' object"),
         (source("Grey", cuont=3), "source.cuont .* did you mean 'count'"),
@@ -145,6 +147,26 @@ def test_tokenizers(refused, override, message):
 )
 def test_evaluators_writers_and_optimizers(refused, override, message):
     assert_matches(message, refused(override))
+
+
+@pytest.mark.parametrize("verb", [["data", "bench"], ["data", "check"]])
+def test_a_record_that_fails_later(monkeypatch, capsys, verb):
+    monkeypatch.syspath_prepend(REPOSITORY / "tests" / "outside")
+    argv = [*verb, "clip:runlocal", source("NoColumnLater")]
+    assert cli.main(argv) == 1
+    captured = capsys.readouterr()
+    assert "KeyError: " in captured.out + captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_a_caption_that_the_tokenizer_refuses(monkeypatch):
+    monkeypatch.syspath_prepend(REPOSITORY / "tests" / "outside")
+    overrides = source("Grey"), tokenizer("NoGrey")
+    config = load_config("clip:runlocal", overrides)
+    batches = TrainBatches(config.data, seed=0, batch_size=4)
+    with pytest.raises(ClipinError) as error:
+        next(batches)
+    assert_matches(f"data.tokenizer: 'grey': ValueError: grey {FILE}", str(error.value))
 
 
 def test_a_schedule_that_ends_too_early(monkeypatch):

@@ -102,6 +102,13 @@ class NoColumn(Grey):
         raise KeyError("caption")
 
 
+class NoColumnLater(Grey):
+    def annotations(self, index: int) -> Any:
+        if index % 4 == 3:
+            raise KeyError("caption")
+        return super().annotations(index)
+
+
 class OneText(Grey):
     def annotations(self, index: int) -> Any:
         return {"captions": "grey"}
@@ -131,6 +138,13 @@ class Bytes(BaseTokenizer):
 
     def decode(self, ids: Any) -> str:
         return ""
+
+
+class NoGrey(Bytes):
+    def encode(self, text: str) -> list[int]:
+        if text == "grey":
+            raise ValueError(text)
+        return [3]
 
 
 class NoVocabulary(BaseTokenizer):

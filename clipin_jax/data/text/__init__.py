@@ -56,12 +56,12 @@ def _check(tokenizer: Tokenizer, context_length: int) -> None:
     where, name = "data.tokenizer.name", type(tokenizer).__name__
     registry.check_members(tokenizer, _MEMBERS, where, _PAGE)
     with explained("data.tokenizer"):
-        rows = tokenizer([""])
+        rows = tokenizer(["", "a"])
         shape, top = np.shape(rows), np.max(rows)
-    if shape != (1, context_length):
+    if shape != (2, context_length):
         raise ClipinError(
-            f"{where}: {name} made rows of shape {list(shape)} from one text; it must "
-            f"be [1, {context_length}]: see {_PAGE}"
+            f"{where}: {name} made rows of shape {list(shape)} from two texts; it "
+            f"must be [2, {context_length}]: see {_PAGE}"
         )
     if top >= tokenizer.vocab_size:
         raise ClipinError(

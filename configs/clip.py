@@ -19,7 +19,8 @@ Options:
   and the paper's Adam for it. Its attention pool ends in the joint space; CLIPin's
   pre-projector starts there.
 - `clipin`: plugs CLIPin in, as `released` or `tuned`.
-- `small`: for a thousand images and two cores. `runlocal`: for a few steps anywhere.
+- `small`: for a thousand images and two cores. `runlocal`: for a few steps anywhere, on
+  the embedded scenes if there is no `data`.
 """
 
 from ml_collections import ConfigDict

@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict, config_dict
 
-from clipin_jax.config.parts import ENTRY_GROUPS, REQUIRED, arguments
+from clipin_jax.config.parts import ANY, ENTRY_GROUPS, REQUIRED, arguments
 from clipin_jax.config.values import read_literal, read_value
 from clipin_jax.errors import ClipinError
 
 # A group with one of these is a named part: its other keys are the arguments.
 PART_KEYS = ("name", "type")
+_BRACKETS = ("(", "[", "{")  # begin a literal
+_FREE = (str, ANY)  # kinds of keys that take any text
 
 
 class _Place(NamedTuple):
@@ -182,6 +184,11 @@ def _value_and_kind(field: Any) -> tuple[Any, type]:
 
 def _read(place: _Place, text: str, key: str) -> Any:
     value = read_literal(text)
+    if value == text and text[:1] in _BRACKETS and place.kind not in _FREE:
+        raise ClipinError(
+            f"{key} cannot be {text!r}, it is no Python literal: close its brackets, "
+            "put strings and names in quotes, and write True, False and None"
+        )
     if place.entry and (value is None or type(value) in place.entry):
         return value
     if place.entry and place.name not in place.group:

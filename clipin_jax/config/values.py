@@ -53,9 +53,19 @@ def _convert(value: Any, current: Any, kind: type, key: str) -> Any:
         return float(value) if number else value
     if kind is ConfigDict:
         keys = ", ".join(sorted(current))
-        raise ClipinError(f"{key} is a group: set one of its keys, {keys}")
+        raise ClipinError(
+            f"{key} is a group: set one of its keys, {keys}{_in_place_of(current)}"
+        )
     now = "" if current is None else f", now {current!r}"
     raise ClipinError(f"{key} cannot be {value!r}: it is of type {kind.__name__}{now}")
+
+
+def _in_place_of(group: ConfigDict) -> str:
+    """The end of a message: what can replace a group."""
+    if "schedule" in group:
+        return "; or give a number, or a dict with 'schedule'"
+    names = [key for key in ("name", "type") if key in group]
+    return f"; or replace it by a dict with {names[0]!r}" if names else ""
 
 
 def _is_scalar(value: Any) -> bool:

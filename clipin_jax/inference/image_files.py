@@ -46,5 +46,5 @@ def find_image_files(paths: Sequence[str | Path]) -> ImageFiles:
     """
     for path in map(str, paths):
         if not storage.exists(path):
-            raise ClipinError(f"there is no file {path}: give image files")
+            raise ClipinError(f"image file {path} does not exist")
     return ImageFiles(paths)

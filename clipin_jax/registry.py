@@ -125,7 +125,9 @@ def check_members(thing: Any, names: Iterable[str], where: str, page: str) -> No
         )
 
 
-def construct(target: Callable[..., T], where: str, *given: Any, **arguments: Any) -> T:
+def construct(
+    target: Callable[..., T], where: str, /, *given: Any, **arguments: Any
+) -> T:
     """Calls a class or function that a config names.
 
     Args:

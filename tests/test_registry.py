@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.registry import check_arguments, find
+from clipin_jax.registry import check_arguments, construct, find
 
 TABLE = {"small": dict, "smaller": list}
 
@@ -119,3 +119,21 @@ def test_any_name_may_go_to_keywords():
     check_arguments(target, {"size": 1, "wings": 2}, "model.image")
     with pytest.raises(ClipinError, match="model.image.size is missing"):
         check_arguments(target, {"wings": 2}, "model.image")
+
+
+def test_constructing_explains_what_a_class_raises():
+    class Base:
+        def __init__(self, *, size=1):
+            if size < 0:
+                raise ValueError("a negative size")
+
+    class Sparrow(Base):
+        def __init__(self, given, target="", where="", **others):
+            super().__init__(**others)
+            self.values = given, target, where
+
+    assert construct(Sparrow, "bird", 1, target=2, where=3).values == (1, 2, 3)
+    with pytest.raises(ClipinError, match=r"bird: ValueError: a negative .* line \d+"):
+        construct(Sparrow, "bird", 1, size=-1)
+    with pytest.raises(ClipinError, match="bird.sise .*did you mean 'size'"):
+        construct(Sparrow, "bird", 1, sise=1)

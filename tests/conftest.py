@@ -1,6 +1,6 @@
-"""Eight devices on the CPU, a compile cache, and the folders tests read from.
+"""Sets up eight CPU devices, a compile cache, and the folders that tests read.
 
-The environment is set before jax is imported anywhere: this file comes first.
+The environment must be set before jax is imported; pytest imports this file first.
 """
 
 import os
@@ -28,9 +28,10 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="module", autouse=True)
 def programs():
-    """Lets go of a module's compiled programs: a process may map only so many pieces.
+    """Frees the compiled programs of a test module.
 
-    (`vm.max_map_count` on Linux; XLA ends the process where it is reached.)
+    Linux limits the memory maps of a process (`vm.max_map_count`), and XLA ends the
+    process when the limit is reached.
     """
     yield
     if "jax" in sys.modules:
@@ -45,7 +46,7 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
-    """Real data sets; tests that want them are skipped where there are none."""
+    """The folder of real data sets; tests that need it are skipped without it."""
     if not (folder := os.environ.get("CLIPIN_JAX_DATA")):
         pytest.skip("no real data: set CLIPIN_JAX_DATA to its folder")
     return Path(folder).resolve(strict=True)
@@ -53,6 +54,6 @@ def data_folder() -> Path:
 
 @pytest.fixture(scope="session")
 def golden_folder() -> Path:
-    """Numbers saved from the papers' codes; the files may be of any size."""
+    """The folder of results of published codes, see tests/parity/README.md."""
     default = REPOSITORY / "tests" / "parity" / "golden"
     return Path(os.environ.get("CLIPIN_JAX_GOLDEN", default)).resolve()

@@ -1,6 +1,6 @@
-"""The smallest arguments of rows whose class defaults are too large for a test.
+"""Small arguments of classes whose defaults are too large for a test.
 
-A row that is not here is built from its class defaults.
+Other classes are built from their defaults.
 """
 
 from collections.abc import Callable, Mapping
@@ -47,19 +47,20 @@ def build(
     name: str,
     use: Callable[[Callable[[], Any]], T],
 ) -> T:
-    """Builds a row of a table from its example, and uses it.
+    """Builds a class of a table from its example, and uses it.
 
     Args:
-      table: name to class.
-      examples: name to arguments.
-      name: of the row.
-      use: given a function that builds the row; some classes build their parts late.
+      table: name -> class.
+      examples: name -> arguments.
+      name: of the class in the table.
+      use: gets a function that builds the class. Errors of classes that build their
+        parts on first use are caught here too.
 
     Returns:
       What `use` returns.
 
     Raises:
-      AssertionError: the row cannot be built, with what to add.
+      AssertionError: the class cannot be built; the text says what to add.
     """
     arguments = examples.get(name, {})
     try:

@@ -1,4 +1,4 @@
-"""A row that no contract can build fails with what to add."""
+"""Classes that the contract tests cannot build give a helpful message."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ def init(objective: NeedsPath) -> Any:
     return objective.init(jax.random.key(0), None)
 
 
-def test_the_message_names_the_row_and_the_file():
+def test_message_names_the_class_and_the_file():
     table: dict[str, Any] = {"needs_path": NeedsPath}
     with pytest.raises(AssertionError) as error:
         examples.build(table, {}, "needs_path", lambda make: init(make()))
@@ -40,6 +40,6 @@ def test_the_message_names_the_row_and_the_file():
     assert "no path" in message and examples.__file__ in message
 
 
-def test_every_example_belongs_to_a_row():
+def test_every_example_belongs_to_a_class():
     assert set(examples.OBJECTIVES) <= set(OBJECTIVES)
     assert set(examples.TOWERS) <= set(IMAGE_TOWERS) | set(TEXT_TOWERS)

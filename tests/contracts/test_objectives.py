@@ -1,4 +1,4 @@
-"""Every row of `OBJECTIVES`: builds, is finite, differentiates, jits, resumes."""
+"""Every objective of `OBJECTIVES` trains and resumes."""
 
 from typing import Any
 
@@ -52,7 +52,7 @@ def test_scalars_have_defaults(steps):
 
 
 def test_optional_methods(steps):
-    """What evaluators and logs ask of it has the promised shapes and norms."""
+    """The methods that evaluators and logs call return the promised shapes."""
     state, learner = steps.first.state, steps.learner
     objective = learner.objectives["row"]
     view = steps.batch["view1"]

@@ -1,4 +1,4 @@
-"""Every row of `OPTIMIZERS`: finite, descends, jits, resumes; numbers are inputs."""
+"""Every optimizer of `OPTIMIZERS` descends and resumes, with rates as inputs."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ PARAMS = {
 GOAL = jax.tree.map(lambda x: x + 0.5, PARAMS)
 
 
-def numbers(learning_rate: float) -> Any:
+def make_hyper(learning_rate: float) -> Any:
     rates = dict(learning_rate=learning_rate, weight_decay=0.01)
     return {"optim": {k: jnp.asarray(v, jnp.float32) for k, v in rates.items()}}
 
@@ -41,7 +41,7 @@ def optimizer(request) -> Optimizer:
 
 def test_descends_jits_and_resumes(optimizer):
     step = jax.jit(take_step, static_argnums=0)
-    hyper = numbers(0.05)
+    hyper = make_hyper(0.05)
     before = PARAMS, optimizer(hyper).init(PARAMS)
     for _ in range(3):
         before = step(optimizer, *before, hyper)
@@ -58,9 +58,9 @@ def test_descends_jits_and_resumes(optimizer):
     for path, x in by_path(unjitted).items():
         np.testing.assert_allclose(x, expected[path], rtol=1e-4, atol=1e-5)
 
-    # Other numbers run the same program: the sweep of a rate compiles once.
+    # Other rates run the same program: a sweep compiles once.
     programs = step._cache_size()
-    stopped, _ = step(optimizer, params, state, numbers(0.0))
+    stopped, _ = step(optimizer, params, state, make_hyper(0.0))
     assert step._cache_size() == programs
     for path, x in by_path(stopped).items():
         np.testing.assert_allclose(x, by_path(params)[path], rtol=1e-6)

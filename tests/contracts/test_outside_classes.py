@@ -1,7 +1,4 @@
-"""The classes that the docstrings of `objectives.base` and `models.base` show.
-
-They stand for classes of other packages: what is shown there must work.
-"""
+"""The example classes in the docstrings of `objectives.base` and `models.base` work."""
 
 import textwrap
 from types import ModuleType
@@ -31,8 +28,8 @@ NAMES = {
 }  # fmt: skip
 
 
-def shown_class(module: ModuleType, name: str) -> Any:
-    """The class of this name in the docstring of a module."""
+def docstring_class(module: ModuleType, name: str) -> Any:
+    """Returns the class of this name in the docstring of a module."""
     lines = (module.__doc__ or "").splitlines()
     first = next(n for n, line in enumerate(lines) if line.startswith("    class "))
     code = [line for line in lines[first:] if line.startswith("    ") or not line]
@@ -41,16 +38,16 @@ def shown_class(module: ModuleType, name: str) -> Any:
     return namespace[name]
 
 
-def test_an_objective():
-    triplet = shown_class(clipin_jax.objectives.base, "Triplet")
+def test_example_objective():
+    triplet = docstring_class(clipin_jax.objectives.base, "Triplet")
     steps = TwoSteps(lambda: make_learner(triplet=triplet()))
     assert_finite(steps)
     assert_resumes(steps)
     assert_every_parameter_learns(steps, "towers/image")
 
 
-def test_a_tower():
-    tower = shown_class(clipin_jax.models.base, "MeanColour")
+def test_example_tower():
+    tower = docstring_class(clipin_jax.models.base, "MeanColour")
     steps = TwoSteps(lambda: make_learner(image=tower(width=4)))
     assert_finite(steps)
     assert_resumes(steps)

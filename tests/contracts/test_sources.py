@@ -1,4 +1,4 @@
-"""Every row of `SOURCES`: reads the same records again, in a copy too."""
+"""Every source of `SOURCES` reads complete, reproducible records; copies do too."""
 
 import pickle
 from pathlib import Path
@@ -10,8 +10,8 @@ import pytest
 from clipin_jax.data import make_source
 from clipin_jax.data.sources import SOURCES
 from clipin_jax.errors import ClipinError
+from tests.support.format_writers import CLASS_WRITERS, WRITERS, Pair, write_pairs
 from tests.support.pair_folders import encoded_image
-from tests.support.written import OF_CLASSES, WRITERS, Pair, write
 
 CLASSES = ("cat", "dog")
 SCENES = dict(split="train", length=6, size=16)
@@ -20,11 +20,11 @@ WITHOUT_FILES: dict[str, dict[str, Any]] = {
     "scenes": SCENES,
     "mixture": dict(sources=dict(one=dict(name="scenes", weight=2.0, **SCENES))),
 }
-FORMATS = {name.partition(":")[0]: name for name in (*WRITERS, *OF_CLASSES)}
+FORMATS = {name.partition(":")[0]: name for name in (*WRITERS, *CLASS_WRITERS)}
 
 
 def arguments_of(name: str, folder: Path) -> dict[str, Any]:
-    """Arguments of a source, with a few records that it reads."""
+    """Writes six records for a source; returns its arguments."""
     if name in WITHOUT_FILES or name not in FORMATS:
         return WITHOUT_FILES.get(name, {})
     pairs = [
@@ -35,13 +35,13 @@ def arguments_of(name: str, folder: Path) -> dict[str, Any]:
         )
         for number in range(6)
     ]
-    arguments = write(FORMATS[name], folder / "data", pairs, CLASSES)
+    arguments = write_pairs(FORMATS[name], folder / "data", pairs, CLASSES)
     return {key: value for key, value in arguments.items() if key != "name"}
 
 
 @pytest.fixture(scope="module", params=sorted(SOURCES))
 def sources(request, tmp_path_factory) -> list[Any]:
-    """A source, the same built again, and one that another process gets."""
+    """A source, one built again, and a pickled copy, as another process gets it."""
     folder = tmp_path_factory.mktemp("source")
     try:
         arguments = arguments_of(request.param, folder)
@@ -52,8 +52,8 @@ def sources(request, tmp_path_factory) -> list[Any]:
     except ClipinError as error:
         raise AssertionError(
             f"{request.param!r} cannot be built from {arguments}: {error}. Add a "
-            "function that writes its files to `WRITERS` in tests/support/written.py, "
-            f"or its arguments to `WITHOUT_FILES` in {__file__}"
+            "function that writes its files to `WRITERS` in tests/support/"
+            f"format_writers.py, or its arguments to `WITHOUT_FILES` in {__file__}"
         ) from error
     return [first, again, pickle.loads(pickle.dumps(first))]
 

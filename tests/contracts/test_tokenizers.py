@@ -1,4 +1,4 @@
-"""Every row of `TOKENIZERS`: complete rows of ids, the same in another process."""
+"""Every tokenizer of `TOKENIZERS` gives complete rows, equal in other processes."""
 
 import pickle
 from pathlib import Path
@@ -16,7 +16,7 @@ TEXTS = ["a red circle", "", "ein Fuß, 2 Füße! 猫" * 9]
 
 
 def arguments_of(name: str, folder: Path) -> dict[str, Any]:
-    """Arguments without which a tokenizer cannot be built."""
+    """Returns the arguments that a tokenizer cannot be built without."""
     return {"model": train(folder)} if name == "sentencepiece" else {}
 
 

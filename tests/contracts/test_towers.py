@@ -1,6 +1,6 @@
-"""Every row of `IMAGE_TOWERS` and `TEXT_TOWERS`: finite, differentiates, resumes.
+"""Every tower of `IMAGE_TOWERS` and `TEXT_TOWERS` trains and resumes.
 
-The objective uses every output, of the optional methods too.
+The objective uses every output, also those of optional methods.
 """
 
 import inspect
@@ -43,7 +43,7 @@ def steps(row) -> TwoSteps:
 def test_takes_the_arguments_of_every_tower(row):
     kind, name = row
     missing = SHARED - set(inspect.signature(TABLES[kind][name]).parameters)
-    assert not missing, f"{name} lacks the fields {missing}"
+    assert not missing, f"{name} has no fields {missing}"
 
 
 def test_is_finite(steps):

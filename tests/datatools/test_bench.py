@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from clipin_jax.commands import main as cli
+from clipin_jax.commands.main import main
 from clipin_jax.config import load_config
 from clipin_jax.datatools.bench import Speed, bench, compare, settings, verdict
 from clipin_jax.errors import ClipinError
@@ -55,7 +55,7 @@ def test_settings_are_powers_of_two_and_the_configured_one():
 
 def test_every_stage_and_setting_is_timed(tmp_path, capsys):
     captions = [[f"caption {n}", "a caption"] for n in range(40)]
-    images = [encoded_image(n) for n in range(39)] + [b"no picture"]
+    images = [encoded_image(n) for n in range(39)] + [b"not an image"]
     folder = pair_folder(tmp_path / "pairs", captions, images)
     config = pair_config(folder, "data.max_bad_fraction=0.5")
     assert bench(config, step_ms=50.0, seconds=0.03, workers=(0,), as_json=True) == 0
@@ -82,8 +82,8 @@ def test_invalid_arguments_are_refused(config):
 
 def test_data_without_a_pair_is_one_line(tmp_path, capsys):
     captions = [[f"caption {n}"] for n in range(8)]
-    folder = pair_folder(tmp_path / "pairs", captions, [b"no picture"] * 8)
+    folder = pair_folder(tmp_path / "pairs", captions, [b"not an image"] * 8)
     argv = ["data", "bench", f"clip:data={folder},small", "batch_size=4"]
-    assert cli.main(argv) == 1
+    assert main(argv) == 1
     err = capsys.readouterr().err
     assert err.startswith("clipin: error: ") and err.count("\n") == 1

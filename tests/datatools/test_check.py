@@ -4,7 +4,7 @@ import re
 import numpy as np
 import pytest
 
-from clipin_jax.commands import main as cli
+from clipin_jax.commands.main import main
 from clipin_jax.config import load_config
 from clipin_jax.datatools import check, record_scan
 from clipin_jax.errors import ClipinError
@@ -78,7 +78,7 @@ def test_the_share_of_a_batch_with_equal_captions_is_what_is_drawn(tmp_path):
 def test_unusable_records_are_counted_with_their_reasons(tmp_path):
     images = [encoded_image(n) for n in range(12)]
     images[3] = images[3][: len(images[3]) // 2]
-    images[7], images[8] = b"", b"no picture at all"
+    images[7], images[8] = b"", b"not an image at all"
     folder = pair_folder(tmp_path / "pairs", SENTENCES, images)
     code, stats, printed = run_check(pair_config(folder), tmp_path)
     assert code == 1
@@ -167,7 +167,7 @@ def test_captions_without_a_weighted_kind_are_unusable_as_in_training(tmp_path):
 
 def test_the_page_is_self_contained_and_escapes_captions(tmp_path):
     captions = [["<script>alert(1)</script> & more"]] * 5 + SENTENCES
-    images = [encoded_image(n) for n in range(16)] + [b"no picture"]
+    images = [encoded_image(n) for n in range(16)] + [b"not an image"]
     folder = pair_folder(tmp_path / "pairs", captions, images)
     page = tmp_path / "page.html"
     config = pair_config(folder, "data.max_bad_fraction=0.5")
@@ -183,7 +183,7 @@ def test_the_page_is_self_contained_and_escapes_captions(tmp_path):
 
 
 def test_a_page_without_any_usable_record(tmp_path):
-    folder = pair_folder(tmp_path / "pairs", SENTENCES, [b"no picture"] * 12)
+    folder = pair_folder(tmp_path / "pairs", SENTENCES, [b"not an image"] * 12)
     page = tmp_path / "page.html"
     code, stats, _ = run_check(pair_config(folder), tmp_path, output=page)
     assert code == 1 and stats["images"] is None
@@ -200,8 +200,8 @@ def test_sources_of_pixels_are_scanned_too(tmp_path):
 def test_the_command_takes_options_and_overrides(tmp_path, capsys):
     folder = pair_folder(tmp_path / "pairs", SENTENCES)
     argv = ["data", "check", f"clip:data={folder},small", "batch_size=4"]
-    assert cli.main([*argv, "--records", "5", "data.views=2"]) == 0
+    assert main([*argv, "--records", "5", "data.views=2"]) == 0
     assert "5 scanned" in capsys.readouterr().out
-    assert cli.main([*argv, "batch_size=99"]) == 1
-    assert cli.main(["data", "check", f"clip:data={tmp_path / 'none'}"]) == 1
+    assert main([*argv, "batch_size=99"]) == 1
+    assert main(["data", "check", f"clip:data={tmp_path / 'none'}"]) == 1
     assert capsys.readouterr().err.startswith("clipin: error: data folder")

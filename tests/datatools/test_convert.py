@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clipin_jax.commands import main as cli
+from clipin_jax.commands.main import main
 from clipin_jax.config import load_config
 from clipin_jax.data import make_source
 from clipin_jax.data.image.decode import decode
@@ -106,7 +106,7 @@ def test_any_kind_of_image_is_read_again_from_a_tar(tmp_path, kind):
 
 def test_unusable_records_are_left_out_and_listed(tmp_path):
     images = [encoded_image(n) for n in range(11)]
-    images[2], images[9] = b"no picture", images[9][:300]
+    images[2], images[9] = b"not an image", images[9][:300]
     folder = pair_folder(tmp_path / "pairs", CAPTIONS, images)
     config = pair_config(folder, "data.max_bad_fraction=0.2")
     _, source, manifest, printed = convert(config, tmp_path / "out")
@@ -119,7 +119,7 @@ def test_unusable_records_are_left_out_and_listed(tmp_path):
 
 
 def test_too_many_unusable_records_stop_the_conversion_unless_allowed(tmp_path):
-    images = [encoded_image(n) for n in range(10)] + [b"no picture"]
+    images = [encoded_image(n) for n in range(10)] + [b"not an image"]
     folder = pair_folder(tmp_path / "pairs", CAPTIONS, images)
     with pytest.raises(
         ClipinError, match=r"1 of 11 records .*10\.jpg.*raise the limit"
@@ -248,21 +248,21 @@ def test_lists_of_labels_are_written_to_a_tar_that_does_not_read_them(tmp_path):
 def test_the_command_line(tmp_path, capsys):
     folder = pair_folder(tmp_path / "pairs", CAPTIONS)
     argv = ["data", "convert", f"clip:data={folder}", str(tmp_path / "out")]
-    assert cli.main([*argv, "data.threads=1", "--to", "webdataset"]) == 0
+    assert main([*argv, "data.threads=1", "--to", "webdataset"]) == 0
     assert "source=dict(" in capsys.readouterr().out
-    assert cli.main([*argv, "--to", "webdataset", "--records-per-file", "0"]) == 1
+    assert main([*argv, "--to", "webdataset", "--records-per-file", "0"]) == 1
     argv[-1] = "gs://bucket/folder"
-    assert cli.main(argv) == 1
+    assert main(argv) == 1
     assert "not a local folder" in capsys.readouterr().err
     argv[-1] = str(tmp_path / "odd[1]")
-    assert cli.main(argv) == 1
+    assert main(argv) == 1
     (tmp_path / "file").write_text("")
     argv[-1] = str(tmp_path / "file")
-    assert cli.main(argv) == 1
+    assert main(argv) == 1
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 2
     with pytest.raises(SystemExit):
-        cli.main([*argv, "--to", "csv"])
+        main([*argv, "--to", "csv"])
 
 
 def test_a_text_file_has_the_first_caption(tmp_path):

@@ -15,8 +15,8 @@ from clipin_jax.data.pipeline import TrainBatches
 from clipin_jax.errors import DONE, REQUEUE, ClipinError
 from clipin_jax.runs.build import build_experiment
 from clipin_jax.runs.metrics import read_metrics
-from clipin_jax.training import loop as train
-from tests.support import tiny_runs as runs
+from clipin_jax.training.loop import train
+from tests.support import tiny_runs
 
 OPTIONS = ("clipin", "as_released", "tower=RN50")
 PLAIN = ("clip:runlocal", "clip:runlocal,tower=RN50")
@@ -32,15 +32,15 @@ FEW = (
 
 
 def every_config() -> list[Any]:
-    """All configs, plain and with each option that changes the model and fits them.
+    """Lists all configs, plain and with each option that they accept.
 
-    A config with CLIPin has all objectives of the plain one. So those without it, and
-    other towers, are marked slow, except for one of each.
+    A config with CLIPin has all objectives of the plain one. So configs without CLIPin
+    and with other towers are marked slow, except for those in `PLAIN`.
     """
     specs = []
     for name in list_configs():
-        fitting = filter(loads, (f"{name}:runlocal,{option}" for option in OPTIONS))
-        specs += [f"{name}:runlocal", *fitting]
+        accepted = filter(loads, (f"{name}:runlocal,{option}" for option in OPTIONS))
+        specs += [f"{name}:runlocal", *accepted]
     return [
         spec if "clipin" in spec or spec in PLAIN else pytest.param(spec, marks=SLOW)
         for spec in specs
@@ -73,7 +73,7 @@ def small_config(spec: str):
 @pytest.mark.parametrize(
     "name", [n for n in list_configs() if loads(f"{n}:runlocal,clipin=tuned")]
 )
-def test_the_tuned_plug_in_fits_every_host(name):
+def test_tuned_plug_in_fits_every_host(name):
     config = small_config(f"{name}:runlocal,clipin=tuned")
     params = build_experiment(config, jax.devices()[:1]).abstract_state.params
     names = "".join(
@@ -85,29 +85,29 @@ def test_the_tuned_plug_in_fits_every_host(name):
 @pytest.mark.parametrize("spec", every_config())
 def test_trains_evaluates_and_resumes_bit_equal(spec, tmp_path):
     config = small_config(spec)
-    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
-    with runs.on_one_device():
-        assert train.train(config, straight) == DONE
-        with runs.signal_at(2, signal.SIGTERM):
-            assert train.train(config, stopped) == REQUEUE
-        assert train.train(config, stopped) == DONE
-        runs.assert_same_run(config, straight, stopped)
+    uninterrupted, interrupted = tmp_path / "uninterrupted", tmp_path / "interrupted"
+    with tiny_runs.on_one_device():
+        assert train(config, uninterrupted) == DONE
+        with tiny_runs.signal_at(2, signal.SIGTERM):
+            assert train(config, interrupted) == REQUEUE
+        assert train(config, interrupted) == DONE
+        tiny_runs.assert_same_run(config, uninterrupted, interrupted)
 
-    rows = read_metrics(straight)
+    rows = read_metrics(uninterrupted)
     losses = [row["train/loss"] for row in rows if "train/loss" in row]
     assert len(losses) == LAST and all(loss is not None for loss in losses)
     assert [row["train/skipped"] for row in rows if "train/loss" in row] == [0] * LAST
     for name in ("config.json", "config.yaml", "environment.json", "DONE"):
-        assert (straight / name).is_file()
-    assert list(straight.glob("tensorboard/events*"))
-    results = json.loads((straight / "eval" / f"{LAST}.json").read_text())
+        assert (uninterrupted / name).is_file()
+    assert list(uninterrupted.glob("tensorboard/events*"))
+    results = json.loads((uninterrupted / "eval" / f"{LAST}.json").read_text())
     assert results["step"] == LAST and set(results["evals"]) == set(config.evals)
     measured = {key.split("/")[0] for key in results["scores"]}
     assert measured == set(config.evals)
 
 
 @pytest.mark.parametrize("spec", every_config())
-def test_the_loss_is_the_same_on_eight_devices(spec):
+def test_loss_is_equal_on_one_and_eight_devices(spec):
     config = small_config(spec)
     batches = TrainBatches(config.data, seed=0, batch_size=config.batch_size)
     batch = next(batches)
@@ -116,21 +116,21 @@ def test_the_loss_is_the_same_on_eight_devices(spec):
     one, eight = (build_experiment(config, jax.devices()[:count]) for count in (1, 8))
     with jax.set_mesh(one.mesh):
         state = one.init_state()
-    losses = [loss_of(run, jax.device_get(state), batch) for run in (one, eight)]
+    losses = [compute_loss(run, jax.device_get(state), batch) for run in (one, eight)]
     np.testing.assert_allclose(*losses, rtol=2e-5)
 
 
-def loss_of(run, state, batch) -> float:
-    """The loss of a state, on the devices of a run."""
+def compute_loss(run, state, batch) -> float:
+    """Returns the loss of a state, computed on the devices of a run."""
 
     def loss(state, batch, hyper):
         targets, _ = run.learner.apply(
             state.target_variables, batch, method="targets",
-            mutable=list(state.target_collections), rngs=streams(),
+            mutable=list(state.target_collections), rngs=random_keys(),
         )  # fmt: skip
         (value, _), _ = run.learner.apply(
             state.variables, batch, targets, hyper,
-            mutable=list(state.collections), rngs=streams(),
+            mutable=list(state.collections), rngs=random_keys(),
         )  # fmt: skip
         return value
 
@@ -140,5 +140,5 @@ def loss_of(run, state, batch) -> float:
         return float(jax.jit(loss)(placed, batch, run.hyper(0)))
 
 
-def streams() -> dict:
+def random_keys() -> dict:
     return {name: jax.random.key(1) for name in ("dropout", "sample")}

@@ -8,18 +8,18 @@ import cv2
 import numpy as np
 import pytest
 
-from clipin_jax.commands import main as cli
+from clipin_jax.commands.main import parse
 from clipin_jax.config import load_config
 from clipin_jax.data import SOURCES, make_source
 from clipin_jax.data.image.decode import decode
 from clipin_jax.data.pipeline import TrainBatches
 from tests.conftest import REPOSITORY
-from tests.support.written import OF_CLASSES, WRITERS, Pair, write
+from tests.support.format_writers import CLASS_WRITERS, WRITERS, Pair, write_pairs
 
 PAGE = (REPOSITORY / "docs" / "data.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 CLASSES = ("cat", "dog")
-MADE_UP = ("scenes", "image_folder", *OF_CLASSES)  # whose captions are generated
+GENERATED_CAPTIONS = ("scenes", "image_folder", *CLASS_WRITERS)
 
 
 def pair(number):
@@ -36,53 +36,55 @@ PAIRS = [pair(number) for number in range(10)]
 def folder(tmp_path_factory):
     """A folder `data` with the pairs in each format, under the name of its source."""
     folder = tmp_path_factory.mktemp("docs")
-    for name in (*WRITERS, *OF_CLASSES):
+    for name in (*WRITERS, *CLASS_WRITERS):
         if name not in ("table:tsv", "table:jsonl"):
-            write(name, folder / "data" / name.partition(":")[0], PAIRS, CLASSES)
+            write_pairs(name, folder / "data" / name.partition(":")[0], PAIRS, CLASSES)
     return folder
 
 
 def run_block(block):
-    """Runs an example. Returns `source` where it makes one, and the config."""
-    names = {"config": load_config("clip:runlocal").unlock()}  # as in a page
+    """Runs an example; returns `source`, None if it sets none, and the config."""
+    names = {"config": load_config("clip:runlocal").unlock()}
     exec(block, names)
     return names.get("source"), names["config"]
 
 
-def formats():
-    actual = (run_block(block)[0] for block in BLOCKS)
-    return {source["name"]: source for source in actual if source}
+def example_sources():
+    """Returns the arguments of each source in the examples, by its name."""
+    sources = (run_block(block)[0] for block in BLOCKS)
+    return {source["name"]: source for source in sources if source}
 
 
-def test_the_page_shows_every_source_briefly():
-    assert formats().keys() == SOURCES.keys()
+def test_page_has_a_short_example_of_every_source():
+    assert example_sources().keys() == SOURCES.keys()
     assert all(len(block.splitlines()) <= 5 for block in BLOCKS)
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_the_example_of_each_source(folder, monkeypatch, name):
+def test_example_of_each_source(folder, monkeypatch, name):
     monkeypatch.chdir(folder)
-    source = make_source(**formats()[name])
+    source = make_source(**example_sources()[name])
     records = [source[index] for index in range(len(PAIRS))]
     assert all(decode(record["image"]).ndim == 3 for record in records)
-    if name not in MADE_UP:
+    if name not in GENERATED_CAPTIONS:
         assert [record["image"] for record in records] == [p.image for p in PAIRS]
         captions = [tuple(record["captions"]) for record in records]
         assert captions == [p.captions for p in PAIRS]
 
 
-def test_the_examples_of_settings(folder, monkeypatch):
+def test_examples_of_settings(folder, monkeypatch):
     monkeypatch.chdir(folder)
     settings = [config for source, config in map(run_block, BLOCKS) if not source]
     assert len(settings) == 5
     for config in settings:
         if config.data.caption_weights:
-            config.data.source = with_kinds(folder)
+            config.data.source = write_kinds(folder)
         TrainBatches(config.data, seed=0, batch_size=4).close()
         make_source(**config.evals.retrieval.source)
 
 
-def with_kinds(folder):
+def write_kinds(folder):
+    """Writes captions of two kinds; returns the arguments of the source."""
     entry = {"image": "00001.jpg", "human": "a dog", "synthetic": "a brown dog"}
     path = folder / "kinds.json"
     path.write_text(json.dumps([entry] * 4))
@@ -91,19 +93,19 @@ def with_kinds(folder):
     return dict(name="json_list", files=str(path), folder=images, captions=keys)
 
 
-def test_the_keys_of_the_text_exist():
+def test_keys_in_the_text_exist():
     config = load_config("clip:runlocal")
     keys = re.findall(r"`data\.([a-z_]+)[=`]", PAGE)
     assert keys and all(key in config.data for key in keys)
 
 
-def test_the_commands_parse():
+def test_commands_parse():
     shell = "".join(re.findall(r"^```bash\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE))
     commands = shell.replace("\\\n", " ").strip().splitlines()
     assert len(commands) == 4, commands
     for command in commands:
-        clipin, *words = shlex.split(command, comments=True)
-        assert clipin == "clipin"
-        args = cli.parse(words)
+        program, *arguments = shlex.split(command, comments=True)
+        assert program == "clipin"
+        args = parse(arguments)
         config = load_config(args.config, args.overrides)
         assert config.evals.retrieval.source.folder == "data/coco"

@@ -1,4 +1,4 @@
-"""Real sets written in each format: the same pairs, and training that is bit-equal."""
+"""Real data written in each format gives equal pairs and bit-equal training."""
 
 import contextlib
 
@@ -12,11 +12,11 @@ from clipin_jax.core.step import make_train_step
 from clipin_jax.data import make_source
 from clipin_jax.data.pipeline import TrainBatches
 from clipin_jax.runs.build import build_experiment
-from tests.support.written import WRITERS, Pair, write
+from tests.support.format_writers import WRITERS, Pair, write_pairs
 
 RECORDS, STEPS = 64, 3
-UNLABELLED = ("karpathy", "muge")
-# Folders of classes are sorted by class, with captions of their names: one more test.
+WITHOUT_LABELS = ("karpathy", "muge")
+# Class folders reorder pairs and replace captions, so they have a test of their own.
 FORMATS = [name for name in WRITERS if name != "image_folder"]
 TINY = (
     "batch_size=16",
@@ -28,21 +28,21 @@ TINY = (
 )
 
 
-def captioned(folder, name):
-    """Pairs spread over a set of captions; invented labels where it has none."""
+def read_captioned(folder, name):
+    """Returns pairs spread over a data set with captions, and its class names."""
     labels = None if name == "fsa_photos" else "category"
     where = str(folder / "captions" / name)
     source = make_source(name="coco", folder=where, labels=labels)
-    return pairs_of(source), source.classes or ("one", "two")
+    return read_pairs(source), source.classes or ("one", "two")
 
 
-def classified(folder, name):
+def read_classified(folder, name):
     where = str(folder / "classification" / name)
     source = make_source(name="image_folder", folder=where, split="train")
-    return pairs_of(source), source.classes
+    return read_pairs(source), source.classes
 
 
-def pairs_of(source):
+def read_pairs(source):
     chosen = np.linspace(0, len(source) - 1, RECORDS).astype(int)
     records = [source[int(index)] for index in chosen]
     return [
@@ -52,10 +52,10 @@ def pairs_of(source):
 
 
 SETS = {
-    "ucm": captioned,
-    "noto_emoji": captioned,
-    "fsa_photos": captioned,
-    "clothing": classified,
+    "ucm": read_captioned,
+    "noto_emoji": read_captioned,
+    "fsa_photos": read_captioned,
+    "clothing": read_classified,
 }
 
 
@@ -66,13 +66,13 @@ def pairs(request, data_folder):
 
 @pytest.fixture(scope="module")
 def ucm(data_folder):
-    return captioned(data_folder, "ucm")
+    return read_captioned(data_folder, "ucm")
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_gives_the_same_pairs(pairs, tmp_path, name):
     expected, classes = pairs
-    source = make_source(**write(name, tmp_path / "data", expected, classes))
+    source = make_source(**write_pairs(name, tmp_path / "data", expected, classes))
     assert len(source) == len(expected)
     for index, pair in enumerate(expected):
         record, annotations = source[index], source.annotations(index)
@@ -80,15 +80,17 @@ def test_every_format_gives_the_same_pairs(pairs, tmp_path, name):
         assert (
             tuple(record["captions"]) == tuple(annotations["captions"]) == pair.captions
         )
-        if name not in UNLABELLED:
+        if name not in WITHOUT_LABELS:
             assert record["label"] == annotations["label"] == pair.label
-    if name not in UNLABELLED:
+    if name not in WITHOUT_LABELS:
         assert tuple(source.classes) == tuple(classes)
 
 
-def test_folders_of_classes_give_back_what_was_written(data_folder, tmp_path):
-    expected, classes = classified(data_folder, "clothing")
-    source = make_source(**write("image_folder", tmp_path / "data", expected, classes))
+def test_class_folders_give_the_same_pairs(data_folder, tmp_path):
+    expected, classes = read_classified(data_folder, "clothing")
+    source = make_source(
+        **write_pairs("image_folder", tmp_path / "data", expected, classes)
+    )
     actual = [source[index] for index in range(len(source))]
     assert [Pair(**record) for record in actual] == expected
     assert source.classes == classes
@@ -96,7 +98,7 @@ def test_folders_of_classes_give_back_what_was_written(data_folder, tmp_path):
 
 @pytest.fixture(scope="module")
 def losses_of():
-    """Returns the losses of the first steps on a source; compiled once for all."""
+    """A function from a source to the losses of the first steps; compiled once."""
     config = load_config("clip:runlocal", TINY)
     config.data.views = 1
     run = build_experiment(config, jax.devices()[:1])
@@ -105,15 +107,15 @@ def losses_of():
     def losses(source):
         config.data.source = source
         batches = TrainBatches(config.data, seed=5, batch_size=config.batch_size)
-        state, actual = run.init_state(), []
+        state, values = run.init_state(), []
         with contextlib.closing(batches), jax.set_mesh(run.mesh):
             for number in range(STEPS):
                 batch = next(batches)
                 batch.pop("index")
                 placed = run.views(sharding.put(batch, run.mesh))
                 state, metrics = step(state, placed, run.hyper(number))
-                actual.append(np.asarray(metrics["loss"]).tobytes())
-        return actual
+                values.append(np.asarray(metrics["loss"]).tobytes())
+        return values
 
     return losses
 
@@ -121,20 +123,20 @@ def losses_of():
 @pytest.fixture(scope="module")
 def expected_losses(ucm, losses_of, tmp_path_factory):
     folder = tmp_path_factory.mktemp("expected") / "data"
-    losses = losses_of(write("coco", folder, *ucm))
+    losses = losses_of(write_pairs("coco", folder, *ucm))
     assert len(set(losses)) == STEPS
     return losses
 
 
 @pytest.mark.parametrize("name", [name for name in FORMATS if name != "coco"])
 def test_training_is_bit_equal(ucm, losses_of, expected_losses, tmp_path, name):
-    source = write(name, tmp_path / "data", *ucm)
+    source = write_pairs(name, tmp_path / "data", *ucm)
     assert losses_of(source) == expected_losses
 
 
-def test_a_mixture_of_one_source_trains_as_that_source(
+def test_mixture_of_one_source_trains_like_that_source(
     ucm, losses_of, expected_losses, tmp_path
 ):
-    source = write("webdataset", tmp_path / "data", *ucm)
+    source = write_pairs("webdataset", tmp_path / "data", *ucm)
     mixture = dict(name="mixture", sources=dict(one=dict(weight=2.0, **source)))
     assert losses_of(mixture) == expected_losses

@@ -9,7 +9,7 @@ import numpy as np
 from clipin_jax.core.parameter_paths import paths_of
 from clipin_jax.errors import DONE, REQUEUE
 from clipin_jax.training.loop import train
-from tests.support import tiny_runs as runs
+from tests.support import tiny_runs
 
 OVERRIDES = (
     "optim.name=lion",
@@ -20,16 +20,16 @@ OVERRIDES = (
 )
 
 
-def test_a_run_with_a_frozen_tower_is_resumed(tmp_path):
-    config = runs.tiny_run(*OVERRIDES)
-    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
-    with runs.on_one_device():
-        assert train(config, straight) == DONE
-        with runs.signal_at(3, signal.SIGTERM):
-            assert train(config, stopped) == REQUEUE
-        assert train(config, stopped) == DONE
-        runs.assert_same_run(config, straight, stopped)
-        states = [runs.saved_state(config, stopped, step)[0] for step in (3, 6)]
+def test_run_with_a_frozen_tower_is_resumed(tmp_path):
+    config = tiny_runs.tiny_run(*OVERRIDES)
+    uninterrupted, interrupted = tmp_path / "uninterrupted", tmp_path / "interrupted"
+    with tiny_runs.on_one_device():
+        assert train(config, uninterrupted) == DONE
+        with tiny_runs.signal_at(3, signal.SIGTERM):
+            assert train(config, interrupted) == REQUEUE
+        assert train(config, interrupted) == DONE
+        tiny_runs.assert_same_run(config, uninterrupted, interrupted)
+        states = [tiny_runs.load_state(config, interrupted, step)[0] for step in (3, 6)]
     before, after = (
         dict(zip(paths_of(s.params), jax.tree.leaves(s.params), strict=True))
         for s in states
@@ -37,6 +37,6 @@ def test_a_run_with_a_frozen_tower_is_resumed(tmp_path):
     for path in before:
         same = np.array_equal(before[path], after[path])
         assert same == path.startswith("towers/image/"), path
-    saved = json.loads((stopped / "config.json").read_text())["optim"]
+    saved = json.loads((interrupted / "config.json").read_text())["optim"]
     assert (saved["name"], saved["b1"], saved["b2"]) == ("lion", 0.9, 0.95)
     assert saved["groups"][0] == ["^towers/image/", {"freeze": True}]

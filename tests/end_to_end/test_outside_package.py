@@ -1,4 +1,4 @@
-"""A package outside of this one adds an objective, a source and an evaluator."""
+"""A package of other authors adds an objective, a source and an evaluator."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from clipin_jax.report import write_report
 from clipin_jax.training.evaluate import evaluate
 from clipin_jax.training.loop import train
 from tests.conftest import REPOSITORY
-from tests.support import tiny_runs as runs
+from tests.support import tiny_runs
 
 OUTSIDE = REPOSITORY / "tests" / "outside"
 SPECIES = ("owl", "robin", "wren")
@@ -51,8 +51,8 @@ def sightings(folder: Path, split: str = "train") -> dict[str, Any]:
     }
 
 
-def birds_config(birds: Path) -> tuple[str, ...]:
-    """Overrides of a run with all three classes."""
+def birds_overrides(birds: Path) -> tuple[str, ...]:
+    """Returns overrides that use all three classes."""
     separation = {
         "type": "birds_plugin.evaluators:Separation",
         "every_steps": 2,
@@ -70,7 +70,7 @@ def birds_config(birds: Path) -> tuple[str, ...]:
 
 @pytest.fixture(scope="module")
 def birds(tmp_path_factory) -> Path:
-    """A folder as `Sightings` reads it."""
+    """A folder that `Sightings` reads."""
     folder, rng = tmp_path_factory.mktemp("birds"), np.random.default_rng(0)
     for split, count in (("train", 32), ("val", 16)):
         rows = []
@@ -89,7 +89,7 @@ def on_the_path(monkeypatch):
     monkeypatch.syspath_prepend(OUTSIDE)
 
 
-def test_the_page_shows_these_files():
+def test_page_shows_the_files_of_the_package():
     page = (REPOSITORY / "docs" / "extending.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     files = [
@@ -101,9 +101,9 @@ def test_the_page_shows_these_files():
 
 
 def test_trains_resumes_evaluates_and_reports(birds, on_the_path, tmp_path):
-    config, folder = runs.tiny_run(*birds_config(birds)), tmp_path / "run"
-    with runs.on_one_device():
-        with runs.signal_at(3, signal.SIGTERM):
+    config, folder = tiny_runs.tiny_run(*birds_overrides(birds)), tmp_path / "run"
+    with tiny_runs.on_one_device():
+        with tiny_runs.signal_at(3, signal.SIGTERM):
             assert train(config, folder) == REQUEUE
         assert train(config, folder) == DONE
         scores = evaluate(folder)
@@ -111,7 +111,9 @@ def test_trains_resumes_evaluates_and_reports(birds, on_the_path, tmp_path):
     saved = json.loads((folder / "config.json").read_text())
     assert saved["objectives"]["uniformity"]["type"] == UNIFORMITY["type"]
     assert saved["objectives"]["uniformity"]["scale"] == 2.0  # the default of the class
-    losses = [row for row in runs.curves(folder) if "train/uniformity/loss" in row]
+    losses = [
+        row for row in tiny_runs.metric_rows(folder) if "train/uniformity/loss" in row
+    ]
     assert [row["step"] for row in losses] == [1, 2, 3, 4]
     assert all(row["train/uniformity/loss"] < 0 for row in losses)
     page = write_report([folder], tmp_path / "report.html").read_text()
@@ -119,7 +121,7 @@ def test_trains_resumes_evaluates_and_reports(birds, on_the_path, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "override, words",
+    "override, message",
     [
         ("objectives.uniformity.type=birds_plugin.objectives:Unformity", "Uniformity"),
         ("objectives.uniformity.scael=1.0", "did you mean .*scale"),
@@ -128,31 +130,33 @@ def test_trains_resumes_evaluates_and_reports(birds, on_the_path, tmp_path):
         ("evals.separation.type=birds_plug.evaluators:S", "no module birds_plug"),
     ],
 )
-def test_wrong_names_are_one_line(birds, on_the_path, tmp_path, override, words):
-    with pytest.raises(ClipinError, match=words) as error:
-        train(runs.tiny_run(*birds_config(birds), override), tmp_path / "run")
+def test_wrong_names_give_one_line(birds, on_the_path, tmp_path, override, message):
+    with pytest.raises(ClipinError, match=message) as error:
+        train(tiny_runs.tiny_run(*birds_overrides(birds), override), tmp_path / "run")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
-def test_the_command_with_a_folder_on_pythonpath(birds, tmp_path):
+def test_command_with_a_folder_on_pythonpath(birds, tmp_path):
     folder, study = tmp_path / "run", tmp_path / "birds.py"
     overrides = (
         "total_steps=40",
         "log_every_steps=10",
         "evals.separation.every_steps=0",
     )
-    train_command = ("train", runs.CONFIG, "--workdir", folder)
-    process = start(*train_command, *runs.TINY, *birds_config(birds), *overrides)
+    train_command = ("train", tiny_runs.CONFIG, "--workdir", folder)
+    process = start(
+        *train_command, *tiny_runs.TINY, *birds_overrides(birds), *overrides
+    )
     kill_at_step(process, folder, 2)
     assert not (folder / "DONE").exists()
     finish("train", folder)
-    assert [row["step"] for row in runs.curves(folder)][-1] == 40
+    assert [row["step"] for row in tiny_runs.metric_rows(folder)][-1] == 40
 
     finish("evaluate", folder, "--output", tmp_path / "scores.json")
     scores = json.loads((tmp_path / "scores.json").read_text())["scores"]
-    assert scores == runs.scores(folder, 40)
+    assert scores == tiny_runs.scores(folder, 40)
     finish("report", folder)
     assert "separation" in (folder / "report.html").read_text()
 
@@ -164,7 +168,7 @@ def test_the_command_with_a_folder_on_pythonpath(birds, tmp_path):
 
 
 def start(*arguments: object) -> subprocess.Popen:
-    """Starts the command with the folder of the package on the path."""
+    """Starts `clipin` with the package on PYTHONPATH."""
     path = f"{OUTSIDE}{os.pathsep}{REPOSITORY}"
     return subprocess.Popen(
         [sys.executable, "-c", COMMAND, *map(str, arguments)],
@@ -176,14 +180,14 @@ def start(*arguments: object) -> subprocess.Popen:
 
 
 def finish(*arguments: object) -> None:
-    """Runs the command, which must succeed."""
+    """Runs `clipin`; fails unless it succeeds."""
     process = start(*arguments)
     output, _ = process.communicate(timeout=600)
     assert process.returncode == DONE, output
 
 
 def kill_at_step(process: subprocess.Popen, folder: Path, step: int) -> None:
-    """Ends the process without warning once it has a checkpoint of the step."""
+    """Kills the process once it has a checkpoint of the step."""
     while not (folder / "checkpoints" / str(step)).is_dir():
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.02)

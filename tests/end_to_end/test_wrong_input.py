@@ -1,4 +1,4 @@
-"""Mistakes of users: one line of help, exit code 1, no half-written run."""
+"""Mistakes of users give one line of help, exit code 1, and no half-written run."""
 
 import json
 import shutil
@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipin_jax.commands import main as cli
-from tests.support import tiny_runs as runs
+from clipin_jax.commands.main import main
+from tests.support import tiny_runs
 
 DATA = "{{'name': 'coco', 'folder': '{}', 'split': '{}'}}"
 
 
 @pytest.fixture(scope="module", autouse=True)
 def one_device():
-    with runs.on_one_device():
+    with tiny_runs.on_one_device():
         yield
 
 
@@ -42,18 +42,18 @@ def original(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def data(original, tmp_path) -> Path:
-    """A copy of the folder, which tests break."""
+    """A copy of the folder, for tests that damage it."""
     return shutil.copytree(original, tmp_path / "data")
 
 
 def argv(data: Path, workdir: Path, *more: str) -> list[str]:
-    overrides = [x for x in runs.TINY if "source" not in x]
+    overrides = [x for x in tiny_runs.TINY if "source" not in x]
     sources = [
         f"data.source={DATA.format(data, 'train')}",
         f"evals.retrieval.source={DATA.format(data, 'val')}",
     ]
     return [
-        *("train", runs.CONFIG, "--workdir", str(workdir)),
+        *("train", tiny_runs.CONFIG, "--workdir", str(workdir)),
         *(*overrides, *sources, *more),
     ]
 
@@ -64,7 +64,7 @@ def refused(capfd, caplog) -> Any:
 
     def refused(command: list[str]) -> str:
         capfd.readouterr()
-        assert cli.main(command) == 1
+        assert main(command) == 1
         captured = capfd.readouterr()
         assert captured.out == ""
         lines = captured.err.splitlines()
@@ -77,7 +77,7 @@ def refused(capfd, caplog) -> Any:
 
 
 @pytest.mark.parametrize(
-    "command, words",
+    "command, expected",
     [
         (["quikstart"], ["no config 'quikstart'", "did you mean 'quickstart'"]),
         (["clip:clipn"], ["option 'clipn'", "did you mean 'clipin'"]),
@@ -88,14 +88,14 @@ def refused(capfd, caplog) -> Any:
         (["quickstart:data=/nowhere"], ["/nowhere does not exist", "source.folder"]),
     ],
 )
-def test_config_and_options(refused, tmp_path, command, words):
+def test_config_and_options(refused, tmp_path, command, expected):
     line = refused(["train", *command, "--workdir", str(tmp_path / "run")])
-    assert all(word in line for word in words), line
+    assert all(part in line for part in expected), line
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
-    "override, words",
+    "override, expected",
     [
         ("batch_size=256", ["batch_size is 256", "only 128 records"]),
         ("batch_size=0", ["batch_size is 0", "at least 1"]),
@@ -120,9 +120,9 @@ def test_config_and_options(refused, tmp_path, command, words):
         ("sharding=(('.*', 'split'),)", ["'split'", "replicate"]),
     ],
 )
-def test_values_that_make_no_sense(refused, original, tmp_path, override, words):
+def test_invalid_values(refused, original, tmp_path, override, expected):
     line = refused(argv(original, tmp_path / "run", override))
-    assert all(word in line for word in words), line
+    assert all(part in line for part in expected), line
     assert not (tmp_path / "run").exists()
 
 
@@ -152,7 +152,7 @@ def without_an_image(data: Path) -> None:
     (data / "images" / "val3.png").unlink()
 
 
-def naming_an_absent_entry(data: Path) -> None:
+def with_unknown_image_id(data: Path) -> None:
     path = data / "captions_train.json"
     content = json.loads(path.read_text())
     content["annotations"].append({"image_id": 999, "caption": "a caption"})
@@ -160,7 +160,7 @@ def naming_an_absent_entry(data: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "spoil, words",
+    "damage, expected",
     [
         (shutil.rmtree, ["data folder", "does not exist"]),
         (without_images, ["image folder", "images does not exist"]),
@@ -169,76 +169,76 @@ def naming_an_absent_entry(data: Path) -> None:
         (cut_json, ["captions_val.json is not valid JSON", "line 1, column"]),
         (without_captions, ["captions_train.json", "'annotations' is empty"]),
         (without_an_image, ["1 of 8 image files", "val3.png"]),
-        (naming_an_absent_entry, ["captions of 1 images", "image_id 999"]),
+        (with_unknown_image_id, ["captions of 1 images", "image_id 999"]),
     ],
 )
-def test_data_folder(refused, data, tmp_path, spoil, words):
-    spoil(data)
+def test_data_folder(refused, data, tmp_path, damage, expected):
+    damage(data)
     line = refused(argv(data, tmp_path / "run"))
-    assert all(word in line for word in words), line
+    assert all(part in line for part in expected), line
     assert not (tmp_path / "run").exists()
 
 
-def test_a_few_broken_images_are_replaced(data, tmp_path):
-    (data / "images" / "train3.png").write_bytes(b"no picture")
+def test_few_broken_images_are_replaced(data, tmp_path):
+    (data / "images" / "train3.png").write_bytes(b"not an image")
     command = argv(data, tmp_path / "run", "data.max_bad_fraction=0.1")
-    assert cli.main(command) == 0
-    rows = runs.curves(tmp_path / "run")
-    assert sum("train/loss" in row for row in rows) == runs.LAST
+    assert main(command) == 0
+    rows = tiny_runs.metric_rows(tmp_path / "run")
+    assert sum("train/loss" in row for row in rows) == tiny_runs.LAST
 
 
-def test_many_broken_images_stop_the_run_until_they_are_mended(
+def test_many_broken_images_stop_the_run_until_they_are_repaired(
     refused, original, data, tmp_path
 ):
     for path in (data / "images").glob("train*5.png"):
         path.write_bytes(path.read_bytes()[:40])
     more = "total_steps=8", "data.max_bad_fraction=0.05"
     line = refused(argv(data, tmp_path / "run", *more))
-    for word in ("records cannot be used", "5.png", "data.max_bad_fraction 0.05"):
-        assert word in line
+    for part in ("records cannot be used", "5.png", "data.max_bad_fraction 0.05"):
+        assert part in line
     shutil.copytree(original / "images", data / "images", dirs_exist_ok=True)
-    assert cli.main(argv(data, tmp_path / "run", *more)) == 0
+    assert main(argv(data, tmp_path / "run", *more)) == 0
 
 
-def test_a_broken_image_in_the_evaluation(refused, data, tmp_path):
+def test_broken_image_in_evaluation(refused, data, tmp_path):
     (data / "images" / "val3.png").write_bytes(b"")
     line = refused(argv(data, tmp_path / "run"))
     assert "val3.png" in line and "cannot be decoded" in line
 
 
-def test_the_run_folder_of_another_config(refused, original, tmp_path):
+def test_run_folder_of_another_config(refused, original, tmp_path):
     command = argv(original, tmp_path / "run")
-    assert cli.main([*command, "total_steps=1", "log_every_steps=0"]) == 0
-    before = runs.contents(tmp_path / "run")
+    assert main([*command, "total_steps=1", "log_every_steps=0"]) == 0
+    before = tiny_runs.read_files(tmp_path / "run")
     line = refused([*command, "optim.weight_decay=0.5"])
-    for word in ("another config", "total_steps: 1 there, 6 now", "optim.weight_decay"):
-        assert word in line
+    for part in ("another config", "total_steps: 1 there, 6 now", "optim.weight_decay"):
+        assert part in line
     line = refused(["train", "quickstart", "--workdir", str(tmp_path / "run")])
     assert " more)" in line and len(line) < 1000
-    assert runs.contents(tmp_path / "run") == before
+    assert tiny_runs.read_files(tmp_path / "run") == before
 
 
-def test_folders_that_are_no_run(refused, original, tmp_path):
-    there = tmp_path / "there"
-    there.mkdir()
-    (there / "letter.txt").write_text("dear user")
+def test_folders_without_a_run(refused, original, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "letter.txt").write_text("dear user")
     (tmp_path / "file").write_text("")
-    before = runs.contents(tmp_path)
-    for workdir, word in [
-        (there, "holds files but no config.json"),
+    before = tiny_runs.read_files(tmp_path)
+    for workdir, message in [
+        (folder, "holds files but no config.json"),
         (tmp_path / "file", "File exists"),
         (tmp_path / "file" / "run", "Not a directory"),
     ]:
         line = refused(argv(original, workdir))
-        assert word in line and str(workdir) in line and "--workdir" in line
+        assert message in line and str(workdir) in line and "--workdir" in line
     for verb in ("evaluate", "report"):
-        for folder in (there, tmp_path / "file", tmp_path / "nowhere"):
-            line = refused([verb, str(folder)])
-            assert str(folder) in line and "config.json" in line
-    assert runs.contents(tmp_path) == before
+        for path in (folder, tmp_path / "file", tmp_path / "nowhere"):
+            line = refused([verb, str(path)])
+            assert str(path) in line and "config.json" in line
+    assert tiny_runs.read_files(tmp_path) == before
 
 
-def test_a_damaged_config_of_a_run(refused, original, tmp_path):
+def test_damaged_config_of_a_run(refused, original, tmp_path):
     (tmp_path / "config.json").write_text('{"name": "cut')
     for command in (argv(original, tmp_path), ["evaluate", str(tmp_path)]):
         assert "config.json is damaged" in refused(command)

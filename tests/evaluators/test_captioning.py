@@ -7,7 +7,7 @@ import pytest
 from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators.captioning import Captioning
 from clipin_jax.evaluators.clip_benchmark import clip_benchmark_record
-from tests.support.in_memory import STATE, encoder_of, gray_images
+from tests.support.in_memory import STATE, function_encoder, gray_images
 
 WORDS = ["", "red", "blue", "boat", "house", "dog", "on", "the", "lake", "<", ">"]
 START, END = 9, 10
@@ -40,7 +40,9 @@ def encoder():
     def never(variables, x):
         return {}
 
-    return encoder_of(image=never, text=never, captioner=captioner, tokenizer=TOKENIZER)
+    return function_encoder(
+        image=never, text=never, captioner=captioner, tokenizer=TOKENIZER
+    )
 
 
 @pytest.mark.parametrize("prompt", ["", "the red"])

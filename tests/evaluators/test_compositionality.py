@@ -12,7 +12,7 @@ from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators.compositionality import Compositionality
 from clipin_jax.inference.encode_fns import PredictionFns
 from clipin_jax.inference.encoder import Encoder
-from tests.support.in_memory import encoder_of
+from tests.support.in_memory import function_encoder
 
 SIZE, WIDTH = 8, 5
 RNG = np.random.default_rng(0)
@@ -43,7 +43,9 @@ def encoder_on(devices: int) -> Encoder:
         assert context_length == 1
         return PredictionFns(projection, text)
 
-    return encoder_of(image=image, text=text, prediction=prediction, devices=devices)
+    return function_encoder(
+        image=image, text=text, prediction=prediction, devices=devices
+    )
 
 
 @pytest.fixture(scope="module", params=[1, 8])

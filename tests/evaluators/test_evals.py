@@ -10,7 +10,7 @@ from clipin_jax.evaluators import make_available, make_evaluators
 from clipin_jax.evaluators.base import Figure, find_figure, shown_figures
 from clipin_jax.evaluators.clip_benchmark import clip_benchmark_record
 from clipin_jax.evaluators.retrieval import Retrieval
-from tests.support.in_memory import STATE, encoder_of
+from tests.support.in_memory import STATE, function_encoder
 
 SCENES = {"name": "scenes", "split": "val", "length": 4, "size": 32}
 OUTSIDE = """
@@ -34,7 +34,7 @@ OUTSIDE = """
 
 @pytest.fixture(scope="module")
 def encoder():
-    return encoder_of(image=None, text=None, match=None)
+    return function_encoder(image=None, text=None, match=None)
 
 
 @pytest.fixture

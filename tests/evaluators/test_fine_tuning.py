@@ -11,7 +11,7 @@ from clipin_jax.evaluators.fine_tuning import FineTuning, with_tower
 from clipin_jax.evaluators.probes.linear_head import new_head
 from clipin_jax.inference.build import make_encoder
 from clipin_jax.runs.build import build_experiment
-from tests.support.in_memory import Images, encoder_of
+from tests.support.in_memory import Images, function_encoder
 from tests.support.tiny import tiny_config
 
 SIZE, WIDTH = (8, 8), 16
@@ -62,7 +62,7 @@ def evaluators():
     augment = load_config("quickstart").data.augment.to_dict()
 
     def make(devices: int, batch_size: int):
-        encoder = encoder_of(
+        encoder = function_encoder(
             devices=devices, image_size=SIZE, augment=augment, image=encode_image
         )
         return FineTuning(

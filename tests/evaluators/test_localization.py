@@ -13,7 +13,7 @@ from clipin_jax.inference.build import make_encoder, open_run
 from clipin_jax.inference.saliency import Maps, enlarge
 from clipin_jax.runs.build import build_experiment
 from clipin_jax.training.loop import train
-from tests.support.in_memory import STATE, Images, encoder_of
+from tests.support.in_memory import STATE, Images, function_encoder
 from tests.support.tiny import tiny_config
 
 SIZE, GRID = 16, 4
@@ -34,7 +34,7 @@ class Boxes(Images):
 
 
 def encoder(maps):
-    return encoder_of(
+    return function_encoder(
         image=None, text=None, explainer=lambda *_: maps, image_size=(SIZE, SIZE)
     )
 

@@ -4,14 +4,14 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from clipin_jax.commands import main as cli
+from clipin_jax.commands.main import main
 from clipin_jax.config import load_config
 from clipin_jax.data import make_source
 from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators.retrieval import Retrieval
 from clipin_jax.inference.build import make_encoder
 from clipin_jax.runs.build import build_experiment
-from tests.support.in_memory import Images, encoder_of, gray_images
+from tests.support.in_memory import Images, function_encoder, gray_images
 
 ONE_HOT = SimpleNamespace(variables={"scale": jnp.ones(())})
 
@@ -23,7 +23,7 @@ def encode_code(variables, code):
 
 @pytest.fixture(scope="module")
 def encoder():
-    return encoder_of(
+    return function_encoder(
         image=lambda variables, image: encode_code(variables, image[:, 0, 0, 0]),
         text=lambda variables, ids: encode_code(variables, ids[:, 0]),
     )
@@ -89,7 +89,7 @@ def test_wrong_input(encoder):
 
 def test_a_model_that_cannot_match_is_refused(tmp_path, capsys):
     argv = ["train", "clip:runlocal", "--workdir", str(tmp_path / "run")]
-    assert cli.main([*argv, "evals.retrieval.rerank=4"]) == 1
+    assert main([*argv, "evals.retrieval.rerank=4"]) == 1
     error = capsys.readouterr().err
     assert "objectives.matching" in error and "rerank" in error
     assert not (tmp_path / "run").exists()

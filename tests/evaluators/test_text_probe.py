@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators.text_probe import TextProbe
 from clipin_jax.inference.encoder import Encoder
-from tests.support.in_memory import encoder_of
+from tests.support.in_memory import function_encoder
 
 RNG = np.random.default_rng(0)
 CLASSES = ("LOC", "HUM", "ENTY")  # on purpose in no order
@@ -24,7 +24,7 @@ def encoder_on(devices: int) -> Encoder:
         pooled = variables["pooled"][ids[:, 0]]
         return {"pooled": pooled, "embedding": jnp.zeros_like(pooled)}
 
-    return encoder_of(image=None, text=text, devices=devices)
+    return function_encoder(image=None, text=text, devices=devices)
 
 
 @pytest.fixture(scope="module")

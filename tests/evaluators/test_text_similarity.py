@@ -10,7 +10,7 @@ from scipy import stats
 from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators.text_similarity import TextSimilarity
 from clipin_jax.inference.encoder import Encoder
-from tests.support.in_memory import encoder_of
+from tests.support.in_memory import function_encoder
 
 RNG = np.random.default_rng(0)
 TABLE = {
@@ -24,7 +24,7 @@ def encoder_on(devices: int) -> Encoder:
     def text(variables, ids):
         return {name: table[ids[:, 0]] for name, table in variables.items()}
 
-    return encoder_of(image=None, text=text, devices=devices)
+    return function_encoder(image=None, text=text, devices=devices)
 
 
 @pytest.fixture(scope="module")

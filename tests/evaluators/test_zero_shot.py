@@ -12,7 +12,7 @@ from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators.clip_benchmark import clip_benchmark_record
 from clipin_jax.evaluators.zero_shot import ZeroShot, warn_once
 from clipin_jax.inference.encoder import Comparison
-from tests.support.in_memory import STATE, Images, encoder_of
+from tests.support.in_memory import STATE, Images, function_encoder
 
 SIZE = 4
 CLASSES = tuple(f"class_{i}" for i in range(7))
@@ -47,7 +47,7 @@ def encode_text(variables, ids):
 
 @pytest.fixture(scope="module")
 def encoder():
-    return encoder_of(
+    return function_encoder(
         image=encode_image, text=encode_text, tokenizer=tokens, image_size=(SIZE, SIZE)
     )
 

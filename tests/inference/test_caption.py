@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipin_jax.commands import main as cli
+from clipin_jax.commands.main import main
 from clipin_jax.config import load_config
 from clipin_jax.errors import ClipinError
 from clipin_jax.inference import caption
 from clipin_jax.training.evaluate import evaluate
-from tests.support import tiny_runs as runs
+from tests.support import tiny_runs
 
 TINY = (
     "batch_size=8", "total_steps=2", "log_every_steps=1", "data.source.length=16",
@@ -25,14 +25,14 @@ TINY = (
 
 @pytest.fixture(scope="module", autouse=True)
 def one_device():
-    with runs.on_one_device():
+    with tiny_runs.on_one_device():
         yield
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "coca"
-    runs.saved_run(load_config("coca:runlocal", TINY), folder, step=2)
+    tiny_runs.write_run(load_config("coca:runlocal", TINY), folder, step=2)
     return folder
 
 
@@ -57,7 +57,7 @@ def test_the_command_prints_the_captions_of_the_library(run, files, capsys):
     captions = caption.caption_images(run, files)
     assert captions[1] == alone
     assert len(captions) == 2 and all(isinstance(c, str) for c in captions)
-    assert cli.main(["caption", str(run), *files]) == 0
+    assert main(["caption", str(run), *files]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines == [f"{f}: {c}" for f, c in zip(files, captions, strict=True)]
 
@@ -70,8 +70,8 @@ def test_the_command_passes_its_options_on_and_prints_json(monkeypatch, capsys):
         return ["a dog", "ein Hündchen"]
 
     monkeypatch.setattr(caption, "caption_images", caption_images)
-    words = ["caption", "run", "1.png", "2.png", "--json", "--step", "2"]
-    assert cli.main([*words, "--strategy", "beam"]) == 0
+    command = ["caption", "run", "1.png", "2.png", "--json", "--step", "2"]
+    assert main([*command, "--strategy", "beam"]) == 0
     assert calls == [(Path("run"), [Path("1.png"), Path("2.png")], 2, "beam")]
     output = capsys.readouterr().out
     assert "Hündchen" in output
@@ -91,7 +91,7 @@ def test_the_command_passes_its_options_on_and_prints_json(monkeypatch, capsys):
     ],
 )
 def test_wrong_input_is_one_line(run, files, arguments, message, capsys):
-    assert cli.main(["caption", str(run), files[0], *arguments]) == 1
+    assert main(["caption", str(run), files[0], *arguments]) == 1
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
 

@@ -16,7 +16,7 @@ from clipin_jax.runs.build import build_experiment
 from tests.parity.clipin_run import ClipinRun
 from tests.parity.compare import deviation
 from tests.parity.golden_files import load
-from tests.support.in_memory import Images, encoder_of
+from tests.support.in_memory import Images, function_encoder
 from tests.support.tiny import tiny_batch, tiny_config
 
 FORWARD = 1e-6  # features are handed out in float32
@@ -26,7 +26,7 @@ SHALLOW = ("model.image.depth=1", "model.text.depth=1")
 def encoder_on(learner, tokenizer, devices):
     """The encoder of a learner, on so many devices."""
     functions = make_encode_fns(learner)._asdict()
-    return encoder_of(
+    return function_encoder(
         devices=devices, image_size=(32, 32), tokenizer=tokenizer, **functions
     )
 

@@ -8,7 +8,7 @@ from clipin_jax.errors import ClipinError
 from tests.support.in_memory import (
     STATE,
     Clusters,
-    encoder_of,
+    function_encoder,
     gray_images,
     pixel_encoder,
 )
@@ -21,7 +21,7 @@ def one_hot(variables, code):
 
 @pytest.fixture(scope="module")
 def encoder():
-    return encoder_of(
+    return function_encoder(
         image=lambda variables, image: one_hot(variables, image[:, 0, 0, 0]),
         text=lambda variables, ids: one_hot(variables, ids[:, 0]),
         image_tokens=lambda variables, image: {
@@ -52,7 +52,7 @@ def test_pairs_are_matched_one_by_one(encoder):
 
 def test_a_model_without_matching_is_refused_at_once():
     with pytest.raises(ClipinError, match="does not learn to match"):
-        encoder_of(match=None).matcher()
+        function_encoder(match=None).matcher()
 
 
 def test_an_unknown_similarity_is_refused_with_the_nearest(encoder):

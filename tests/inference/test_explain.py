@@ -5,12 +5,12 @@ import pytest
 from PIL import Image
 
 import clipin_jax
-from clipin_jax.commands import main as cli
+from clipin_jax.commands.main import main
 from clipin_jax.data.text import make_tokenizer
 from clipin_jax.errors import ClipinError
 from clipin_jax.inference import explain
 from clipin_jax.report import heatmaps
-from tests.support.tiny_runs import on_one_device, saved_run, tiny_run
+from tests.support.tiny_runs import on_one_device, tiny_run, write_run
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -36,7 +36,7 @@ def test_ids_become_words():
 def trained(tmp_path_factory):
     """Folders of two runs, and image files."""
     folder = tmp_path_factory.mktemp("explain")
-    saved_run(tiny_run(), folder / "one")
+    write_run(tiny_run(), folder / "one")
     shutil.copytree(folder / "one", folder / "two")
     for number in range(2):
         pixels = np.random.default_rng(number).integers(0, 256, (30, 50, 3), np.uint8)
@@ -60,16 +60,16 @@ def test_images_are_explained_for_notebooks(trained):
 
 def test_the_command_writes_one_image_of_all_runs(trained, capsys):
     output = trained / "sheet.png"
-    words = ["--image", str(trained / "0.png"), "--text", "a red star", "a box"]
+    inputs = ["--image", str(trained / "0.png"), "--text", "a red star", "a box"]
     runs = [str(trained / "one"), str(trained / "two")]
     where = ["--output", str(output)]
-    assert cli.main(["explain", *runs, *words, *where]) == 0
+    assert main(["explain", *runs, *inputs, *where]) == 0
     with Image.open(output) as sheet:
         two_rows = sheet.size
     assert str(output) in capsys.readouterr().out
     assert two_rows[0] > 3 * heatmaps.CELL
     prediction = ["--words", "--method", "prediction", "--layer", "0"]
-    assert cli.main(["explain", runs[0], *words, *where, *prediction]) == 0
+    assert main(["explain", runs[0], *inputs, *where, *prediction]) == 0
     with Image.open(output) as sheet:
         assert sheet.size[0] > 5 * heatmaps.CELL
 

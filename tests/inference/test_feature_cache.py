@@ -4,7 +4,7 @@ import numpy as np
 
 from clipin_jax.inference.encode_fns import PredictionFns
 from clipin_jax.inference.feature_cache import FeatureCache
-from tests.support.in_memory import Clusters, encoder_of, pixel_features
+from tests.support.in_memory import Clusters, function_encoder, pixel_features
 
 
 class Calls:
@@ -61,7 +61,7 @@ def test_an_encoder_with_a_cache_reads_each_image_once():
         features = pixel_features(variables, image)["embedding"]
         return {"embedding": features * variables["scale"]}
 
-    encoder = encoder_of(
+    encoder = function_encoder(
         image=pixel_features,
         text=pixel_features,
         prediction=lambda context_length: PredictionFns(target_image, pixel_features),

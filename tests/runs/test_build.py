@@ -22,7 +22,7 @@ def test_everything_is_built_before_the_first_array():
 
 
 @pytest.mark.parametrize(
-    "override, words",
+    "override, message",
     [
         ("batch_size=12", "batch_size = 12 .* 8 devices: use 8 or 16"),
         ("mesh.data=3", "mesh.data = 3 and mesh.fsdp = 1 do not fit 8 devices"),
@@ -30,6 +30,6 @@ def test_everything_is_built_before_the_first_array():
         ("seed=-1", "seed is -1: it must be at least 0"),
     ],
 )
-def test_what_does_not_fit(override, words):
-    with pytest.raises(ClipinError, match=words):
+def test_what_does_not_fit(override, message):
+    with pytest.raises(ClipinError, match=message):
         build_experiment(tiny_config(override))

@@ -187,8 +187,8 @@ def test_damage_falls_back_to_the_last_good_one(tmp_path, abstract, caplog, how,
     state, data_state, step = latest(checkpoints, abstract)
     assert (step, data_state) == (1, {"position": 8})
     assert_equal(state, make_state(1))
-    for words in ("step 3: ", "step 2: ", "going back to the one of step 1"):
-        assert words in caplog.text
+    for message in ("step 3: ", "step 2: ", "going back to the one of step 1"):
+        assert message in caplog.text
     assert checkpoints.latest_step() == 1
 
     assert checkpoints.save(2, make_state(2), {"position": 16})
@@ -223,8 +223,8 @@ def test_the_run_folder_of_another_config_is_named(tmp_path, abstract):
     wider = shapes_of(make_state(0, width=32))
     with pytest.raises(ClipinError) as error:
         checkpoints.restore_latest(wider)
-    words = ("another config", "params/half", "bfloat16[64, 16]", "bfloat16[64, 32]")
-    assert all(word in str(error.value) for word in words)
+    expected = ("another config", "params/half", "bfloat16[64, 16]", "bfloat16[64, 32]")
+    assert all(part in str(error.value) for part in expected)
     more = dataclasses.replace(abstract, target={"kernel": abstract.params["kernel"]})
     with pytest.raises(ClipinError, match="target/kernel is absent there"):
         checkpoints.restore_latest(more)

@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from clipin_jax.errors import ClipinError
 from clipin_jax.runs import folder as run_folder
-from tests.support.tiny_runs import contents
+from tests.support.tiny_runs import read_files
 
 
 def config(**changes: Any) -> ConfigDict:
@@ -23,9 +23,9 @@ def test_a_folder_holds_the_config_for_us_and_for_people(tmp_path):
     assert text == "log:\n  x: 1\nname: mine\nseed: 0\nsizes:\n- 1\n- 2\n"
     environment = json.loads((workdir / "environment.json").read_text())
     assert environment["devices"] == "8 x cpu" and environment["jax"]
-    before = contents(workdir)
+    before = read_files(workdir)
     run_folder.open_folder(config(), workdir)
-    assert contents(workdir) == before
+    assert read_files(workdir) == before
 
 
 def test_some_keys_may_change_and_the_others_are_named(tmp_path):
@@ -68,7 +68,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
         patch.setattr(run_folder.Path, "write_text", full)
         with pytest.raises(ClipinError, match="cannot write .*file.json: No space"):
             run_folder.write_file(path, "third")
-    assert contents(tmp_path) == {"folder/file.json": b"second"}
+    assert read_files(tmp_path) == {"folder/file.json": b"second"}
 
 
 def full(self: Any, content: str) -> None:

@@ -150,7 +150,7 @@ def test_the_type_is_the_name_of_the_entry_if_none_is_given(tmp_path, log):
 
 
 @pytest.mark.parametrize(
-    "log, words",
+    "log, message",
     [
         ({"tensorbord": True}, "log.tensorbord is .*: did you mean 'tensorboard'"),
         ({"mine": {"type": "cvs"}}, "log.mine.type is 'cvs': .*known: tensorboard"),
@@ -163,10 +163,10 @@ def test_the_type_is_the_name_of_the_entry_if_none_is_given(tmp_path, log):
         ({"mine": {"type": f"{HERE}:Csv"}}, "log.mine.path is missing"),
     ],
 )
-def test_wrong_entries(tmp_path, log, words):
-    with pytest.raises(ClipinError, match=words):
+def test_wrong_entries(tmp_path, log, message):
+    with pytest.raises(ClipinError, match=message):
         check_metric_writers(log)
-    with pytest.raises(ClipinError, match=words):
+    with pytest.raises(ClipinError, match=message):
         MetricWriters(tmp_path, log)
     assert list(tmp_path.iterdir()) == []
 

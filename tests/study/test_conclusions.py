@@ -4,11 +4,11 @@ import numpy as np
 
 from clipin_jax.study import conclusions
 from clipin_jax.study.results_json import parse_results
-from tests.support.study_results import grid, looseness, recall
+from tests.support.study_results import looseness_study, recall, two_method_study
 
 
 def sentences(first, second, **changed) -> tuple[str, str]:
-    study = parse_results(grid(first, second, **changed))
+    study = parse_results(two_method_study(first, second, **changed))
     (sentence,) = conclusions.details(study)
     return sentence, " ".join(conclusions.summary(study))
 
@@ -50,7 +50,7 @@ def test_the_sentence_for_what_is_not_shown():
 
 
 def test_the_sentence_for_what_the_correction_takes_back():
-    content = looseness()
+    content = looseness_study()
     higher = list(np.add(BASE, np.add(0.02, [0, 0.01, -0.01, 0.02, 0])))
     scores = []
     for method in content["methods"]:
@@ -92,7 +92,7 @@ def test_the_summary_lists_what_is_not_above_chance():
 
 
 def test_the_summary_along_a_dial():
-    summary = conclusions.summary(parse_results(looseness()))
+    summary = conclusions.summary(parse_results(looseness_study()))
     assert summary[0].startswith("12 comparisons in mean recall: ")
     assert "nCLIP is below CLIP at looseness 0, 0.2, 0.4 and 0.6." in summary
     (rise,) = [s for s in summary if "rises" in s]
@@ -105,7 +105,7 @@ def test_the_summary_along_a_dial():
 
 
 def test_methods_with_equal_verdicts_share_a_sentence():
-    content = looseness()
+    content = looseness_study()
     for entry in content["scores"]:
         if entry["method"] == "xCLIP":  # exactly nCLIP, which is below throughout
             values = recall("nCLIP", float(entry["level"]), entry["seed"])
@@ -115,7 +115,7 @@ def test_methods_with_equal_verdicts_share_a_sentence():
 
 
 def test_the_summary_names_the_best_mean_over_the_dial():
-    content = looseness()
+    content = looseness_study()
     means = {
         method: np.mean(
             [
@@ -136,7 +136,7 @@ def test_the_summary_names_the_best_mean_over_the_dial():
 
 
 def test_amounts_are_singular_and_plural():
-    metric = parse_results(grid([0.1], [0.2])).primary
+    metric = parse_results(two_method_study([0.1], [0.2])).primary
     assert [metric.size_text(x) for x in (0.01, -0.01, 0.023, 0.0)] == [
         "1.0 point", "1.0 point", "2.3 points", "0.0 points"
     ]  # fmt: skip
@@ -147,7 +147,7 @@ def test_amounts_are_singular_and_plural():
 
 
 def test_names_that_read_like_prose_are_quoted():
-    content = grid(BASE, [0.1, 0.3, 0.2, 0.5, 0.4])
+    content = two_method_study(BASE, [0.1, 0.3, 0.2, 0.5, 0.4])
     text = json.dumps(content).replace('"B"', '"no head"')
     (sentence,) = conclusions.details(parse_results(json.loads(text)))
     assert sentence.startswith(

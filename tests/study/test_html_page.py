@@ -7,7 +7,12 @@ from clipin_jax.errors import ClipinError
 from clipin_jax.study.html_page import write_html_page
 from clipin_jax.study.markdown_page import study_markdown
 from tests.support.html_pages import EVIL, ParsedPage
-from tests.support.study_results import RECALL, ablation, grid, looseness
+from tests.support.study_results import (
+    RECALL,
+    ablation_study,
+    looseness_study,
+    two_method_study,
+)
 
 
 def show(tmp_path: Path, content: dict) -> tuple[str, ParsedPage]:
@@ -19,10 +24,8 @@ def show(tmp_path: Path, content: dict) -> tuple[str, ParsedPage]:
 
 
 def test_a_finished_study(tmp_path):
-    _, page = show(tmp_path, looseness())
-    assert (
-        "Does CLIPin make training robust to captions of other pictures?" in page.texts
-    )
+    _, page = show(tmp_path, looseness_study())
+    assert "Does CLIPin make training robust to captions of other images?" in page.texts
     assert "4 methods × 4 levels of looseness × 5 seeds = 80 runs, all have run." in (
         page.texts
     )
@@ -37,7 +40,7 @@ def test_a_finished_study(tmp_path):
 
 
 def test_what_is_best_and_what_is_shown_needs_no_colours(tmp_path):
-    _, page = show(tmp_path, looseness())
+    _, page = show(tmp_path, looseness_study())
     assert any(text.startswith("★ ") for text in page.bold)
     assert page.count("span", title="above CLIP", **{"aria-label": "above CLIP"})
     assert page.count("span", title="below CLIP", **{"aria-label": "below CLIP"})
@@ -49,7 +52,7 @@ def test_what_is_best_and_what_is_shown_needs_no_colours(tmp_path):
 
 
 def test_lower_is_better_of_a_rank(tmp_path):
-    content = grid([5.0, 5.1, 5.2], [2.0, 2.0, 2.3])
+    content = two_method_study([5.0, 5.1, 5.2], [2.0, 2.0, 2.3])
     content["metrics"]["x"] = {"label": "rank", "chance": 64, "percent": False}
     content["metrics"]["x"]["lower_is_better"] = True
     _, page = show(tmp_path, content)
@@ -58,7 +61,7 @@ def test_lower_is_better_of_a_rank(tmp_path):
 
 
 def test_runs_that_failed_or_are_missing_are_listed(tmp_path):
-    content = looseness()
+    content = looseness_study()
     content["scores"][-1] = {
         "method": "CLIPin",
         "level": "0.6",
@@ -80,7 +83,7 @@ def test_runs_that_failed_or_are_missing_are_listed(tmp_path):
 
 
 def test_a_study_without_a_dial_and_with_many_methods(tmp_path):
-    _, page = show(tmp_path, ablation())
+    _, page = show(tmp_path, ablation_study())
     assert "Along the dial" not in page.texts
     assert "14 methods × 3 seeds = 42 runs, all have run." in page.texts
     # Every method beside its baseline, in a metric and in the loss.
@@ -89,17 +92,17 @@ def test_a_study_without_a_dial_and_with_many_methods(tmp_path):
 
 
 def test_a_study_that_has_only_begun(tmp_path):
-    content = looseness() | {"scores": [], "costs": {}, "notes": {}}
+    content = looseness_study() | {"scores": [], "costs": {}, "notes": {}}
     text, page = show(tmp_path, content)
     assert "0 of them have run" in text
     assert "12 not testable yet" in text and "<figure" not in text
-    content["scores"] = looseness()["scores"][:1]
+    content["scores"] = looseness_study()["scores"][:1]
     content["scores"][0]["values"][RECALL] = float("nan")
     show(tmp_path, content)
 
 
 def test_level_names_that_would_touch_are_slanted(tmp_path):
-    content = json.loads(json.dumps(looseness()))
+    content = json.loads(json.dumps(looseness_study()))
     for levels in (content["levels"], ["basic", "twice the steps", "x" * 40, "all"]):
         for score in content["scores"]:
             score["level"] = levels[content["levels"].index(score["level"])]
@@ -111,7 +114,7 @@ def test_level_names_that_would_touch_are_slanted(tmp_path):
 
 
 def test_no_comparison_and_one_level(tmp_path):
-    content = looseness() | {"methods": ["CLIP"], "levels": ["0"]}
+    content = looseness_study() | {"methods": ["CLIP"], "levels": ["0"]}
     content["scores"] = content["scores"][:5]
     _, page = show(tmp_path, content)
     assert "Nothing is compared in this study." in page.texts
@@ -119,7 +122,7 @@ def test_no_comparison_and_one_level(tmp_path):
 
 
 def test_all_text_is_escaped(tmp_path):
-    content = json.loads(json.dumps(looseness()).replace("xCLIP", "x<b>|CLIP"))
+    content = json.loads(json.dumps(looseness_study()).replace("xCLIP", "x<b>|CLIP"))
     content |= {"title": EVIL, "question": EVIL, "dial": "<i>"}
     text, _ = show(tmp_path, content)
     assert "<b>|CLIP" not in text and "<i>" not in text
@@ -129,4 +132,4 @@ def test_all_text_is_escaped(tmp_path):
 def test_a_page_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ClipinError, match="cannot write .*page.html"):
-        write_html_page(looseness(), tmp_path / "file" / "page.html")
+        write_html_page(looseness_study(), tmp_path / "file" / "page.html")

@@ -4,13 +4,13 @@ import pytest
 
 from clipin_jax.study.markdown_page import study_markdown
 from clipin_jax.study.results_json import read_results
-from tests.support.study_results import ablation, looseness
+from tests.support.study_results import ablation_study, looseness_study
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "studies"
 
 
 def test_markdown_has_even_columns():
-    text = study_markdown(looseness())
+    text = study_markdown(looseness_study())
     assert text.startswith("## Loosely aligned captions\n\nDoes CLIPin make")
     tables = [part for part in text.split("\n\n") if part.startswith("|")]
     assert len(tables) == 3  # means, comparisons, changes along the dial
@@ -24,9 +24,9 @@ def test_markdown_has_even_columns():
         "0.6",
     ]
     assert rule.startswith("| -----") and "-:" in rule
-    assert [row.split()[1] for row in rows] == [*looseness()["methods"], "chance"]
+    assert [row.split()[1] for row in rows] == [*looseness_study()["methods"], "chance"]
     assert "- At looseness 0.4 CLIPin is " in text
-    assert "zero-shot accuracy, %" in study_markdown(ablation())
+    assert "zero-shot accuracy, %" in study_markdown(ablation_study())
 
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda p: p.stem)

@@ -6,13 +6,13 @@ import pytest
 from clipin_jax.errors import ClipinError
 from clipin_jax.study.html_page import write_html_page
 from clipin_jax.study.results_json import read_results
-from tests.support.study_results import METRICS, RECALL, looseness
+from tests.support.study_results import METRICS, RECALL, looseness_study
 
 
 def test_results_are_read_back(tmp_path):
     path = tmp_path / "results.json"
-    path.write_text(json.dumps(looseness()))
-    assert read_results(path) == looseness()
+    path.write_text(json.dumps(looseness_study()))
+    assert read_results(path) == looseness_study()
 
 
 KEYS = [
@@ -23,7 +23,7 @@ KEYS = [
 
 @pytest.mark.parametrize("key", " ".join(KEYS).split())
 def test_a_missing_key(tmp_path, key):
-    content = looseness()
+    content = looseness_study()
     del content[key]
     path = tmp_path / "results.json"
     path.write_text(json.dumps(content))
@@ -75,7 +75,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("place", "value", "message"), WRONG)
 def test_results_that_contradict_themselves(tmp_path, place, value, message):
-    content = copy.deepcopy(looseness())
+    content = copy.deepcopy(looseness_study())
     *path, last = place
     inner = content
     for key in path:

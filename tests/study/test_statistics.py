@@ -15,7 +15,7 @@ from clipin_jax.study.statistics import (
     paired_test,
     sign_flip_p,
 )
-from tests.support.study_results import grid, looseness
+from tests.support.study_results import looseness_study, two_method_study
 
 EXACT = {"rtol": 1e-12, "atol": 1e-14}
 
@@ -77,7 +77,7 @@ def test_one_seed_and_none_are_not_tested():
 @pytest.mark.parametrize("second", [[0.3, 0.5, 0.7], [0.1, 0.3, 0.5]])
 def test_equal_differences_claim_no_certainty(second):
     study = parse_results(
-        grid([0.1, 0.3, 0.5], second)
+        two_method_study([0.1, 0.3, 0.5], second)
     )  # their differences differ by rounding
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -90,7 +90,7 @@ def test_equal_differences_claim_no_certainty(second):
 def test_only_seeds_that_both_have_are_paired():
     first = [0.1, 0.2, None, 0.45, 0.5]
     second = [0.2, float("nan"), 0.4, 0.6, 0.7]
-    study = parse_results(grid(first, second))
+    study = parse_results(two_method_study(first, second))
     (comparison,) = comparisons(study, study.primary)
     truth = stats.ttest_rel([0.2, 0.6, 0.7], [0.1, 0.45, 0.5])
     assert comparison.test.n == 3
@@ -102,7 +102,7 @@ def test_only_seeds_that_both_have_are_paired():
 
 
 def test_pairs_replace_the_baseline():
-    content = looseness()
+    content = looseness_study()
     content["pairs"] = [["CLIPin", "xCLIP"], ["nCLIP", "CLIP"]]
     study = parse_results(content)
     compared = comparisons(study, study.primary)
@@ -111,7 +111,7 @@ def test_pairs_replace_the_baseline():
 
 
 def test_a_change_along_the_dial_is_a_test_of_slopes():
-    study = parse_results(looseness())
+    study = parse_results(looseness_study())
     metric = study.primary
     compared = {c.method: c for c in interactions(study, metric)}
     levels = [float(level) for level in study.levels]
@@ -135,7 +135,7 @@ def test_a_change_along_the_dial_is_a_test_of_slopes():
 
 
 def test_a_seed_that_lacks_a_level_is_not_in_the_slopes():
-    content = looseness()
+    content = looseness_study()
     del content["scores"][0]
     study = parse_results(content)
     assert {c.test.n for c in interactions(study, study.primary)} == {4}

@@ -1,4 +1,4 @@
-"""HTML pages taken apart: whether their tags are balanced, and what they show."""
+"""Parses HTML pages, to check tags and to read what they show."""
 
 from html.parser import HTMLParser
 
@@ -7,7 +7,7 @@ VOID = ("wbr",)  # the only element that is neither closed nor self-closing
 
 
 class ParsedPage(HTMLParser):
-    """The texts and tags of a page; fails for tags that are not balanced."""
+    """The texts and tags of a page. Raises AssertionError if tags are not balanced."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

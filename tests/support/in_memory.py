@@ -1,4 +1,4 @@
-"""Sources in memory, and encoders of functions that are as simple as a test needs."""
+"""Sources in memory, and encoders that call simple functions instead of a model."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +14,7 @@ WIDTH = 12
 
 
 class Images(list):
-    """Records as a source."""
+    """A source of records in memory."""
 
     fingerprint = "images"
 
@@ -30,7 +30,7 @@ class Images(list):
 
 
 def gray_images(captions, size=8) -> Images:
-    """Images whose gray is their number, each with its captions."""
+    """Returns a source whose image n has gray level n and the n-th captions."""
     return Images(
         {"image": np.full((size, size, 3), number, np.uint8), "captions": tuple(texts)}
         for number, texts in enumerate(captions)
@@ -38,12 +38,12 @@ def gray_images(captions, size=8) -> Images:
 
 
 def last_number(texts) -> np.ndarray:
-    """A tokenizer for which a text is the number at its end, or 0."""
-    words = [text.split()[-1] for text in texts]
-    return np.asarray([[int(w) if w.isdigit() else 0] for w in words], np.int32)
+    """Tokenizes a text as the number at its end, or as 0: [N, 1]."""
+    last = [text.split()[-1] for text in texts]
+    return np.asarray([[int(x) if x.isdigit() else 0] for x in last], np.int32)
 
 
-def encoder_of(
+def function_encoder(
     *,
     devices: int | None = None,
     image_size: tuple[int, int] = (8, 8),
@@ -52,7 +52,7 @@ def encoder_of(
     cache: Any = None,
     **functions: Any,
 ) -> Encoder:
-    """An encoder of some functions, on the first devices or on all."""
+    """Returns an encoder that calls these functions, on the first or all devices."""
     return Encoder(
         SimpleNamespace(**functions),  # pyright: ignore[reportArgumentType]
         mesh=sharding.make_mesh(data=-1, fsdp=1, devices=jax.devices()[:devices]),
@@ -65,7 +65,7 @@ def encoder_of(
 
 
 def cluster_points(samples: int, classes: int, width: int = WIDTH, seed: int = 0):
-    """Features around a center for each class: [samples, width], and [samples] int."""
+    """Draws features around a center for each class: [samples, width], [samples]."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(classes, size=samples)
     centers = np.random.default_rng(99).normal(size=(classes, width))
@@ -73,9 +73,11 @@ def cluster_points(samples: int, classes: int, width: int = WIDTH, seed: int = 0
 
 
 class Clusters(Images):
-    """Images of 2 x 2 pixels that are features of `cluster_points`."""
+    """Images of 2 x 2 pixels, which are features drawn by `cluster_points`."""
 
-    def __init__(self, samples, classes, seed=0, many=False, names=(), labels=None):
+    def __init__(
+        self, samples, classes, seed=0, multi_label=False, names=(), labels=None
+    ):
         features, drawn = cluster_points(samples, classes, seed=seed)
         pixels = np.clip(features * 20 + 128, 0, 255).astype(np.uint8)
         labels = drawn if labels is None else labels
@@ -84,7 +86,7 @@ class Clusters(Images):
                 {
                     "image": p.reshape(2, 2, 3),
                     "captions": ("",),
-                    "label": [int(k), int(k) // 2] if many else int(k),
+                    "label": [int(k), int(k) // 2] if multi_label else int(k),
                 }
                 for p, k in zip(pixels, labels, strict=True)
             ),
@@ -93,15 +95,15 @@ class Clusters(Images):
 
 
 def pixel_features(variables, image):
-    """Pixels as features."""
+    """Returns the pixels as features."""
     # A constant feature must not become a division by zero.
     pooled = image.reshape(len(image), -1).astype("float32").at[:, 0].set(7.0)
     return {"pooled": pooled, "embedding": pooled}
 
 
 def pixel_encoder(devices=None, augment=None, image=pixel_features) -> Encoder:
-    """An encoder of `Clusters`."""
-    return encoder_of(
+    """Returns an encoder for `Clusters`, by default of their pixels."""
+    return function_encoder(
         devices=devices,
         image_size=(2, 2),
         tokenizer=lambda texts: np.zeros((len(texts), 1), np.int32),

@@ -6,7 +6,7 @@ from clipin_jax.objectives.base import Inputs
 
 
 def objective_inputs(features: Any, **given: Any) -> Inputs:
-    """Inputs with these features; the fields that are not given are empty."""
+    """Returns inputs with these features; fields that are not given are empty."""
     view = given.setdefault("view", {})
     defaults = dict(
         towers=None,

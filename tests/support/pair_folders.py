@@ -1,4 +1,4 @@
-"""Small folders of images and captions in the COCO layout, for tests."""
+"""Writes small folders of images and captions in the COCO layout."""
 
 import io
 import json
@@ -15,7 +15,7 @@ from clipin_jax.config import load_config
 def encoded_image(
     seed: int, size: tuple[int, int] = (60, 50), kind: str = "JPEG"
 ) -> bytes:
-    """An encoded image, different for each seed; size: (width, height)."""
+    """Returns an encoded image, different for each seed; size: (width, height)."""
     width, height = size
     pixels = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
     buffer = io.BytesIO()
@@ -31,7 +31,7 @@ def pair_folder(
 ) -> Path:
     """Writes a folder with an image for each list of captions.
 
-    With `classes`, image n is of class n modulo that.
+    With `classes`, image n has class n % classes.
     """
     (folder / "images").mkdir(parents=True)
     content = {"images": [], "annotations": []}
@@ -49,5 +49,5 @@ def pair_folder(
 
 
 def pair_config(folder: Path, *overrides: str) -> ConfigDict:
-    """A config that trains on such a folder: batches of 4, images of 48 pixels."""
+    """Returns a config that trains on such a folder, with batches of 4."""
     return load_config(f"clip:data={folder},small", ("batch_size=4", *overrides))

@@ -1,4 +1,4 @@
-"""Folders of runs that never ran, and the report of some runs."""
+"""Writes run folders without training, and reports of them."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ FIGURES = {
 
 
 def make_run(folder: Path, *, steps: int = 300, shift: float = 0.0, **config) -> Path:
-    """A run of 300 steps whose scores are higher by `shift`."""
+    """Writes the folder of a run of 300 steps; `shift` is added to its scores."""
     folder.mkdir(parents=True)
     config = {
         "name": "tiny",
@@ -45,12 +45,13 @@ def make_run(folder: Path, *, steps: int = 300, shift: float = 0.0, **config) ->
 
 
 def write_evaluation(folder: Path, step: int = 300, **content) -> None:
-    """Writes an evaluation of a run; content: of its JSON file."""
+    """Writes an evaluation of a run; `content` is added to its JSON file."""
     (folder / "eval").mkdir(exist_ok=True)
     path = folder / "eval" / f"{step}.json"
     path.write_text(json.dumps({"step": step, "scores": {}, **content}))
 
 
 def make_report(tmp_path: Path, *runs: Path) -> tuple[str, ParsedPage]:
+    """Writes the report of some runs; returns its text, and the parsed page."""
     text = write_report(list(runs), tmp_path / "out" / "report.html").read_text()
     return text, ParsedPage(text)

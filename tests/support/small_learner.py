@@ -84,7 +84,7 @@ class UseEverything(ObjectiveModule):
 
 
 def optional_outputs(towers: Towers, inputs: Inputs) -> list[Array]:
-    """What the optional methods of the text tower return, those that it has."""
+    """Returns the outputs of those optional methods that the text tower has."""
     tower: Any = towers.text
     text, tokens = inputs.view["text"], inputs.features["text"]["tokens"]
     image, train = inputs.features["image"]["tokens"], inputs.train
@@ -102,7 +102,7 @@ def make_learner(
     text: nn.Module | None = None,
     **objectives: nn.Module,
 ) -> Learner:
-    """A learner with small parts for those that are not given."""
+    """Builds a learner; parts that are not given are the small ones."""
     towers = TwoTowers(
         image=image or SmallImage(),
         text=text or SmallText(),
@@ -117,7 +117,7 @@ def make_learner(
 
 
 def make_batch() -> Any:
-    """Two views with everything that an objective may ask of the data."""
+    """Returns two views with all data that objectives may read."""
     rng = np.random.default_rng(0)
 
     def view() -> dict[str, np.ndarray]:
@@ -136,7 +136,7 @@ def make_batch() -> Any:
 
 
 def make_hyper(learner: Learner) -> Hyper:
-    """The class defaults of all scalars."""
+    """Returns the class defaults of all scalars."""
     return {
         "seed": np.uint32(0),
         "optim": {"learning_rate": np.float32(0), "weight_decay": np.float32(0)},
@@ -148,9 +148,10 @@ def make_hyper(learner: Learner) -> Hyper:
 
 
 def start_state(learner: Learner, batch: Batch, hyper: Hyper) -> TrainState:
-    """A state before the first step: real shapes, drawn values.
+    """Returns a state before the first step, with random values.
 
-    Initialisers are traced, but not run: to compile them takes longer than a step.
+    Initialisers are traced for their shapes, but not run: compiling them takes longer
+    than a step.
     """
     optimizer, rng = Optimizer(rule=lambda decay: decay), np.random.default_rng(0)
     state = jax.eval_shape(lambda: create_state(learner, optimizer, batch, hyper))
@@ -161,9 +162,8 @@ def start_state(learner: Learner, batch: Batch, hyper: Hyper) -> TrainState:
         return jnp.asarray(rng.normal(0, 0.4, leaf.shape), leaf.dtype)
 
     params = jax.tree.map(draw, state.params)
-    state = jax.tree.map(
-        lambda leaf: jnp.abs(draw(leaf)), state
-    )  # variances are not < 0
+    # Variances must not be negative.
+    state = jax.tree.map(lambda leaf: jnp.abs(draw(leaf)), state)
     return dataclasses.replace(
         state, params=params, target_params=select(params, state.target_params)
     )
@@ -189,7 +189,7 @@ def forward(
 
 
 class Step(NamedTuple):
-    """What a step returns."""
+    """The results of a step."""
 
     state: TrainState
     metrics: Metrics
@@ -198,7 +198,7 @@ class Step(NamedTuple):
 
 @functools.partial(jax.jit, static_argnums=0)
 def step(learner: Learner, state: TrainState, batch: Batch, hyper: Hyper) -> Step:
-    """One step of gradient descent."""
+    """Takes one step of gradient descent."""
     gradient_fn = jax.value_and_grad(forward, argnums=1, has_aux=True)
     (_, (metrics, collections)), gradient = gradient_fn(
         learner, state.params, state, batch, hyper
@@ -213,20 +213,22 @@ def step(learner: Learner, state: TrainState, batch: Batch, hyper: Hyper) -> Ste
 
 
 def through_bytes(tree: T) -> T:
-    """A tree after a round trip through bytes, as a checkpoint makes it."""
+    """Writes a tree to bytes and reads it again, as a checkpoint does."""
     leaves, structure = jax.tree.flatten(jax.device_get(tree))
-    stored = [(x.tobytes(), x.dtype, x.shape) for x in map(np.asarray, leaves)]
-    read = [np.frombuffer(data, dtype).reshape(shape) for data, dtype, shape in stored]
-    return jax.tree.unflatten(structure, [jnp.asarray(x) for x in read])
+    written = [(x.tobytes(), x.dtype, x.shape) for x in map(np.asarray, leaves)]
+    arrays = [
+        np.frombuffer(data, dtype).reshape(shape) for data, dtype, shape in written
+    ]
+    return jax.tree.unflatten(structure, [jnp.asarray(x) for x in arrays])
 
 
 class TwoSteps:
     """Two steps of a learner from a new state.
 
     Attributes:
-      learner: from `make`, which is called again for `unjitted`.
+      learner: the result of `make`, which `unjitted` calls again.
       start: the state before the first step.
-      first, second: what the steps returned.
+      first, second: the results of the steps.
     """
 
     def __init__(self, make: Callable[[], Learner]) -> None:
@@ -237,17 +239,17 @@ class TwoSteps:
         self.second = self.resumed(self.first.state)
 
     def resumed(self, state: TrainState) -> Step:
-        """A jitted step from a state."""
+        """Takes a jitted step from a state."""
         return step(self.learner, state, self.batch, self.hyper)
 
     def unjitted(self, state: TrainState) -> Metrics:
-        """The metrics of a step from a state, of a new learner, not compiled."""
+        """Returns the metrics of a step that a new learner takes without compiling."""
         arguments = (self.make(), state.params, state, self.batch, self.hyper)
         return forward(*arguments)[1][0]
 
 
 def by_path(tree: Any) -> dict[str, Any]:
-    """Leaves by path."""
+    """Returns the leaves of a tree by path."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -255,28 +257,28 @@ def by_path(tree: Any) -> dict[str, Any]:
 
 
 def assert_finite(steps: TwoSteps) -> None:
-    """Loss, metrics, gradients and states are finite, and metrics are scalars."""
-    for taken in (steps.first, steps.second):
-        assert taken.metrics["loss"].shape == ()
-        for path, leaf in by_path(taken).items():
+    """Asserts that loss, metrics, gradients and states are finite, metrics scalars."""
+    for result in (steps.first, steps.second):
+        assert result.metrics["loss"].shape == ()
+        for path, leaf in by_path(result).items():
             assert np.all(np.isfinite(leaf)), path
-        for name, value in taken.metrics.items():
+        for name, value in result.metrics.items():
             assert value.shape == (), f"metric {name} is no scalar"
 
 
 def assert_every_parameter_learns(steps: TwoSteps, prefix: str) -> None:
-    """In one of the steps each parameter below a prefix has a gradient."""
-    gradients = [by_path(taken.gradient) for taken in (steps.first, steps.second)]
+    """Asserts that each parameter below a prefix has a gradient in one of the steps."""
+    gradients = [by_path(step.gradient) for step in (steps.first, steps.second)]
     paths = [path for path in gradients[0] if path.startswith(prefix)]
-    still = [path for path in paths if not any(np.any(g[path]) for g in gradients)]
-    assert not still, f"no gradient reaches {still}"
+    unreached = [p for p in paths if not any(np.any(g[p]) for g in gradients)]
+    assert not unreached, f"no gradient reaches {unreached}"
 
 
 def assert_resumes(steps: TwoSteps) -> None:
-    """From a state that was bytes, the next step is the same: jitted bit for bit.
+    """Asserts that a step from a restored state equals one from the original state.
 
-    Not compiled, and of a learner that is built anew, it is equal up to rounding. What
-    a module keeps in Python instead of in its variables differs here.
+    The jitted step is equal bit for bit, the unjitted one of a new learner up to
+    rounding. They differ if a module keeps state in Python instead of its variables.
     """
     restored = through_bytes(steps.first.state)
     again = steps.resumed(restored)

@@ -1,4 +1,4 @@
-"""Results of studies that never ran, with realistic numbers."""
+"""Made-up results of studies, with realistic numbers."""
 
 from functools import cache
 
@@ -18,8 +18,8 @@ GAIN = {"CLIP": 0.0, "nCLIP": -0.12, "xCLIP": 0.004, "CLIPin": 0.012}
 SETTINGS = {"steps": 300, "batch_size": 64, "data": {"name": "scenes", "size": 4096}}
 
 
-def looseness(seeds=5) -> dict:
-    """A finished study with a dial; CLIPin gains with looseness."""
+def looseness_study(seeds=5) -> dict:
+    """Returns results of a study with levels; CLIPin's gain grows with the level."""
     levels = ["0", "0.2", "0.4", "0.6"]
     scores = [
         score(method, level, seed, recall(method, float(level), seed))
@@ -40,7 +40,7 @@ def looseness(seeds=5) -> dict:
     return {
         "name": "looseness",
         "title": "Loosely aligned captions",
-        "question": "Does CLIPin make training robust to captions of other pictures?",
+        "question": "Does CLIPin make training robust to captions of other images?",
         "baseline": "CLIP",
         "methods": list(GAIN),
         "notes": {"CLIPin": "adds two regressions towards an averaged copy"},
@@ -55,8 +55,8 @@ def looseness(seeds=5) -> dict:
     }
 
 
-def ablation(count=14, seeds=3) -> dict:
-    """A study without a dial, of many methods."""
+def ablation_study(count=14, seeds=3) -> dict:
+    """Returns results of a study of many methods, without levels."""
     methods = ["CLIP", *(f"CLIPin, weight {i / 10}" for i in range(1, count))]
     rng = np.random.default_rng(1)
     gains = dict(zip(methods, rng.normal(0, 0.02, count), strict=True))
@@ -67,7 +67,7 @@ def ablation(count=14, seeds=3) -> dict:
     ]
     changed = {"title": "Ablation", "question": "Which part helps?", "dial": ""}
     lists = {"methods": methods, "levels": [""], "seeds": list(range(seeds))}
-    return {**looseness(1), **changed, **lists, "scores": scores, "costs": {}}
+    return {**looseness_study(1), **changed, **lists, "scores": scores, "costs": {}}
 
 
 @cache
@@ -92,8 +92,8 @@ def score(method: str, level: str, seed: int, value: float) -> dict:
     }
 
 
-def grid(first, second, **changed) -> dict:
-    """A study of A and B with these values of its primary metric, one for each seed."""
+def two_method_study(first, second, **changed) -> dict:
+    """Returns results of methods A and B: values of the primary metric, one a seed."""
     count = max(len(first), len(second))
     scores = [
         {"method": method, "level": "", "seed": seed, "values": {"x": value}}

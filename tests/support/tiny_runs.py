@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from clipin_jax.commands import main as cli
+from clipin_jax.commands.main import main
 from clipin_jax.config import from_json, load_config, to_json
 from clipin_jax.inference import build as inference_build
 from clipin_jax.runs.build import Experiment, build_experiment
@@ -27,7 +27,7 @@ from clipin_jax.training.progress import Progress
 
 CONFIG = "clip:clipin,runlocal"
 LAST = 6
-# 4 batches are an epoch; checkpoints at 2, 4, 6; evaluations at 4, 6.
+# An epoch has 4 batches. Checkpoints are at steps 2, 4, 6, evaluations at 4, 6.
 TINY = (
     "batch_size=16",
     f"total_steps={LAST}",
@@ -68,7 +68,7 @@ def on_one_device() -> Iterator[None]:
         yield
 
 
-def saved_run(config: ConfigDict, folder: Path, step: int = LAST) -> None:
+def write_run(config: ConfigDict, folder: Path, step: int = LAST) -> None:
     """Writes the folder of a run as training leaves it, with the initial state."""
     open_folder(config, folder)
     checkpoints = Checkpoints(folder / "checkpoints")
@@ -92,7 +92,7 @@ def signal_at(step: int, number: int) -> Iterator[None]:
         yield
 
 
-def saved_state(config: ConfigDict, folder: Path, step: int) -> Any:
+def load_state(config: ConfigDict, folder: Path, step: int) -> Any:
     """Returns the state and the data position of a run's checkpoint."""
     abstract_state = _build(to_json(config)).abstract_state
     checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
@@ -100,21 +100,21 @@ def saved_state(config: ConfigDict, folder: Path, step: int) -> Any:
         return checkpoints.restore(step, abstract_state)
 
 
-def curves(folder: Path) -> list[dict[str, Any]]:
+def metric_rows(folder: Path) -> list[dict[str, Any]]:
     """Returns the lines of metrics.jsonl without the keys that depend on a clock."""
     rows = read_metrics(folder)
     return [{k: v for k, v in row.items() if k not in TIMES} for row in rows]
 
 
 def assert_same_run(config: ConfigDict, folder: Path, other: Path) -> None:
-    """Compares two finished runs bit for bit: state, data position, curves, scores."""
-    state, position = saved_state(config, folder, config.total_steps)
-    other_state, other_position = saved_state(config, other, config.total_steps)
+    """Compares two finished runs bit for bit: state, data position, metrics, scores."""
+    state, position = load_state(config, folder, config.total_steps)
+    other_state, other_position = load_state(config, other, config.total_steps)
     assert position == other_position
     assert jax.tree.structure(state) == jax.tree.structure(other_state)
     for x, y in zip(jax.tree.leaves(state), jax.tree.leaves(other_state), strict=True):
         assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
-    assert curves(folder) == curves(other)
+    assert metric_rows(folder) == metric_rows(other)
     assert scores(folder, config.total_steps) == scores(other, config.total_steps)
 
 
@@ -124,15 +124,15 @@ def scores(folder: Path, step: int = LAST) -> dict[str, float]:
     return json.loads(path.read_text())["scores"]
 
 
-def contents(folder: Path) -> dict[str, bytes]:
+def read_files(folder: Path) -> dict[str, bytes]:
     """Returns the content of every file under a folder."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-def main() -> int:
+def run_command_with_signal() -> int:
     """Runs `clipin` with the arguments after the first one, SIGNAL@STEP."""
     at, *argv = sys.argv[1:]
     number, _, step = at.partition("@")
     with on_one_device(), signal_at(int(step), signal.Signals[number]):
-        return cli.main(argv)
+        return main(argv)

@@ -2,20 +2,20 @@ import json
 
 import pytest
 
-from clipin_jax.commands import main as cli
+from clipin_jax.commands.main import main
 from clipin_jax.errors import ClipinError
 from clipin_jax.training.evaluate import evaluate
-from tests.support import tiny_runs as runs
+from tests.support import tiny_runs
 
 
 @pytest.fixture(scope="module", autouse=True)
 def one_device():
-    with runs.on_one_device():
+    with tiny_runs.on_one_device():
         yield
 
 
 def test_gives_the_scores_of_the_run_again(straight, capsys):
-    path = straight / "eval" / f"{runs.LAST}.json"
+    path = straight / "eval" / f"{tiny_runs.LAST}.json"
     during = path.read_text()
     path.unlink()
     values = evaluate(straight)
@@ -27,7 +27,7 @@ def test_gives_the_scores_of_the_run_again(straight, capsys):
 
 
 def test_records_have_the_keys_of_clip_benchmark(straight):
-    results = json.loads((straight / "eval" / f"{runs.LAST}.json").read_text())
+    results = json.loads((straight / "eval" / f"{tiny_runs.LAST}.json").read_text())
     assert json.loads((straight / "figures.json").read_text()) == results["figures"]
     record = results["evals"]["retrieval"]
     assert record["dataset"] == "scenes" and record["model"] == "clip_clipin"
@@ -39,22 +39,22 @@ def test_records_have_the_keys_of_clip_benchmark(straight):
 
 
 def test_another_step_and_another_file(straight, tmp_path, capsys):
-    before = runs.contents(straight)
+    before = tiny_runs.read_files(straight)
     values = evaluate(straight, step=4, output=tmp_path / "new" / "scores.json")
     written = json.loads((tmp_path / "new" / "scores.json").read_text())
     assert written["step"] == 4 and written["scores"] == values
-    rows = [row for row in runs.curves(straight) if row["step"] == 4]
+    rows = [row for row in tiny_runs.metric_rows(straight) if row["step"] == 4]
     [row] = [row for row in rows if values.keys() <= row.keys()]
     assert {key: row[key] for key in values} == values
-    assert runs.contents(straight) == before
+    assert tiny_runs.read_files(straight) == before
 
 
 def test_the_command(straight, tmp_path, capsys):
     output = tmp_path / "scores.json"
     command = ["evaluate", str(straight), "--step", "4", "--output", str(output)]
-    assert cli.main(command) == 0
+    assert main(command) == 0
     assert output.is_file() and "evaluation at step 4" in capsys.readouterr().out
-    assert cli.main(["evaluate", str(straight), "--step", "5"]) == 1
+    assert main(["evaluate", str(straight), "--step", "5"]) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "no checkpoint of step 5" in error and "2, 4, 6" in error

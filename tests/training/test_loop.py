@@ -10,37 +10,37 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clipin_jax.commands import main as cli
+from clipin_jax.commands.main import main
 from clipin_jax.config import to_json, with_defaults
 from clipin_jax.errors import DONE, REQUEUE, ClipinError
 from clipin_jax.runs import folder as run_folder
 from clipin_jax.runs.checkpoint import Checkpoints
 from clipin_jax.training import loop
-from tests.support import tiny_runs as runs
+from tests.support import tiny_runs
 
 CHILD = """
 import sys
 import tests.conftest
 from tests.support import tiny_runs
-sys.exit(tiny_runs.main())
+sys.exit(tiny_runs.run_command_with_signal())
 """
 
 
 @pytest.fixture(scope="module", autouse=True)
 def one_device():
-    with runs.on_one_device():
+    with tiny_runs.on_one_device():
         yield
 
 
 def test_views_of_the_device_train_as_those_of_the_host(straight, tmp_path):
     device = "data.augment_on=device", "data.augment.resize_first=32"
-    config = runs.tiny_run(*device, "health_every_steps=0")
+    config = tiny_runs.tiny_run(*device, "health_every_steps=0")
     folder = tmp_path / "run"
-    with runs.signal_at(3, signal.SIGTERM):
+    with tiny_runs.signal_at(3, signal.SIGTERM):
         assert loop.train(config, folder) == REQUEUE
     assert loop.train(config, folder) == DONE
     losses = [
-        [row["train/loss"] for row in runs.curves(run) if "train/loss" in row]
+        [row["train/loss"] for row in tiny_runs.metric_rows(run) if "train/loss" in row]
         for run in (straight, folder)
     ]
     # Pixels differ by a level here and there.
@@ -49,18 +49,18 @@ def test_views_of_the_device_train_as_those_of_the_host(straight, tmp_path):
 
 
 def test_what_a_run_leaves(straight, config):
-    rows = runs.curves(straight)
+    rows = tiny_runs.metric_rows(straight)
     steps = [row["step"] for row in rows if "train/loss" in row]
-    assert steps == list(range(1, runs.LAST + 1))
+    assert steps == list(range(1, tiny_runs.LAST + 1))
     cut = [row["train/cut_captions"] for row in rows if "train/loss" in row]
     assert all(0 < share < 1 for share in cut)  # of captions longer than 16 tokens
     assert [r["step"] for r in rows if "retrieval/text_to_image_R@1" in r] == [4, 6]
     health = "health/clipin/image_to_image/alignment"
     assert [row["step"] for row in rows if health in row] == [4]
     assert sorted(p.name for p in (straight / "checkpoints").iterdir()) == [*"246"]
-    state, position = runs.saved_state(config, straight, runs.LAST)
+    state, position = tiny_runs.load_state(config, straight, tiny_runs.LAST)
     assert state.target_params and state.target_collections and state.collections
-    assert position["position"] == runs.LAST * config.batch_size
+    assert position["position"] == tiny_runs.LAST * config.batch_size
     assert (straight / "config.json").read_text() == to_json(with_defaults(config))
     environment = json.loads((straight / "environment.json").read_text())
     assert {"jax", "python", "devices"} <= environment.keys()
@@ -76,17 +76,17 @@ def test_stopped_and_resumed_is_never_stopped(
     config, straight, tmp_path, capfd, step, number
 ):
     before = signal.getsignal(number)
-    with runs.signal_at(step, number):
+    with tiny_runs.signal_at(step, number):
         assert loop.train(config, tmp_path) == REQUEUE
     assert f"saved at step {step}, stopping" in capfd.readouterr().err
     assert not (tmp_path / "DONE").exists()
-    _, position = runs.saved_state(config, tmp_path, step)
+    _, position = tiny_runs.load_state(config, tmp_path, step)
     assert position["position"] == step * config.batch_size
     assert signal.getsignal(number) == before
 
     assert loop.train(config, tmp_path) == DONE
     assert f"resumed at step {step}" in capfd.readouterr().err
-    runs.assert_same_run(config, straight, tmp_path)
+    tiny_runs.assert_same_run(config, straight, tmp_path)
 
 
 def test_stopped_before_the_first_and_after_the_last_step(
@@ -101,15 +101,15 @@ def test_stopped_before_the_first_and_after_the_last_step(
         patch.setattr(loop, "build_experiment", build)
         assert loop.train(config, tmp_path) == REQUEUE
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["0"]
-    with runs.signal_at(runs.LAST, signal.SIGTERM):
+    with tiny_runs.signal_at(tiny_runs.LAST, signal.SIGTERM):
         assert loop.train(config, tmp_path) == REQUEUE
     assert not (tmp_path / "eval").exists()
     assert loop.train(config, tmp_path) == DONE
-    runs.assert_same_run(config, straight, tmp_path)
+    tiny_runs.assert_same_run(config, straight, tmp_path)
 
 
 def test_a_second_ctrl_c_stops_at_once(config, straight, tmp_path, monkeypatch):
-    with runs.signal_at(3, signal.SIGINT), monkeypatch.context() as patch:
+    with tiny_runs.signal_at(3, signal.SIGINT), monkeypatch.context() as patch:
         save = Checkpoints.save
 
         def interrupted(self: Any, *args: Any, force: bool = False) -> bool:
@@ -121,7 +121,7 @@ def test_a_second_ctrl_c_stops_at_once(config, straight, tmp_path, monkeypatch):
         with pytest.raises(ClipinError, match="stopped at once, without saving"):
             loop.train(config, tmp_path)
     assert loop.train(config, tmp_path) == DONE
-    runs.assert_same_run(config, straight, tmp_path)
+    tiny_runs.assert_same_run(config, straight, tmp_path)
 
 
 def test_killed_between_checkpoints(config, straight, tmp_path, repository):
@@ -129,11 +129,11 @@ def test_killed_between_checkpoints(config, straight, tmp_path, repository):
     command = [sys.executable, "-c", CHILD, "SIGKILL@5", "train", str(tmp_path)]
     killed = subprocess.run(command, cwd=repository, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert max(row["step"] for row in runs.curves(tmp_path)) == 5
+    assert max(row["step"] for row in tiny_runs.metric_rows(tmp_path)) == 5
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 6, "ti')  # what a crash may leave
     assert loop.train(config, tmp_path) == DONE
-    runs.assert_same_run(config, straight, tmp_path)
+    tiny_runs.assert_same_run(config, straight, tmp_path)
 
 
 def test_the_command_stops_with_75_and_then_finishes_with_0(
@@ -141,26 +141,26 @@ def test_the_command_stops_with_75_and_then_finishes_with_0(
 ):
     run_folder.open_folder(config, tmp_path)
     command = ["train", str(tmp_path)]
-    with runs.signal_at(3, signal.SIGTERM):
-        assert cli.main(command) == 75
+    with tiny_runs.signal_at(3, signal.SIGTERM):
+        assert main(command) == 75
     assert "saved at step 3, stopping\n" in capfd.readouterr().err
-    assert cli.main(command) == 0
-    runs.assert_same_run(config, straight, tmp_path)
+    assert main(command) == 0
+    tiny_runs.assert_same_run(config, straight, tmp_path)
 
 
 def test_a_finished_run_is_left_alone(config, straight, capsys):
-    before = runs.contents(straight)
+    before = tiny_runs.read_files(straight)
     assert loop.train(config, straight) == DONE
     assert capsys.readouterr().err == f"clipin: {straight} is already done\n"
-    assert runs.contents(straight) == before
+    assert tiny_runs.read_files(straight) == before
     with pytest.raises(ClipinError, match="another config .*seed: 0 there, 1 now"):
-        loop.train(runs.tiny_run("seed=1"), straight)
-    assert runs.contents(straight) == before
+        loop.train(tiny_runs.tiny_run("seed=1"), straight)
+    assert tiny_runs.read_files(straight) == before
 
 
 @pytest.mark.parametrize("damaged", [[4], [4, 2]])
 def test_a_damaged_checkpoint(config, straight, tmp_path, caplog, damaged):
-    with runs.signal_at(5, signal.SIGTERM):
+    with tiny_runs.signal_at(5, signal.SIGTERM):
         loop.train(config, tmp_path)
     for step in (5, *damaged):
         files = (tmp_path / "checkpoints" / str(step) / "state").rglob("*")
@@ -172,7 +172,7 @@ def test_a_damaged_checkpoint(config, straight, tmp_path, caplog, damaged):
         return
     assert loop.train(config, tmp_path) == DONE
     assert "going back to the one of step 2" in caplog.text
-    runs.assert_same_run(config, straight, tmp_path)
+    tiny_runs.assert_same_run(config, straight, tmp_path)
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
@@ -206,9 +206,9 @@ def test_losses_that_are_not_finite(config, tmp_path, monkeypatch, capsys):
     expected = [next(batches)["index"].tolist() for _ in range(5)]
     batches.close()
     assert report["batches"] == expected[3:5]
-    for words in ("in 2 steps in a row", "step 5;", str(expected[4][:8])):
-        assert words in str(stopped.value)
-    state, _ = runs.saved_state(config, tmp_path, 4)
+    for message in ("in 2 steps in a row", "step 5;", str(expected[4][:8])):
+        assert message in str(stopped.value)
+    state, _ = tiny_runs.load_state(config, tmp_path, 4)
     assert (int(state.skipped), int(state.skipped_in_a_row)) == (2, 1)
 
 
@@ -219,7 +219,7 @@ def test_a_full_disk_while_saving(config, straight, tmp_path, capfd):
     if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("may not mount a small disk")
     try:
-        with runs.signal_at(2, signal.SIGTERM):
+        with tiny_runs.signal_at(2, signal.SIGTERM):
             assert loop.train(config, disk / "run") == REQUEUE
         filling = disk / "filling"
         with filling.open("wb") as file, pytest.raises(OSError, match="No space"):
@@ -233,7 +233,7 @@ def test_a_full_disk_while_saving(config, straight, tmp_path, capfd):
         assert (disk / "run" / "config.json").read_text() == before
         filling.unlink()
         assert loop.train(config, disk / "run") == DONE
-        runs.assert_same_run(config, straight, disk / "run")
+        tiny_runs.assert_same_run(config, straight, disk / "run")
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
@@ -244,4 +244,4 @@ def test_in_a_thread_that_gets_no_signals(config, straight, tmp_path):
     thread.start()
     thread.join()
     assert codes == [DONE]
-    runs.assert_same_run(config, straight, tmp_path)
+    tiny_runs.assert_same_run(config, straight, tmp_path)

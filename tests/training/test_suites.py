@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from clipin_jax.commands import main as cli
+from clipin_jax.commands.main import main, parse
 from clipin_jax.data import SOURCES, make_source
 from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators import EVALUATORS, is_source, read_entry
@@ -30,7 +30,7 @@ from clipin_jax.runs.folder import open_folder
 from clipin_jax.training import console
 from clipin_jax.training.suites import evaluate_suite, list_suites, load_suite
 from tests.conftest import REPOSITORY
-from tests.support import tiny_runs as runs
+from tests.support import tiny_runs
 
 SUITES = ("core", "full", "paper")
 CLASSES = ("cat", "dog", "owl")
@@ -41,12 +41,12 @@ def finished(tmp_path_factory) -> Path:
     """The folder of a run as training leaves it; its scores do not matter."""
     folder = tmp_path_factory.mktemp("runs") / "finished"
     # With seed 0 two cosines are alike but for rounding, and their order is chance.
-    config = runs.tiny_run("seed=1")
+    config = tiny_runs.tiny_run("seed=1")
     open_folder(config, folder)
     state = build_experiment(config, jax.devices()[:1]).init_state()
     checkpoints = Checkpoints(folder / "checkpoints")
     with contextlib.closing(checkpoints):
-        checkpoints.save(runs.LAST, state, {}, force=True)
+        checkpoints.save(tiny_runs.LAST, state, {}, force=True)
     return folder
 
 
@@ -129,7 +129,7 @@ def test_suites_are_listed_with_a_description():
 
 @pytest.mark.parametrize("name", SUITES)
 def test_every_entry_of_a_suite_names_an_evaluator_and_data_that_is_there(name, data):
-    config = runs.tiny_run()
+    config = tiny_runs.tiny_run()
     entries = load_suite(name, DataFolder(str(data), {}), config)
     made = {key: e for key, e in entries.items() if not isinstance(e, str)}
     assert {"scenes_shape:zero_shot"} < made.keys() or name == "paper"
@@ -252,7 +252,7 @@ def test_a_suite_gives_the_same_figures_at_any_batch_size_and_on_any_devices(
         for key, value in values.items():
             assert value == pytest.approx(first[key], abs=1e-6, nan_ok=True), key
     written = results(tmp_path / "8-16.json")
-    assert written["suite"] == "mine" and written["step"] == runs.LAST
+    assert written["suite"] == "mine" and written["step"] == tiny_runs.LAST
     assert written["evals"]["zoo:zero_shot"]["dataset"] == "zoo"
     assert "acc1" in written["evals"]["zoo:zero_shot"]["metrics"]
     assert "jax" in written["environment"] and "devices" in written["environment"]
@@ -265,7 +265,7 @@ def test_a_suite_gives_the_same_figures_at_any_batch_size_and_on_any_devices(
 
 def test_the_command_without_data_takes_the_embedded_scenes(finished, capsys):
     command = ["evaluate", str(finished), "--suite", "core", "--only", "zero_shot"]
-    assert cli.main(command) == 0
+    assert main(command) == 0
     out = capsys.readouterr().out
     assert "scenes_color" in out and "suite core at step 6" in out
     assert max(map(len, out.splitlines()[:-1])) <= 80
@@ -287,7 +287,7 @@ def test_the_command_without_data_takes_the_embedded_scenes(finished, capsys):
     ],
 )
 def test_errors_are_one_line(finished, capsys, command, message):
-    assert cli.main(["evaluate", str(finished), *command]) == 1
+    assert main(["evaluate", str(finished), *command]) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     pytest.raises(ClipinError, _raise, error).match(message)
@@ -389,4 +389,4 @@ def test_the_page_on_evaluation_says_what_is_there():
     assert EVALUATORS.keys() <= types
     [shell] = re.findall(r"^```bash\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     for command in shell.splitlines():
-        assert cli.parse(shlex.split(command, comments=True)[1:]).verb == "evaluate"
+        assert parse(shlex.split(command, comments=True)[1:]).verb == "evaluate"

@@ -16,7 +16,13 @@ from clipin_jax.data import make_source, storage
 from clipin_jax.data.formats import rows
 from clipin_jax.data.formats.rows import row_ends
 from clipin_jax.errors import ClipinError
-from tests.support.tables import TSV, open_table, reason, unchecked, write
+from tests.support.tables import (
+    TSV,
+    bad_record_reason,
+    open_table,
+    open_text_table,
+    write_table,
+)
 
 cells = st.text(st.sampled_from('ab,;\t|\r\n" é'), max_size=6)
 
@@ -26,7 +32,7 @@ def folder(request, tmp_path):
     """A folder with a.jpg and b.jpg in it, and c.jpg in a folder p inside it."""
     where = str(tmp_path) if request.param == "local" else f"memory://{tmp_path.name}"
     for name in ("a.jpg", "b.jpg", "p/c.jpg"):
-        write(where, name, name)
+        write_table(where, name, name)
     return where
 
 
@@ -63,7 +69,7 @@ def test_json_lines(folder):
         "captions": ("three",),
         "kinds": ("meta.text",),
     }
-    why = [reason(source, index) for index in (2, 3, 4, 5)]
+    why = [bad_record_reason(source, index) for index in (2, 3, 4, 5)]
     assert why == [
         "no caption",
         "meta.text: neither text nor a list of texts",
@@ -90,7 +96,7 @@ def test_files_of_the_csv_module(
         text, delimiter=separator, lineterminator=ending, quoting=quoting
     )
     writer.writerows([["filepath", "title"], *table])
-    path = write(tmp_path_factory.mktemp("t"), text.getvalue())
+    path = write_table(tmp_path_factory.mktemp("t"), text.getvalue())
     actual = rows.open_delimited(path, ("filepath", "title"))
     assert [list(actual[row].values()) for row in range(len(actual))] == table
     assert [row["title"] for row in actual.values()] == [row[1] for row in table]
@@ -127,13 +133,13 @@ def test_blocks_do_not_matter(tmp_path, monkeypatch):
     body = "".join(f'a.jpg\t"say ""{n}""\r\nor"\r\n\r\n' for n in range(40))
     body += "".join(f'a.jpg\t{n}" wide\n' for n in range(40))
     content = b"\xef\xbb\xbf" + f"filepath\ttitle\r\n{body}".encode()
-    source = unchecked(tmp_path, content)
+    source = open_text_table(tmp_path, content)
     captions = [source[index]["captions"][0] for index in range(80)]
     assert captions[:40] == [f'say "{n}"\r\nor' for n in range(40)]
     assert captions[40:] == [f'{n}" wide' for n in range(40)]
     for block in (7, 64, 1000):
         monkeypatch.setattr(rows, "_BLOCK", block)
-        other = unchecked(tmp_path, content)
+        other = open_text_table(tmp_path, content)
         assert [other[index]["captions"][0] for index in range(80)] == captions
         assert other.fingerprint == source.fingerprint
 
@@ -152,7 +158,7 @@ def test_the_separator_is_detected_and_logged(
 ):
     row = separator.join("a.jpg" for _ in head.split(separator))
     with caplog.at_level(logging.WARNING):
-        source = unchecked(tmp_path, f"{head}\n{row}\n")
+        source = open_text_table(tmp_path, f"{head}\n{row}\n")
     assert source[0]["captions"] == ("a.jpg",)
     lines = [f"{r.levelname}: {r.message}" for r in caplog.records]
     assert len(lines) == bool(message)
@@ -164,9 +170,9 @@ def test_bad_rows_keep_their_index(tmp_path):
         "filepath,title\na.jpg,a\nb.jpg\nc.jpg,c,d\n\n,e\na.jpg,  \nnone.jpg,f\n"
         "a.jpg,\xe9\na.jpg,g\n".encode("latin-1")
     )
-    source = unchecked(tmp_path, content)
+    source = open_text_table(tmp_path, content)
     assert len(source) == 8
-    assert [reason(source, index) for index in (1, 2, 3, 4, 6)] == [
+    assert [bad_record_reason(source, index) for index in (1, 2, 3, 4, 6)] == [
         "1 cells, the header has 2",
         "3 cells, the header has 2",
         "no image is named",
@@ -178,7 +184,10 @@ def test_bad_rows_keep_their_index(tmp_path):
     assert source[7]["captions"] == ("g",)
     assert "row 7, at byte" in source.describe(6)
     content = content.replace(b"none.jpg", b"no\0e.jpg")
-    assert reason(unchecked(tmp_path, content, "u.csv"), 5) == "no valid file name"
+    assert (
+        bad_record_reason(open_text_table(tmp_path, content, "u.csv"), 5)
+        == "no valid file name"
+    )
 
 
 def test_paths_of_images(folder):
@@ -196,8 +205,8 @@ def test_paths_of_images(folder):
 
 
 def test_several_files_with_columns_in_other_orders(folder):
-    write(folder, TSV, "t_0.tsv")
-    write(folder, "title,n,filepath\nc,0,p/c.jpg\n", "t_1.csv")
+    write_table(folder, TSV, "t_0.tsv")
+    write_table(folder, "title,n,filepath\nc,0,p/c.jpg\n", "t_1.csv")
     pattern = (storage.join(folder, "t_0.tsv"), storage.join(folder, "t_*.csv"))
     source = make_source(name="table", files=pattern)
     assert [source[n]["image"] for n in range(3)] == [b"a.jpg", b"b.jpg", b"p/c.jpg"]
@@ -206,13 +215,13 @@ def test_several_files_with_columns_in_other_orders(folder):
 def test_quotes_as_plain_characters(tmp_path):
     content = 'filepath\ttitle\na.jpg\t"open\na.jpg\tb\n'
     with pytest.raises(ClipinError, match="row at byte 15 has no end.*quoted=False"):
-        unchecked(tmp_path, content)
-    source = unchecked(tmp_path, content, "u.tsv", quoted=False)
+        open_text_table(tmp_path, content)
+    source = open_text_table(tmp_path, content, "u.tsv", quoted=False)
     assert [source[n]["captions"] for n in range(2)] == [('"open',), ("b",)]
 
 
 def test_line_breaks_in_cells_are_logged(tmp_path, caplog):
-    unchecked(tmp_path, 'filepath,title\na.jpg,"b\nc"\na.jpg,d\n')
+    open_text_table(tmp_path, 'filepath,title\na.jpg,"b\nc"\na.jpg,d\n')
     assert "1 line breaks inside cells in quotes" in caplog.text
 
 
@@ -237,7 +246,7 @@ def test_line_breaks_in_cells_are_logged(tmp_path, caplog):
 )
 def test_wrong_tables(tmp_path, content, name, message):
     with pytest.raises(ClipinError, match=message):
-        unchecked(tmp_path, content, name)
+        open_text_table(tmp_path, content, name)
 
 
 @pytest.mark.parametrize(
@@ -265,34 +274,34 @@ def test_wrong_tables(tmp_path, content, name, message):
 )
 def test_wrong_arguments(tmp_path, wrong, message):
     content = "filepath\ttitle\tmixed\tnone\tbig\na.jpg\ta\t1\t\t9999999\n"
-    write(tmp_path, "", "a.jpg")
-    path = write(tmp_path, content + "a.jpg\ta\tx\t\t1\n")
+    write_table(tmp_path, "", "a.jpg")
+    path = write_table(tmp_path, content + "a.jpg\ta\tx\t\t1\n")
     with pytest.raises(ClipinError, match=message):
         make_source(**{"name": "table", "files": path} | wrong)
 
 
 def test_the_fingerprint_is_of_the_content(tmp_path):
-    source = unchecked(tmp_path, TSV)
-    same = unchecked(tmp_path / "other", TSV)
+    source = open_text_table(tmp_path, TSV)
+    same = open_text_table(tmp_path / "other", TSV)
     assert same.fingerprint == source.fingerprint
     for other in (
-        unchecked(tmp_path, TSV.replace("dog", "cow")),
-        unchecked(tmp_path, TSV, captions="filepath"),
-        unchecked(tmp_path, TSV, label="title"),
+        open_text_table(tmp_path, TSV.replace("dog", "cow")),
+        open_text_table(tmp_path, TSV, captions="filepath"),
+        open_text_table(tmp_path, TSV, label="title"),
     ):
         assert other.fingerprint != source.fingerprint
 
 
 def test_a_table_that_was_cut_since(tmp_path):
-    source = unchecked(tmp_path, TSV)
+    source = open_text_table(tmp_path, TSV)
     with open(tmp_path / "t.csv", "r+b") as file:
         file.truncate(len(TSV) - 3)
-    assert "truncated" in reason(source, 1)
+    assert "truncated" in bad_record_reason(source, 1)
 
 
 def test_threads_and_other_processes(tmp_path):
     body = "".join(f'a.jpg,"{n}, ""{n}"""\n' for n in range(3000))
-    source = unchecked(tmp_path, f"filepath,title\n{body}")
+    source = open_text_table(tmp_path, f"filepath,title\n{body}")
     sent = pickle.dumps(source)
     assert len(sent) < 12 * 3000  # offsets, no rows
     other = pickle.loads(sent)

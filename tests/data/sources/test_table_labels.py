@@ -9,7 +9,13 @@ import pytest
 from clipin_jax.data.formats import rows
 from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators.datasets.annotations import read_captions, read_labels
-from tests.support.tables import TSV, open_table, reason, unchecked, write
+from tests.support.tables import (
+    TSV,
+    bad_record_reason,
+    open_table,
+    open_text_table,
+    write_table,
+)
 
 
 @pytest.fixture(params=["local", "remote"])
@@ -28,21 +34,21 @@ def folder(request, tmp_path):
 def test_labels(tmp_path, values, classes, expected, names):
     content = "filepath,title,kind\n" + "".join(f"a.jpg,t,{v}\n" for v in values)
     content += "a.jpg,t,\n"
-    source = unchecked(tmp_path, content, label="kind", classes=classes)
+    source = open_text_table(tmp_path, content, label="kind", classes=classes)
     assert source.classes == names
     assert [source.annotations(n)["label"] for n in range(3)] == expected
-    assert reason(source, 3) == "no label"
+    assert bad_record_reason(source, 3) == "no label"
 
 
 def test_labels_in_json(tmp_path):
     entries = [{"filepath": "a.jpg", "title": "t", "y": y} for y in ([0, 2], 1, True)]
     lines = "\n".join(map(json.dumps, entries))
-    source = unchecked(tmp_path, lines, "t.ndjson", label="y")
+    source = open_text_table(tmp_path, lines, "t.ndjson", label="y")
     assert source.classes == ("0", "1", "2")
     assert source[0]["label"] == [0, 2] and source[1]["label"] == 1
-    assert "label True is none of 3 classes" in reason(source, 2)
-    named = unchecked(tmp_path, lines, "t.ndjson", label="y", classes=("x", "y"))
-    assert "label 2 is none of 2 classes" in reason(named, 0)
+    assert "label True is none of 3 classes" in bad_record_reason(source, 2)
+    named = open_text_table(tmp_path, lines, "t.ndjson", label="y", classes=("x", "y"))
+    assert "label 2 is none of 2 classes" in bad_record_reason(named, 0)
 
 
 DISEASES = "ID,Risk,DR,ODC\n1,1,1,0\n2,0,0,0.0\n3,1, 1,1\n4,1,,1\n"
@@ -51,7 +57,7 @@ DISEASES = "ID,Risk,DR,ODC\n1,1,1,0\n2,0,0,0.0\n3,1, 1,1\n4,1,,1\n"
 def diseases(folder, content=DISEASES, **cfg):
     """A table of ids and a column for each disease, as RFMiD's."""
     for number in "1234":
-        write(folder, number, f"{number}.png")
+        write_table(folder, number, f"{number}.png")
     more = dict(image="ID", ending=".png", captions=(), label=("DR", "ODC"))
     return open_table(folder, content, **(more | cfg))
 
@@ -62,7 +68,7 @@ def test_a_column_for_each_class(folder):
     assert source[0] == {"image": b"1", "captions": ("DR",), "label": [0]}
     assert source.annotations(1) == {"captions": ("none of the classes",), "label": []}
     assert source[2]["label"] == [0, 1] and source[2]["captions"] == ("DR, ODC",)
-    assert reason(source, 3) == "no label of 0 or 1 in column 'DR'"
+    assert bad_record_reason(source, 3) == "no label of 0 or 1 in column 'DR'"
     named = diseases(folder, classes=("retinopathy", "cupping"))
     assert named[2]["captions"] == ("retinopathy, cupping",)
     assert named.fingerprint != source.fingerprint
@@ -90,7 +96,7 @@ def test_bad_rows_are_one_error_in_evaluation(tmp_path):
     )
     assert "row 4, at byte" in message and "fix it, or remove it" in message
     assert "\n" not in message
-    silent = unchecked(tmp_path, TSV + "a.jpg\t\n", "s.tsv")
+    silent = open_text_table(tmp_path, TSV + "a.jpg\t\n", "s.tsv")
     with pytest.raises(ClipinError, match="record 2, .* cannot be used: no caption"):
         read_captions(silent, 0)
 
@@ -113,11 +119,11 @@ def test_columns_of_classes_in_json(tmp_path):
     rows = [{"ID": "1", "y": {"a": 1, "b": False}}, {"ID": "2", "y": {"a": 0.0}}]
     lines = "\n".join(map(json.dumps, rows))
     for number in "12":
-        write(tmp_path, number, f"{number}.png")
+        write_table(tmp_path, number, f"{number}.png")
     more = dict(image="ID", ending=".png", captions=(), label=("y.a", "y.b"))
     source = open_table(tmp_path, lines, "t.jsonl", **more)
     assert source[0]["label"] == [0]
-    assert reason(source, 1) == "no label of 0 or 1 in column 'y.b'"
+    assert bad_record_reason(source, 1) == "no label of 0 or 1 in column 'y.b'"
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def test_long_captions_may_be_refused(vocabulary):
 
 
 @pytest.mark.parametrize(
-    "content, words",
+    "content, message",
     [
         (b"", "lacks .PAD., .UNK."),
         (b"\x1f\x8b\x08\xff\xfe", "not UTF-8"),
@@ -140,10 +140,10 @@ def test_long_captions_may_be_refused(vocabulary):
         (b'{"model": {"type": "WordPiece"}}', "lacks"),
     ],
 )
-def test_wrong_vocabularies_are_refused(tmp_path, content, words):
+def test_wrong_vocabularies_are_refused(tmp_path, content, message):
     path = tmp_path / "vocab.txt"
     path.write_bytes(content)
-    with pytest.raises(ClipinError, match=f"vocab.txt is no WordPiece .*{words}"):
+    with pytest.raises(ClipinError, match=f"vocab.txt is no WordPiece .*{message}"):
         make(str(path))
 
 

@@ -13,8 +13,8 @@ def test_several_classes_may_be_one_class_of_the_other_source():
     task = make_task(graded, train, classes)
     grades = np.array([record["label"] for record in graded])
     np.testing.assert_array_equal(task.labels, grades > 0)
-    graded = Clusters(30, 3, many=True, names=graded.classes)
-    train = Clusters(40, 2, many=True, names=train.classes)
+    graded = Clusters(30, 3, multi_label=True, names=graded.classes)
+    train = Clusters(40, 2, multi_label=True, names=train.classes)
     many = make_task(graded, train, classes)
     np.testing.assert_array_equal(many.labels[:, 1], grades > 0)
 
@@ -26,7 +26,7 @@ def test_several_classes_may_be_one_class_of_the_other_source():
         (Clusters(9, 3), Clusters(9, 3), {"clas 1": "class 1"}, "mean 'class 1'"),
         (Clusters(9, 3), Clusters(9, 3), {"class 1": "clas 1"}, "mean 'class 1'"),
         (Clusters(9, 3), Clusters(9, 3), ("abc",), "classes must say"),
-        (Clusters(9, 3), Clusters(9, 3, many=True), (), "of one kind"),
+        (Clusters(9, 3), Clusters(9, 3, multi_label=True), (), "of one kind"),
         (Clusters(9, 1), Clusters(9, 1), (), "train_source has 1 classes"),
         (Clusters(9, 3), Clusters(9, 3, labels=[0, 1] * 4 + [0]), (),
          "train_source has no image of 'class 2', source has"),

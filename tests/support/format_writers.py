@@ -1,4 +1,4 @@
-"""The same pairs written in each format, by what comes with Python or the format."""
+"""Writes the same pairs in each format, with Python or the format's own library."""
 
 import base64
 import csv
@@ -13,22 +13,24 @@ from tests.data.sources.test_tfds import describe
 
 
 class Pair(NamedTuple):
-    """A picture's file, as it is, and what is said about it."""
+    """An encoded image, its captions and its label."""
 
     image: bytes
     captions: tuple[str, ...]
     label: int
 
 
-def write(name: str, folder: Path, pairs: Sequence[Pair], classes: Sequence[str]):
-    """Writes pairs to a new folder; the arguments of the source that reads them."""
+def write_pairs(
+    name: str, folder: Path, pairs: Sequence[Pair], classes: Sequence[str]
+) -> dict[str, Any]:
+    """Writes pairs to a new folder; returns the arguments of the source for them."""
     folder.mkdir(parents=True)
-    given = (WRITERS | OF_CLASSES)[name](folder, pairs, list(classes))
-    return {"name": name.partition(":")[0], **given}
+    arguments = (WRITERS | CLASS_WRITERS)[name](folder, pairs, list(classes))
+    return {"name": name.partition(":")[0], **arguments}
 
 
 def write_images(folder: Path, pairs: Sequence[Pair]) -> list[str]:
-    """Writes the pictures to `images`; their names, which count on."""
+    """Writes the images to `images/`; returns their names, in order."""
     (folder / "images").mkdir()
     names = [f"{number:05}.jpg" for number in range(len(pairs))]
     for name, pair in zip(names, pairs, strict=True):
@@ -84,7 +86,7 @@ def json_list(folder, pairs, classes):
     )
 
 
-def table(folder, pairs, classes, ending, separator):
+def table(folder, pairs, classes, *, ending, separator):
     columns = [f"title{n}" for n in range(max(len(pair.captions) for pair in pairs))]
     path = folder / f"pairs.{ending}"
     with path.open("w", encoding="utf-8", newline="") as file:
@@ -98,11 +100,11 @@ def table(folder, pairs, classes, ending, separator):
 
 
 def csv_table(folder, pairs, classes):
-    return table(folder, pairs, classes, "csv", ",")
+    return table(folder, pairs, classes, ending="csv", separator=",")
 
 
 def tsv_table(folder, pairs, classes):
-    return table(folder, pairs, classes, "tsv", "\t")
+    return table(folder, pairs, classes, ending="tsv", separator="\t")
 
 
 def json_lines(folder, pairs, classes):
@@ -140,10 +142,10 @@ def webdataset(folder, pairs, classes):
     for shard, part in enumerate((pairs[:half], pairs[half:])):
         with tarfile.open(folder / f"{shard:03}.tar", "w") as tar:
             for number, pair in enumerate(part):
-                said = {"caption": pair.captions, "label": pair.label}
+                meta = {"caption": pair.captions, "label": pair.label}
                 add(tar, f"{number:06}.jpg", pair.image)
                 add(tar, f"{number:06}.txt", pair.captions[0].encode())
-                add(tar, f"{number:06}.json", json.dumps(said).encode())
+                add(tar, f"{number:06}.json", json.dumps(meta).encode())
     return dict(
         files=str(folder / "{000..001}.tar"),
         captions="json:caption",
@@ -222,7 +224,7 @@ def hf_datasets(folder, pairs, classes):
 
 
 def image_folder(folder, pairs, classes):
-    """Their captions are lost: what a folder says is the class."""
+    """Writes images to folders of classes. The format has no captions."""
     for number, pair in enumerate(pairs):
         path = folder / "train" / classes[pair.label] / f"{number:05}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -231,7 +233,7 @@ def image_folder(folder, pairs, classes):
 
 
 def npz(folder, pairs, classes):
-    """Pixels and labels: their captions are lost too."""
+    """Writes pixels and labels. The format has no captions."""
     import numpy as np
 
     from clipin_jax.data.image.decode import decode
@@ -244,7 +246,7 @@ def npz(folder, pairs, classes):
 
 
 def voc(folder, pairs, classes):
-    """An object in each picture: their captions are lost too."""
+    """Writes images with one object each. The format has no captions."""
     for inside in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (folder / inside).mkdir(parents=True)
     names = [f"{number:06}" for number in range(len(pairs))]
@@ -252,9 +254,9 @@ def voc(folder, pairs, classes):
     sides = "<xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax>"
     for name, pair in zip(names, pairs, strict=True):
         (folder / f"JPEGImages/{name}.jpg").write_bytes(pair.image)
-        found = f"<name>{classes[pair.label]}</name><bndbox>{sides}</bndbox>"
-        note = f"<annotation><object>{found}</object></annotation>"
-        (folder / f"Annotations/{name}.xml").write_text(note)
+        item = f"<name>{classes[pair.label]}</name><bndbox>{sides}</bndbox>"
+        annotation = f"<annotation><object>{item}</object></annotation>"
+        (folder / f"Annotations/{name}.xml").write_text(annotation)
     return dict(folder=str(folder))
 
 
@@ -285,5 +287,6 @@ WRITERS = {
     "muge": muge,
     "image_folder": image_folder,
 }
-# Their captions are made of their classes, as those of image_folder are.
-OF_CLASSES = {"npz": npz, "voc": voc}
+# These formats have no captions: sources make them from class names, as for
+# image_folder.
+CLASS_WRITERS = {"npz": npz, "voc": voc}

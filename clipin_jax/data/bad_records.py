@@ -1,4 +1,4 @@
-"""The list of bad records of a run, and the reasons."""
+"""Lists the bad records of a run with reasons."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from clipin_jax.errors import ClipinError
 
 
 class BadRecordLog:
-    """Each bad record once, as a line of JSON: `index`, `where`, `reason`.
+    """Lists each bad record once, as a line of JSON: `index`, `where`, `reason`.
 
     Args:
-      path: a file that is continued, or created with the first record; None for no
-        file.
+      path: a file to append to, or to create with the first record; None for no file.
 
     Attributes:
       entry: the last record that was added or looked up.

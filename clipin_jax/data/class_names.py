@@ -6,11 +6,11 @@ SUN397 has 397 different ones, Pets and VOC are in their official order. OpenAI'
 for CLIP have another order in places (`eurosat`, `pets`, `sun397`, `voc2007`).
 
 Some data sets exist in several orders:
-  caltech101          101 classes, as torchvision has them
-  caltech101_folders  102, with "background", sorted as the folders are
-  caltech101_vtab     102, as tensorflow-datasets has them
-  fer2013             as in its CSV file
-  fer2013_folders     as folders named by emotion are sorted
+  caltech101          101 classes, in the order of torchvision
+  caltech101_folders  102, with "background", in the order of sorted folders
+  caltech101_vtab     102, in the order of tensorflow-datasets
+  fer2013             in the order of its CSV file
+  fer2013_folders     in the order of sorted folders, named by emotion
 The classes of `clevr_count_all`, `dmlab` and `kitti_closest_vehicle_distance` are those
 of VTAB.
 

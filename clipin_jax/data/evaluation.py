@@ -1,4 +1,4 @@
-"""Batches of labelled or captioned images for evaluation: no record is left out.
+"""Batches of images for evaluation; no record is left out.
 
 `eval_batches` reads a source in order, as published weights were evaluated.
 `view_batches` makes views in any order, also random ones, for classifiers that are
@@ -45,16 +45,17 @@ def eval_batches(
       source: records; their captions are not read.
       image_size: (height, width) of the model's input.
       interpolation: how images are scaled.
-      batch_size: of the global batch; all processes yield equally often.
+      batch_size: size of the global batch; all processes yield equally often.
       process_index: which part of each global batch to make.
-      process_count: how many parts there are.
+      process_count: number of parts.
 
     Yields:
-      {"image": [b, H, W, 3] uint8, "mask": [b] bool, False where padded (black, index
-      0), "index": [b] int64}, b = batch_size / process_count
+      {"image": [b, H, W, 3] uint8, "mask": [b] bool, "index": [b] int64}, with
+      b = batch_size / process_count. The mask is False for padding, which is black and
+      has index 0.
 
     Raises:
-      ClipinError: values that make no sense, or an image that cannot be decoded.
+      ClipinError: values out of range, or an image that cannot be decoded.
     """
     views.check_interpolation(interpolation, "interpolation")
     make_view = partial(_evaluation_view, size=image_size, interpolation=interpolation)
@@ -88,19 +89,19 @@ def view_batches(
     Args:
       source: records; their labels are not read.
       order: [n] int, indices of records; -1 is padding.
-      seed, epoch: of the views; not negative.
-      augment: `config.data.augment`, see `views`; None for the view of evaluation.
+      seed, epoch: of the random views; not negative.
+      augment: `config.data.augment`, see `views`; None for evaluation views.
       image_size: (height, width) of the model's input.
-      interpolation: how images are scaled where there is no `augment`.
-      batch_size: of the global batch; a multiple of process_count.
+      interpolation: how images are scaled if `augment` is None.
+      batch_size: size of the global batch; a multiple of process_count.
       process_index: which part of each global batch to make.
-      process_count: how many parts there are.
+      process_count: number of parts.
 
     Yields:
-      As `eval_batches`.
+      Batches as those of `eval_batches`.
 
     Raises:
-      ClipinError: as `eval_batches`.
+      ClipinError: see `eval_batches`.
     """
     if augment is None:
         make_view = partial(
@@ -150,7 +151,7 @@ def _padded_batches(
 
 
 class _SampleMaker:
-    """Position in the order -> a sample as `eval_batches` documents it."""
+    """Makes the sample at a position of the order, see `eval_batches`."""
 
     def __init__(
         self,

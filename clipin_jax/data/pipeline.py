@@ -3,9 +3,9 @@
     order of the epochs -> this process's share -> decode, two views, captions -> tokens
           -> batch -> prefetch
 
-Everything random about a sample is a function of the seed and of its global position
-(how many samples came before it in the whole run). So the global batches do not depend
-on how many processes, workers or threads make them, and a run resumes from a position.
+All randomness of a sample is a function of the seed and of its global position, the
+number of samples before it in the run. So the global batches do not depend on how many
+processes, workers or threads make them, and a run resumes from a position.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from clipin_jax.data.workers import (
 )
 from clipin_jax.errors import ClipinError, check_choice
 
-_LEAST_JUDGED = 100  # records read before their share of bad ones can stop a run
+_LEAST_JUDGED = 100  # records read before the share of bad ones may stop a run
 
 
 class TrainBatches:
     """One process's share of the global training batches, in an endless iterator.
 
-    Iterating gives host arrays, b = batch_size / process_count:
+    It yields host arrays, with b = batch_size / process_count:
       {"view1": {"image": [b, H, W, 3] uint8, "text": [b, L] int32,
                  "image_id": [b] int32, "text_id": [b] int32},
        "view2": the same, when `data.views` is 2,
        "index": [b] int64, the index of each sample's record in the source}
-    Ids are hashes, not negative: equal for equal files and for equal captions.
+    Ids are hashes, not negative, equal for equal files and for equal captions.
 
     With `data.mask_probability` each view also has the result of `mask_tokens`:
       "masked_text": [b, L] int32, "masked_labels": [b, L] int32.
@@ -53,32 +53,32 @@ class TrainBatches:
     from "drawn": [b, 11] float32 in each view and from
       "canvas": [b, S, S, 3] uint8, S is `data.augment.resize_first`.
 
-    An epoch has every record once, see `order`. Epochs follow one another without a
-    gap: where one ends within a batch, the next one begins, and no record is left out.
+    An epoch has every record once, see `order`. If an epoch ends within a batch, the
+    next one fills it, so that no record is left out.
 
     Args:
       data: `config.data`.
       seed: of order, views, captions and masks; not negative.
-      batch_size: of the global batch.
+      batch_size: size of the global batch.
       process_index: which share of each global batch to make.
-      process_count: how many shares there are.
-      bad_records: a file of JSON lines to which each unusable record is added, once;
-        None for no file.
+      process_count: number of shares.
+      bad_records: a file of JSON lines that lists each unusable record once; None for
+        no file.
 
     Attributes:
       source: of the records.
       tokenizer: of the captions.
-      examples_per_epoch: how many records the source has.
-      bad_records: how many records of this share could not be used since the iterator
-        was made or set back; each was replaced by the next good one.
+      examples_per_epoch: number of records of the source.
+      bad_records: number of unusable records of this share since the iterator started
+        or was set back; each is replaced by the next good one.
       cut_captions: the share of the last batch's captions that were cut at
         `data.context_length`.
 
     Raises:
-      ClipinError: values that make no sense, a batch larger than the data or not
-        divisible by process_count, no pair among the first thousand records; while
-        iterating, more than `data.max_bad_fraction` of at least 100 records are bad, or
-        a caption is too long and `data.long_captions` is "error".
+      ClipinError: values out of range; a batch larger than the data, or not divisible
+        by process_count; no pair among the first thousand records. While iterating:
+        more than `data.max_bad_fraction` of at least 100 records are bad; a caption is
+        too long and `data.long_captions` is "error".
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class TrainBatches:
         self._start(0)
 
     def _start(self, position: int) -> None:
-        """Begins (again) at a global position."""
+        """Starts at a global position."""
         self._position = position
         self.bad_records = self._read = 0
         self.cut_captions = 0.0
@@ -157,15 +157,15 @@ class TrainBatches:
     def _count_bad(
         self, index: np.ndarray, bad_count: np.ndarray, first_bad: np.ndarray
     ) -> None:
-        """Counts and lists the bad records of a batch; raises if they are too many."""
+        """Counts and lists the bad records of a batch; raises if there are too many."""
         is_good = index >= 0
         self._read += int(np.sum(bad_count) + np.sum(is_good))
         self.bad_records += int(np.sum(bad_count))
         if not np.any(bad_count):
             return
         for first, count in zip(first_bad.tolist(), bad_count.tolist(), strict=True):
-            for each in range(first, first + count):
-                self._list_bad(each % len(self.source))
+            for bad in range(first, first + count):
+                self._list_bad(bad % len(self.source))
         too_many = self.bad_records > self._data.max_bad_fraction * self._read
         if too_many and self._read >= _LEAST_JUDGED or not np.all(is_good):
             example = self._log.entry
@@ -192,7 +192,7 @@ class TrainBatches:
         }
 
     def set_state(self, state: dict[str, int | str]) -> None:
-        """Goes to the position of `get_state`; the batches from there are bit-equal.
+        """Moves to the position of `get_state`; the batches from there are bit-equal.
 
         Raises:
           ClipinError: the state is of other data (unless `data.allow_change`), another
@@ -213,7 +213,7 @@ class TrainBatches:
         self._start(int(state["position"]))
 
     def close(self) -> None:
-        """Stops threads and worker processes, and so the iterator."""
+        """Stops the iterator, with its threads and worker processes."""
         self._batches.close()
 
 

@@ -1,4 +1,4 @@
-"""A record becomes a training sample: decode once, make views, choose captions."""
+"""Turns a record into a training sample: decodes it, makes views, draws captions."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from clipin_jax.data.text.masking import mask_tokens
 from clipin_jax.data.text.tokenizer import Tokenizer
 from clipin_jax.errors import ClipinError, explained
 
-_ATTEMPTS = 100  # bad records in a row after which no next one is tried
-_PROBED = 1000  # records of which one must be a pair
+_ATTEMPTS = 100  # bad records in a row before it gives up
+_PROBED = 1000  # first records, one of which must be a pair
 _SHOWN = 60  # letters of a caption in a message
-_MASKS = 1  # names the random stream of masks, beside that of views and captions
+_MASKS = 1  # number of the random stream of masks
 _BLANK: Record = {"image": np.zeros((1, 1, 3), np.uint8), "captions": ("",)}
 
 
 class SampleMaker:
-    """(position, index) -> a sample. All that is random follows from the position.
+    """Makes the sample of (position, index). Its randomness depends on the position.
 
     The first view and its caption do not depend on whether there is a second one.
 
@@ -55,20 +55,20 @@ class SampleMaker:
                 vocab_size=tokenizer.vocab_size,
                 never_masked=tokenizer.never_masked,
             )
-        # A plain dict: read a dozen times a sample, and sent to worker processes.
+        # A plain dict is faster to read, and can be sent to worker processes.
         self._augment = data.augment.to_dict()
         self._transforms = make_transforms(self._augment["transforms"])
 
-    def __call__(self, place: tuple[int, int]) -> dict[str, Any]:
+    def __call__(self, position_and_index: tuple[int, int]) -> dict[str, Any]:
         """Returns a sample as `TrainBatches` documents it, without the batch axis.
 
-        A bad record is replaced by the next good one. Three more values count
-        them and cut captions: `bad_count`, how many records were bad; `first_bad`, the
-        index of the first of them (-1: none); `cut_share`, the share of the sample's
-        captions that were too long. Without a good record `index` is -1 and the image
-        black.
+        A bad record is replaced by the next good one. Without a good record, `index` is
+        -1 and the image is black. A sample has three more values:
+          bad_count: number of bad records before the good one.
+          first_bad: index of the first bad record, -1 if there is none.
+          cut_share: share of the sample's captions that were too long.
         """
-        position, first = place
+        position, first = position_and_index
         attempts = min(_ATTEMPTS, len(self._source))
         for bad_count in range(attempts):
             index = (first + bad_count) % len(self._source)
@@ -89,7 +89,7 @@ class SampleMaker:
         }
 
     def why_bad(self, index: int) -> str:
-        """Reads a record again. Returns the reason why it is bad, "" if it is not."""
+        """Reads a record, and returns the reason why it is bad, "" if it is not."""
         try:
             record = read_record(self._source, index)
             self._choice.shares(record)
@@ -99,7 +99,7 @@ class SampleMaker:
         return ""
 
     def check_some(self, indices: Iterable[int]) -> None:
-        """Demands that one of the first records is a pair. Raises ClipinError."""
+        """Checks that one of the first records is a pair. Raises ClipinError."""
         reasons: Counter[str] = Counter()
         for index, _ in zip(indices, range(_PROBED), strict=False):
             reason = self.why_bad(index)
@@ -119,8 +119,8 @@ class SampleMaker:
         image = open_image(record["image"], self._max_pixels)
         captions, choice = record["captions"], self._choice
         rng = np.random.default_rng((self._seed, position))
-        # A caption and a view in turn: what is drawn for the first view does not depend
-        # on the second.
+        # Captions and views are drawn in turn, so that the draws of the first view do
+        # not depend on the second.
         chosen = [choice.draw(rng, len(captions), shares)]
         parameters = [self._draw_view(rng, image)]
         if self._views == 2:
@@ -148,7 +148,7 @@ class SampleMaker:
     def _make_images(
         self, image: OpenImage, parameters: Sequence[views.ViewParameters]
     ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """Returns what the views share, and of each view its image or parameters."""
+        """Returns what the views share, and the image or parameters of each view."""
         side = self._augment["resize_first"]
         if side:
             share = min(1.0, max(side / image.height, side / image.width))
@@ -174,18 +174,17 @@ class SampleMaker:
             ids = self._tokenizer([caption])[0]
         text = {"text": ids, "text_id": _hash(caption.lower().encode())}
         if self._masking:
-            # From a new generator: a caption that both views have is masked alike, so
-            # that the target's answer for one holds for the other.
+            # A new generator masks the same caption equally in both views, so that the
+            # target's prediction for one view is valid for the other.
             rng = np.random.default_rng((self._seed, position, _MASKS))
             text |= mask_tokens(ids, rng, **self._masking)
         return text
 
 
 def _hash(data: Any) -> np.int32:
-    """Returns a hash that is not negative.
+    """Returns a 31-bit hash, not negative.
 
-    Of 31 bits: in a batch of 32,768 there is on average a quarter of a pair with equal
-    hashes and different data.
+    A batch of 32,768 has on average 0.25 pairs of different data with equal hashes.
     """
     if isinstance(data, np.ndarray):
         data = np.ascontiguousarray(data).data

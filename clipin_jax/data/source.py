@@ -1,8 +1,8 @@
-"""The interface of a source of image-text pairs, and helpers that all sources share.
+"""The interface of a source of image-text pairs, and helpers for sources.
 
 A source is any class with the methods of `Source`. It may live in another package: a
-config names it `"their_package.module:TheirClass"`, and its arguments beside that. The
-least that is needed:
+config names it `"their_package.module:TheirClass"`, with its arguments. A minimal
+source:
 
     class Reports:
         classes = ()
@@ -42,11 +42,11 @@ from clipin_jax.errors import explained
 
 
 class Annotations(TypedDict):
-    """What is known of an image.
+    """The captions and labels of an image.
 
     captions: at least one, none of them empty.
-    kinds: of each caption, as "human" or "synthetic"; only where there are several.
-    label: a class index, or a list of them; only where the source has classes.
+    kinds: kind of each caption, such as "human" or "synthetic", if there are several.
+    label: a class index, or a list of them, if the source has classes.
     boxes: (class name, left, top, width, height) in pixels of each object, if known.
     """
 
@@ -80,7 +80,7 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Record:
-        """Returns a record. Raises BadRecord or OSError where it cannot be used."""
+        """Returns a record. Raises BadRecord or OSError if it cannot be used."""
         ...
 
     def annotations(self, index: int) -> Annotations:
@@ -110,8 +110,8 @@ def read_record(source: Source, index: int) -> Record:
 class MixturePart(NamedTuple):
     """Consecutive records of a source that have epochs of their own.
 
-    length: how many records.
-    weight: how often they are read, relative to those of other parts.
+    length: number of records.
+    weight: how often they are read, relative to other parts.
     """
 
     length: int
@@ -124,7 +124,7 @@ def mixture_parts(source: Source) -> Sequence[MixturePart]:
 
 
 def fingerprint(*parts: Any) -> str:
-    """Returns a short hash of JSON-able parts; bytes are hashed as they are."""
+    """Returns a short hash of parts: bytes, or values that JSON can write."""
     digest = hashlib.sha256()
     for part in parts:
         data = part if isinstance(part, bytes) else json.dumps(part).encode()
@@ -133,13 +133,13 @@ def fingerprint(*parts: Any) -> str:
 
 
 def clean_captions(texts: Iterable[str]) -> tuple[str, ...]:
-    """Returns texts as `clean_text` does, without those that are empty then."""
+    """Returns the results of `clean_text` that are not empty."""
     return tuple(text for text in map(clean_text, texts) if text)
 
 
 def clean_text(text: str) -> str:
     """Returns a text without white space around it.
 
-    Halves of a character, which JSON can write but UTF-8 cannot, become "?".
+    Unpaired surrogates, which JSON can write but UTF-8 cannot, become "?".
     """
     return text.strip().encode(errors="replace").decode()

@@ -23,7 +23,7 @@ _OPEN_FILES = 256  # local files that stay open between two reads of a range
 
 
 def is_remote(path: str) -> bool:
-    """Whether a path is a URL such as `gs://bucket/name`."""
+    """Tells whether a path is a URL such as `gs://bucket/name`."""
     return "://" in path
 
 
@@ -42,8 +42,8 @@ def parent(path: str) -> str:
 def expand(pattern: str) -> list[str]:
     """Returns the files that match a pattern, sorted by name.
 
-    `{000..099}` is every number from one to the other, with as many digits; each of
-    these files must exist. `*`, `?` and `[...]` match the files that exist.
+    `{000..099}` stands for every number from 000 to 099; each of these files must
+    exist. `*`, `?` and `[...]` match the files that exist.
 
     Raises:
       ClipinError: no such file, or a remote store that cannot be reached.
@@ -68,14 +68,14 @@ def expand_all(patterns: str | Sequence[str], where: str) -> list[str]:
     Raises:
       ClipinError: no pattern, or a pattern without a file.
     """
-    each = [patterns] if isinstance(patterns, str) else list(patterns)
-    if not each or not all(isinstance(one, str) and one for one in each):
+    listed = [patterns] if isinstance(patterns, str) else list(patterns)
+    if not listed or not all(isinstance(item, str) and item for item in listed):
         raise ClipinError(f"{where} is {patterns!r}; it must name files")
-    return list(dict.fromkeys(path for pattern in each for path in expand(pattern)))
+    return list(dict.fromkeys(path for pattern in listed for path in expand(pattern)))
 
 
 def exists(path: str) -> bool:
-    """Whether a file exists. Raises ClipinError for a store that cannot be reached."""
+    """Tells whether a file exists. Raises ClipinError if a store cannot be reached."""
     if not is_remote(path):
         return os.path.isfile(path)
     with _as_clipin_error(path):
@@ -104,7 +104,7 @@ def read(path: str) -> bytes:
 
 
 def read_range(path: str, start: int, length: int) -> bytes:
-    """Returns part of a file, less where the file ends. Raises OSError.
+    """Returns part of a file, less if the file ends before. Raises OSError.
 
     Any thread may call it. Local files stay open, so a file that is replaced between
     two calls is not noticed.
@@ -159,7 +159,7 @@ def _glob(pattern: str) -> list[str]:
 
 
 def _store(url: str) -> tuple[Any, str]:
-    # Not at the top: most runs read local files.
+    # Imported here, since most runs read local files.
     from fsspec.core import url_to_fs
 
     return url_to_fs(url)
@@ -167,7 +167,7 @@ def _store(url: str) -> tuple[Any, str]:
 
 @contextlib.contextmanager
 def _as_os_error(url: str) -> Generator[None]:
-    """Turns the errors of a store, of which each has its own, into OSError."""
+    """Turns the errors of a store into OSError; each store has its own classes."""
     try:
         yield
     except OSError:

@@ -1,4 +1,4 @@
-"""Threads, worker processes and shares of a batch: how grain runs the pipeline."""
+"""Threads, worker processes and shares of a batch in grain."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from absl import flags
 
 from clipin_jax.errors import ClipinError
 
-_SHARED_BYTES = 1 << 16
+_SHARED_BYTES = 1 << 16  # arrays of at least this size pass through shared memory
 
 Batch = dict[str, Any]
 
@@ -34,7 +34,7 @@ def check_share(batch_size: int, process_index: int, process_count: int) -> None
 
 
 def read_options(threads: int, buffer: int) -> grain.ReadOptions:
-    """Returns how many samples are made ahead; none without threads."""
+    """Returns options that make samples ahead; without threads none are."""
     return grain.ReadOptions(threads, max(threads, buffer) if threads else 0)
 
 
@@ -44,10 +44,10 @@ def in_workers(
     """Returns the same batches, made in worker processes; 0: in this process."""
     if not processes:
         return batches
-    # Grain reads absl flags when it starts workers, and fails where nobody parsed them.
+    # Grain reads absl flags when it starts workers, and fails if they are not parsed.
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
-    # Images come through shared memory; for small arrays a file each is too much.
+    # Small arrays are sent directly, since each shared array needs a file.
     options = grain.experimental.DatasetOptions(min_shm_size=_SHARED_BYTES)
     batches = grain.experimental.WithOptionsIterDataset(batches, options)
     workers = grain.MultiprocessingOptions(processes, max(1, buffer))
@@ -55,7 +55,7 @@ def in_workers(
 
 
 def _ignore_interrupt(worker: int, workers: int) -> None:
-    # Ctrl-C reaches the workers too, but the training loop alone decides what it does.
+    # Ctrl-C reaches the workers too, but only the training loop handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

@@ -7,16 +7,18 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-_MANY = 0.05  # share of cut or repeated captions and images that is reported
-_MANY_SMALL = 0.2  # share of images below the model's size that is reported
+_MANY = 0.05  # share of cut or repeated captions and images above which to advise
+_MANY_SMALL = 0.2  # share of images below the model's size above which to advise
 
 Statistics = Mapping[str, Any]  # a part of `dataset_statistics`
 
 
 class Advice(NamedTuple):
-    """What to fix.
+    """A problem to fix before training.
 
-    stops: whether training would end with an error.
+    Attributes:
+      text: the problem and what to do.
+      stops: whether training would end with an error.
     """
 
     text: str
@@ -24,20 +26,22 @@ class Advice(NamedTuple):
 
     @property
     def heading(self) -> str:
-        """Stands before the text."""
+        """The heading of the text."""
         return "training would stop" if self.stops else "to fix"
 
 
 def advise(statistics: Statistics, config: ConfigDict) -> list[Advice]:
-    """Returns what to fix, the most important first.
+    """Returns the problems to fix, those that would stop training first.
 
-    statistics: of the data, see `dataset_statistics`.
+    Args:
+      statistics: of the data, see `dataset_statistics`.
+      config: the config to train with.
     """
     advice = [*_record_advice(statistics, config)]
     if statistics["captions"]:
         advice += _caption_advice(statistics["captions"], config)
         advice += _image_advice(statistics["images"], config)
-    return sorted(advice, key=lambda one: not one.stops)
+    return sorted(advice, key=lambda item: not item.stops)
 
 
 def _record_advice(statistics: Statistics, config: ConfigDict) -> Iterator[Advice]:

@@ -1,4 +1,4 @@
-"""`clipin data bench`: measures the input, and whether the device would wait for it."""
+"""`clipin data bench`: times the input, and tells whether the device would wait."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from clipin_jax.data.text.tokenizer import Tokenizer
 from clipin_jax.errors import DONE, ClipinError
 
 _POOL = 64  # records in memory, to time the stages after reading
-_POOL_PIXELS = 50_000_000  # of all of them, at most
-_BATCH = 32  # at most; small, so that a measurement is short
+_POOL_PIXELS = 50_000_000  # bound on the pixels of all of them
+_BATCH = 32  # bound on the batch size, so that a measurement is short
 
 Setting = tuple[int, int]  # threads, processes
 
 
 class Speed(NamedTuple):
-    """Records a second of the whole pipeline, and the setting that makes them."""
+    """The speed of the whole pipeline in records per second, with its setting."""
 
     threads: int
     processes: int
@@ -42,17 +42,17 @@ def bench(
     seconds: float = 3.0,
     workers: Sequence[int] | None = None,
     as_json: bool = False,
-    say: Callable[[str], None] = print,
+    print_line: Callable[[str], None] = print,
 ) -> int:
-    """Times each stage of the input, then the whole, and compares with the device.
+    """Times each stage of the input, then all of it, and compares with the device.
 
     Args:
       config: any config; only its data, batch size, seed and name are used.
       step_ms: duration of a training step on the device, in milliseconds.
       seconds: duration of each measurement.
       workers: values of `data.processes` to try; 0 and powers of two if None.
-      as_json: whether the last line has all figures as JSON.
-      say: prints a line.
+      as_json: whether to print all figures as JSON in the last line.
+      print_line: prints a line.
 
     Returns:
       0: slow input is no error.
@@ -65,16 +65,18 @@ def bench(
     if workers is not None and min(workers, default=0) < 0:
         raise ClipinError(f"--workers is {workers}: give numbers of processes")
     cores = len(available_cpus())
-    say(f"clipin: input of {config.name}, {cores} cores, {seconds:g} s per measurement")
+    print_line(
+        f"clipin: input of {config.name}, {cores} cores, {seconds:g} s per measurement"
+    )
     stages = time_stages(config, seconds)
-    say(f"  {'one thread':<16}{'ms':>9}{'records/s':>12}")
+    print_line(f"  {'one thread':<16}{'ms':>9}{'records/s':>12}")
     for name, rate in stages.items():
-        say(f"  {name:<16}{1000 / rate:>9.3f}{rate:>12,.0f}")
-    say(f"  {'whole pipeline':<16}{'':>9}{'records/s':>12}")
+        print_line(f"  {name:<16}{1000 / rate:>9.3f}{rate:>12,.0f}")
+    print_line(f"  {'whole pipeline':<16}{'':>9}{'records/s':>12}")
     speeds, configured = [], (config.data.threads, config.data.processes)
     for setting in settings(configured, cores, workers):
         speeds.append(time_pipeline(config, setting, seconds))
-        say(_line(speeds[-1], configured))
+        print_line(_line(speeds[-1], configured))
     figures = {
         "config": config.name,
         "cores": cores,
@@ -82,26 +84,26 @@ def bench(
         "pipeline": [speed._asdict() for speed in speeds],
         **compare(config, speeds, step_ms),
     }
-    say(verdict(figures))
+    print_line(verdict(figures))
     if as_json:
-        say(json.dumps(figures))
+        print_line(json.dumps(figures))
     return DONE
 
 
 def settings(
     configured: Setting, cores: int, workers: Sequence[int] | None
 ) -> list[Setting]:
-    """Returns the (threads, processes) to be timed, the configured ones among them."""
+    """Returns the (threads, processes) to time; they include the configured ones."""
     powers = [2**n for n in range(int(math.log2(cores)) + 1)]
     if workers is None:
         workers = [0, *powers]
     threads = [(count, 0) for count in (0, *powers)] if 0 in workers else []
     processes = [(1, count) for count in workers if count]
-    return sorted({configured, *threads, *processes}, key=lambda one: one[::-1])
+    return sorted({configured, *threads, *processes}, key=lambda setting: setting[::-1])
 
 
 def time_stages(config: ConfigDict, seconds: float) -> dict[str, float]:
-    """Returns records a second of each stage by itself, on one thread."""
+    """Returns the records per second of each stage by itself, on one thread."""
     data, batches = config.data, _batches(config, (0, 0))
     batches.close()
     source, tokenizer = batches.source, batches.tokenizer
@@ -111,7 +113,7 @@ def time_stages(config: ConfigDict, seconds: float) -> dict[str, float]:
     texts = itertools.cycle([text for r in pool.records for text in r["captions"]])
     whole = SampleMaker(source, tokenizer, data, config.seed)
     pooled = SampleMaker(pool, tokenizer, data, config.seed)
-    places = itertools.count()
+    positions = itertools.count()
 
     def decode(image: Any) -> None:
         open_image(image, data.max_pixels).pixels()
@@ -120,13 +122,15 @@ def time_stages(config: ConfigDict, seconds: float) -> dict[str, float]:
         "read": _rate(lambda n: _read(source, n), indices, seconds),
         "decode": _rate(decode, images, seconds),
         "tokenize": _rate(_uncached(tokenizer), texts, seconds),
-        "views and rest": _rate(lambda n: pooled((n, n % len(pool))), places, seconds),
+        "views and rest": _rate(
+            lambda n: pooled((n, n % len(pool))), positions, seconds
+        ),
         "whole sample": _rate(lambda n: whole((n, n)), indices, seconds),
     }
 
 
 def time_pipeline(config: ConfigDict, setting: Setting, seconds: float) -> Speed:
-    """Returns records a second of `TrainBatches`, after its buffers are empty."""
+    """Returns the records per second of `TrainBatches`, once its buffers are empty."""
     threads, processes = setting
     batches = _batches(config, setting)
     prefetch = config.data.prefetch_batches
@@ -153,29 +157,29 @@ def _batches(config: ConfigDict, setting: Setting) -> TrainBatches:
 def compare(
     config: ConfigDict, speeds: Sequence[Speed], step_ms: float | None
 ) -> dict[str, Any]:
-    """Returns what the device needs and what the config's setting makes."""
+    """Returns the records per second that the device needs and the config supplies."""
     configured = (config.data.threads, config.data.processes)
-    has = next(speed.per_second for speed in speeds if speed[:2] == configured)
+    supplied = next(speed.per_second for speed in speeds if speed[:2] == configured)
     best = max(speeds, key=lambda speed: speed.per_second)
     figures = {
         "batch_size": config.batch_size,
-        "has_per_second": has,
-        "shortest_step_ms": 1000 * config.batch_size / has,
+        "has_per_second": supplied,
+        "shortest_step_ms": 1000 * config.batch_size / supplied,
         "best": best._asdict(),
     }
     if step_ms is not None:
         needs = config.batch_size / (step_ms / 1000)
-        wait = max(0.0, 1 - has / needs)
+        wait = max(0.0, 1 - supplied / needs)
         figures |= dict(step_ms=step_ms, needs_per_second=needs, wait_fraction=wait)
     return figures
 
 
 def verdict(figures: Mapping[str, Any]) -> str:
-    """Returns the comparison as a sentence or two."""
-    has, best = figures["has_per_second"], figures["best"]
+    """Returns the result of `compare` in one or two sentences."""
+    supplied, best = figures["has_per_second"], figures["best"]
     batch_size = figures["batch_size"]
     better = ""
-    if best["per_second"] > 1.1 * has:
+    if best["per_second"] > 1.1 * supplied:
         better = (
             f". Faster on this machine: data.threads={best['threads']} "
             f"data.processes={best['processes']}, {best['per_second']:,.0f} records/s"
@@ -189,16 +193,17 @@ def verdict(figures: Mapping[str, Any]) -> str:
     need = (
         f"{batch_size} pairs in {figures['step_ms']:g} ms need {needs:,.0f} records/s"
     )
-    if has >= needs:
-        return f"not input-bound: {need}, the input makes {has / needs:.1f} times that"
+    if supplied >= needs:
+        times = f"{supplied / needs:.1f} times"
+        return f"not input-bound: {need}, the input makes {times} that"
     return (
-        f"input-bound: {need}, the input makes {has:,.0f}: the device would wait "
+        f"input-bound: {need}, the input makes {supplied:,.0f}: the device would wait "
         f"{figures['wait_fraction']:.0%} of the time{better}"
     )
 
 
 class _Pool:
-    """A source of records in memory, with their images as pixels."""
+    """A source of records in memory, whose images are pixels."""
 
     classes, fingerprint = (), ""
 
@@ -250,7 +255,7 @@ def _read(source: Source, index: int) -> None:
 
 
 def _uncached(tokenizer: Tokenizer) -> Callable[[str], Any]:
-    """Returns a function that tokenizes each caption anew; single words are cached."""
+    """Returns a function that tokenizes captions without the cache of captions."""
     numbers = itertools.count()
     return lambda text: tokenizer([f"{text} {next(numbers)}"])
 
@@ -258,7 +263,7 @@ def _uncached(tokenizer: Tokenizer) -> Callable[[str], Any]:
 def _rate(
     function: Callable[[Any], Any], items: Iterator[Any], seconds: float
 ) -> float:
-    """Returns calls a second."""
+    """Returns the calls per second."""
     start = now = time.perf_counter()
     calls = 0
     while now - start < seconds or not calls:

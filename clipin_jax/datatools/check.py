@@ -24,7 +24,7 @@ from clipin_jax.report.document import write_document
 
 RECORDS = 10_000  # scanned by default
 _EVERY = 10.0  # seconds between two lines of progress
-_REASONS = 3  # that the summary shows
+_REASONS = 3  # reasons that the summary shows
 
 
 def check(
@@ -33,22 +33,23 @@ def check(
     records: int = RECORDS,
     output: Path | None = None,
     json_file: Path | None = None,
-    say: Callable[[str], None] = print,
+    print_line: Callable[[str], None] = print,
 ) -> int:
-    """Scans the training data of a config, prints statistics and what to fix.
+    """Scans the training data of a config; prints statistics and advice.
 
     Args:
       config: any config; only its data, batch size and name are used.
-      records: how many are read, spread evenly over the source; 0 for all.
-      output: an HTML page with more statistics, and samples as training sees them.
-      json_file: the statistics as JSON.
-      say: prints a line.
+      records: how many to read, spread evenly over the source; 0 for all.
+      output: writes an HTML page with more statistics, and samples of training.
+      json_file: writes the statistics as JSON.
+      print_line: prints a line.
 
     Returns:
       0, or 1 if training on this data would end with an error.
 
     Raises:
-      ClipinError: the source or the tokenizer cannot be made, or a file not written.
+      ClipinError: the source or the tokenizer cannot be built, or a file cannot be
+        written.
     """
     if records < 0:
         raise ClipinError(
@@ -64,11 +65,11 @@ def check(
     statistics = dataset_statistics(scan, source, config)
     statistics["speed"]["threads"] = threads
     advice = advise(statistics, config)
-    statistics["advice"] = [one._asdict() for one in advice]
-    say(_summary(statistics, advice))
+    statistics["advice"] = [item._asdict() for item in advice]
+    print_line(_summary(statistics, advice))
     if json_file:
         text = json.dumps(statistics, indent=2, ensure_ascii=False) + "\n"
-        say(f"statistics: {write_document(text, json_file)}")
+        print_line(f"statistics: {write_document(text, json_file)}")
     if output:
         page = check_page(
             statistics,
@@ -78,8 +79,8 @@ def check(
             samples=make_record_views(config, source, tokenizer),
             config=config,
         )
-        say(f"page: {write_document(page, output)}")
-    return FAILED if any(one.stops for one in advice) else DONE
+        print_line(f"page: {write_document(page, output)}")
+    return FAILED if any(item.stops for item in advice) else DONE
 
 
 def facts(statistics: Mapping[str, Any]) -> dict[str, str]:
@@ -105,8 +106,8 @@ def facts(statistics: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _summary(statistics: Mapping[str, Any], advice: Sequence[Advice]) -> str:
-    """Returns the statistics in a few lines, and a line for each thing to fix."""
-    to_fix = [f"{one.heading}: {one.text}" for one in advice]
+    """Returns the statistics in a few lines, and a line for each problem."""
+    to_fix = [f"{item.heading}: {item.text}" for item in advice]
     return "\n".join(
         [f"clipin: training data of {statistics['config']}"]
         + [f"  {name:<12}{text}" for name, text in facts(statistics).items()]

@@ -20,7 +20,7 @@ from clipin_jax.report.tables import scrolling_table, table
 
 _SIDE, _TOKENS = "shorter side, pixels", "tokens per caption"
 _THUMBNAIL = 320  # pixels on the longer side of an original
-_MOST_CLASSES = 200  # in the table
+_MOST_CLASSES = 200  # classes in the table
 
 STYLE = """
 .facts th { width: 8rem; color: var(--soft) }
@@ -47,15 +47,15 @@ def check_page(
     samples: Sequence[RecordViews] | str,
     config: ConfigDict,
 ) -> str:
-    """Returns the page, self-contained.
+    """Returns the page as self-contained HTML.
 
     Args:
       statistics: see `dataset_statistics`.
       facts: the statistics as text, by subject.
-      advice: what to fix.
+      advice: problems to fix.
       scan: the numbers of all records.
-      samples: records to be shown, or why there are none.
-      config: that would train on the data.
+      samples: records to show, or the reason why there are none.
+      config: the config to train with.
     """
     sections = {
         "Statistics": _facts(facts),
@@ -72,7 +72,7 @@ def check_page(
 def _advice(advice: Sequence[Advice]) -> Markup:
     if not advice:
         return tag("div", tag("p", "Nothing to fix."), class_="advice")
-    lines = (tag("p", tag("b", f"{one.heading}: "), one.text) for one in advice)
+    lines = (tag("p", tag("b", f"{item.heading}: "), item.text) for item in advice)
     return tag("div", *lines, class_="advice problems")
 
 
@@ -98,7 +98,7 @@ def _histograms(scan: ScanResult, config: ConfigDict) -> Markup | None:
     charts = [
         histogram(title, numbers, marks.get(title))
         for title, numbers in values.items()
-        if np.ptp(numbers)  # a single value stands in the statistics
+        if np.ptp(numbers)  # the statistics show a single value
     ]
     if not charts:
         return None
@@ -114,7 +114,7 @@ def _unusable(unusable: Mapping[str, Any]) -> Markup | None:
         return None
     reasons = ((count, reason) for reason, count in unusable["reasons"].items())
     first = unusable["first"]
-    rows = ((one["index"], one["where"], one["reason"]) for one in first)
+    rows = ((bad["index"], bad["where"], bad["reason"]) for bad in first)
     shown = len(first)
     title = "All of them" if shown == unusable["count"] else f"The first {shown}"
     return tag(
@@ -128,7 +128,7 @@ def _unusable(unusable: Mapping[str, Any]) -> Markup | None:
 def _frequent(captions: Mapping[str, Any] | None) -> Markup | None:
     if not captions or not captions["most_frequent"]:
         return None
-    rows = ((f"{one['count']:,}", one["caption"]) for one in captions["most_frequent"])
+    rows = ((f"{row['count']:,}", row["caption"]) for row in captions["most_frequent"])
     return _wide_table(("count", "caption"), rows)
 
 

@@ -1,4 +1,4 @@
-"""The manifest of a converted data set: its files, and how far the conversion is."""
+"""The manifest of a converted data set: its files, and what is left to convert."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ FORMAT = "clipin_jax 1"
 _NAME = "manifest.json"
 _PARTIAL = "manifest.partial.json"  # its name until all files are written
 
-# What all files of one data set have in common.
+# Facts that must be equal to resume a conversion.
 _SAME = ("format", "fingerprint", "to", "records_per_file")
 
 
 class ConversionManifest:
-    """The manifest of a folder; read if it exists, written after each file.
+    """The manifest of a folder. It is read if it exists, and written after each file.
 
     Args:
-      folder: made if needed.
-      facts: known before any record is read.
-      overwrite: whether files of an earlier conversion are removed.
+      folder: of the files; created if needed.
+      facts: content of the manifest that is known before any record is read.
+      overwrite: whether to remove the files of an earlier conversion.
 
     Attributes:
       complete: whether all files are written.
-      files: name -> records, bytes, sha256, and how many source records were `seen`.
+      files: name -> records, bytes, sha256, and `seen`, the source records read.
       bad: records that were left out: index, where, reason.
 
     Raises:
-      ClipinError: the folder holds something else, or cannot be written.
+      ClipinError: the folder holds other files, or cannot be written.
     """
 
     def __init__(self, folder: Path, facts: Mapping[str, Any], overwrite: bool):
@@ -112,7 +112,7 @@ class ConversionManifest:
     def _remove(self, existing: Mapping[str, Any]) -> None:
         self.complete = False
         for name in (*existing["files"], _NAME, _PARTIAL):
-            # The last part of a name only: nothing outside the folder is removed.
+            # Only the last part of a name, so that nothing outside is removed.
             (self._folder / Path(name).name).unlink(missing_ok=True)
 
     def _write(self, name: str) -> None:

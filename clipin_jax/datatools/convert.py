@@ -1,7 +1,7 @@
 """`clipin data convert`: writes the records of any source as sharded files.
 
 Each file is written under a temporary name, read again, compared record by record, and
-then renamed. A conversion that was stopped resumes with the file it was at.
+renamed. An interrupted conversion resumes with the first file that is missing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from clipin_jax.datatools.record_writers import FORMATS
 from clipin_jax.datatools.shards import ShardWriter
 from clipin_jax.errors import DONE, REQUEUE, ClipinError, check_choice
 
-_TOLERATED = 100  # records read before the share of unusable ones is judged
+_TOLERATED = 100  # records read before the share of unusable ones is checked
 
 
 def convert(
@@ -32,29 +32,29 @@ def convert(
     to: str = "array_record",
     records_per_file: int = 10_000,
     overwrite: bool = False,
-    say: Callable[[str], None] = print,
+    print_line: Callable[[str], None] = print,
 ) -> int:
     """Writes the records of a config's training source to files.
 
-    Encoded images keep their bytes, others become PNG; all captions, their kinds and
-    labels are kept. Records that cannot be used, such as those whose image cannot be
-    decoded, are left out and listed in `manifest.json`.
+    Encoded images keep their bytes, others become PNG. All captions, their kinds and
+    labels are kept. Unusable records, such as those whose image cannot be decoded, are
+    left out and listed in `manifest.json`.
 
     Args:
       config: any config; only its data is used.
-      out: a local folder; a conversion that was stopped there is resumed.
+      out: a local folder; an interrupted conversion there is resumed.
       to: "array_record" or "webdataset".
-      records_per_file: records of the source for each file, unusable ones included.
+      records_per_file: source records for each file, including unusable ones.
       overwrite: whether to start again in a folder that holds files.
-      say: prints a line.
+      print_line: prints a line.
 
     Returns:
       0, or 75 if it was stopped by Ctrl-C.
 
     Raises:
-      ClipinError: the source cannot be made, the folder holds the records of another
-        one or cannot be written, more records are unusable than
-        `data.max_bad_fraction` allows, or a file is not what was written.
+      ClipinError: the source cannot be built; the folder holds the records of another
+        one or cannot be written; more records are unusable than
+        `data.max_bad_fraction` allows; or a file differs from what was written.
     """
     check_choice("--to", to, tuple(FORMATS))
     if records_per_file < 1:
@@ -67,19 +67,21 @@ def convert(
         shards = _shard_writer(config, source, folder, to=to, size=records_per_file)
         facts = _facts(config, source, to=to, size=records_per_file)
         manifest = ConversionManifest(folder, facts, overwrite)
-        say(f"clipin: {len(source):,} records to {len(shards.names)} files in {folder}")
+        print_line(
+            f"clipin: {len(source):,} records to {len(shards.names)} files in {folder}"
+        )
         for remark in (*_mixture_remarks(source), *shards.remarks):
-            say(remark)
-        _write_missing(shards, manifest, config.data.max_bad_fraction, say)
+            print_line(remark)
+        _write_missing(shards, manifest, config.data.max_bad_fraction, print_line)
     except KeyboardInterrupt:
-        say("stopped: run the same command to resume")
+        print_line("stopped: run the same command to resume")
         return REQUEUE
     except OSError as error:
         raise ClipinError(
             f"cannot write to {out}: {error.strerror or error}; fix this and run the "
             "same command to resume"
         ) from error
-    say(
+    print_line(
         f"{manifest.count_records():,} records written and read again, "
         f"{len(manifest.bad):,} left out. Read them with\n"
         f"{source_code(shards.source_config(shards.names))}"
@@ -94,7 +96,7 @@ def source_code(source: dict[str, Any]) -> str:
 
 
 def _facts(config: ConfigDict, source: Source, *, to: str, size: int) -> dict[str, Any]:
-    """Returns what the manifest holds beside files and unusable records."""
+    """Returns the content of the manifest, apart from files and unusable records."""
     return {
         "format": FORMAT,
         "records": 0,
@@ -125,7 +127,7 @@ def _write_missing(
     shards: ShardWriter,
     manifest: ConversionManifest,
     max_bad_fraction: float,
-    say: Callable[[str], None],
+    print_line: Callable[[str], None],
 ) -> None:
     """Writes the files that are missing, then completes the manifest."""
     for number, name in enumerate(shards.names):
@@ -133,7 +135,7 @@ def _write_missing(
             entry, unusable = shards.write(number)
             manifest.add(name, entry, unusable)
             size = entry["bytes"] / 1e6
-            say(f"  {name}  {entry['records']:,} records, {size:,.1f} MB")
+            print_line(f"  {name}  {entry['records']:,} records, {size:,.1f} MB")
         last = number == len(shards.names) - 1
         if last or manifest.count_seen() >= _TOLERATED:
             _check_share(manifest, max_bad_fraction)

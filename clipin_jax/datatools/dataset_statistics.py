@@ -1,4 +1,4 @@
-"""The statistics of scanned records, as numbers for JSON."""
+"""Computes the statistics of scanned records, as numbers for JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from clipin_jax.data.source import Source
 from clipin_jax.datatools.record_scan import ScanResult
 
-_SHOWN = 10  # most frequent captions, kinds and reasons
+_SHOWN = 10  # captions, kinds and reasons: the most frequent ones
 _MEGABYTE = 1e6
 
 
@@ -81,9 +81,9 @@ def _captions(scan: ScanResult, source: Source, config: ConfigDict) -> dict[str,
 
 
 def _same_in_batch(scan: ScanResult, batch_size: int) -> float:
-    """Returns the expected share of a batch's pairs with a caption of another pair.
+    """Returns the expected share of pairs in a batch that share a caption.
 
-    A caption that a record has twice counts once: a batch takes one of each record.
+    A caption that a record has twice counts once: a batch has one caption per record.
     """
     record = np.repeat(np.arange(len(scan.count)), np.asarray(scan.count))
     order = np.lexsort((record, np.asarray(scan.caption)))
@@ -96,14 +96,14 @@ def _same_in_batch(scan: ScanResult, batch_size: int) -> float:
     return float(np.sum(times / total * (1 - (1 - others) ** (batch_size - 1))))
 
 
-def _caption(scan: ScanResult, source: Source, place: int) -> str:
-    """Returns a caption by its place among all; the scan has its hash only."""
+def _caption(scan: ScanResult, source: Source, index: int) -> str:
+    """Returns a caption by its index among all; the scan has only its hash."""
     ends = np.cumsum(np.asarray(scan.count))
-    row = int(np.searchsorted(ends, place, side="right"))
+    row = int(np.searchsorted(ends, index, side="right"))
     before = int(ends[row - 1]) if row else 0
     try:
-        return source.annotations(scan.index[row])["captions"][place - before]
-    except Exception:  # the data has changed since
+        return source.annotations(scan.index[row])["captions"][index - before]
+    except Exception:  # the data has changed since the scan
         return "(cannot be read any more)"
 
 

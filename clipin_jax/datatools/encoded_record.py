@@ -1,4 +1,4 @@
-"""A record as it is written to a file, and as it must be read again."""
+"""A record in the form in which it is written to a file and must be read again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class EncodedRecord(NamedTuple):
 
     Attributes:
       image: the bytes of the file.
-      format: of the file.
+      format: of the file, see `image_format`.
       captions: of the image.
       kinds: of the captions.
       label: class index, a list of them, or None.
@@ -36,7 +36,7 @@ class EncodedRecord(NamedTuple):
     label: int | list[int] | None
 
     def digest(self, *, kinds: bool, label: bool) -> bytes:
-        """Returns a hash of the record; kinds, label: whether these are hashed too."""
+        """Returns a hash of the record, with its kinds and label if these are set."""
         text = json.dumps([self.captions, self.kinds * kinds, label and self.label])
         image = hashlib.blake2b(self.image, digest_size=16).digest()
         return hashlib.blake2b(image + text.encode(), digest_size=16).digest()
@@ -45,13 +45,13 @@ class EncodedRecord(NamedTuple):
 def read_encoded(
     source: Source, index: int, max_pixels: int
 ) -> EncodedRecord | UnusableRecord:
-    """Reads and decodes a record; returns it, or why it cannot be used."""
+    """Reads and decodes a record; returns it, or the reason why it is unusable."""
     decoded = read_decoded(source, index, max_pixels, _check_captions)
     return decoded if isinstance(decoded, UnusableRecord) else _encode(*decoded)
 
 
 def _encode(record: Record, pixels: np.ndarray) -> EncodedRecord:
-    """Returns an encoded record; pixels become a PNG if the image is no file."""
+    """Encodes a record; an image that is no file becomes a PNG of its pixels."""
     image, label = record["image"], record.get("label")
     if not isinstance(image, bytes):
         buffer = io.BytesIO()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-_AHEAD = 8  # items in progress for each thread
+_AHEAD = 8  # items in progress per thread
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 def map_in_order(
     function: Callable[[Item], Result], items: Iterable[Item], threads: int
 ) -> Iterator[Result]:
-    """Yields the results in the order of the items; few are in progress at a time."""
+    """Yields the results in the order of the items, of which few are in progress."""
     pending: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
@@ -26,6 +26,6 @@ def map_in_order(
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
-        finally:  # a consumer that stops early does not wait for the rest
+        finally:  # a consumer that stops early must not wait for the rest
             for future in pending:
                 future.cancel()

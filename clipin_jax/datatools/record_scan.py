@@ -1,7 +1,7 @@
 """Reads records as training does, and keeps a few numbers of each.
 
-Images and captions are kept as 64-bit hashes in flat arrays: ten million records with a
-caption each take about half a gigabyte.
+Flat arrays hold 64-bit hashes of images and captions: ten million records with one
+caption take about half a gigabyte.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from clipin_jax.data.text.captions import CaptionChoice
 from clipin_jax.data.text.tokenizer import Tokenizer
 from clipin_jax.datatools.parallel_map import map_in_order
 
-_DESCRIBED = 20  # unusable records that are kept with place and reason
+_DESCRIBED = 20  # unusable records that are listed with origin and reason
 _LONGEST_REASON = 120  # letters
 
 _SIGNATURES = (
@@ -39,7 +39,7 @@ _BRANDS = {b"WEBP": "WebP", b"avif": "AVIF", b"heic": "HEIC", b"mif1": "HEIC"}
 
 
 class UnusableRecord(NamedTuple):
-    """A record that cannot be used: its index, where it comes from, and why."""
+    """A record that cannot be used: its index, its origin, and the reason."""
 
     index: int
     where: str
@@ -76,10 +76,10 @@ class ScanResult:
     """The numbers of all records that were read.
 
     Attributes:
-      index, height, width, bytes, image, count: a number for each usable record;
-        `count` is its number of captions, `image` a hash.
-      caption, tokens: a number for each caption, in the order of `index`; `caption` is
-        a hash.
+      index, height, width, bytes, image, count: a number per usable record; `count` is
+        its number of captions, `image` a hash.
+      caption, tokens: a number per caption, in the order of `index`; `caption` is a
+        hash.
       formats, kinds, labels, reasons: how often each occurs.
       unusable: number of unusable records.
       described: the first of them.
@@ -100,7 +100,7 @@ class ScanResult:
         self.seconds = 0.0
 
     def __len__(self) -> int:
-        """The number of records that were read, usable or not."""
+        """Returns the number of records that were read, usable or not."""
         return len(self.index) + self.unusable
 
     def add(self, record: RecordSummary | UnusableRecord) -> None:
@@ -122,7 +122,7 @@ class ScanResult:
 
 
 class RecordReader:
-    """Summarizes the record at an index. Used from many threads."""
+    """Summarizes the record at an index. Many threads may call it."""
 
     def __init__(self, source: Source, tokenizer: Tokenizer, data: ConfigDict):
         self._source, self._tokenizer = source, tokenizer
@@ -164,13 +164,13 @@ class RecordReader:
 def read_decoded(
     source: Source, index: int, max_pixels: int, check: Callable[[Record], object]
 ) -> tuple[Record, np.ndarray] | UnusableRecord:
-    """Returns a record and its pixels, [H, W, 3] uint8, or why it cannot be used.
+    """Returns a record and its pixels, [H, W, 3] uint8, or why it is unusable.
 
     Args:
       source: of the record.
       index: in the source.
-      max_pixels: of an image.
-      check: raises BadRecord for a record that lacks what is needed.
+      max_pixels: bound on the pixels of an image.
+      check: raises BadRecord if the record does not have what is needed.
     """
     try:
         record = source[index]
@@ -180,7 +180,7 @@ def read_decoded(
         reason = str(error)
     except OSError as error:
         reason = error.strerror or str(error)
-    # A faulty source is reported too, and the scan goes on.
+    # Errors of a faulty source are reported too; the scan continues.
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
     reason = " ".join(reason.split())[:_LONGEST_REASON] or "unknown"
@@ -201,7 +201,7 @@ def scan_records(
       source: of the records.
       reader: summarizes the record at an index.
       records: how many are read; 0 for all.
-      threads: that read.
+      threads: number of threads that read.
       progress: called with the number of records so far and in total.
     """
     result, start = ScanResult(), time.perf_counter()
@@ -224,12 +224,12 @@ def image_format(image: bytes | np.ndarray) -> str:
 
 
 def generalize_reason(reason: str) -> str:
-    """Returns a reason without names and numbers, so that equal faults are counted."""
+    """Returns a reason without names and numbers, to count equal faults together."""
     return re.sub(r"'[^']*'|\"[^\"]*\"", "'...'", re.sub(r"\d[\d,.]*", "N", reason))
 
 
 def _even_indices(length: int, count: int) -> Iterator[int]:
-    return (place * length // count for place in range(count))
+    return (n * length // count for n in range(count))
 
 
 def _hash(data: bytes) -> int:
@@ -240,5 +240,5 @@ def _hash(data: bytes) -> int:
 def _describe(source: Source, index: int) -> str:
     try:
         return source.describe(index)
-    except Exception:  # as faulty as the record
+    except Exception:  # the source may be as faulty as the record
         return f"record {index}"

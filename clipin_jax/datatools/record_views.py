@@ -1,4 +1,4 @@
-"""A few records with the views and captions that training makes of them."""
+"""Makes training views and captions of a few records, to show them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _COUNT = 12
 
 
 class RecordViews(NamedTuple):
-    """A record, and what the model gets of it.
+    """A record, and the views of it that the model gets.
 
     Attributes:
-      where: the record comes from.
+      where: origin of the record.
       original: its image, [H, W, 3] uint8.
       captions: of the record.
       views: both views, [h, w, 3] uint8 each.
@@ -39,7 +39,7 @@ def make_record_views(
     """Returns the first records of a run with two views, or why there are none."""
     try:
         return _first_batch(config, source, tokenizer)
-    # The page is about data that may be faulty, and shows what it can.
+    # The data may be faulty; the page shows the rest.
     except Exception as error:
         return f"no samples could be made: {error}"
 

@@ -1,4 +1,4 @@
-"""Writers of record files; the same records give the same bytes every time."""
+"""Writes record files; the same records give the same bytes every time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RecordWriter(Protocol):
     """Writes records to one file."""
 
     def write(self, index: int, record: EncodedRecord) -> None:
-        """Adds a record; index: its index in the source."""
+        """Adds a record; `index` is its index in the source."""
         ...
 
     def close(self) -> None:
@@ -51,7 +51,7 @@ class TarWriter:
         if record.label is not None:
             content["label"] = record.label
         text = json.dumps(content, ensure_ascii=False).encode()
-        # Readers of tars know few extensions, and go by the content anyway.
+        # Readers of tars know few extensions, and recognize formats by content.
         extension = _EXTENSIONS.get(record.format, "jpg")
         self._add(f"{index:09d}.{extension}", record.image)
         self._add(f"{index:09d}.json", text)
@@ -62,7 +62,7 @@ class TarWriter:
         self._tar.close()
 
     def _add(self, name: str, content: bytes) -> None:
-        # A fixed date and no owner keep the bytes the same.
+        # The default date and owner are constant, so the bytes are too.
         member = tarfile.TarInfo(name)
         member.size = len(content)
         self._tar.addfile(member, io.BytesIO(content))
@@ -79,7 +79,7 @@ class ArrayRecordWriter:
 
         self._encode = encode_example
         self._path = path
-        # One record for each group: reading one at random must not unpack others.
+        # One record per group: random access must not unpack other records.
         options = "group_size:1"
         self._file = array_record_module.ArrayRecordWriter(str(path), options)
         self._check_state()
@@ -107,15 +107,15 @@ class ArrayRecordWriter:
 
 
 class RecordFormat(NamedTuple):
-    """A kind of file to which records are written and which a source reads.
+    """A file format that is written here and read by a source.
 
     Attributes:
       source: name of the source.
       extension: of the files.
-      writer: makes the writer of a file.
+      writer: opens the writer of a file.
       arguments: of the source, besides name and files.
-      kinds, label, labels: further arguments to read kinds of captions, one label a
-        record, or a list of them; None if the source cannot.
+      kinds, label, labels: further arguments to read kinds of captions, one label per
+        record, or a list of them; None if the source cannot read them.
     """
 
     source: str

@@ -1,4 +1,4 @@
-"""Writes a source's records to files with a fixed number each, and verifies them."""
+"""Writes the records of a source to files of a fixed size, and verifies them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from clipin_jax.errors import ClipinError
 
 UNFINISHED = ".unfinished"  # folder of files that are being written
 
-_PROBED = 1000  # records; one of them must be usable
+_PROBED = 1000  # first records, one of which must be usable
 
 
 class ShardWriter:
@@ -30,13 +30,13 @@ class ShardWriter:
       folder: of the files.
       record_format: of the files.
       prefix: of the files' names.
-      size: number of the source's records for each file.
-      threads: that read and decode.
-      max_pixels: of an image.
+      size: source records per file.
+      threads: number of threads that read and decode.
+      max_pixels: bound on the pixels of an image.
 
     Attributes:
       names: of all files; known before the first one is written.
-      remarks: what the source that reads the files will not see.
+      remarks: content that is written, but that the source will not read.
 
     Raises:
       ClipinError: none of the first records can be used.
@@ -61,12 +61,12 @@ class ShardWriter:
             for n in range(count)
         ]
         self._example = self._first_usable()
-        # Whether kinds and labels come back when the files are read.
+        # Whether the source reads kinds and labels back from the files.
         self._readable = {"kinds": True, "label": True}
         self._arguments, self.remarks = self._source_arguments()
 
     def write(self, number: int) -> tuple[dict[str, Any], list[UnusableRecord]]:
-        """Writes a file, reads it again, and gives it its name.
+        """Writes a file under a temporary name, reads it again, and renames it.
 
         Returns:
           The file's entry in the manifest, and the records that were left out.
@@ -77,7 +77,7 @@ class ShardWriter:
           OSError: the file cannot be written.
         """
         name, first = self.names[number], number * self._size
-        # A new folder each time: files of an earlier attempt may still be open.
+        # Use a new folder: files of an earlier attempt may still be open.
         parent = self._folder / UNFINISHED
         shutil.rmtree(parent, ignore_errors=True)
         parent.mkdir()
@@ -136,14 +136,14 @@ class ShardWriter:
             )
         elif self._example.kinds:
             arguments |= format_.kinds or {}
-        of_label = format_.labels if isinstance(label, list) else format_.label
-        if label is not None and of_label is None:
+        label_arguments = format_.labels if isinstance(label, list) else format_.label
+        if label is not None and label_arguments is None:
             self._readable["label"] = False
             remarks.append(
                 f"lists of labels are written, but {format_.source} does not read them"
             )
         elif label is not None:
-            arguments |= of_label or {}
+            arguments |= label_arguments or {}
             if self._source.classes:
                 arguments["classes"] = tuple(self._source.classes)
         return arguments, remarks
@@ -184,7 +184,7 @@ class ShardWriter:
         return digests, unusable
 
     def _check_label(self, index: int, record: EncodedRecord) -> None:
-        """Raises unless the label is like others: a source reads all labels or none."""
+        """Raises if the label has another form: a source reads one form of labels."""
         if type(record.label) is not type(self._example.label):
             raise ClipinError(
                 f"record {index}, {self._source.describe(index)}, has "
@@ -202,7 +202,7 @@ class ShardWriter:
         return map_in_order(read, indices, self._threads)
 
     def _verify(self, path: Path, digests: Sequence[bytes]) -> None:
-        """Reads a file as training does; raises if a record has changed."""
+        """Reads a file as training does; raises if a record differs."""
         source = make_source(**self.source_config([path.name], path.parent))
         if len(source) != len(digests):
             raise ClipinError(

@@ -1,4 +1,4 @@
-"""Captions that the model writes, against captions that people wrote."""
+"""Captioning: compares captions that the model writes with reference captions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from clipin_jax.inference.generation import make_decoding
 
 
 class Captioning:
-    """BLEU-4, ROUGE-L and CIDEr-D of one caption an image; see `caption_scores`."""
+    """BLEU-4, ROUGE-L and CIDEr-D of one caption per image; see `caption_scores`."""
 
     task = "captioning"
     figures = {
@@ -46,11 +46,10 @@ class Captioning:
         """Reads the references.
 
         Args:
-          encoder: of the model.
+          encoder: encodes images with the model.
           source: images with captions.
           batch_size: images captioned at a time.
-          max_captions: how many references of an image are read, its first ones; 0 for
-            all.
+          max_captions: references to read per image, the first ones; 0 for all.
           decoding: fields of `generation.Decoding`.
 
         Raises:
@@ -69,10 +68,9 @@ class Captioning:
     def run(self, state: ModelState) -> Iterator[tuple[str, float]]:
         """Yields (metric, value).
 
-        "chance/METRIC" is the score of the next image's caption: that of a model that
-        writes well, but not about this image. `distinct` is the share of captions that
-        are different. Afterwards `captions` has all captions, in the order of the
-        source.
+        "chance/METRIC" scores the caption of the next image: well written, but about
+        another image. `distinct` is the number of different captions over the number
+        of captions. Afterwards `captions` has all captions, in the order of the source.
         """
         self.captions = self._write(state, self.source, self._batch_size)
         words = [tokenize(caption) for caption in self.captions]

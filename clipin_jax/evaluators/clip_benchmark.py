@@ -20,10 +20,10 @@ def clip_benchmark_record(
     """Returns the result of an evaluator with CLIP_benchmark's keys.
 
     Args:
-      evaluator: gives the task, and the names of its metrics there.
-      values: what `evaluator.run` yielded. NaN and infinity become None, since JSON has
+      evaluator: has the task, and `benchmark_keys`: the names of metrics there.
+      values: yielded by `evaluator.run`. NaN and infinity become None, since JSON has
         neither.
-      dataset, model, pretrained: names to show.
+      dataset, model, pretrained: names in the record.
     """
     metrics = {
         key: values[metric] if math.isfinite(values[metric]) else None

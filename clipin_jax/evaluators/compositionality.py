@@ -23,9 +23,9 @@ Scores = Iterator[tuple[str, float, float]]  # metric, value, value of a random 
 
 
 class Compositionality:
-    """Shares of trials in which the model prefers each right pair.
+    """Shares of trials in which the model prefers the right pairs.
 
-    Cosines decide. They must differ by more than rounding, so that a tie is a miss.
+    A pair is preferred if its cosine is larger by more than rounding: a tie is a miss.
     """
 
     task = "compositionality"
@@ -47,15 +47,15 @@ class Compositionality:
         similarity: str = "contrastive",
         batch_size: int = 256,
     ) -> None:
-        """Reads all texts and finds all images.
+        """Reads all texts and locates all images.
 
         Args:
           encoder: of the model.
-          format: "sugarcrepe": folder/*.json, one a subset, and folder/val2017/ of
-            COCO; "winoground": folder/examples.jsonl and folder/images/; "mmvp":
+          format: "sugarcrepe": folder/*.json, one per subset, and folder/val2017/
+            of COCO; "winoground": folder/examples.jsonl and folder/images/; "mmvp":
             folder/Questions.csv and folder/MLLM_VLM Images/PATTERN/.
           folder: of the texts.
-          images: folder of the images, if it is another.
+          images: folder of the images; "" for the place above.
           similarity: see `Encoder.comparison`.
           batch_size: images or texts encoded at a time.
 
@@ -98,13 +98,13 @@ class Compositionality:
 
 
 def text_is_right(cosine: np.ndarray) -> np.ndarray:
-    """Whether every image prefers its own text: [N, I, 2] to [N] bool."""
+    """Tells whether every image prefers its own text: [N, I, 2] to [N] bool."""
     index = np.arange(cosine.shape[1])
     return _all_above(cosine[:, index, index], cosine[:, index, 1 - index])
 
 
 def image_is_right(cosine: np.ndarray) -> np.ndarray:
-    """Whether both texts prefer their own image: [N, 2, 2] to [N] bool."""
+    """Tells whether both texts prefer their own image: [N, 2, 2] to [N] bool."""
     return text_is_right(cosine.swapaxes(1, 2))
 
 
@@ -124,14 +124,14 @@ def _winoground(cosine: np.ndarray, groups: Sequence[str]) -> Scores:
     text, image = text_is_right(cosine), image_is_right(cosine)
     yield "text_score", _share(text), 0.25
     yield "image_score", _share(image), 0.25
-    # Of the 24 orders of four cosines, four have both right ones above both others.
+    # In 4 of the 24 orders of four cosines, both right ones are above both others.
     yield "group_score", _share(text & image), 1 / 6
 
 
 def _group_accuracies(
     right: np.ndarray, groups: Sequence[str], chance: float
 ) -> Scores:
-    """Yields the mean over groups, which differ in size, and that of each group."""
+    """Yields the unweighted mean over groups, then the accuracy of each group."""
     accuracies = {
         name: _share(right[np.equal(groups, name)]) for name in dict.fromkeys(groups)
     }

@@ -1,4 +1,4 @@
-"""Few-shot classification: ridge regression on the features of a few images a class."""
+"""Few-shot classification: ridge regression on features of a few images per class."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _MIN_SPREAD = 1e-5  # added to the standard deviation of every feature
 
 
 class FewShot:
-    """Scores of a linear classifier that has learned from a few images of every class.
+    """Scores of a linear classifier that learns from a few images of every class.
 
     The protocol of big_vision (`evaluators/fewshot_lsr.py`): pooled features
     standardized by the drawn images, a constant feature appended, targets 1 and -1, the
     ridge solution in closed form, and the class with the largest output. Only the draw
-    is random. With several labels an image, a draw takes images that have a class among
-    theirs, and learns all of their labels.
+    is random. If images have several labels, an image is drawn for any of its classes,
+    and all of its labels are learned.
     """
 
     task = "few_shot"
@@ -52,12 +52,12 @@ class FewShot:
 
         Args:
           encoder: of the model.
-          source: what is scored.
-          train_source: what images are drawn from.
+          source: images to score.
+          train_source: images to draw from.
           classes: names of classes in `train_source`, see `make_task`.
           batch_size: images encoded at a time.
-          shots: numbers of images a class; a class with fewer gives all it has.
-          seeds: of the draws, one each.
+          shots: numbers of images per class; of a class with fewer, all are drawn.
+          seeds: one per draw.
           l2: penalty on the squared weights, against the sum of squared errors.
 
         Raises:
@@ -78,8 +78,8 @@ class FewShot:
     def run(self, state: ModelState) -> Iterator[tuple[str, float]]:
         """Yields (metric, value), the means over the seeds as `NUMBER_shot/METRIC`.
 
-        `NUMBER_shot/seed_SEED_accuracy` is that of one draw, and
-        `NUMBER_shot/short_classes` the number of classes with fewer images.
+        `NUMBER_shot/seed_SEED_accuracy` is the accuracy of one draw.
+        `NUMBER_shot/short_classes` is the number of classes with fewer images.
         """
         train, test = (
             self._encoder.images(state, source, self._batch_size)["pooled"]
@@ -109,15 +109,15 @@ def _metric(name: str, shots: int) -> str:
 def draw(members: np.ndarray, shots: int, seed: int) -> np.ndarray:
     """Draws `shots` images of every class, or all of a class that has fewer.
 
-    More shots with the same seed add to what fewer have drawn.
+    With the same seed, more shots add images to those of fewer shots.
 
     Args:
       members: [B, K] bool.
-      shots: images a class.
+      shots: images per class.
       seed: of the draw.
 
     Returns:
-      Indices in rising order; an image that is drawn for two classes is there once.
+      [N] int, indices in rising order, each once.
     """
     order = np.random.default_rng(seed).permutation(len(members))
     chosen = [order[members[order, k]][:shots] for k in range(members.shape[1])]

@@ -40,12 +40,13 @@ class _TunedState(NamedTuple):
 class FineTuning:
     """Scores of the tower after training all of it on labels, as released with CLIPin.
 
-    Binary cross-entropy of every class, even with one label an image, on a linear layer
-    after the pooled features; AdamW with a small rate for the tower and a large one for
-    the layer; the last epoch counts. The tower is a copy in float32, so the state that
-    is evaluated does not change (the released code trains the model itself). It learns
-    in evaluation mode: without dropout, and with the batch statistics of pretraining.
-    No image is dropped.
+    A linear layer follows the pooled features. The loss is the binary cross-entropy of
+    every class, even if images have one label. AdamW has a small rate for the tower and
+    a large one for the layer. The scores are those after the last epoch.
+
+    The tower is a copy in float32, so that the evaluated state does not change; the
+    released code trains the model itself. The copy learns in evaluation mode: without
+    dropout, and with the batch statistics of pretraining. No image is dropped.
     """
 
     task = "fine_tuning"
@@ -75,8 +76,8 @@ class FineTuning:
 
         Args:
           encoder: of the model.
-          source: what is scored.
-          train_source: what is learned from.
+          source: images to score.
+          train_source: images to learn from.
           classes: names of classes in `train_source`, see `make_task`.
           batch_size: images scored at a time.
           train_batch_size: images of one step, over all devices.
@@ -84,7 +85,7 @@ class FineTuning:
           learning_rate, weight_decay: of the tower; biases and norms do not decay.
           head_learning_rate, head_weight_decay: of the linear layer.
           b1, b2, eps: of AdamW, for both.
-          augment: whether it learns from views made as in the run's training.
+          augment: whether to learn from views that are augmented as in training.
           seed: of the layer, the order and the views.
 
         Raises:

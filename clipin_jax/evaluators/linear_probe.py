@@ -19,9 +19,8 @@ class LinearProbe:
     """Accuracy, mean per-class recall, macro AUC and mAP of a linear classifier.
 
     It learns from the image tower's pooled features, before any projection. Its
-    regularization is the one with the least loss on images that it did not learn from:
-    a validation source, or a part of the training source. The scored source is never
-    used for that.
+    regularization has the least loss on held-out images: a validation source, or a part
+    of the training source, never the scored source.
     """
 
     task = "linear_probe"
@@ -51,9 +50,10 @@ class LinearProbe:
 
         Args:
           encoder: of the model.
-          source: what is scored.
-          train_source: what the probe learns from.
-          val_source: what chooses among strengths; None for a part of `train_source`.
+          source: images to score.
+          train_source: images to learn from.
+          val_source: images to choose the strength by; None for a part of
+            `train_source`.
           classes: names of classes in `train_source`, see `make_task`.
           batch_size: images encoded at a time.
           strengths, holdout_every, max_iterations, seed: see `ProbeOptions`.
@@ -75,7 +75,7 @@ class LinearProbe:
         self._batch_size = batch_size
 
     def run(self, state: ModelState) -> Iterator[tuple[str, float]]:
-        """Yields (metric, value), at last the strength of regularization."""
+        """Yields (metric, value), the strength of regularization last."""
         validation = None
         if self._validation is not None:
             val_source, members = self._validation

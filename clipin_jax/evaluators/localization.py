@@ -1,4 +1,4 @@
-"""Localization: maps of a model against masks or boxes of what a text names.
+"""Localization: compares maps of a model with masks or boxes of what a text names.
 
 Sources: the pointing game of Zhang et al. 2016, arXiv 1608.00507, section 4.2, without
 its margin of 15 pixels; energy inside the object of Wang et al. 2020 (Score-CAM), arXiv
@@ -29,12 +29,12 @@ NEED_OTHERS = ("named_object", "others/pointing_game")  # other objects in the i
 
 
 class Localization:
-    """Energy inside the object, pointing game and contrast of maps, text by text.
+    """Energy inside the object, pointing game and contrast of maps of texts.
 
-    A source gives the objects of an image by `names(index)`, a text each, and
-    `masks(index)`, [objects, H, W] bool, as `scenes` does; or by annotations `boxes`, a
-    (text, left, top, width, height) each, in pixels of the image. Each text is
-    explained in its image, and the map, enlarged to the size of the mask, is compared
+    The source has methods `names(index)`, the texts of the objects in an image, and
+    `masks(index)`, [objects, H, W] bool, as `scenes` does. Or it has annotations
+    `boxes`: (text, left, top, width, height) per object, in pixels. Each text is
+    explained in its image. The map is enlarged to the size of the mask and compared
     with it.
     """
 
@@ -84,22 +84,24 @@ class Localization:
     def run(self, state: ModelState) -> Iterator[tuple[str, float]]:
         """Yields (metric, value); "chance/METRIC" is that of a random map.
 
-        energy: share of the map's sum inside the mask. pointing_game: share of maps
-        whose maximum is inside the mask only. contrast: (i - o) / (i + o) of the mean
-        inside and outside, from -1 to 1. named_object: share of maps whose mean is
-        greater on the object than on every other of the image, in images with several.
-        Only this metric is not raised by a map of salient objects whatever the text.
+        energy: share of the map's sum inside the mask.
+        pointing_game: share of maps whose maximum is inside the mask only.
+        contrast: (i - o) / (i + o) of the means inside and outside, from -1 to 1.
+        named_object: share of maps whose mean is greater on the named object than on
+          every other, in images with several objects. A map of salient objects that
+          ignores the text raises all metrics but this one.
         others/pointing_game: share of maps whose maximum is inside another object.
         empty: share of maps that are 0 everywhere, or not finite; they get the worst
-        value of every metric. objects_left_out: number of objects that cover all of
-        their image, where no map can be wrong.
+          value of every metric.
+        objects_left_out: number of objects that cover all of their image, where no
+          map can be wrong.
         """
         maps = self._explain(state, self._objects, self._texts, self._batch_size)
         rows, areas, num_objects = [], [], []
         for index, patches in enumerate(maps["caption"]):
-            masks, place = self._objects.masks(index)
-            rows.append(score_map(patches, masks, place))
-            areas.append(masks[place].mean())
+            masks, named = self._objects.masks(index)
+            rows.append(score_map(patches, masks, named))
+            areas.append(masks[named].mean())
             num_objects.append(len(masks))
         several = np.asarray(num_objects) > 1
         for name, column in zip(METRICS, np.transpose(rows), strict=True):
@@ -116,7 +118,7 @@ class Localization:
         yield "objects_left_out", float(self._objects.left_out)
 
 
-def score_map(patches: np.ndarray, masks: np.ndarray, place: int) -> tuple[float, ...]:
+def score_map(patches: np.ndarray, masks: np.ndarray, named: int) -> tuple[float, ...]:
     """Scores one map against the objects of its image, in the order of `METRICS`.
 
     A tie is a miss.
@@ -124,21 +126,23 @@ def score_map(patches: np.ndarray, masks: np.ndarray, place: int) -> tuple[float
     Args:
       patches: [rows, columns], not below 0.
       masks: [objects, H, W] bool.
-      place: index of the named object.
+      named: index of the named object.
     """
     if not np.isfinite(patches).all() or not patches.any():
         return 0.0, 0.0, -1.0, 0.0, 0.0, 1.0
-    mask, (height, width) = masks[place], masks.shape[1:]
+    mask, (height, width) = masks[named], masks.shape[1:]
     pixels = enlarge(patches, (height, width))
     inside, outside = pixels[mask].mean(), pixels[~mask].mean()
-    others = [m for i, m in enumerate(masks) if i != place and m.any()]
-    points = np.ptp(patches) > 0  # an even map has no maximum, enlarged or not
+    others = [m for i, m in enumerate(masks) if i != named and m.any()]
+    # A constant map has no maximum; enlarging it would create one.
+    has_maximum = np.ptp(patches) > 0
+    best_other = max((pixels[m].mean() for m in others), default=-1)
     return (
         pixels[mask].sum() / pixels.sum(),
-        float(points and pixels[mask].max() > pixels[~mask].max()),
+        float(has_maximum and pixels[mask].max() > pixels[~mask].max()),
         (inside - outside) / (inside + outside),
-        float(points and inside > max((pixels[m].mean() for m in others), default=-1)),
-        sum(points and pixels[m].max() > pixels[~m].max() for m in others)
+        float(has_maximum and inside > best_other),
+        sum(has_maximum and pixels[m].max() > pixels[~m].max() for m in others)
         / max(len(others), 1),
         0.0,
     )
@@ -158,7 +162,7 @@ class _Objects:
     def __init__(self, source: Source) -> None:
         self._source = source
         self.names: list[str] = []
-        self._places: list[tuple[int, int]] = []  # (record, object)
+        self._locations: list[tuple[int, int]] = []  # (record, object)
         self.left_out = 0
         for index in range(len(source)):
             for number, (name, mask) in enumerate(
@@ -174,29 +178,29 @@ class _Objects:
                     self.left_out += 1
                     continue
                 self.names.append(name)
-                self._places.append((index, number))
+                self._locations.append((index, number))
         if not self.names:
             raise ClipinError(
                 "localization: the source has no object that covers a part of its image"
             )
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._locations)
 
     def __getitem__(self, index: int) -> Record:
-        return self._source[self._places[index][0]]
+        return self._source[self._locations[index][0]]
 
     def annotations(self, index: int) -> Annotations:
-        """Returns those of the image."""
-        return self._source.annotations(self._places[index][0])
+        """Returns the annotations of the image."""
+        return self._source.annotations(self._locations[index][0])
 
     def describe(self, index: int) -> str:
         """Returns where the image comes from."""
-        return self._source.describe(self._places[index][0])
+        return self._source.describe(self._locations[index][0])
 
     def masks(self, index: int) -> tuple[np.ndarray, int]:
-        """Returns the masks of all objects of the image, and the place of this one."""
-        record, number = self._places[index]
+        """Returns the masks of all objects of the image, and the index of this one."""
+        record, number = self._locations[index]
         return _read_objects(self._source, record)[1], number
 
 

@@ -1,4 +1,4 @@
-"""Nearest neighbors: the classes of the training images with the closest features."""
+"""Nearest neighbors: classes by vote of the training images with closest features."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _DIGITS = 6  # cosines that differ by less are equal
 
 
 class NearestNeighbors:
-    """Scores of votes among the k training images with the largest cosine.
+    """Scores of a vote among the k training images with the largest cosine.
 
-    Votes weigh exp(cosine / temperature), as in Wu et al. 2018 (arXiv 1805.01978) and
-    DINO; in `majority/METRIC` all weigh the same. The score of a class is its share of
-    the votes. Equal shares count against the model.
+    A vote has weight exp(cosine / temperature), as in Wu et al. 2018 (arXiv 1805.01978)
+    and DINO; for `majority/METRIC` all weights are equal. The score of a class is its
+    share of the votes. Equal shares count against the model.
     """
 
     task = "nearest_neighbors"
@@ -44,8 +44,8 @@ class NearestNeighbors:
 
         Args:
           encoder: of the model.
-          source: what is scored.
-          train_source: the neighbors.
+          source: images to score.
+          train_source: images that vote.
           classes: names of classes in `train_source`, see `make_task`.
           batch_size: images encoded at a time.
           k: how many neighbors vote.
@@ -74,14 +74,14 @@ class NearestNeighbors:
         )
         neighbors, cosines = nearest(train, test, self._k)
         labels, members = self._task.labels, self._task.train_members
-        # Relative to the closest, so that no power is too large.
-        powers = np.exp(
+        # Relative to the closest neighbor, so that the exponential does not overflow.
+        weights = np.exp(
             (cosines - cosines.max(axis=1, keepdims=True)) / self._temperature
         )
-        weighted = vote_shares(members, neighbors, powers)
+        weighted = vote_shares(members, neighbors, weights)
         yield from scores.classification_scores(labels, weighted).items()
-        # One vote each, except for images whose features are not numbers.
-        equal = np.where(np.isnan(powers), powers, 1.0)
+        # NaN stays NaN: an image with such features must not get a score.
+        equal = np.where(np.isnan(weights), weights, 1.0)
         majority = vote_shares(members, neighbors, equal)
         for name, value in scores.classification_scores(labels, majority).items():
             if not name.startswith("chance/"):

@@ -1,4 +1,4 @@
-"""The linear probe of the released CLIPin: one layer, sigmoids, gradient steps."""
+"""The linear probe of the released CLIPin: a linear layer trained with sigmoids."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from clipin_jax.inference.encoder import Encoder
 class ReleasedProbe:
     """Scores of the protocol of CLIPin's tables (arXiv 2508.06434).
 
-    A linear layer on the tower's pooled features, before the pre-projector; binary
-    cross-entropy of every class, even with one label an image; AdamW for a number of
-    epochs over training views; the last epoch counts. Its figures are `macro_auc` and
-    `mean_average_precision`. The released code drops the last batch of an epoch and of
-    the scored images; this one drops none.
+    A linear layer learns from the tower's pooled features, before the pre-projector.
+    The loss is the binary cross-entropy of every class, even if images have one label.
+    AdamW takes a number of epochs over training views. The scores are those after the
+    last epoch; the tables have `macro_auc` and `mean_average_precision`. The released
+    code drops the last batch of an epoch and of the scored images; this one drops none.
 
-    `linear_probe` is the better measure of features: this one depends on learning rate
-    and epochs. Use it to compare with published figures.
+    Use it to compare with published scores. `linear_probe` is the better measure of
+    features: it does not depend on learning rate and epochs.
     """
 
     task = "released_probe"
@@ -67,15 +67,14 @@ class ReleasedProbe:
 
         Args:
           encoder: of the model.
-          source: what is scored.
-          train_source: what the probe learns from.
+          source: images to score.
+          train_source: images to learn from.
           classes: names of classes in `train_source`, see `make_task`.
           batch_size: images encoded at a time.
           train_batch_size: features of one step.
           epochs: passes over the training images.
           learning_rate, weight_decay: of AdamW.
-          augment: whether each epoch encodes new views of the images, made as in the
-            run's training.
+          augment: whether each epoch encodes new views, augmented as in training.
           seed: of the layer, the order and the views.
 
         Raises:

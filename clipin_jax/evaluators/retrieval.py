@@ -30,8 +30,8 @@ Ranks = tuple[np.ndarray, np.ndarray]  # of images [I] and of captions [T]; 0 is
 class Retrieval:
     """R@1, 5, 10 and median rank in both directions.
 
-    An image may have several captions. Each of them is a hit for the image, and the
-    image is the only hit for each. Ties count against the model.
+    An image may have several captions. Any of them is a match for the image; the image
+    is the only match for each of them. Ties count against the model.
     """
 
     task = "zeroshot_retrieval"
@@ -58,11 +58,10 @@ class Retrieval:
           encoder: of the model.
           source: images with captions.
           batch_size: images, texts or pairs encoded at a time.
-          max_captions: how many captions of an image are read, its first ones; 0 for
-            all.
+          max_captions: how many captions to read per image, the first ones; 0 for all.
           similarity: see `Encoder.comparison`.
-          rerank: how many candidates of each query a matching objective ranks again; 0
-            for none.
+          rerank: how many candidates per query are ranked again by the matching
+            objective; 0 for none.
           rerank_cosine_weight: see `reranking.rerank`.
 
         Raises:
@@ -94,12 +93,12 @@ class Retrieval:
         for direction, direction_ranks in zip(DIRECTIONS, ranks, strict=True):
             yield f"{direction}_median_rank", scores.median_rank(direction_ranks)
         if self._match:
-            reranked = self._rerank(self._match, state, image, text, ranks)
+            reranked = self._rerank(self._match, state, image, text, ranks=ranks)
             for name, value in _recalls(reranked, chances):
                 if not name.startswith("chance/"):
                     yield f"reranked/{name}", value
         for direction, chance in zip(DIRECTIONS, chances, strict=True):
-            # Slightly less than one half is one half with rounding.
+            # One half may be slightly less after rounding.
             median = float(np.argmax(chance >= 0.5 - 1e-9) + 1)
             yield f"chance/{direction}_median_rank", median
 
@@ -119,12 +118,15 @@ class Retrieval:
         state: ModelState,
         image: np.ndarray,
         text: np.ndarray,
+        *,
         ranks: Ranks,
     ) -> Ranks:
-        """Returns both kinds of ranks after the candidates are matched one by one."""
+        """Returns the ranks of both directions after reranking the candidates."""
 
         def score(pairs: np.ndarray) -> np.ndarray:
-            return match(state, self.source, self._captions, pairs, self._batch_size)
+            return match(
+                state, self.source, self._captions, pairs, batch_size=self._batch_size
+            )
 
         return rerank(
             image,
@@ -147,8 +149,8 @@ class Retrieval:
     ) -> dict[str, list[dict[str, Any]]]:
         """Returns the captions with the best and worst ranks, and what they retrieve.
 
-        An image is there with one caption. Among equal ranks, the caption with the
-        higher cosine to its image is better.
+        An image occurs with one of its captions. Among equal ranks, the caption with
+        the higher cosine to its image is better.
         """
         owner = self._image_of_caption
         true_cosine = np.einsum("te,te->t", text, image[owner])
@@ -165,13 +167,13 @@ class Retrieval:
                 "retrieved": [(int(i), float(cosine[i])) for i in top],
             }
 
-        def one_an_image(captions: np.ndarray) -> list[int]:
+        def one_per_image(captions: np.ndarray) -> list[int]:
             _, first = np.unique(owner[captions], return_index=True)
             return captions[np.sort(first)[:number]].tolist()
 
         return {
-            "best": [describe(t) for t in one_an_image(order)],
-            "worst": [describe(t) for t in one_an_image(order[::-1])],
+            "best": [describe(t) for t in one_per_image(order)],
+            "worst": [describe(t) for t in one_per_image(order[::-1])],
         }
 
 

@@ -24,7 +24,7 @@ from clipin_jax.inference.encoder import Encoder
 class TextProbe:
     """Accuracy, mean per-class recall, macro AUC and mAP of a linear classifier.
 
-    It learns from the text tower's pooled features, as `LinearProbe` from images.
+    It learns from the text tower's pooled features, as `LinearProbe` does from images.
     """
 
     task = "text_probe"
@@ -49,16 +49,16 @@ class TextProbe:
 
         Args:
           encoder: of the model.
-          file: what is scored, .tsv or .csv with a header, see `read_columns`.
-          train_file: what the probe learns from.
-          val_file: what chooses among strengths; "" for a part of `train_file`.
+          file: texts to score, .tsv or .csv with a header, see `read_columns`.
+          train_file: texts to learn from.
+          val_file: texts to choose the strength by; "" for a part of `train_file`.
           columns: names of the text's column and of the label's.
           batch_size: texts encoded at a time.
           strengths, holdout_every, max_iterations, seed: see `ProbeOptions`.
 
         Raises:
           ClipinError: a file that cannot be read, a training file with fewer than two
-            labels, a label that it lacks, or options out of range.
+            labels, a label that is not in it, or options out of range.
         """
         self._options = ProbeOptions(strengths, holdout_every, max_iterations, seed)
         self._options.check()
@@ -88,17 +88,18 @@ class TextProbe:
         self, file: str, rows: Sequence[tuple[str, ...]]
     ) -> tuple[list[str], np.ndarray]:
         """Returns the texts of a file and their labels, [B] int."""
-        place = {name: label for label, name in enumerate(self.classes)}
+        label_of = {name: label for label, name in enumerate(self.classes)}
         for number, (_, name) in enumerate(rows, 1):
-            if name not in place:
+            if name not in label_of:
                 raise ClipinError(
                     f"{file}, row {number}: the label {name!r} is none of those in the"
                     f" training file: {', '.join(self.classes)}"
                 )
-        return [text for text, _ in rows], np.array([place[name] for _, name in rows])
+        labels = np.array([label_of[name] for _, name in rows])
+        return [text for text, _ in rows], labels
 
     def run(self, state: ModelState) -> Iterator[tuple[str, float]]:
-        """Yields (metric, value), at last the strength of regularization."""
+        """Yields (metric, value), the strength of regularization last."""
         validation = None
         if self._val_members is not None:
             validation = self._features(state, self._val_texts), self._val_members

@@ -1,4 +1,4 @@
-"""Similarity of sentences: cosines of the text tower against human scores."""
+"""Text similarity: compares cosines of the text tower with human scores."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from clipin_jax.inference.encode_fns import ModelState
 from clipin_jax.inference.encoder import Encoder
 
 FEATURES = ("embedding", "pooled")
-DECIMALS = 6  # of a cosine; beyond them is rounding
+DECIMALS = 6  # of a cosine; further ones are rounding errors
 
 
 class TextSimilarity:
     """Spearman and Pearson correlation of cosines with human scores (STS).
 
-    Nothing is trained. Both are NaN if all cosines are equal, or one is not a number.
+    Nothing is trained. Both are NaN if all cosines are equal or one of them is NaN.
     """
 
     task = "text_similarity"

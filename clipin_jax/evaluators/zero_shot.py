@@ -18,9 +18,9 @@ from clipin_jax.evaluators.metrics import scores
 from clipin_jax.inference.encode_fns import ModelState
 from clipin_jax.inference.encoder import Encoder
 
-# CLIP's temperature at its bound. It changes the probabilities, but no rank.
+# CLIP's upper bound. It changes probabilities, but not the ranks of classes.
 LOGIT_SCALE = 100.0
-MAX_PROMPTS = 8192  # encoded at a time
+MAX_PROMPTS = 8192  # prompts encoded at a time
 _log = logging.getLogger(__name__)
 
 
@@ -30,8 +30,8 @@ class ZeroShot:
     Every prompt is encoded and normalized, the prompts of a class are averaged, and
     the average is normalized again (Radford et al. 2021, section 3.1.4). AUC and mAP
     are computed from the softmax over classes, as CLIPin reports them, and from the
-    cosines (`_cosine`). The two differ: the softmax compares the classes of an image
-    with each other, so it ranks the images of one class in another order.
+    cosines (metrics with `_cosine`). The two differ: the softmax normalizes over the
+    classes of an image, which changes the order of the images within a class.
     """
 
     task = "zeroshot_classification"
@@ -70,14 +70,14 @@ class ZeroShot:
             `names_file`, of `dataset`, or of the source.
           templates: prompts, with "{}" for the name; () for those in `templates_file`,
             of `dataset`, or the bare name.
-          dataset: a data set whose names and templates come with the package, or its
-            key in the files.
+          dataset: its key in the files, or a data set that the package knows.
           names_file, templates_file: see `datasets.prompts`.
           similarity: see `Encoder.comparison`.
 
         Raises:
           ClipinError: names that do not fit the source, a template without "{}", a
-            label that is missing or no class, or a model that cannot compare so.
+            label that is missing or no class, or a similarity that the model cannot
+            compute.
         """
         self.source = source
         self.classes = choose_names(source.classes, classes, names_file, dataset)
@@ -111,12 +111,12 @@ class ZeroShot:
         Classes with the same prompts share a vector.
         """
         index = {prompts: i for i, prompts in enumerate(dict.fromkeys(self._prompts))}
-        different = list(index)
+        distinct = list(index)
         # Bounds the memory for features, whatever their width.
-        classes_at_a_time = max(1, MAX_PROMPTS // max(map(len, different)))
+        classes_at_a_time = max(1, MAX_PROMPTS // max(map(len, distinct)))
         means = []
-        for start in range(0, len(different), classes_at_a_time):
-            part = different[start : start + classes_at_a_time]
+        for start in range(0, len(distinct), classes_at_a_time):
+            part = distinct[start : start + classes_at_a_time]
             texts = [text for prompts in part for text in prompts]
             vectors = self._comparison.texts(state, texts, self._batch_size)
             ends = np.cumsum([len(prompts) for prompts in part])

@@ -26,9 +26,9 @@ class OpenedRun:
     """The model of a run folder.
 
     Attributes:
-      folder: of the run.
-      config: of the run.
-      encoder: for its images and texts, on all devices.
+      folder: the run folder.
+      config: the config of the run.
+      encoder: encodes images and texts with its model, on all devices.
       abstract_state: shapes and shardings of its state.
     """
 
@@ -41,7 +41,7 @@ class OpenedRun:
         """Returns the state of a checkpoint, and its step.
 
         Args:
-          step: which checkpoint; the newest good one if None.
+          step: the checkpoint's step; None for the newest undamaged one.
 
         Raises:
           ClipinError: no such checkpoint.
@@ -81,7 +81,7 @@ def open_run(workdir: str | Path, cache: FeatureCache | None = None) -> OpenedRu
 def make_encoder(
     config: ConfigDict, learner: Any, mesh: Mesh, cache: FeatureCache | None = None
 ) -> Encoder:
-    """Returns the encoder of a learner, with images and texts as `config.data` says."""
+    """Returns the encoder of a learner; `config.data` sets its images and texts."""
     data = config.data
     return Encoder(
         make_encode_fns(learner),

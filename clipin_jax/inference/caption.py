@@ -1,4 +1,4 @@
-"""Captions of image files by the model of a run."""
+"""Captions image files with the model of a run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,15 +26,15 @@ def caption_images(
     Args:
       workdir: the run's folder.
       images: image files.
-      step: which checkpoint; the newest good one if None.
+      step: the checkpoint's step; None for the newest undamaged one.
       strategy: one of `generation.STRATEGIES` in place of the config's.
 
     Returns:
       The captions, in the order of the files.
 
     Raises:
-      ClipinError: no run, checkpoint or file, a model that cannot write, or a file that
-        is no image.
+      ClipinError: no run, checkpoint or file, a model that cannot write captions, or a
+        file that is no image.
     """
     source, run = find_image_files(images), open_run(workdir)
     decoding = default_decoding(run.config)
@@ -46,7 +46,7 @@ def caption_images(
 
 
 def default_decoding(config: ConfigDict) -> Decoding:
-    """Returns how the model of a config decodes if nothing else is asked for."""
+    """Returns the decoding of a config: that of its first evaluation that has one."""
     for entry in config.evals.values():
         if "decoding" in entry:
             return make_decoding(entry.decoding.to_dict())

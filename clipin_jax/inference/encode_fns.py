@@ -1,4 +1,4 @@
-"""Pure functions from a learner's variables and arrays to arrays. The caller jits."""
+"""Pure functions of a learner in evaluation mode. The caller jits them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from clipin_jax.inference.generation import GenerateFn, make_generate_fn
 from clipin_jax.inference.saliency import PREDICTED, MapFn, make_map_fn
 from clipin_jax.types import Array
 
-_CACHED = 32  # sets of functions in a process; equal learners share one
+_CACHED = 32  # sets of functions kept in a process; equal learners share one
 
 EncodeFn = Callable[[Any, Array], dict[str, Array]]
 
@@ -49,7 +49,7 @@ class PredictionFns(NamedTuple):
 
 
 class EncodeFns(NamedTuple):
-    """What a model computes in evaluation mode, as pure functions.
+    """The computations of a model in evaluation mode, as pure functions.
 
     `image` takes [B, H, W, C] uint8, `text` takes [B, L] int32. Both return {"pooled":
     [B, D], "embedding": [B, E]} float32: `pooled` before the pre-projector, `embedding`
@@ -60,8 +60,8 @@ class EncodeFns(NamedTuple):
       text: `(variables, text)`.
       image_tokens: `(variables, image) -> {"tokens": [B, N, D] float32}`.
       match: `(variables, tokens, text) -> {"score": [B]}`; None if the model has no
-        objective that matches.
-      prediction: `(context_length) -> PredictionFns`, the second way to compare.
+        matching objective.
+      prediction: `(context_length) -> PredictionFns`, see `make_prediction_fns`.
       captioner: `(tokenizer, decoding) -> GenerateFn`, see `make_generate_fn`.
       explainer: `(image, text, method, layer, words) -> MapFn`, see `make_map_fn`.
     """
@@ -77,7 +77,7 @@ class EncodeFns(NamedTuple):
 
 @functools.lru_cache(_CACHED)
 def make_encode_fns(learner: Any) -> EncodeFns:
-    """Returns the functions of a learner's online branch; the same for equal ones."""
+    """Returns the functions of a learner's online branch; equal learners share them."""
 
     def image(variables: Any, image: Array) -> dict[str, Array]:
         return _features(learner.apply(variables, {"image": image}, method="encode"))
@@ -104,14 +104,14 @@ def make_encode_fns(learner: Any) -> EncodeFns:
 
 
 def _features(encoded: Any) -> dict[str, Array]:
-    """Returns what is compared and probed of one modality's features, in float32."""
+    """Returns the pooled features and the embedding of one modality in float32."""
     [features] = encoded.values()
     return {key: features[key].astype(jnp.float32) for key in ("pooled", "embedding")}
 
 
 @functools.lru_cache(_CACHED)
 def make_prediction_fns(learner: Any, context_length: int) -> PredictionFns:
-    """Returns CLIPin's second way to compare: target image with predicted image.
+    """Returns functions that compare a target image with its prediction from text.
 
     Source: arXiv 2508.06434 and its code, `get_similarity(onlyclip=False)`.
 

@@ -1,4 +1,4 @@
-"""Whole sources and lists of texts through a model, on all devices and processes."""
+"""Runs whole sources and lists of texts through a model, on all devices."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from clipin_jax.core import sharding
 from clipin_jax.data.evaluation import eval_batches, view_batches
 from clipin_jax.data.source import Source
+from clipin_jax.data.text.tokenizer import Tokenizer
 from clipin_jax.errors import ClipinError, check_choice
 from clipin_jax.inference.encode_fns import EncodeFns, ModelState
 from clipin_jax.inference.feature_cache import FeatureCache, Features
@@ -22,7 +23,7 @@ SIMILARITIES = ("contrastive", "prediction")
 
 
 class Comparison(NamedTuple):
-    """A way to compare images with texts: by the cosine of their vectors.
+    """Vectors of images and texts, which are compared by their cosine.
 
     Attributes:
       images: `(state, source, batch_size)` to [len(source), E] float32 of unit norm.
@@ -40,8 +41,8 @@ class Encoder:
     on every process. `batch_size` counts samples over all processes; it is rounded up
     to a multiple of the devices, and changes the time and the memory only.
 
-    `comparison`, `captioner`, `matcher` and `explainer` return functions, so that what
-    a model cannot do is an error before a state is there.
+    `comparison`, `captioner`, `matcher` and `explainer` return functions. They raise
+    errors of unsupported models at once, before a state is restored.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Encoder:
         functions: EncodeFns,
         *,
         mesh: Mesh,
-        tokenizer: Any,
+        tokenizer: Tokenizer,
         image_size: tuple[int, int],
         interpolation: str,
         augment: Mapping[str, Any] | None = None,
@@ -60,11 +61,10 @@ class Encoder:
         Args:
           functions: pure functions of the model, see `EncodeFns`.
           mesh: devices that share a batch.
-          tokenizer: texts to [B, L] int32.
+          tokenizer: turns texts into [B, L] int32.
           image_size: (height, width) in pixels.
           interpolation: how images are resized.
-          augment: how training views are made, see `data.image.views`; None if they
-            are not.
+          augment: options of `views`, see `data.image.views`; None for no views.
           cache: keeps features of images; None to encode them each time.
         """
         self.functions = functions
@@ -127,7 +127,7 @@ class Encoder:
         )
 
     def comparison(self, similarity: str) -> Comparison:
-        """Returns what compares images with texts.
+        """Returns functions whose vectors compare images with texts.
 
         Args:
           similarity: "contrastive", by the embeddings; or "prediction", the target's
@@ -135,7 +135,7 @@ class Encoder:
             arXiv 2508.06434, `get_similarity(onlyclip=False)` of its code).
 
         Raises:
-          ClipinError: another similarity, or a model that cannot predict.
+          ClipinError: no such similarity, or a model that cannot predict.
         """
         check_choice("similarity", similarity, SIMILARITIES)
         functions: Any = self.functions
@@ -160,7 +160,7 @@ class Encoder:
         """Returns `(state, source, batch_size) -> captions`, one for each image.
 
         Raises:
-          ClipinError: the model cannot write, or the options make no sense.
+          ClipinError: the model cannot write captions, or options are out of range.
         """
         generate = self.functions.captioner(self.tokenizer, decoding)
         program = _compile(generate, ("image", "index"), self.mesh)
@@ -176,13 +176,13 @@ class Encoder:
         return write
 
     def matcher(self) -> Callable[..., np.ndarray]:
-        """Returns `(state, source, texts, pairs, batch_size) -> [P]` scores.
+        """Returns `(state, source, texts, pairs, *, batch_size) -> [P]` scores.
 
-        `pairs` is [P, 2] int, the index of an image in the source and that of a text in
-        the list. The tokens of all images are held in memory.
+        `pairs` is [P, 2] int: index of an image in the source, index of a text in the
+        list. The tokens of all images are kept in memory.
 
         Raises:
-          ClipinError: the model does not learn to match.
+          ClipinError: the model has no matching objective.
         """
         match_fn = self.functions.match
         if match_fn is None:
@@ -198,6 +198,7 @@ class Encoder:
             source: Source,
             texts: Sequence[str],
             pairs: np.ndarray,
+            *,
             batch_size: int,
         ) -> np.ndarray:
             images = self._image_batches(source, batch_size)
@@ -215,7 +216,7 @@ class Encoder:
     def explainer(
         self, method: str, layer: int | None = None, words: bool = False
     ) -> Callable[..., dict[str, np.ndarray]]:
-        """Returns `(state, source, texts, batch_size) -> maps`; text i is of image i.
+        """Returns `(state, source, texts, batch_size) -> maps` of text i in image i.
 
         Maps are {"caption": [len(source), rows, columns]} float32; with `words` also
         "tokens" [len(source), L, rows, columns].
@@ -224,11 +225,12 @@ class Encoder:
           method, layer, words: see `saliency.make_map_fn`.
 
         Raises:
-          ClipinError: no such method or layer, or a model that lacks the parts.
+          ClipinError: no such method or layer, or a model without the parts for it.
         """
         image = np.zeros((1, *self.image_size, 3), np.uint8)
         text = self.tokenizer(("a text",))
-        make_maps = self.functions.explainer(image, text, method, layer, words)
+        options = dict(layer=layer, words=words)
+        make_maps = self.functions.explainer(image, text, method, **options)
 
         def run(variables: Any, image: Any, text: Any) -> dict[str, Any]:
             online, target = variables
@@ -253,7 +255,7 @@ class Encoder:
     def _cached(
         self, function: Callable, variables: Any, source: Source, batch_size: int
     ) -> Features:
-        """Returns `function(variables, image)` of all images, from the cache if any."""
+        """Returns the outputs of a function for all images, from the cache if any."""
 
         def encode() -> Features:
             program = _compile(function, ("image",), self.mesh)
@@ -290,7 +292,7 @@ class Encoder:
         return -(-batch_size // self.mesh.size) * self.mesh.size
 
     def _parts(self, count: int, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
-        """Yields this process's indices of each batch, and which are no padding."""
+        """Yields this process's indices of each batch, with a mask of the padding."""
         size = self._round(batch_size)
         part = size // jax.process_count()
         offset = part * jax.process_index()
@@ -302,10 +304,10 @@ class Encoder:
     def _collect(
         self, program: Callable, variables: Any, batches: Iterable[dict], count: int
     ) -> Features:
-        """Runs batches and puts each row where its index says: [count, ...]."""
+        """Runs batches and collects their rows by index: [count, ...]."""
         features: dict[str, np.ndarray] = {}
         with jax.set_mesh(self.mesh):
-            for outputs in _one_behind(self._run(program, variables, batches)):
+            for outputs in _delay_one(self._run(program, variables, batches)):
                 rows = {name: np.asarray(value) for name, value in outputs.items()}
                 mask, index = rows.pop("mask"), rows.pop("index")
                 for name, value in rows.items():
@@ -323,12 +325,11 @@ class Encoder:
             yield program(variables, sharding.put(batch, self.mesh))
 
 
-@functools.lru_cache(32)  # encoders of equal models share what is compiled
+@functools.lru_cache(32)  # encoders of equal models share compiled programs
 def _compile(function: Callable, keys: tuple[str, ...], mesh: Mesh) -> Callable:
-    """Returns `function(variables, *keys of the batch)` under jit, on every device.
+    """Compiles `function(variables, *keys of the batch)`; its rows go to all devices.
 
-    Index and mask travel with the rows, so that the order in which a mesh lays out the
-    processes does not matter.
+    Rows have index and mask beside them: no order of processes is assumed.
     """
 
     def run(variables: Any, batch: dict[str, Any]) -> dict[str, Any]:
@@ -338,12 +339,12 @@ def _compile(function: Callable, keys: tuple[str, ...], mesh: Mesh) -> Callable:
     return jax.jit(run, out_shardings=sharding.replicated(mesh))
 
 
-def _one_behind(items: Iterable[Any]) -> Iterator[Any]:
-    """Holds one item back, so that the host reads a batch while the next computes."""
-    held = None
+def _delay_one(items: Iterable[Any]) -> Iterator[Any]:
+    """Yields items one late: the host reads a batch while the next one computes."""
+    previous = None
     for item in items:
-        if held is not None:
-            yield held
-        held = item
-    if held is not None:
-        yield held
+        if previous is not None:
+            yield previous
+        previous = item
+    if previous is not None:
+        yield previous

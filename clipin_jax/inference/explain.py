@@ -1,4 +1,4 @@
-"""Where the model of a run looks in image files for texts."""
+"""Explains where the model of a run looks in image files for texts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,14 +17,14 @@ MAX_BATCH = 16  # pairs at a time
 
 
 class Explanation(NamedTuple):
-    """Where a model looks in one image for one text.
+    """A map of one image for one text.
 
     Attributes:
-      image: [H, W, 3] uint8, all of the image.
-      text: as given.
+      image: [H, W, 3] uint8, the whole image.
+      text: the given text.
       caption: [rows, columns] float32 over the patches, not below 0, of any scale. The
-        patches cover all of the image, which the model sees resized to its own size.
-      words: (word, map of the same shape) from left to right; empty if not asked for.
+        patches cover the whole image, which is resized for the model.
+      words: (word, map of the same shape) from left to right; empty if not requested.
     """
 
     image: np.ndarray
@@ -53,16 +53,16 @@ def explain_image(
         Grad-CAM of the cosine of CLIPin's target and prediction; `matching`, Grad-CAM
         of the matching logit; `captioning`, attention while each word is decoded;
         `pooling`, attention of the layer that pools the image.
-      layer: which of the layers that the method can use; its default if None.
-      words: whether each word gets a map as well.
-      step: which checkpoint; the newest good one if None.
+      layer: index among the layers that the method can use; None for its default.
+      words: whether to add a map for each word.
+      step: the checkpoint's step; None for the newest undamaged one.
 
     Returns:
-      One for each image and text, the texts of the first image first.
+      One explanation for each image and text, those of the first image first.
 
     Raises:
-      ClipinError: no run, checkpoint, file, method or layer, a model that lacks the
-        parts, a file that is no image, or an empty text.
+      ClipinError: no run, checkpoint, file, method or layer, a model without the parts
+        for the method, a file that is no image, or an empty text.
     """
     images = [images] if isinstance(images, str | Path) else list(images)
     texts = [texts] if isinstance(texts, str) else list(texts)
@@ -83,9 +83,9 @@ def explain_image(
             image=pixels[number],
             text=text,
             caption=caption_map,
-            words=word_maps(text, own_maps, run.encoder.tokenizer),
+            words=word_maps(text, id_maps, run.encoder.tokenizer),
         )
-        for (number, text), caption_map, own_maps in zip(
+        for (number, text), caption_map, id_maps in zip(
             pairs, maps["caption"], token_maps, strict=True
         )
     ]
@@ -107,16 +107,16 @@ def _read_pixels(images: Sequence[str | Path]) -> list[np.ndarray]:
 def word_maps(
     text: str, maps: Sequence[np.ndarray], tokenizer: Tokenizer
 ) -> list[tuple[str, np.ndarray]]:
-    """Turns the maps of token ids into maps of words: the mean over the ids of each.
+    """Turns maps of token ids into maps of words, the mean over the ids of a word.
 
-    Words stand between blanks. If the tokenizer does not read them one by one (scripts
-    without blanks, texts that are cleaned first), each id is a word. Words that are cut
-    off are left out.
+    Blanks separate words. If the tokenizer does not encode them one by one (scripts
+    without blanks, texts that are cleaned first), each id is a word. Words beyond the
+    context length are left out.
 
     Args:
       text: a caption.
       maps: [L, rows, columns], one for each id of its row; or none.
-      tokenizer: makes the ids.
+      tokenizer: the tokenizer of the model.
     """
     if not len(maps):
         return []
@@ -126,11 +126,11 @@ def word_maps(
     joined = [x for _, word_ids in words for x in word_ids]
     if joined[: len(ids)] != ids:
         words = [(tokenizer.decode([x]).strip(), [x]) for x in ids]
-    result, place = [], 1  # after the start mark
+    result, start = [], 1  # after the start mark
     for word, word_ids in words:
-        end = place + len(word_ids)
-        of_word = maps[place : min(end, 1 + len(ids))]
+        end = start + len(word_ids)
+        of_word = maps[start : min(end, 1 + len(ids))]
         if len(of_word):
             result.append((word, np.mean(of_word, axis=0)))
-        place = end
+        start = end
     return result

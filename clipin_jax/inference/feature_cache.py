@@ -1,4 +1,4 @@
-"""Image features kept for later evaluators: many of a suite encode the same images."""
+"""Keeps image features: many evaluators of a suite encode the same images."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Features = dict[str, np.ndarray]
 class FeatureCache:
     """Features by function, source and batch size, for the latest variables.
 
-    It keeps references to sources and variables. Other variables drop all features of
+    It keeps references to sources and variables. New variables drop all features of
     the same function.
 
     Args:
-      max_bytes: features beyond that are dropped, the oldest first.
+      max_bytes: bound of the memory; the oldest features are dropped first.
     """
 
     def __init__(self, max_bytes: int = 2**31) -> None:
@@ -39,10 +39,10 @@ class FeatureCache:
         *,
         encode: Callable[[], Features],
     ) -> Features:
-        """Returns kept features, or those of `encode()` and keeps them.
+        """Returns features from the cache, else those of `encode()`, which it keeps.
 
         Args:
-          function: what makes the features, compared by identity.
+          function: computes the features; compared by identity.
           variables: a pytree, whose leaves are compared by identity.
           source: compared by identity.
           batch_size: of the batches.
@@ -50,7 +50,7 @@ class FeatureCache:
         self._drop_stale(function, variables)
         key = function, id(source), batch_size
         if key not in self._features:
-            # With the source, so that its id stays its own.
+            # The reference to the source keeps its id from being used again.
             self._features[key] = source, encode()
         features = dict(self._features[key][1])
         while self._bytes() > self._max_bytes:
@@ -58,8 +58,8 @@ class FeatureCache:
         return features
 
     def _drop_stale(self, function: Callable, variables: Any) -> None:
-        leaves, before = jax.tree.leaves(variables), self._leaves.get(function, [])
-        if len(leaves) != len(before) or any(map(operator.is_not, leaves, before)):
+        leaves, latest = jax.tree.leaves(variables), self._leaves.get(function, [])
+        if len(leaves) != len(latest) or any(map(operator.is_not, leaves, latest)):
             for key in [key for key in self._features if key[0] is function]:
                 del self._features[key]
             self._leaves[function] = leaves

@@ -1,8 +1,8 @@
 """Captions by greedy, beam or nucleus decoding, one id at a time.
 
-Every step runs the text tower on the whole row, whose length is fixed. So one program
-serves all steps, and every tower with `decode` works. A cache of keys and values would
-save work, but needs a second method of every tower; captions are short.
+Every step runs the text tower on the whole row, whose length is fixed. So one compiled
+program serves all steps, and every tower with `decode` works. A cache of keys and
+values would save work, but every tower would need a second method for it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from clipin_jax.data.text.tokenizer import Tokenizer
 from clipin_jax.errors import ClipinError, did_you_mean
 from clipin_jax.types import Array
 
@@ -20,7 +21,7 @@ GenerateFn = Callable[[Any, Array, Array], dict[str, Array]]
 
 
 class Decoding(NamedTuple):
-    """How the next id is chosen.
+    """Options of decoding.
 
     Attributes:
       strategy: `greedy` (the likeliest id), `beam` (search with the `beams` likeliest
@@ -28,11 +29,11 @@ class Decoding(NamedTuple):
         probability, arXiv 1904.09751).
       max_length: ids in a row, both marks and the prompt included.
       prompt: start of every caption; it is not part of the result.
-      no_repeat_ngram: no so many ids in a row come twice (arXiv 1705.04304, section
-        2.5); 0 for no such rule. Unlike a penalty on repeated ids, it does not change
-        the other probabilities.
-      beams: prefixes that `beam` keeps.
-      length_penalty: `beam` compares log probability over length to this power.
+      no_repeat_ngram: n, if no n-gram of ids may occur twice (arXiv 1705.04304,
+        section 2.5); 0 to allow all. Unlike a penalty on repeated ids, this does not
+        change the other probabilities.
+      beams: number of prefixes that `beam` keeps.
+      length_penalty: exponent of the length by which `beam` divides log probabilities.
       temperature: `nucleus` divides logits by it.
       top_p: share of the probability that `nucleus` draws from.
       seed: of the draws of `nucleus`.
@@ -52,22 +53,26 @@ class Decoding(NamedTuple):
 class _Rows(NamedTuple):
     """Prefixes of captions, K for each image; K is 1 without beams."""
 
-    position: Array  # the next one to fill
+    position: Array  # the next position to fill
     text: Array  # [B, K, L] int32
     score: Array  # [B, K], log probability of the chosen ids
     done: Array  # [B, K] bool
 
 
-def make_generate_fn(learner: Any, tokenizer: Any, decoding: Decoding) -> GenerateFn:
-    """Returns a pure function that writes captions of images, with static shapes.
+def make_generate_fn(
+    learner: Any, tokenizer: Tokenizer, decoding: Decoding
+) -> GenerateFn:
+    """Returns a pure function that writes captions for images, with static shapes.
 
     Returns:
-      `(variables, image, index) -> {"text": [B, max_length] int32, "score": [B]}`, with
-      image [B, H, W, C] uint8. index [B] int32 seeds the draws of `nucleus` for each
-      image, so that they do not depend on its batch. A row is the start mark, the
-      prompt, the caption, the end mark unless the row is full, padding. `score` is the
-      log probability of the chosen ids over their number to the power
-      `length_penalty`.
+      `(variables, image, index) -> {"text": [B, max_length] int32, "score": [B]}`.
+
+      image: [B, H, W, C] uint8.
+      index: [B] int32, seeds the draws of `nucleus` for each image, so that they do not
+        depend on its batch.
+      text: start mark, prompt, caption, end mark (unless the row is full), padding.
+      score: log probability of the chosen ids, divided by their number to the power
+        `length_penalty`.
 
     Raises:
       ClipinError: options out of range, or a model that cannot write captions.
@@ -101,9 +106,9 @@ def make_generate_fn(learner: Any, tokenizer: Any, decoding: Decoding) -> Genera
                 rows,
                 jax.nn.log_softmax(logits).reshape(shape),
                 allowed.reshape(shape),
-                jax.vmap(jax.random.fold_in, (0, None))(keys, rows.position),
-                decoding,
-                tokenizer.end,
+                keys=jax.vmap(jax.random.fold_in, (0, None))(keys, rows.position),
+                decoding=decoding,
+                end=tokenizer.end,
             )
 
         rows = jax.lax.while_loop(
@@ -117,7 +122,7 @@ def make_generate_fn(learner: Any, tokenizer: Any, decoding: Decoding) -> Genera
 
 
 def make_decoding(options: Mapping[str, Any]) -> Decoding:
-    """Returns options by name. Raises ClipinError for one that does not exist."""
+    """Returns the options. Raises ClipinError for a name that does not exist."""
     for name in options:
         if name not in Decoding._fields:
             hint = did_you_mean(name, Decoding._fields)
@@ -125,14 +130,14 @@ def make_decoding(options: Mapping[str, Any]) -> Decoding:
     return Decoding(**options)
 
 
-def read_caption(row: Sequence[int], tokenizer: Any, prompt: str = "") -> str:
+def read_caption(row: Sequence[int], tokenizer: Tokenizer, prompt: str = "") -> str:
     """Returns the caption in a row of ids, without marks, prompt and padding."""
     ids = [int(x) for x in row][1 + len(tokenizer.encode(prompt)) :]
-    stop = [place for place, x in enumerate(ids) if x in (tokenizer.end, PAD)]
+    stop = [i for i, x in enumerate(ids) if x in (tokenizer.end, PAD)]
     return tokenizer.decode(ids[: stop[0] if stop else None]).strip()
 
 
-def _check_model(learner: Any, tokenizer: Any) -> None:
+def _check_model(learner: Any, tokenizer: Tokenizer) -> None:
     tower = type(learner.towers.text)
     if not hasattr(tower, "decode") or "captioning" not in learner.objectives:
         raise ClipinError(
@@ -172,7 +177,7 @@ def _check(decoding: Decoding, prompt: int, context_length: int) -> None:
 
 
 def _logits(learner: Any, text: Array, image_tokens: Array) -> Array:
-    """Returns [B, L, V]. Encodings that a tower's decoder does not use cost nothing."""
+    """Returns [B, L, V]. XLA removes encodings that the decoder does not use."""
     tokens = learner.towers.text(text)["tokens"]
     return learner.towers.text.decode(text, tokens, image_tokens, False)
 
@@ -181,7 +186,7 @@ def _first_rows(
     batch: int, count: int, prompt: tuple[int, ...], decoding: Decoding
 ) -> _Rows:
     text = jnp.full((batch, count, decoding.max_length), PAD, jnp.int32)
-    # All beams are equal at first: only the first goes on, or they would stay equal.
+    # Equal beams would stay equal, so all but the first start at probability 0.
     score = jnp.where(jnp.arange(count) == 0, 0.0, -jnp.inf)
     return _Rows(
         jnp.asarray(len(prompt), jnp.int32),
@@ -192,11 +197,17 @@ def _first_rows(
 
 
 def _advance(
-    rows: _Rows, log_p: Array, allowed: Array, keys: Array, decoding: Decoding, end: int
+    rows: _Rows,
+    log_p: Array,
+    allowed: Array,
+    *,
+    keys: Array,
+    decoding: Decoding,
+    end: int,
 ) -> _Rows:
     """Adds an id to every row. log_p, allowed: [B, K, V]; keys: [B]."""
     choose = _draw if decoding.strategy == "nucleus" else _keep_likeliest
-    # A caption that has ended goes on with padding of log probability 0.
+    # A finished caption continues with padding of log probability 0.
     is_pad = jnp.arange(log_p.shape[-1]) == PAD
     log_p = jnp.where(rows.done[..., None], 0, log_p)
     allowed = jnp.where(rows.done[..., None], is_pad, allowed)
@@ -212,14 +223,14 @@ def _advance(
 def _keep_likeliest(
     score: Array, log_p: Array, keys: Array, decoding: Decoding
 ) -> tuple[Array, Array, Array]:
-    """Returns the K best continuations: the row each continues, its id, its score.
+    """Returns the K best continuations: the row of each, its id, its score.
 
-    Of equal ones the lower row and id come first, so that one beam is greedy.
+    Among equal scores the lower row and id win, so that one beam is greedy decoding.
     """
     count, vocabulary = log_p.shape[1:]
     total = (score[..., None] + log_p).reshape(len(score), -1)
-    best, place = jax.lax.top_k(total, count)
-    return place // vocabulary, (place % vocabulary).astype(jnp.int32), best
+    best, index = jax.lax.top_k(total, count)
+    return index // vocabulary, (index % vocabulary).astype(jnp.int32), best
 
 
 def _draw(
@@ -229,7 +240,7 @@ def _draw(
     scaled = jax.nn.log_softmax(log_p[:, 0] / decoding.temperature)
     ordered = -jnp.sort(-scaled, axis=-1)
     p = jnp.exp(ordered)
-    inside = jnp.cumsum(p, axis=-1) - p < decoding.top_p  # always the likeliest
+    inside = jnp.cumsum(p, axis=-1) - p < decoding.top_p  # at least the likeliest
     least = jnp.where(inside, ordered, jnp.inf).min(axis=-1, keepdims=True)
     nucleus = jnp.where(scaled >= least, scaled, -jnp.inf)
     chosen = jax.vmap(jax.random.categorical)(keys, nucleus)[:, None]
@@ -240,7 +251,7 @@ def _draw(
 def _repeats(
     text: Array, position: Array, decoding: Decoding, vocabulary: int
 ) -> Array:
-    """Marks the ids that would repeat n ids in a row: [R, V] bool."""
+    """Marks the ids that would complete a repeated n-gram: [R, V] bool."""
     n, length = decoding.no_repeat_ngram, text.shape[1]
     if not 0 < n <= length:
         return jnp.zeros((len(text), vocabulary), bool)
@@ -256,7 +267,7 @@ def _repeats(
 
 
 def _best_rows(rows: _Rows, prompt: int, length_penalty: float) -> dict[str, Array]:
-    """Returns the best row of each image, by score over length to a power."""
+    """Returns the best row of each image by its score, with the length penalty."""
     length = (rows.text != PAD).sum(axis=-1) - prompt
     score = rows.score / jnp.maximum(length, 1).astype(jnp.float32) ** length_penalty
     best = jnp.argmax(score, axis=1)[:, None]

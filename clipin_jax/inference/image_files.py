@@ -1,4 +1,4 @@
-"""Image files as a source."""
+"""A source of image files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from clipin_jax.errors import ClipinError
 
 
 class ImageFiles:
-    """Image files as a source, without captions and labels.
+    """A source of image files, without captions and labels.
 
     Args:
       paths: files by path or URL.
@@ -39,7 +39,7 @@ class ImageFiles:
 
 
 def find_image_files(paths: Sequence[str | Path]) -> ImageFiles:
-    """Returns files that exist as a source.
+    """Returns a source of files, all of which exist.
 
     Raises:
       ClipinError: one of them does not exist.

@@ -104,7 +104,9 @@ def run_loop(session: Session, interrupt: threading.Event) -> int:
     first_step = step + 1
     must_stop = functools.partial(_must_stop, interrupt, config.log_every_steps)
     log = _start_log(session, step)
-    nonfinite = NonfiniteSteps(config.max_nonfinite_steps, session.workdir, log.say)
+    nonfinite = NonfiniteSteps(
+        config.max_nonfinite_steps, session.workdir, log.print_line
+    )
     with contextlib.closing(log):
         while not (stop := must_stop(step)) and step < config.total_steps:
             # Data.
@@ -131,7 +133,7 @@ def run_loop(session: Session, interrupt: threading.Event) -> int:
                 log.forget_compilation()
         if stop:
             _save(session, state, step, force=True)
-            log.say(f"clipin: saved at step {step}, stopping")
+            log.print_line(f"clipin: saved at step {step}, stopping")
             return REQUEUE
         _finish(session, log, state, step)
         return DONE
@@ -245,7 +247,7 @@ def _evaluate(
     }
     if not due:
         return {}
-    log.say(f"clipin: evaluation at step {step}")
+    log.print_line(f"clipin: evaluation at step {step}")
     scores = evaluate_state(due, state)
     figures = shown_figures(due, scores)
     log.write_scores(step, scores, figures)
@@ -295,4 +297,4 @@ def _finish(session: Session, log: RunLog, state: TrainState, step: int) -> None
         for name, evaluator in session.evaluators.items():
             save_retrievals(workdir, name, evaluator)
         write_file(workdir / "DONE", "")
-    log.say(f"clipin: done; for a page: clipin report {workdir}")
+    log.print_line(f"clipin: done; for a page: clipin report {workdir}")

@@ -18,15 +18,15 @@ class NonfiniteSteps:
     is under way, `check` reads them once the next one has begun.
     """
 
-    def __init__(self, limit: int, workdir: Path, say: Callable[[str], None]):
+    def __init__(self, limit: int, workdir: Path, print_line: Callable[[str], None]):
         """Starts with no step to check.
 
         Args:
           limit: how many skipped updates in a row stop the run.
           workdir: the run's folder, for the list of the batches.
-          say: prints a line.
+          print_line: prints a line.
         """
-        self._limit, self._workdir, self._say = limit, workdir, say
+        self._limit, self._workdir, self._print_line = limit, workdir, print_line
         self._watched: tuple[int, np.ndarray, Metrics] | None = None
         self._skipped: list[np.ndarray] = []  # examples of the steps skipped in a row
 
@@ -55,7 +55,7 @@ class NonfiniteSteps:
             self._skipped.clear()
             return
         self._skipped.append(indices)
-        self._say(f"clipin: step {step}: not finite, update skipped")
+        self._print_line(f"clipin: step {step}: not finite, update skipped")
         if skipped >= self._limit:
             self._stop(step, skipped)
 

@@ -111,7 +111,7 @@ class Progress:
             line = f"step {step}/{self._total}, {self._figures}, {self._remaining()}"
             print(line, file=self._stream, flush=True)
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Prints lines that stay, above the bar where there is one."""
         if self._bar is not None:
             self._bar.write(text, file=self._stream)

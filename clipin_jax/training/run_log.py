@@ -42,11 +42,11 @@ class RunLog:
         self._throughput = Throughput(experiment.config.batch_size)
         self._shown: dict[str, float] = {}
         facts = console.banner(experiment, workdir, batches.examples_per_epoch, step)
-        self.say(f"{facts}\nclipin: compiling the first step")
+        self.print_line(f"{facts}\nclipin: compiling the first step")
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Prints lines above the progress bar."""
-        self._progress.say(text)
+        self._progress.print_line(text)
 
     def waiting_for_data(self) -> contextlib.AbstractContextManager[None]:
         """Counts one step, and the time inside as time spent waiting for data."""
@@ -72,7 +72,7 @@ class RunLog:
         self._writers.write(step, {f"health/{k}": v for k, v in values.items()})
         warning = collapse_warning(values)
         if warning:
-            self.say(f"clipin: step {step}: warning: {warning}")
+            self.print_line(f"clipin: step {step}: warning: {warning}")
         self._throughput.read()  # leaves the time of this out of the next figures
 
     def write_scores(
@@ -80,14 +80,14 @@ class RunLog:
     ) -> None:
         """Writes and prints the scores of an evaluation."""
         self._writers.write(step, scores)
-        self.say(console.scores(scores, figures))
+        self.print_line(console.scores(scores, figures))
         self._throughput.read()  # leaves the time of this out of the next figures
 
     def forget_compilation(self) -> None:
         """Leaves the first step out of the throughput; warns of captions it cut."""
         self._throughput.read()
         if self._batches.cut_captions:
-            self.say(console.cut_captions(self._batches.cut_captions))
+            self.print_line(console.cut_captions(self._batches.cut_captions))
 
     def close(self) -> None:
         """Leaves the progress bar as it is."""

@@ -17,7 +17,7 @@ def run_check(config, tmp_path, **arguments):
     """Returns exit code, statistics and what was printed."""
     lines = []
     file = tmp_path / "statistics.json"
-    code = check.check(config, json_file=file, say=lines.append, **arguments)
+    code = check.check(config, json_file=file, print_line=lines.append, **arguments)
     return code, json.loads(file.read_text()), "\n".join(lines)
 
 

@@ -30,7 +30,7 @@ def convert(config, out: Path, to: str = "webdataset", **arguments) -> Any:
     """Returns exit code, the source that was printed, the manifest and all lines."""
     lines: list[str] = []
     arguments = {"records_per_file": 4} | arguments
-    code = tool.convert(config, out, to=to, **arguments, say=lines.append)
+    code = tool.convert(config, out, to=to, **arguments, print_line=lines.append)
     text = "\n".join(lines)
     if code:
         return code, None, None, text

@@ -46,7 +46,9 @@ def test_features_are_in_order_and_whole(encoder, batch_size):
 
 def test_pairs_are_matched_one_by_one(encoder):
     pairs = np.array([[2, 0], [0, 1], [1, 1], [2, 1]] * 5)
-    scores = encoder.matcher()(STATE, gray_images([[]] * 3), ["a 7", "a 9"], pairs, 6)
+    scores = encoder.matcher()(
+        STATE, gray_images([[]] * 3), ["a 7", "a 9"], pairs, batch_size=6
+    )
     np.testing.assert_array_equal(scores, [207, 9, 109, 209] * 5)
 
 

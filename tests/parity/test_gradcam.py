@@ -46,8 +46,8 @@ class Explained(NamedTuple):
             )
             layers = probe.layers(*place)
 
-            def score(moves):
-                out, weights = probe.run(layers, moves)
+            def score(offsets):
+                out, weights = probe.run(layers, offsets)
                 return out.sum(), (out, weights)
 
             gradients, (out, weights) = jax.grad(score, has_aux=True)(

@@ -24,7 +24,7 @@ def test_only_the_first_process_shows_progress(monkeypatch):
     stream = io.StringIO()
     progress = Progress(10, stream=stream)
     progress.update(1, {"loss": 1.0})
-    progress.say("banner")
+    progress.print_line("banner")
     progress.close()
     assert stream.getvalue() == ""
 
@@ -49,7 +49,7 @@ def test_throughput_counts_from_the_last_reading():
 def test_plain_lines_come_every_few_seconds_and_at_the_end():
     clock, stream = Clock(), io.StringIO()
     progress = Progress(100, 20, every_seconds=10, stream=stream, clock=clock)
-    progress.say("banner")
+    progress.print_line("banner")
     for step in range(21, 101):
         clock.now += 60 if step == 21 else 1  # the first one compiles
         progress.update(step, {"loss": 2.5} if step % 2 else {})
@@ -79,7 +79,7 @@ def test_a_terminal_gets_a_bar():
     stream = Terminal()
     progress = Progress(10, 5, stream=stream)
     progress.update(6, {"loss": 1.0, "images_per_second": 12.0})
-    progress.say("a warning")
+    progress.print_line("a warning")
     progress.update(10, {"loss": 0.5, "images_per_second": 12.0})
     progress.close()
     shown = stream.getvalue()

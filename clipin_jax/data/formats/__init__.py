@@ -1,4 +1,4 @@
-"""Parts of file formats that several sources share: tars, protos, rows, columns.
+"""Readers of file formats that sources share: tars, protos, rows, columns.
 
 Imports `errors`, `data.storage` and `data.source`.
 """

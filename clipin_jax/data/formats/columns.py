@@ -1,6 +1,6 @@
-"""The columns of tables: which one has the image, the captions, the label.
+"""Maps the columns of tables to image, captions and label.
 
-Shared by all sources whose records have named values: tables of text, Parquet,
+All sources whose records have named values use it: tables of text, Parquet,
 ArrayRecord, JSON lists, Hugging Face datasets.
 """
 
@@ -23,24 +23,24 @@ from clipin_jax.errors import ClipinError
 
 
 class Columns:
-    """Chooses columns, and turns their values into annotations.
+    """Selects columns, and turns their values into annotations.
 
     Args:
       source: name of the source, for messages.
       image: the column with the image.
-      captions: the column with captions, or several, whose names are then the kinds of
-        the captions; (): the caption is the names of the record's classes.
-      label: None, or the column with the class, or one column for each class.
-      classes: names of the classes in label order, () if they are not known.
+      captions: the column with captions; or several, whose names become the kinds of
+        the captions; () to make the caption of the names of the record's classes.
+      label: None, the column with the class, or one column per class.
+      classes: names of the classes in label order, () if they are unknown.
 
     Attributes:
       image: as given.
       captions: as given, always a tuple.
-      labels: how the label is read, None without one.
+      labels: reads the label; None without one.
       texts: all columns but the image's.
 
     Raises:
-      ClipinError: names that are empty or come twice, classes without a label.
+      ClipinError: names that are empty or repeated, classes without a label.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Columns:
         return self.labels.classes if self.labels else ()
 
     def check_labels(self, tables: Tables) -> None:
-        """Goes through all labels once where that is needed; see `Labels.check`."""
+        """Checks all labels once if that is needed; see `Labels.check`."""
         if self.labels:
             self.labels.check(tables)
 
@@ -91,8 +91,8 @@ class Columns:
         """Returns captions, kinds and label of a record.
 
         Args:
-          values: of all columns in `texts` that the record has. Captions are a text, a
-            list of texts, or None; see `labels` for labels.
+          values: column -> value, of the columns in `texts` that the record has.
+            Captions are a text, a list of texts, or None; see `labels` for labels.
 
         Raises:
           BadRecord: no caption, no label, or a value that is neither.
@@ -115,7 +115,7 @@ class Columns:
 def check_columns(
     columns: Iterable[str], present: Sequence[str], where: str, remark: str = ""
 ) -> None:
-    """Demands that a table has columns.
+    """Checks that a table has columns.
 
     Args:
       columns: names of the columns it must have.
@@ -141,11 +141,11 @@ def read_image(value: Any, folder: str) -> bytes:
     """Returns the bytes of an image file.
 
     Args:
-      value: those bytes, the path, or {"bytes": ..., "path": ...} with either.
-      folder: what paths are relative to.
+      value: the bytes, the path, or {"bytes": ..., "path": ...} with either.
+      folder: base of relative paths.
 
     Raises:
-      BadRecord: the value is neither.
+      BadRecord: the value is none of these.
       OSError: the file cannot be read.
     """
     if isinstance(value, dict):
@@ -160,7 +160,7 @@ def read_image(value: Any, folder: str) -> bytes:
         return storage.read(path)
     except OSError:
         raise
-    # ValueError for a zero in a local name; stores raise errors of all kinds.
+    # ValueError for a zero byte in a local name; stores raise all kinds of errors.
     except Exception as error:
         if storage.is_remote(path):
             raise OSError(f"{path}: {type(error).__name__}: {error}") from error

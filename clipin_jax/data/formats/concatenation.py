@@ -1,4 +1,4 @@
-"""Records of several files, one file after the other."""
+"""Indexes the records of several files, one file after the other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Concatenation:
     """Finds the file of a record by the record's index.
 
     Args:
-      lengths: how many records each file has.
+      lengths: number of records of each file.
     """
 
     def __init__(self, lengths: Sequence[int]):
@@ -21,7 +21,7 @@ class Concatenation:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def locate(self, index: int) -> tuple[int, int]:
-        """Returns the number of the file, and the record's index inside of it.
+        """Returns the number of the file, and the record's index in it.
 
         Raises:
           IndexError: there is no such record.

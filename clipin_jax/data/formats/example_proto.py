@@ -1,8 +1,8 @@
-"""`tf.train.Example`, read and written without TensorFlow.
+"""Reads and writes `tf.train.Example` without TensorFlow.
 
-It needs little of protobuf's wire format: a message is a sequence of fields, each a tag
-(number and wire type) and a value, which is a varint, four or eight bytes, or a length
-and so many bytes.
+In protobuf's wire format a message is a sequence of fields. A field is a tag (number
+and wire type) and a value: a varint, four or eight bytes, or a length and that many
+bytes.
 
     Example {Features features = 1}
     Features {map<string, Feature> feature = 1}
@@ -29,8 +29,8 @@ def encode_example(values: Mapping[str, Value]) -> bytes:
     """Returns a serialized `tf.train.Example`: the same bytes for the same values.
 
     A list of numbers is written one by one, a single number as a packed list, as
-    TensorFlow does. Both are equal to readers of protobuf, but so `parse_example` tells
-    a list of one number from a number.
+    TensorFlow does. Readers of protobuf treat both equally, but `parse_example` uses
+    this to tell a list of one number from a number.
 
     Raises:
       TypeError: a value of another type.
@@ -47,7 +47,7 @@ def parse_example(data: bytes, names: Collection[str] | None) -> dict[str, Any]:
 
     Args:
       data: a serialized `tf.train.Example`.
-      names: of the features, absent ones are left out; None: all.
+      names: of the features to return, if present; None for all.
 
     Returns:
       name -> list of bytes, list of float, int, or list of int; a packed list of one
@@ -167,13 +167,13 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int, Any]]:
 
 
 def _read_varint(data: memoryview, at: int) -> tuple[int, int]:
-    """Returns a number, and the offset behind it."""
+    """Returns a number, and the offset after it."""
     value = 0
-    for place in range(_LONGEST_VARINT):
-        if at + place >= len(data):
+    for n in range(_LONGEST_VARINT):
+        if at + n >= len(data):
             raise BadRecord("damaged example: truncated")
-        byte = data[at + place]
-        value |= (byte & 127) << 7 * place
+        byte = data[at + n]
+        value |= (byte & 127) << 7 * n
         if byte < 128:
-            return value & (1 << 64) - 1, at + place + 1
+            return value & (1 << 64) - 1, at + n + 1
     raise BadRecord("damaged example: a number of too many bytes")

@@ -1,4 +1,4 @@
-"""The content of folders, local and remote."""
+"""Lists folders, local and remote."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def list_folder(folder: str) -> Listing | None:
     """
     try:
         is_folder = _remote(folder) if storage.is_remote(folder) else _local(folder)
-    # ValueError: names that no folder can have, with a zero in them or no Unicode.
+    # ValueError for names that no folder can have: with a zero byte, or not Unicode.
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     except OSError as error:
@@ -43,19 +43,19 @@ def list_folder(folder: str) -> Listing | None:
 def walk(folder: str) -> Iterator[str]:
     """Yields the files at any depth inside a folder, relative to it.
 
-    Those of a folder come before those of its sub-folders, each sorted by name. Hidden
-    ones are left out. Links are followed, except back to a folder that they lie in.
+    The files of a folder come before those of its sub-folders, each sorted by name.
+    Hidden files are left out. Links are followed, except to a folder above them.
     """
     yield from _walk(folder, "", ())
 
 
 def check_images(names: Sequence[str], folder: str, named_in: str) -> None:
-    """Demands that files exist; lists each folder once, instead of asking for each.
+    """Checks that files exist; lists each folder once.
 
     Args:
       names: of the files, relative to the folder.
-      folder: that should have them.
-      named_in: the file that names them, for messages.
+      folder: the folder of the files.
+      named_in: the file that lists them, for messages.
 
     Raises:
       ClipinError: some are missing, or the folder is.

@@ -1,4 +1,4 @@
-"""JSON files, read and checked for the values that a source needs."""
+"""Reads JSON files, and checks that they have the values that a source needs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def read_json(path: str, keys: str, kind: type = dict) -> tuple[bytes, Any]:
 
     Args:
       path: of the file, or its URL.
-      keys: the config keys to set where there is no such file, for messages.
-      kind: of the value, dict or list.
+      keys: the config keys to set if there is no such file, for messages.
+      kind: type of the value, dict or list.
 
     Raises:
-      ClipinError: the file cannot be read, is not valid JSON, or has another kind of
+      ClipinError: the file cannot be read, is not valid JSON, or has another type of
         value.
     """
     try:
@@ -39,11 +39,14 @@ def read_json(path: str, keys: str, kind: type = dict) -> tuple[bytes, Any]:
 
 
 def parse_json(content: bytes, where: str) -> Any:
-    """Returns the value of JSON. Raises ClipinError, whose message begins with where.
+    """Parses JSON.
 
     Args:
       content: in UTF-8.
-      where: the file, and the line if it is one of many.
+      where: start of error messages: the file, and the line if it is one of many.
+
+    Raises:
+      ClipinError: the content is not valid JSON.
     """
     try:
         return json.loads(content)
@@ -69,7 +72,7 @@ def read_rows(
       path: of the file, for messages.
 
     Raises:
-      ClipinError: no such list, an empty one, or an entry that lacks a key.
+      ClipinError: no such list, an empty one, or an entry without a key.
     """
     rows = data.get(name)
     if not isinstance(rows, list):
@@ -82,7 +85,7 @@ def read_rows(
 
 
 def check_row(row: Any, keys: Mapping[str, Any], where: str) -> None:
-    """Demands an object with keys of the given types. Raises ClipinError."""
+    """Checks that an object has keys of the given types. Raises ClipinError."""
     for key, kind in keys.items():
         if not isinstance(row, dict) or not isinstance(row.get(key), kind):
             raise ClipinError(f"{where} has no valid '{key}'")

@@ -1,4 +1,4 @@
-"""Class labels in the columns of tables, as indices into a list of classes.
+"""Reads class labels from columns of tables, as indices into a list of classes.
 
 Either one column has the index or the name of the class, or each class has a column of
 0 and 1.
@@ -14,10 +14,10 @@ from typing import Any, Protocol
 from clipin_jax.data.source import Annotations, BadRecord
 from clipin_jax.errors import ClipinError, first_few, first_line
 
-NO_CLASS = "none of the classes"  # the caption of a record that has no class
+NO_CLASS = "none of the classes"  # the caption of a record without a class
 
 _MOST_CLASSES = 1 << 20  # a larger number is no class index
-_INDEX = re.compile(r"\d{1,18}(\.0+)?")  # also as tables write whole numbers: 3.0
+_INDEX = re.compile(r"\d{1,18}(\.0+)?")  # some tables write whole numbers as 3.0
 _SHOWN = 32  # characters of a value in a message
 _MEMBERSHIP = {"0": 0, "0.0": 0, "1": 1, "1.0": 1}
 
@@ -37,11 +37,11 @@ class Labels(Protocol):
     classes: tuple[str, ...]
 
     def read(self, values: Mapping[str, Any]) -> int | list[int]:
-        """Returns the label of a record. Raises BadRecord where it has none."""
+        """Returns the label of a record. Raises BadRecord if it has none."""
         ...
 
     def check(self, tables: Tables) -> None:
-        """Goes through all labels of a data set once, where that is needed.
+        """Checks all labels of a data set once, if that is needed.
 
         Raises:
           ClipinError: labels that cannot be classes.
@@ -50,7 +50,7 @@ class Labels(Protocol):
 
 
 def class_annotations(classes: Sequence[str], label: int | list[int]) -> Annotations:
-    """Returns a label, and as the caption the names of its classes."""
+    """Returns a label with a caption made of the names of its classes."""
     indices = [label] if isinstance(label, int) else label
     caption = ", ".join(classes[index] for index in indices) or NO_CLASS
     return {"captions": (caption,), "label": label}
@@ -81,16 +81,16 @@ class LabelColumn:
         self._index_of = {name: number for number, name in enumerate(self.classes)}
 
     def read(self, values: Mapping[str, Any]) -> int | list[int]:
-        """Returns an index, or a list of them where the value is a list."""
+        """Returns an index, or a list of them if the value is a list."""
         value = values.get(self._column)
         if isinstance(value, list):
-            return [self._index(each) for each in value]
+            return [self._index(item) for item in value]
         return self._index(value)
 
     def check(self, tables: Tables) -> None:
         """Takes the classes from all labels, unless they were given.
 
-        Numbers are indices, and also the names of their classes. Names are sorted.
+        Numbers are indices, and become the names of their classes. Names are sorted.
 
         Raises:
           ClipinError: no labels, numbers beside names, or numbers that are no indices.
@@ -131,20 +131,20 @@ class LabelColumn:
 
 
 class MemberColumns:
-    """A column for each class: 1 in those that the record belongs to, 0 in the others.
+    """One column per class: 1 if the record belongs to it, else 0.
 
     Args:
       source: name of the source, for messages.
-      columns: one for each class.
-      classes: names of the classes; (): those of the columns.
+      columns: one per class.
+      classes: names of the classes; () for the names of the columns.
 
     Raises:
-      ClipinError: columns that are no different names; not a name for each of them.
+      ClipinError: repeated columns, or not one different name for each of them.
     """
 
     def __init__(self, source: str, columns: Sequence[str], classes: Sequence[str]):
         self.columns = tuple(columns)
-        valid = all(isinstance(each, str) and each for each in self.columns)
+        valid = all(isinstance(name, str) and name for name in self.columns)
         if not valid or len(set(self.columns)) < len(self.columns):
             raise ClipinError(
                 f"{source}.label is {self.columns!r}; it must be a column, or several "
@@ -159,7 +159,7 @@ class MemberColumns:
         self.classes = tuple(map(str, names))
 
     def read(self, values: Mapping[str, Any]) -> list[int]:
-        """Returns the indices of the columns that have 1."""
+        """Returns the indices of the columns whose value is 1."""
         label = []
         for index, column in enumerate(self.columns):
             is_member = _parse_membership(values.get(column))
@@ -169,7 +169,7 @@ class MemberColumns:
         return label
 
     def check(self, tables: Tables) -> None:
-        """Demands 0, 1 or an empty value in each column of each row."""
+        """Checks that each column of each row has 0, 1 or an empty value."""
         for name, rows in tables.items():
             try:
                 for row in rows:
@@ -195,9 +195,9 @@ def _split_labels(values: Iterable[Any]) -> tuple[set[int], set[str]]:
     """Returns the indices and the names among labels."""
     distinct = set()
     for value in values:
-        for each in value if isinstance(value, list) else [value]:
-            if isinstance(each, str | int | float):
-                distinct.add(each)
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, str | int | float):
+                distinct.add(item)
     numbers, names = set(), set()
     for value in distinct:
         number = _parse_index(value)
@@ -209,7 +209,7 @@ def _split_labels(values: Iterable[Any]) -> tuple[set[int], set[str]]:
 
 
 def _parse_index(value: Any) -> int | None:
-    """Returns the index that a value is, None if it is none."""
+    """Returns a value as an index; None if it is not one."""
     if isinstance(value, str) and _INDEX.fullmatch(value.strip()):
         value = float(value) if "." in value else int(value)
     if isinstance(value, float) and value.is_integer():
@@ -218,7 +218,7 @@ def _parse_index(value: Any) -> int | None:
 
 
 def _parse_membership(value: Any) -> bool | None:
-    """Whether a value is 1; None where it is neither 0 nor 1."""
+    """Returns whether a value is 1; None if it is neither 0 nor 1."""
     if isinstance(value, str):
         value = _MEMBERSHIP.get(value.strip())
     return bool(value) if isinstance(value, int | float) and value in (0, 1) else None

@@ -1,7 +1,7 @@
-"""Rows of text files by index: delimited cells, or one JSON object a line.
+"""Rows of text files by index: delimited cells, or one JSON object per line.
 
-A first pass finds where each row begins and keeps that in memory: eight bytes a row.
-The row itself is read when it is asked for.
+A first pass finds the offset of each row and keeps it in memory, eight bytes per row.
+The row itself is read on demand.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SEPARATORS = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars"}
 _BLOCK = 1 << 24  # bytes scanned at once
 _LONGEST_ROW = 1 << 24  # bytes; one quote that is never closed joins all rows
 _HEADER = 1 << 16  # bytes in which the header must end
-_MOST_PROBED = 1000  # JSON objects of which one must have a key
+_MOST_PROBED = 1000  # first JSON objects, one of which must have a key
 _ROWS_AT_ONCE = 4096  # rows read at once when all are read
 _BOM = b"\xef\xbb\xbf"
 _UNQUOTED_HINT = "set source.quoted=False if quotes are plain characters there"
@@ -34,12 +34,12 @@ _log = logging.getLogger(__name__)
 
 
 class RowFormat(Protocol):
-    """How the rows of a file are split and parsed."""
+    """Splits and parses the rows of a file."""
 
-    unended: str  # what a row without end lacks, for messages
+    unended: str  # what is missing in a row that does not end, for messages
 
     def ends(self, data: bytes) -> np.ndarray:
-        """Returns the offset behind each row; data begins with one: [n] int."""
+        """Returns the offset after each row, [n] int; data begins with a row."""
         ...
 
     def parse(self, text: bytes) -> Mapping[str, Any]:
@@ -52,13 +52,13 @@ class Rows:
 
     Args:
       path: of the file.
-      row_format: how it is split and parsed.
+      row_format: splits and parses it.
       header: whether the first row is a header, which has no index.
 
     Attributes:
       path: of the file.
       digest: SHA-256 of its content.
-      inner_breaks: how many line breaks are inside rows.
+      inner_breaks: number of line breaks inside rows.
 
     Raises:
       ClipinError: a row that does not end.
@@ -76,7 +76,7 @@ class Rows:
             first, data = at - len(rest), rest + block
             is_last = at + _BLOCK >= size
             if is_last:
-                data += b"\n"  # ends the last row, or is an empty one
+                data += b"\n"  # ends the last row, or is an empty row
             ends = row_format.ends(data)
             done = int(ends[-1]) if len(ends) else 0
             rest = data[done:]
@@ -99,7 +99,7 @@ class Rows:
         return self._format.parse(self.text(row))
 
     def text(self, row: int) -> bytes:
-        """Returns a row as it is in the file. Raises BadRecord, OSError."""
+        """Returns the bytes of a row. Raises BadRecord, OSError."""
         start, end = self._starts[row : row + 2].tolist()
         text = storage.read_range(self.path, start, end - start)
         if len(text) < end - start:
@@ -107,7 +107,7 @@ class Rows:
         return text.strip(b"\r\n")
 
     def describe(self, row: int) -> str:
-        """Returns the place of a row for messages. The first one is row 1."""
+        """Returns the position of a row for messages; rows count from 1."""
         return f"row {row + 1}, at byte {self._starts[row]}, of {self.path}"
 
     def values(self) -> Iterator[Mapping[str, Any]]:
@@ -131,18 +131,18 @@ def open_delimited(
     Args:
       path: of the file.
       columns: the columns that it must have.
-      separator: one ASCII character, or "" to find it by the header.
+      separator: one ASCII character, or "" to detect it in the header.
       quoted: whether cells may be in quotes.
 
     Raises:
-      ClipinError: the file has no header, lacks a column or has it twice, has no rows,
-        or has a quote that is never closed.
+      ClipinError: the file has no header, no rows, a missing or repeated column, or a
+        quote that is never closed.
       OSError: it cannot be read.
     """
     start = storage.read_range(path, 0, _HEADER).removeprefix(_BOM).lstrip(b"\r\n")
     if not start:
         raise ClipinError(f"{path} is empty; set source.files")
-    mark, names = _read_header(start, columns, separator, quoted, path)
+    mark, names = _read_header(start, columns, separator, quoted=quoted, path=path)
     mark_name = _SEPARATORS.get(mark, repr(mark))
     remark = f", separated by {mark_name}" + " (detected)" * (not separator)
     check_columns(columns, names, path, remark)
@@ -163,7 +163,7 @@ def open_delimited(
 
 
 def open_json_lines(path: str, keys: Sequence[str]) -> Rows:
-    """Opens rows of one JSON object a line.
+    """Opens rows of one JSON object per line.
 
     Args:
       path: of the file.
@@ -219,7 +219,7 @@ class _Delimited:
 
 
 class _JsonLines:
-    """One JSON object a line. Keys of inner objects are joined by dots."""
+    """One JSON object per line. Dots join the keys of inner objects."""
 
     unended = "end"
 
@@ -235,17 +235,17 @@ class _JsonLines:
 
 
 def row_ends(data: bytes, separator: str, quoted: bool) -> np.ndarray:
-    """Returns the offset behind each complete row of cells: [n] int.
+    """Returns the offset after each complete row of cells: [n] int.
 
     Args:
-      data: begins with a row; behind the last end is an incomplete row or nothing.
+      data: begins with a row; after the last end is an incomplete row or nothing.
       separator: of cells, one ASCII character.
       quoted: whether cells may be in quotes.
     """
     characters = np.frombuffer(data, np.uint8)
     breaks = np.flatnonzero((characters == _NEWLINE) | (characters == _RETURN))
-    # Of CR LF only the LF ends the row. A CR at the end of the data does not count: LF
-    # may follow in the next block.
+    # In CR LF only the LF ends the row. A CR at the end of the data does not count, as
+    # LF may follow in the next block.
     following = np.append(characters[1:], _NEWLINE)[breaks]
     breaks = breaks[(characters[breaks] == _NEWLINE) | (following != _NEWLINE)]
     if not quoted or b'"' not in data:
@@ -253,23 +253,23 @@ def row_ends(data: bytes, separator: str, quoted: bool) -> np.ndarray:
     quotes = np.flatnonzero(characters == _QUOTE)
     if not _quotes_enclose_cells(characters, quotes, ord(separator)):
         return _match_rows(data, separator)
-    # Every quote opens or closes, so breaks behind an odd number of them are inside.
+    # Every quote opens or closes, so breaks after an odd number of them are inside.
     return breaks[np.searchsorted(quotes, breaks) % 2 == 0] + 1
 
 
 def _quotes_enclose_cells(
     characters: np.ndarray, quotes: np.ndarray, separator: int
 ) -> np.bool_ | bool:
-    """Whether quotes are only around whole cells, and doubled inside."""
+    """Tells whether quotes only enclose whole cells, and are doubled inside."""
     may_adjoin = np.isin(np.arange(256), [separator, _NEWLINE, _RETURN, _QUOTE])
-    # As if a line break were before the data and another behind.
+    # As if a line break were before the data and another after it.
     around = np.concatenate([[_NEWLINE], characters, [_NEWLINE]])
     opening, closing = quotes[::2], quotes[1::2]
     return may_adjoin[around[opening]].all() and may_adjoin[around[closing + 2]].all()
 
 
 def _match_rows(data: bytes, separator: str) -> np.ndarray:
-    """As `row_ends`, by a regular expression: slower, for quotes at any place."""
+    """Returns `row_ends` for quotes anywhere, by a slower regular expression."""
     mark = re.escape(separator)
     rest = rf"[^{mark}\r\n]*+"
     cell = rf'(?:"(?:[^"]++|"")*+"{rest}|(?!"){rest})'
@@ -282,7 +282,7 @@ def _match_rows(data: bytes, separator: str) -> np.ndarray:
 
 
 def _nonempty_rows(data: bytes, ends: np.ndarray) -> tuple[int, np.ndarray]:
-    """Returns how many line breaks are inside rows, and where nonempty rows begin."""
+    """Returns the number of line breaks inside rows, and the nonempty rows' starts."""
     if not len(ends):
         return 0, ends
     characters = np.frombuffer(data, np.uint8)[: ends[-1]]
@@ -293,12 +293,12 @@ def _nonempty_rows(data: bytes, ends: np.ndarray) -> tuple[int, np.ndarray]:
 
 
 def _read_header(
-    start: bytes, columns: Sequence[str], separator: str, quoted: bool, path: str
+    start: bytes, columns: Sequence[str], separator: str, *, quoted: bool, path: str
 ) -> tuple[str, list[str]]:
     """Returns the separator and the names of the columns.
 
-    Without a separator it prefers one that yields all `columns`, then the one that
-    yields the most.
+    If none is given, it takes one that yields all `columns`, else the one that yields
+    most columns.
     """
     names = {}
     for mark in separator or _SEPARATORS:
@@ -339,7 +339,7 @@ def _parse_object(text: bytes) -> dict[str, Any]:
 
 
 def _value_at(values: Mapping[str, Any], key: str) -> Any:
-    """Returns the value of a key, or of dotted inner keys; None where it is missing."""
+    """Returns the value of a key, or of dotted inner keys; None if it is missing."""
     if key in values:
         return values[key]
     value: Any = values

@@ -1,4 +1,4 @@
-"""Captions and label from the files of one sample, in plain text or in JSON."""
+"""Reads captions and label from the files of one sample: plain text or JSON."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 from clipin_jax.data.source import BadRecord
 from clipin_jax.errors import ClipinError
 
-_MOST_CLASSES = 1 << 31  # where the classes are not known
+_MOST_CLASSES = 1 << 31  # bound on labels if the classes are unknown
 
 
 class TextPart(NamedTuple):
-    """The place of a text in a sample: a whole file, or a value in a JSON file.
+    """Where a sample has a text: in a whole file, or a value of a JSON file.
 
     name: as given in the config.
     extension: of the file.
@@ -33,7 +33,7 @@ def text_parts(argument: str, value: str | Sequence[str]) -> list[TextPart]:
       value: "txt", "json:caption", or several.
 
     Raises:
-      ClipinError: a name of neither form, one that comes twice, or none.
+      ClipinError: a name of neither form, a repeated one, or none.
     """
     names = [value] if isinstance(value, str) else list(value)
     parts = []
@@ -57,7 +57,7 @@ class SampleTexts:
     """The texts of one sample; JSON is parsed once.
 
     Args:
-      contents: extension -> the file's bytes, None where the sample lacks it.
+      contents: extension -> the file's bytes, None if the sample has no such file.
     """
 
     def __init__(self, contents: Mapping[str, bytes | None]):
@@ -91,7 +91,7 @@ class SampleTexts:
         return value
 
     def _value(self, part: TextPart) -> Any:
-        """Returns the text, or the value in JSON; None where it is missing."""
+        """Returns the text, or the value in JSON; None if it is missing."""
         content = self._contents[part.extension]
         if content is None:
             return None

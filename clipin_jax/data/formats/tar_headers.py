@@ -1,7 +1,7 @@
-"""The headers of a tar: its files, and the offset of each.
+"""Reads the headers of a tar: its files, and the offset of each.
 
 A tar has no table of contents: a header of 512 bytes precedes each file. The formats
-ustar, pax, GNU and the one before them are read. Damaged parts are skipped.
+ustar, pax, GNU and v7 are read. Damaged parts are skipped.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _EXTENDED = {b"x", b"X", b"g", b"L", b"K"}  # headers that extend the next one
 _LONGEST_EXTENDED = 1 << 20  # bytes in such a header; a longer one is ignored
 _SPARSE = b"S"
 _NO_FILES = {b"5", b"D", b"V"}  # folders, and the name of an archive
-_NO_CONTENT = {b"1", b"2", b"3", b"4", b"5", b"6"}  # even where the header has a size
+_NO_CONTENT = {b"1", b"2", b"3", b"4", b"5", b"6"}  # even if the header has a size
 _CHUNK = 1 << 14  # bytes read at once
-_REMOTE_CHUNK = 1 << 22  # where each read is a request
+_REMOTE_CHUNK = 1 << 22  # the same for stores, where each read is a request
 
 
 class Fault(enum.IntEnum):
-    """Why a file in a tar, or a sample, cannot be used."""
+    """The reason why a file in a tar, or a sample, cannot be used."""
 
     NONE = 0
     ABSENT = 1
@@ -45,7 +45,7 @@ class Fault(enum.IntEnum):
 
     @property
     def reason(self) -> str:
-        """The fault in words, "" for none."""
+        """The fault as a text, "" for none."""
         return _REASONS[self]
 
 
@@ -66,7 +66,7 @@ _FAULTS |= {b"1": Fault.LINK, b"2": Fault.LINK}
 
 
 class Member(NamedTuple):
-    """A file in a tar; with a fault and no name, the bytes in place of one.
+    """A file in a tar; without a name, the damaged bytes in place of one.
 
     start: offset of its header, or of the first of several.
     data: offset of its content.
@@ -84,12 +84,12 @@ class Window:
 
     Args:
       path: of the file, or its URL.
-      chunk: bytes read at once; 0: a size for reading all headers.
+      chunk: bytes read at once; 0 for a size that suits reading all headers.
     """
 
     def __init__(self, path: str, chunk: int = 0):
         self.path = path
-        # Not by `storage`, which keeps files open: this one may have been replaced.
+        # `storage` keeps files open, but this one may have been replaced.
         self._file = None if storage.is_remote(path) else open(path, "rb", buffering=0)
         self._chunk = chunk or (_CHUNK if self._file else _REMOTE_CHUNK)
         self._first, self._data = 0, b""
@@ -107,14 +107,14 @@ class Window:
             self._file.close()
 
     def stamp(self) -> tuple[int, int]:
-        """Returns numbers that change with the file."""
+        """Returns numbers that change if the file changes."""
         if self._file:
             return self.size, self._changed
-        # Not every store has a time of change, but the first header of a tar does.
+        # Not every store has a time of change; the first header of a tar has one.
         return self.size, zlib.crc32(self._fetch(0, _BLOCK))
 
     def read(self, at: int, length: int = _BLOCK) -> bytes:
-        """Returns part of the file, less where the file ends."""
+        """Returns part of the file, less if the file ends before."""
         inside = at - self._first
         if not 0 <= inside <= len(self._data) - length:
             self._data = self._fetch(at, max(length, self._chunk))
@@ -128,7 +128,7 @@ class Window:
         return storage.read_range(self.path, at, length) if length else b""
 
     def behind_zeros(self, at: int) -> int:
-        """Returns the offset behind the blocks of zeros that begin at `at`."""
+        """Returns the offset after the blocks of zeros that begin at `at`."""
         while len(data := self.read(at, self._chunk)) >= _BLOCK:
             rest = len(data.lstrip(b"\0"))
             at += (len(data) - rest) // _BLOCK * _BLOCK
@@ -137,7 +137,7 @@ class Window:
         return at
 
     def next_header(self, at: int) -> int:
-        """Returns the offset of the next header from `at` on; the size without one."""
+        """Returns the offset of the next header from `at` on, else the file's size."""
         while len(data := self.read(at, self._chunk)) >= _BLOCK:
             magic = data.find(_MAGIC, _MAGIC_AT)
             while magic >= 0:
@@ -152,9 +152,9 @@ class Window:
 def walk(window: Window, at: int = 0) -> Iterator[Member]:
     """Yields the files of a tar in order, and its faults.
 
-    Blocks of zeros should end a tar, but are skipped: tars that were concatenated have
-    some in the middle. The bytes up to the next header, where one should be, are one
-    member that is DAMAGED. A last member is UNENDED where no zeros end the tar.
+    Blocks of zeros should end a tar, but are skipped: concatenated tars have some in
+    the middle. If a header is missing, the bytes up to the next one are a
+    member that is DAMAGED. If no zeros end the tar, a last member is UNENDED.
     """
     ended = False
     while at + _BLOCK <= window.size:
@@ -213,11 +213,11 @@ def _header(block: bytes) -> tuple[bytes, int, bytes] | None:
     if len(block) < _BLOCK:
         return None
     name, size, checksum, kind, magic, folder = _HEADER.unpack_from(block)
-    stored_sum, length = _number(checksum), _number(size)
+    expected, length = _number(checksum), _number(size)
     # The low half of Adler-32 is the sum of all bytes plus one, and much faster. The
     # checksum is that sum, with eight spaces in place of itself.
     total = (zlib.adler32(block) & 0xFFFF) - 1 - sum(checksum) + 8 * 32
-    if stored_sum < 0 or length < 0 or (stored_sum - total) % _MODULUS:
+    if expected < 0 or length < 0 or (expected - total) % _MODULUS:
         return None
     name = name.partition(b"\0")[0]
     if magic == b"ustar\0" and folder[0]:
@@ -245,7 +245,7 @@ def _parse_extended(kind: bytes, data: bytes) -> dict[bytes, bytes]:
         return {b"path": data}
     values = {}
     while kind in (b"x", b"X"):
-        # "LENGTH KEY=VALUE\n", one behind the other
+        # "LENGTH KEY=VALUE\n", one after the other
         length, _, rest = data.partition(b" ")
         if not length.isdigit() or len(length) > 9 or int(length) <= len(length) + 1:
             break
@@ -270,7 +270,7 @@ def _extend(
 
 
 def _skip_sparse_map(window: Window, at: int) -> int:
-    """Returns the offset of a sparse file's content, behind the map of its holes."""
+    """Returns the offset of a sparse file's content, after the map of its holes."""
     more, at = window.read(at)[482], at + _BLOCK
     while more and at + _BLOCK <= window.size:
         more, at = window.read(at)[504], at + _BLOCK

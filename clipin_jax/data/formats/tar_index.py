@@ -1,7 +1,7 @@
-"""The samples of a tar, and the offsets of their files.
+"""Indexes the samples of a tar: the offsets of their files.
 
-Finding them takes a read of every header, so they are kept in a small file, the index,
-beside the tar or in another folder.
+This requires a read of every header, so the index is kept in a small file beside the
+tar or in another folder.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from clipin_jax.data.formats.tar_headers import Fault, Window, walk
 from clipin_jax.data.source import fingerprint
 from clipin_jax.errors import ClipinError
 
-SUFFIX = ".index.npz"  # of the index, behind the name of the tar
+SUFFIX = ".index.npz"  # of the index, after the name of the tar
 
 _VERSION = 1  # of the index
 _PACKED = {
@@ -46,10 +46,10 @@ class TarIndex(NamedTuple):
       rows: [files] uint32, number of its sample.
       kinds: [files] uint32, number of its extension.
       offsets: [files] int64, of its content.
-      sizes: [files] int64, of its content; minus a `Fault` if it cannot be used.
+      sizes: [files] int64, of its content; a negated `Fault` if it cannot be used.
     Of the tar:
       extensions: all that occur, in lower case.
-      trouble: its faults in words, for a warning; "" for none.
+      trouble: its faults as a text, for a warning; "" for none.
       size: in bytes.
     """
 
@@ -64,16 +64,16 @@ class TarIndex(NamedTuple):
     size: int
 
     def column(self, extensions: Collection[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Returns of each sample offset and size of its first file with an extension.
+        """Returns offset and size of the first file of each sample with an extension.
 
         Args:
           extensions: any of these.
 
         Returns:
-          Both [samples] int64; the size is minus `Fault.ABSENT` without such a file.
+          Both [samples] int64; without such a file the size is `-Fault.ABSENT`.
         """
         codes = [n for n, name in enumerate(self.extensions) if name in extensions]
-        # In reverse, so that the first file of a sample is written last.
+        # In reverse order, so that the first file of a sample is assigned last.
         selected = np.flatnonzero(np.isin(self.kinds, codes))[::-1]
         offsets = np.zeros(len(self.starts), np.int64)
         sizes = np.full(len(self.starts), -int(Fault.ABSENT), np.int64)
@@ -82,7 +82,7 @@ class TarIndex(NamedTuple):
         return offsets, sizes
 
     def counts(self) -> Counter[str]:
-        """Returns how many files have each extension."""
+        """Returns the number of files with each extension."""
         numbers = np.bincount(self.kinds, minlength=len(self.extensions)).tolist()
         counts = Counter()
         for name, number in zip(self.extensions, numbers, strict=True):
@@ -119,10 +119,10 @@ def read_index(path: str, folder: str = "") -> tuple[TarIndex, bool]:
 
     Args:
       path: of the tar, or its URL.
-      folder: of the index; "": beside the tar, if that is local.
+      folder: of the index; "" for the folder of the tar, if that is local.
 
     Returns:
-      The index, and whether it is saved: not in a read-only folder.
+      The index, and whether it is saved; a read-only folder prevents that.
 
     Raises:
       ClipinError: the tar is compressed.
@@ -197,14 +197,14 @@ def _index_of_no_tar(window: Window) -> TarIndex:
 
 
 def _mark_repeated(index: TarIndex, keys: np.ndarray) -> None:
-    """Marks samples with the key of an earlier one, or two files of one extension."""
+    """Marks samples that repeat a key or have two files of one extension."""
     index.faults[_repeated(keys)] = Fault.TWICE
     kinds = index.rows * np.int64(len(index.extensions)) + index.kinds
     index.faults[index.rows[_repeated(kinds)]] = Fault.DOUBLE
 
 
 def _repeated(values: np.ndarray) -> np.ndarray:
-    """Returns the places of values that occur at an earlier place too."""
+    """Returns the indices of values that also occur at an earlier index."""
     order = np.argsort(values, kind="stable")
     same = values[order[1:]] == values[order[:-1]]
     return order[1:][same]
@@ -246,7 +246,7 @@ def _load(index_path: str, stamp: tuple[int, ...]) -> TarIndex | None:
 
 
 def _save(index_path: str, index: TarIndex, stamp: tuple[int, ...]) -> bool:
-    """Saves an index, all of it or nothing. Returns whether it is saved."""
+    """Saves an index atomically. Returns whether it is saved."""
     if not index_path:
         return False
     about = dict(

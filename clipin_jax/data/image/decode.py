@@ -1,10 +1,10 @@
-"""Decodes images: any file becomes upright RGB pixels.
+"""Decodes image files to upright RGB pixels.
 
-For training, a complete JPEG is decoded by libjpeg-turbo, and no larger than needed:
-the decoder itself scales, which saves most of the work for a photograph. Pillow decodes
-all other files, and all files of evaluation, since published weights were evaluated
-with it: other decoders fill the missing part of a truncated JPEG without an error, do
-not put transparency on white, and read fewer formats.
+For training, libjpeg-turbo decodes complete JPEG files, no larger than needed: the
+decoder itself scales, which saves most of the work for a photograph. Pillow decodes all
+other files, and all files of evaluation, since published weights were evaluated with
+it. Other decoders fill the missing part of a truncated JPEG without an error, do not
+put transparency on white, and read fewer formats.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from PIL import Image, ImageOps
 
 from clipin_jax.data.source import BadRecord
 
-# The pipeline has threads of its own; a second pool would only make them wait.
+# The pipeline has its own threads; a second pool would only make them wait.
 cv2.setNumThreads(1)
 
-# Pillow warns above half of its own limit; ours is lower and is an error.
+# Pillow warns above half of its limit; ours is lower and raises an error.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
-MAX_PIXELS = 80_000_000  # of an image; a larger one may be a decompression bomb
+MAX_PIXELS = 80_000_000  # a larger image may be a decompression bomb
 
 _JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 _EXIF_SEGMENT, _IMAGE_FOLLOWS = 0xE1, 0xDA
@@ -69,7 +69,7 @@ class OpenImage(NamedTuple):
             try:
                 return simplejpeg.decode_jpeg(self.data, **least)
             except ValueError:
-                pass  # Pillow may read it, or has a better message
+                pass  # Pillow may read it, or raise a better message
         return decode(self.data)
 
 
@@ -78,7 +78,7 @@ def open_image(data: bytes | np.ndarray, max_pixels: int = MAX_PIXELS) -> OpenIm
 
     Args:
       data: as for `decode`.
-      max_pixels: how many pixels an image may have; checked before any is decoded.
+      max_pixels: bound on the pixels of an image.
 
     Raises:
       BadRecord: the data is empty, not an image or too large.
@@ -105,7 +105,7 @@ def decode(data: bytes | np.ndarray, max_pixels: int = MAX_PIXELS) -> np.ndarray
     Args:
       data: an encoded file (JPEG, PNG, WebP, GIF, BMP, TIFF: what Pillow reads), or
         pixels [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] of uint8 or uint16.
-      max_pixels: how many pixels an image may have; checked before any is decoded.
+      max_pixels: bound on the pixels of an image, checked before it is decoded.
 
     Returns:
       [H, W, 3] uint8: rotated by the EXIF tag, transparency on white, 16 bits reduced
@@ -139,11 +139,11 @@ def _read_jpeg_header(data: bytes) -> tuple[int, int] | None:
 
 def _orientation(data: bytes) -> int | None:
     """Returns the EXIF orientation of a JPEG; it is in a segment before the image."""
-    place = 2
-    while data[place : place + 1] == b"\xff" and data[place + 1] != _IMAGE_FOLLOWS:
-        if data[place + 1] == _EXIF_SEGMENT and data[place + 4 : place + 8] == b"Exif":
+    at = 2
+    while data[at : at + 1] == b"\xff" and data[at + 1] != _IMAGE_FOLLOWS:
+        if data[at + 1] == _EXIF_SEGMENT and data[at + 4 : at + 8] == b"Exif":
             break
-        place += 2 + int.from_bytes(data[place + 2 : place + 4])
+        at += 2 + int.from_bytes(data[at + 2 : at + 4])
     else:
         return None
     try:
@@ -159,7 +159,7 @@ def _open_any(data: bytes) -> OpenImage:
             width, height = image.size
             if image.getexif().get(_ORIENTATION) in _SIDEWAYS:
                 height, width = width, height
-    # Pillow's readers raise a dozen types on damaged files: OSError, SyntaxError,
+    # Pillow raises a dozen types of errors on damaged files: OSError, SyntaxError,
     # struct.error, IndexError ...
     except Exception as error:
         raise BadRecord(_reason(error)) from error

@@ -1,4 +1,4 @@
-"""RandAugment without the operations on colour, since captions may name colours.
+"""RandAugment without colour operations, since captions may name colours.
 
 Cubuk et al. 2020, "RandAugment", arXiv 1909.13719; the choice of operations and their
 strengths as in ALBEF (Li et al. 2021, arXiv 2107.07651, section 3.4; reference:
@@ -16,7 +16,7 @@ import numpy as np
 
 from clipin_jax.errors import ClipinError
 
-GREATEST = 10  # magnitude
+GREATEST = 10  # the largest magnitude
 _PROBABILITY = 0.5
 _FILL = (128, 128, 128)  # colour of pixels from outside of the image
 _SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / 13

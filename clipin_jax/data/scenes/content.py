@@ -1,6 +1,6 @@
-"""What a scene holds: objects on a background, drawn at random for a split.
+"""Draws the content of a scene: objects on a background.
 
-The two other modules of this folder paint a scene and describe it.
+The other modules of this folder paint a scene and describe it.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _TRAINED = tuple(
 _EVERY = _TRAINED + HELD_OUT
 _TINTS = 10  # background number = 10 * texture + tint; texture 0 is plain
 _TEXTURES = 4
-# Objects and background together fall into one of ten buckets, and each split has its
-# own buckets: so no two splits show the same kind of scene, however long they are.
+# Objects and background together determine one of ten buckets. Each split has its own
+# buckets, so that no two splits show the same kind of scene, however long they are.
 _BUCKETS = {"train": range(8), "val": range(8, 9), "test": range(9, 10)}
 
 
@@ -51,11 +51,12 @@ class Thing(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """What an image shows.
+    """The content of an image.
 
-    things: 1 to 3 objects, each in a cell of its own. background: its number.
-    shifted: whether background and rendering are of the kinds that training data has
-    only where `Scenes(shift=...)` asks for them.
+    things: 1 to 3 objects in different cells.
+    background: its number.
+    shifted: whether background and rendering are those of a shifted domain, see
+      `shift` of `Scenes`.
     """
 
     things: tuple[Thing, ...]
@@ -74,7 +75,7 @@ class Scene(NamedTuple):
 
     @property
     def is_plain(self) -> bool:
-        """Whether the background has no texture."""
+        """Tells whether the background has no texture."""
         return self.texture == 0 and not self.shifted
 
 
@@ -107,10 +108,10 @@ def draw_scene(
 
 
 def content_id(scene: Scene) -> tuple:
-    """The kind of a scene, regardless of the order of its objects."""
+    """Returns the kind of a scene, regardless of the order of its objects."""
     return tuple(sorted(scene.things)), scene.background
 
 
 def _hash(things: tuple[Thing, ...]) -> int:
-    # A NamedTuple's repr has the class's name in it: `Thing` must not be renamed.
+    # The repr of a NamedTuple contains its class name: `Thing` must not be renamed.
     return zlib.crc32(repr(sorted(things)).encode())

@@ -25,8 +25,8 @@ _RGB = {
     "brown": (125, 75, 40),
 }
 _RADII = (0.14, 0.18, 0.22)  # of the image's size: small, medium, large
-_WANDER = 0.02  # of the image's size: how far a thing is from its cell's centre
-_SHIFT = 4  # OpenCV's fractional bits: places are exact to 1/16 pixel
+_WANDER = 0.02  # of the image's size: largest distance from the cell's centre
+_SHIFT = 4  # fractional bits of OpenCV: positions are exact to 1/16 pixel
 
 
 def paint(scene: Scene, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -34,7 +34,7 @@ def paint(scene: Scene, size: int, rng: np.random.Generator) -> np.ndarray:
     image = _shifted_ground(size, rng) if scene.shifted else _ground(scene, size, rng)
     for thing in scene.things:
         _draw(image, thing, scene.shifted, rng)
-    # Four bits of raw bytes: a fourth of the time of bounded integers.
+    # Masking raw bytes takes a quarter of the time of drawing bounded integers.
     noise = np.frombuffer(rng.bytes(image.size), np.uint8).reshape(image.shape) & 15
     return cv2.addWeighted(image, 1, noise, 1, -8)
 
@@ -42,13 +42,13 @@ def paint(scene: Scene, size: int, rng: np.random.Generator) -> np.ndarray:
 def masks(scene: Scene, size: int, rng: np.random.Generator) -> np.ndarray:
     """Returns the visible pixels of each thing: [things, size, size] bool.
 
-    True where the thing covers at least half of the pixel and no later thing hides it.
+    A pixel is True if the thing covers at least half of it and no later thing hides it.
     The hole of a ring is False.
 
     Args:
-      scene: as painted.
-      size: as painted, in pixels.
-      rng: in the state in which `paint` got it.
+      scene: as for `paint`.
+      size: as for `paint`, in pixels.
+      rng: in the same state as for `paint`.
     """
     _ = _shifted_ground(size, rng) if scene.shifted else _ground(scene, size, rng)
     covered = np.zeros((len(scene.things), size, size), np.uint8)
@@ -62,10 +62,10 @@ def masks(scene: Scene, size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _ground(scene: Scene, size: int, rng: np.random.Generator) -> np.ndarray:
-    # Darker than every colour of a thing, so that its outline has one sign.
+    # Darker than every colour of a thing, so that contrast at outlines has one sign.
     base = 18 + 5 * scene.tint + rng.uniform(-10, 10, 3)
     other = base + math.copysign(18, rng.random() - 0.5) + rng.uniform(-5, 5, 3)
-    # Two tones and a mask of 0 and 1: a table look-up paints them in one go.
+    # A mask of 0 and 1 indexes the two tones.
     tones = np.clip([base, other], 0, 255).astype(np.uint8)
     if scene.texture == 0:
         return np.full((size, size, 3), tones[0])
@@ -73,8 +73,8 @@ def _ground(scene: Scene, size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _grid(size: int) -> tuple[np.ndarray, np.ndarray]:
-    place = np.arange(size, dtype=np.float32) / size
-    return place[:, None], place[None, :]
+    positions = np.arange(size, dtype=np.float32) / size
+    return positions[:, None], positions[None, :]
 
 
 def _stripes(size: int, rng: np.random.Generator) -> np.ndarray:
@@ -99,7 +99,7 @@ _PATTERNS = {1: _stripes, 2: _checks, 3: _blotches}
 
 
 def _shifted_ground(size: int, rng: np.random.Generator) -> np.ndarray:
-    """A colourful gradient with rings, hues and a pattern of shifted scenes only."""
+    """Paints a colourful gradient with rings, which only shifted scenes have."""
     y, x = _grid(size)
     corners = rng.integers(0, 256, (2, 2, 3)).astype(np.float32)
     image = cv2.resize(corners, (size, size), interpolation=cv2.INTER_LINEAR)
@@ -145,7 +145,7 @@ def _placed(
 
 
 def _polygon(corners: int, first: float = 0.0, radii: tuple = (1.0,)) -> np.ndarray:
-    """Corners around (0, 0); the first is at the top, turned by `first` turns."""
+    """Returns corners around (0, 0), from the top, rotated by `first` turns."""
     angles = 2 * np.pi * (np.arange(corners) / corners + first)
     lengths = np.resize(radii, corners)
     return np.stack([np.sin(angles), -np.cos(angles)], axis=1) * lengths[:, None]

@@ -2,8 +2,8 @@
 
     sentence  = [opening] things [place or relation] [background]
     thing     = a [size] color shape
-Every full sentence names colour and shape of every object. Sizes, places, relations and
-the background are named or left out at random.
+A full sentence names colour and shape of every object. Sizes, places, relations and the
+background are named or left out at random.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def vocabulary() -> tuple[str, ...]:
 
 
 def _relation(things: list[Thing], rng: np.random.Generator) -> str:
-    """Returns the relation of two objects; "" where it is left out or not clear."""
+    """Returns the relation of two objects; "" if it is left out or ambiguous."""
     (row1, column1), (row2, column2) = (divmod(thing.cell, 3) for thing in things)
     if row1 == row2:
         relation = _LEFT if column1 < column2 else _RIGHT

@@ -1,4 +1,4 @@
-"""The formats that training and evaluation data is read from: short name -> source."""
+"""The sources of training and evaluation data, by short name."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from clipin_jax.errors import explained
 
 
 def mixture(sources: Mapping[str, Mapping[str, Any]]) -> Mixture:
-    """Several sources, each read by its weight: see `Mixture`.
+    """Builds a mixture of several sources, see `Mixture`.
 
     Args:
       sources: name -> the arguments of a source, with `weight` among them.
 
     Raises:
-      ClipinError: as `check_weights`, or what a source raises.
+      ClipinError: see `check_weights` and the sources.
     """
     parts = {name: dict(arguments) for name, arguments in sources.items()}
     weights = {name: arguments.pop("weight", None) for name, arguments in parts.items()}
@@ -50,8 +50,8 @@ SOURCES: dict[str, Callable[..., Source]] = {
     "json_list": JsonList,  # lists of images and captions, as for ALBEF and BLIP
     "muge": Muge,  # a table of base64 and texts, as for Chinese-CLIP
     "image_folder": ImageFolder,  # a folder per class, captions from templates
-    "npz": Npz,  # arrays of images and labels, as MedMNIST has
-    "voc": Voc,  # PASCAL VOC's folders, several classes an image
+    "npz": Npz,  # arrays of images and labels, as in MedMNIST
+    "voc": Voc,  # PASCAL VOC's folders, several classes per image
     "webdataset": WebDataset,  # tars of images and texts
     "array_record": ArrayRecord,  # written by `clipin data convert`
     "hf_datasets": HfDatasets,  # saved by the library `datasets`

@@ -1,6 +1,6 @@
 """ArrayRecord files of `tf.train.Example`, as `clipin data convert` writes them.
 
-Any record can be read at any time, from a local disk as fast as a file of its own.
+Random access to a record on a local disk is as fast as reading a separate file.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from clipin_jax.errors import ClipinError, first_line
 
 MANIFEST = "manifest.json"
 
-_OPEN_FILES = 256  # that stay open between two reads
-_MOST_PROBED = 20  # records of which one must have a feature
+_OPEN_FILES = 256  # files that stay open between two reads
+_MOST_PROBED = 20  # first records, one of which must have a feature
 _THREADS = 16
 _SAMPLE = 1 << 16  # bytes at both ends of a file that the fingerprint depends on
 _GROUP = re.compile(r"group_size:(\d+)")
@@ -39,17 +39,17 @@ class ArrayRecord:
         where the library itself reads them.
       image: the feature with the encoded image.
       captions: the feature with one caption or more; or several features, whose names
-        are then the kinds of the captions.
+        become the kinds of the captions.
       kinds: None, or the feature with the kind of each caption.
       label: None, or the feature with the index of the class, its name, or several.
-      classes: names of the classes in label order; (): those in `manifest.json` beside
-        the files, if there is one.
+      classes: names of the classes in label order; () for those in `manifest.json`
+        beside the files, if there is one.
 
     Damaged records keep their index and are bad records.
 
     Raises:
-      ClipinError: a file is missing, no ArrayRecord file or cut off, there are no
-        records, or the manifest is malformed.
+      ClipinError: a file is missing, truncated or no ArrayRecord file; there are no
+        records; or the manifest is malformed.
     """
 
     def __init__(
@@ -95,12 +95,12 @@ class ArrayRecord:
         features = self._features(index, (name, *self._texts))
         annotations = self._annotations(features)
         images = features.get(name)
-        if not isinstance(images, list) or [type(each) for each in images] != [bytes]:
+        if not isinstance(images, list) or [type(item) for item in images] != [bytes]:
             raise BadRecord(f"no single image in feature {name!r}")
         return {"image": images[0], **annotations}
 
     def annotations(self, index: int) -> Annotations:
-        """Returns captions, kinds and label; the image is read, but dropped."""
+        """Returns captions, kinds and label of a record; reads its image as well."""
         return self._annotations(self._features(index, self._texts))
 
     def describe(self, index: int) -> str:
@@ -112,7 +112,7 @@ class ArrayRecord:
         number, row = self._records.locate(index)
         try:
             [data] = _reader(self._paths[number]).read([row])
-        # The library has no exceptions of its own.
+        # The library raises built-in exceptions.
         except (RuntimeError, ValueError) as error:
             raise BadRecord(f"damaged record: {first_line(error)}") from error
         return parse_example(data, names)
@@ -122,8 +122,8 @@ class ArrayRecord:
         values = {name: _decode(name, features[name]) for name in names}
         for name in self._columns.label_columns:
             label = values.get(name)
-            # A feature of text is always a list, also of one name.
-            if isinstance(label, list) and [type(each) for each in label] == [str]:
+            # A feature of text is always a list, even of one name.
+            if isinstance(label, list) and [type(item) for item in label] == [str]:
                 values[name] = label[0]
         annotations = self._columns.annotations(values)
         if self._kinds:
@@ -136,7 +136,7 @@ class ArrayRecord:
         return annotations
 
     def _check_features(self) -> None:
-        """Demands that the first records have what is read. Raises ClipinError."""
+        """Checks that the first records have the features. Raises ClipinError."""
         present, reason = {}, ""
         for index in range(min(len(self), _MOST_PROBED)):
             try:
@@ -164,7 +164,7 @@ def _decode(name: str, value: Any) -> Any:
 @functools.lru_cache(_OPEN_FILES)
 def _reader(path: str) -> Any:
     """Returns a reader, which any thread may use."""
-    # Not at the top: the import of the package stays fast.
+    # Imported here to keep the import of the package fast.
     from array_record.python.array_record_module import ArrayRecordReader
 
     options = "readahead_buffer_size:0,max_parallelism:0"
@@ -172,7 +172,7 @@ def _reader(path: str) -> Any:
 
 
 def _count(path: str) -> int:
-    """Returns how many records a file has. Raises ClipinError for another format."""
+    """Returns the number of records of a file. Raises ClipinError."""
     if storage.is_remote(path) and not path.startswith("gs://"):
         raise ClipinError(
             f"{path}: ArrayRecord files are read from a local disk, or from gs://; "
@@ -188,7 +188,7 @@ def _count(path: str) -> int:
 
 
 def _digest_ends(path: str) -> str:
-    """Returns a digest of both ends of a file; the last part has all offsets."""
+    """Returns a digest of both ends of a file; the end has all offsets."""
     try:
         size = storage.size(path)
         ends = [storage.read_range(path, 0, _SAMPLE)]

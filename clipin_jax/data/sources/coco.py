@@ -28,7 +28,7 @@ from clipin_jax.data.source import (
 from clipin_jax.errors import ClipinError, check_choice, first_few
 
 _LabelOf = Callable[[dict[str, Any]], int | list[int] | None]
-_Labels = tuple[_LabelOf, tuple[str, ...]]  # of an image's entry; the classes
+_Labels = tuple[_LabelOf, tuple[str, ...]]  # label of an image's entry; classes
 _log = logging.getLogger(__name__)
 
 
@@ -43,22 +43,23 @@ class Coco:
       split: replaces "{split}" in `captions` and `images`.
       captions: the JSON file, relative to the folder.
       images: the folder of the files, relative to the folder.
-      labels: None; or "category": each image's `category_id` becomes the index of that
-        entry in the JSON's `categories`; or "objects": each image's list of names
-        becomes a list of indices into all names that occur in any split's JSON, sorted.
-      boxes: "", or a JSON file of objects as `annotations/instances_{split}2014.json`,
-        relative to the folder. Annotations then have `boxes` too: a tuple of (category,
-        left, top, width, height) in pixels; crowds are left out.
+      labels: None, "category" or "objects". "category": the label is the index of an
+        image's `category_id` in the JSON's `categories`. "objects": the label is a list
+        of indices of an image's `objects`, names, among those of all splits, sorted.
+      boxes: "", or a JSON file of objects such as
+        `annotations/instances_{split}2014.json`, relative to the folder. Annotations
+        then also have `boxes`: (category, left, top, width, height) per object, in
+        pixels, without crowds.
 
-    An entry of the JSON's `annotations` may have a `kind` of caption, as "human"; one
-    without it is of the kind "".
+    An entry of the JSON's `annotations` may have a `kind` of caption, such as "human";
+    the default is "".
 
     Images without a caption (or, with `labels`, without a label) are left out; a
     warning says how many.
 
     Raises:
-      ClipinError: a file or folder is missing, the JSON is malformed, empty or lacks
-        keys, captions name absent images, image files are missing.
+      ClipinError: a file or folder is missing; the JSON is malformed, empty or has no
+        such keys; captions refer to absent images; image files are missing.
     """
 
     def __init__(
@@ -165,8 +166,8 @@ def _add_boxes(annotations: dict[Any, Annotations], file: str) -> bytes:
             )
         if not row.get("iscrowd"):
             boxes[row["image_id"]].append((name, *numbers))
-    for key, each in annotations.items():
-        each["boxes"] = tuple(boxes[key])
+    for key, of_image in annotations.items():
+        of_image["boxes"] = tuple(boxes[key])
     return content
 
 
@@ -220,7 +221,7 @@ def _join(
     label_of: _LabelOf | None,
     file: str,
 ) -> list[tuple[str, Annotations]]:
-    """Returns file name and annotations of each image that has all of them."""
+    """Returns file name and annotations of each image that has what is needed."""
     records, unlabeled = [], 0
     for key, entry in entries.items():
         if key not in annotations:

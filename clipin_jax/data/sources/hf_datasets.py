@@ -19,20 +19,19 @@ class HfDatasets:
     """One record per row. Images stay encoded.
 
     Args:
-      folder: that `save_to_disk` wrote, with one split or several.
-      split: name of the split; "" where there is only one.
-      image: the column with the image: of the feature Image, encoded bytes, or a path
+      folder: written by `save_to_disk`, with one split or several.
+      split: name of the split; "" if there is only one.
+      image: the column with the image: the feature Image, encoded bytes, or a path
         relative to the folder.
       captions: the column with a text or a list of texts; or several, whose names
-        are then the kinds of the captions.
+        become the kinds of the captions.
       label: None, or the column with the class or several.
-      classes: names of the classes in label order; (): those of the feature ClassLabel,
-        else those that occur, sorted.
+      classes: names of the classes in label order; () for those of the feature
+        ClassLabel, else for those that occur, sorted.
 
     Raises:
-      ClipinError: the library is not installed, the folder holds no such data set,
-        there is no such split or column, a column is of another kind, there are no
-        rows.
+      ClipinError: the library is not installed; the folder has no such data set, split,
+        column or rows; or a column has another type.
     """
 
     def __init__(
@@ -88,7 +87,7 @@ class HfDatasets:
 def _load(folder: str, split: str) -> tuple[Any, str]:
     """Returns the rows of a split, and their folder. Raises ClipinError."""
     try:
-        # Imported here: it takes two seconds, and is an extra.
+        # Imported here, since it takes two seconds and is an extra.
         import datasets as library
     except ImportError as error:
         raise ClipinError(
@@ -117,10 +116,10 @@ def _load(folder: str, split: str) -> tuple[Any, str]:
 
 
 def _digest(rows: Any, folder: str) -> str:
-    """Returns a hash of the library's own fingerprint and the sizes of the files."""
+    """Returns a hash of the library's fingerprint and the sizes of the files."""
     path = storage.join(folder, "state.json")
     _, state = read_json(path, "source.folder")
-    names = [str(each.get("filename")) for each in state.get("_data_files", [])]
+    names = [str(file.get("filename")) for file in state.get("_data_files", [])]
     sizes = [storage.size(storage.join(folder, name)) for name in names]
     return fingerprint(state.get("_fingerprint"), names, sizes, len(rows))
 
@@ -131,7 +130,7 @@ def _class_names(feature: Any) -> tuple[str, ...]:
 
 
 def _inner(feature: Any) -> Any:
-    """Returns the feature of a list's items; any other feature as it is."""
+    """Returns the feature of a list's items; any other feature unchanged."""
     if isinstance(feature, list) and len(feature) == 1:
         return feature[0]
     return getattr(feature, "feature", feature)

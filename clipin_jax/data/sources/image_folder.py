@@ -1,8 +1,8 @@
-"""Images in a folder per class; captions are made of the classes' names.
+"""Images in a folder per class; captions are made of class names.
 
     FOLDER/SPLIT/CLASS/*.jpg    at any depth inside the class
 
-Zero-shot classification and linear probes are evaluated on such data. Training on its
+Such data serves to evaluate zero-shot classification and linear probes. Training on its
 captions is training on labels.
 """
 
@@ -23,26 +23,26 @@ _log = logging.getLogger(__name__)
 
 
 class ImageFolder:
-    """One record per image, class by class, each by name.
+    """One record per image, sorted by class and name.
 
-    Images are known by their ending; hidden files and folders are left out. Links are
-    followed; a broken link is a bad record.
+    Images are recognized by their ending. Hidden files and folders are left out. Links
+    are followed; a broken link is a bad record.
 
     Args:
       folder: of the data.
-      split: the folder of the classes, relative to the folder; "": the folder itself.
+      split: the folder of the classes, relative to `folder`; "" for `folder` itself.
       templates: captions; "{}" is replaced by the name of the class.
-      names: "", or a JSON file, relative to the folder, with the list `classes`, the
-        class folders in label order, and the list `names`, the name of each class.
-        Without it labels follow the sorted folders, and the name of a class is that of
-        its folder, with spaces for underscores.
+      names: "", or a JSON file, relative to `folder`, with two lists: `classes`, the
+        class folders in label order, and `names`, the name of each class. Without it
+        labels follow the sorted folders, and the name of a class is that of its folder,
+        with spaces for underscores.
 
     Attributes:
       classes: the name of each class.
 
     Raises:
-      ClipinError: no such folder, no classes in it, one of them without an image or not
-        in `names`; a template without "{}"; `names` is malformed.
+      ClipinError: no such folder, or no classes in it; a class without an image or not
+        in `names`; a template without "{}"; or a malformed `names`.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class ImageFolder:
         folders = [name for name in listing.folders if name[0] != "."]
         if not folders:
             raise ClipinError(f"{self._root} has no folders, one for each class")
-        class_names = {each: each.replace("_", " ") for each in folders}
+        class_names = {name: name.replace("_", " ") for name in folders}
         if names:
             path = storage.join(folder, names)
             class_names = _read_names(path, folders, self._root)

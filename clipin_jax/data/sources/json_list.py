@@ -3,8 +3,8 @@
     [{"image": "coco/9.jpg", "caption": "..."},
      {"image": "vg/7.jpg", "caption": ["...", "..."]}]
 
-The lists of ALBEF's pretraining name an image once for each of its captions. Each entry
-stays one record, so that an epoch has every pair of the list once.
+The lists of ALBEF's pretraining have an entry for each caption of an image. Each entry
+is one record, so that an epoch has every pair of the list once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from clipin_jax.data.formats.json_file import read_json
 from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
 from clipin_jax.errors import ClipinError
 
-_MOST_PROBED = 100  # images of which at least one must exist
+_MOST_PROBED = 100  # first images, one of which must exist
 
 
 class JsonList:
@@ -32,19 +32,18 @@ class JsonList:
 
     Args:
       files: the lists: a pattern (see `storage.expand`), or several.
-      folder: what the images' paths are relative to; "": the folder of the list.
-        Absolute paths and URLs are kept.
+      folder: base of the images' relative paths; "" for the folder of the list.
       image: the key with the image's file.
-      captions: the key with one caption or a list of them; or several keys, which are
-        then the kinds of the captions.
+      captions: the key with one caption or a list of them; or several keys, which
+        become the kinds of the captions.
       label: None, or the key with the class, as its index or its name.
-      classes: names of the classes in label order; (): those that occur, sorted.
+      classes: names of the classes in label order; () for those that occur, sorted.
 
-    An entry that lacks a value, or whose file is missing, is a bad record.
+    An entry without a value, or whose file is missing, is a bad record.
 
     Raises:
-      ClipinError: a list is missing or malformed, no entry has one of the keys, none of
-        the first hundred images exists.
+      ClipinError: a list is missing or malformed; no entry has one of the keys; or none
+        of the first hundred images exists.
     """
 
     def __init__(
@@ -59,7 +58,7 @@ class JsonList:
         self._columns = Columns("json_list", image, captions, label, classes)
         keys = (image, *self._columns.texts)
         contents, present = [], {}
-        # Of each list: its entries, and the folder of its images.
+        # The entries of each list, and the folder of its images.
         self._lists: list[list[Mapping[str, Any]]] = []
         self._folders: list[str] = []
         for path in storage.expand_all(files, "json_list.files"):
@@ -67,7 +66,9 @@ class JsonList:
             contents.append(content)
             _check(entries, path)
             present |= dict.fromkeys(key for entry in entries for key in entry)
-            self._lists.append([{key: one.get(key) for key in keys} for one in entries])
+            self._lists.append(
+                [{key: entry.get(key) for key in keys} for entry in entries]
+            )
             self._folders.append(folder or storage.parent(path))
         self._records = Concatenation([len(entries) for entries in self._lists])
         check_columns(keys, tuple(present), f"json_list.files {files}")

@@ -1,4 +1,4 @@
-"""The splits of Karpathy and Fei-Fei 2015 of COCO, Flickr8k and Flickr30k.
+"""COCO, Flickr8k and Flickr30k in the splits of Karpathy and Fei-Fei 2015.
 
     FOLDER/dataset_coco.json    {"images": [{"filepath": "val2014", "filename": "9.jpg",
                                   "split": "train", "sentences": [{"raw": "..."}]}]}
@@ -34,14 +34,14 @@ class Karpathy:
       folder: of the data.
       file: the JSON file, relative to the folder.
       split: "train", "val", "test"; several joined by "+", as "train+restval".
-      images: the folder of the files, relative to the folder. An entry's `filepath`,
-        if it has one, is a folder inside that one.
+      images: the folder of the image files, relative to `folder`. An entry's
+        `filepath`, if it has one, is a folder inside it.
 
     Images without a sentence are left out; a warning says how many.
 
     Raises:
-      ClipinError: the JSON file is missing, malformed, empty or lacks keys, there is no
-        such split, image files are missing.
+      ClipinError: the JSON file is missing, malformed, empty or has no such keys; there
+        is no such split; or image files are missing.
     """
 
     classes = ()

@@ -1,4 +1,4 @@
-"""Several sources at once, each read as often as its weight asks for."""
+"""A mixture of sources, which are read in proportion to their weights."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ T = TypeVar("T", Annotations, Record)
 
 
 class Mixture:
-    """The records of all sources, one source after the other by their names.
+    """The records of all sources, one source after the other in the order of names.
 
-    In training every source has its share of each batch, up to rounding, and epochs of
-    its own: a small source with a large weight starts again while a large one goes on,
-    and none ever leaves out a record. An epoch of the mixture is as many records as all
-    sources have together.
+    In training every source has its share of each batch, up to rounding, and its own
+    epochs: a small source with a large weight starts again while a large one continues.
+    No source leaves out a record. The length of an epoch of the mixture is the sum of
+    the lengths of its sources.
 
-    Labels are kept only where all sources have the same classes.
+    Labels are kept only if all sources have the same classes.
 
     Args:
       sources: name -> source.
-      weights: name -> how often its records are read against those of the others,
-        above 0. Weights need not sum to one; the lengths of the sources are weights
-        with which all records are read equally often.
+      weights: name -> weight above 0, relative to the other sources. Weights need not
+        sum to one. With the lengths of the sources as weights, all records are read
+        equally often.
     """
 
     def __init__(self, sources: Mapping[str, Source], weights: Mapping[str, float]):
@@ -55,7 +55,7 @@ class Mixture:
         return len(self._records)
 
     def __getitem__(self, index: int) -> Record:
-        """Returns the record of the source in whose part the index lies."""
+        """Returns a record of the source that the index belongs to."""
         number, inner = self._records.locate(index)
         return self._without_foreign_label(self._sources[number][inner])
 
@@ -70,7 +70,7 @@ class Mixture:
         return f"{self._sources[number].describe(inner)} of {self._names[number]}"
 
     def _without_foreign_label(self, annotations: T) -> T:
-        # A label is an index, so it means nothing without the list of classes.
+        # A label is an index, which means nothing without the list of classes.
         if self.classes or "label" not in annotations:
             return annotations
         kept = annotations.copy()
@@ -82,7 +82,7 @@ def check_weights(weights: Mapping[str, Any]) -> None:
     """Checks the weights of a mixture.
 
     Raises:
-      ClipinError: there are none, or one is missing (None) or not above 0.
+      ClipinError: there are no weights, or one is missing (None) or not above 0.
     """
     if not weights:
         raise ClipinError("source 'mixture': its dict `sources` is empty")

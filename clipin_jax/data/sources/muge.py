@@ -1,9 +1,9 @@
-"""Images in a table of base64 and texts beside it, in the layout of Chinese-CLIP.
+"""Images as base64 in a table, texts in another file, in the layout of Chinese-CLIP.
 
-    FOLDER/train_imgs.tsv      one image a line: its id, a tab, the file in base64
+    FOLDER/train_imgs.tsv      one image per line: its id, a tab, the file in base64
     FOLDER/train_texts.jsonl   {"text_id": 8, "text": "...", "image_ids": [12, 15]}
 
-MUGE and other Chinese data sets are published so. Yang et al. 2022, "Chinese CLIP:
+MUGE and other Chinese data sets have this layout. Yang et al. 2022, "Chinese CLIP:
 contrastive vision-language pretraining in Chinese".
 """
 
@@ -29,27 +29,27 @@ from clipin_jax.data.source import (
 from clipin_jax.errors import ClipinError, first_few
 
 _BLOCK = 1 << 24  # bytes of the table that are scanned at once
-_LONGEST_ID = 256  # bytes of a line that its first tab must be among
+_LONGEST_ID = 256  # bytes of a line in which its first tab must be
 _NEWLINE = ord("\n")
 _FROM_URLSAFE = bytes.maketrans(b"-_", b"+/")
 _log = logging.getLogger(__name__)
 
 
 class Muge:
-    """One record per image, with all texts that name it, in the order of the table.
+    """One record per image, with all its texts, in the order of the table.
 
-    The table may be larger than memory: one pass finds its lines, and an image is read
-    when it is asked for. Both alphabets of base64 are read.
+    The table may be larger than memory: one pass finds its lines, and images are read
+    on demand. Both alphabets of base64 are read.
 
     Args:
       folder: of the data.
       split: the prefix of the two files, SPLIT_imgs.tsv and SPLIT_texts.jsonl.
 
-    Images that no text names are left out; a warning says how many.
+    Images without a text are left out; a warning says how many.
 
     Raises:
-      ClipinError: a file is missing, empty or malformed, an id comes twice, texts name
-        images that are not in the table, or no text names any.
+      ClipinError: a file is missing, empty or malformed; an id occurs twice; texts
+        refer to images that are not in the table; or no text refers to any.
     """
 
     classes = ()
@@ -74,7 +74,9 @@ class Muge:
         dropped = len(names) - len(texts)
         if dropped:
             _log.warning("%s: left out %d images without texts", self._table, dropped)
-        rows = sorted((line_of[name], tuple(each)) for name, each in texts.items())
+        rows = sorted(
+            (line_of[name], tuple(captions)) for name, captions in texts.items()
+        )
         self._captions = [captions for _, captions in rows]
         self._lines = np.array([line for line, _ in rows])
         self._starts, self._ends = starts[self._lines], ends[self._lines]
@@ -110,7 +112,7 @@ class Muge:
 
 
 def _find_lines(path: str) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Returns of each line its id, and the offsets where its base64 begins and ends."""
+    """Returns the id of each line, and the offsets where its base64 starts and ends."""
     names, starts, ends, size = [], array("q"), array("q"), storage.size(path)
     for at in range(0, size, _BLOCK):
         data = storage.read_range(path, at, _BLOCK + _LONGEST_ID)

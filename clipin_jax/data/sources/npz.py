@@ -1,7 +1,7 @@
 """Arrays of images and labels in one file, in the layout of MedMNIST.
 
     retinamnist.npz    train_images [N, H, W, 3] or [N, H, W] uint8
-                       train_labels [N, 1], or [N, K] of 0 and 1 where images
+                       train_labels [N, 1]; or [N, K] of 0 and 1 if images
                        belong to any number of K classes
                        val_images, val_labels, test_images, test_labels: the same
 
@@ -28,25 +28,26 @@ from clipin_jax.data.source import Annotations, Record, fingerprint
 from clipin_jax.errors import ClipinError, check_choice, first_line
 
 _IMAGES, _LABELS = "_images", "_labels"
-# What numpy raises on files that are damaged, cut off or of another format.
+# Errors of numpy for files that are damaged, truncated or of another format.
 _UNREADABLE = (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 class Npz:
     """One record per image of a split; the caption is the name of its class.
 
-    A split is held in memory. A gray image gets three equal channels. The caption of an
+    A split is kept in memory. A gray image gets three equal channels. The caption of an
     image of several classes joins their names by commas.
 
     Args:
       file: the .npz file, by path or URL.
       split: "train", "val", "test": the prefix of the arrays' names.
-      classes: names of the classes in label order; (): the labels' numbers, up to the
-        largest of any split; or the name of a set in `class_names`, as "retinamnist".
+      classes: names of the classes in label order; the name of a data set in
+        `class_names`, such as "retinamnist"; or () for the numbers of the labels, up to
+        the largest of all splits.
 
     Raises:
-      ClipinError: the file is missing or damaged, has no such split, or its arrays do
-        not have these shapes and types; a label is none of the classes.
+      ClipinError: the file is missing or damaged, or has no such split; its arrays do
+        not have these shapes and types; or a label is none of the classes.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class Npz:
         return {"image": pixels, **annotations}
 
     def annotations(self, index: int) -> Annotations:
-        """Returns caption and label of a record; a list where there may be several."""
+        """Returns caption and label of a record; a list if there may be several."""
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
         row = self._labels[index]
@@ -136,7 +137,7 @@ def _read(path: str, split: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
             f"{path} cannot be read ({error.strerror or first_line(error)}); set "
             "source.file"
         ) from error
-    # An array that was saved alone, not in an archive, has no `with`.
+    # A single array that is not in an archive is no context manager.
     except (*_UNREADABLE, TypeError) as error:
         raise ClipinError(
             f"{path} is not a valid .npz file of arrays: {first_line(error)}"

@@ -1,10 +1,10 @@
 """Parquet files with images, or with paths of images, and texts.
 
-A file has rows in groups, and a group is the least that can be read. So reading rows in
-any order costs a whole group for each row, unless its neighbours are read soon: the
-groups that were read last are kept in memory. Set `data.shuffle_block` to the rows of a
-group, and a group is read about once an epoch; or let `clipin data convert` make
-ArrayRecord files of the data.
+A file has groups of rows, and only whole groups can be read. Reading rows in random
+order costs a whole group for each row, unless its neighbours are read soon: the groups
+that were read last are kept in memory. Set `data.shuffle_block` to the rows of a group,
+so that a group is read about once per epoch; or convert the data to ArrayRecord files
+with `clipin data convert`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
 from clipin_jax.errors import ClipinError, first_line
 
 _THREADS = 16
-_TAIL = 1 << 16  # bytes at the end that are read first
+_TAIL = 1 << 16  # bytes at the end of a file that are read first
 _MAGIC = b"PAR1"
 _IMAGE, _TEXT, _LABEL = "an image", "text", "a class label"
 
@@ -46,19 +46,19 @@ class Parquet:
       files: a pattern (see `storage.expand`), or several.
       image: the column with the image: its encoded bytes, a path or URL, or a struct
         of `bytes` and `path`, as Hugging Face writes.
-      captions: the column with a text or a list of texts; or several, whose names are
-        then the kinds of the captions.
+      captions: the column with a text or a list of texts; or several, whose names
+        become the kinds of the captions.
       label: None, or the column with the class, as its index or its name, or a list.
-      classes: names of the classes in label order; (): those that occur, sorted. Set
-        them where several sources must agree.
-      folder: what paths are relative to; "": the folder of the file. Paths may lead out
+      classes: names of the classes in label order; () for those that occur, sorted. Set
+        them if several sources must agree.
+      folder: base of relative paths; "" for the folder of the file. Paths may lead out
         of it.
-      cache_mb: of memory for the groups that were read last, in each process. Shuffling
-        in blocks mixes the records of eight, so there should be room for nine groups.
+      cache_mb: memory for the groups that were read last, in each process. Shuffling in
+        blocks mixes the records of eight blocks, so nine groups should fit.
 
     Raises:
-      ClipinError: a file is missing or damaged, lacks a column or has another type in
-        it, there are no rows.
+      ClipinError: a file is missing or damaged; a column is missing or has another
+        type; or there are no rows.
     """
 
     def __init__(
@@ -161,20 +161,19 @@ class Parquet:
 class GroupCache:
     """Keeps the values that were read last, for all threads of a process.
 
-    Where several threads ask for one value at once, it is read once. Pickled, the cache
-    is empty.
+    If several threads need a value at once, it is read once. A pickled cache is empty.
 
     Args:
-      most: bytes, by `nbytes` of the values. The last one read is kept in any case.
+      most: bound on the `nbytes` of all values. The last one is kept in any case.
     """
 
     def __init__(self, most: int):
         self.__setstate__(most)
 
     def get(self, key: Hashable, read: Callable[[], Any]) -> Any:
-        """Returns the value of a key, and reads it if it is not there.
+        """Returns the value of a key, and reads it if it is not in the cache.
 
-        Raises what `read` raises; the next call reads again.
+        An error of `read` is raised; the next call reads again.
         """
         with self._lock:
             future = self._futures.get(key)
@@ -195,7 +194,7 @@ class GroupCache:
 
     def _make_room(self) -> None:
         with self._lock:
-            done = [key for key, each in self._futures.items() if each.done()]
+            done = [key for key, future in self._futures.items() if future.done()]
             total = sum(self._futures[key].result().nbytes for key in done)
             for key in done[:-1]:
                 if total <= self._most:
@@ -248,10 +247,11 @@ def _read_group(path: str, group: int, names: tuple[str, ...]) -> Any:
             reader = parquet.ParquetFile(
                 file, pre_buffer=True, page_checksum_verification=True
             )
-            # The pipeline has threads of its own.
+            # The pipeline has its own threads.
             return reader.read_row_group(group, columns=list(names), use_threads=False)
     except OSError as error:
-        if error.errno is None and not storage.is_remote(path):  # Arrow's own
+        # Arrow raises its errors as OSError without a number.
+        if error.errno is None and not storage.is_remote(path):
             raise BadRecord(f"damaged row group: {first_line(error)}") from error
         raise
     except (ArrowException, ValueError) as error:
@@ -270,7 +270,7 @@ def _open(path: str) -> contextlib.AbstractContextManager[Any]:
 
 
 def _fits(arrow_type: Any, meaning: str) -> bool:
-    """Whether a column of this type can have that meaning."""
+    """Tells whether a column of this type can have that meaning."""
     from pyarrow import types
 
     if types.is_dictionary(arrow_type):

@@ -1,8 +1,7 @@
-"""An embedded data set: images of shapes and sentences about them, made on demand.
+"""The embedded data set: images of shapes with captions, generated on demand.
 
-Every record is a function of (seed, split, index) alone: there is nothing to download,
-and the data set may have any length. See `data.scenes` for how scenes are drawn,
-painted and described.
+Every record is a function of (seed, split, index): there is nothing to download, and
+the data set may have any length. `data.scenes` draws, paints and describes scenes.
 """
 
 from __future__ import annotations
@@ -42,19 +41,20 @@ class Scenes:
 
     Args:
       split: "train", "val" or "test"; they never show the same kind of scene.
-      length: how many records.
+      length: number of records.
       size: height and width of the images, in pixels.
       objects: least and greatest number of objects.
-      captions: how many per image.
-      looseness: share of captions that belong to another image (half of them) or name
-        only the colour or the shape of one object: like pairs from the web.
-      redundancy: share of images whose only caption is a stock sentence, the same for
-        all images whose first object has that shape: like medical reports, most of
-        which state that nothing was found. At 1 there are 8 different sentences.
-      shift: share of images with backgrounds and renderings that the others never have.
-      labels: None; or "shape" or "color": one object an image, and `label` and
+      captions: number of captions per image.
+      looseness: share of loosely aligned captions, like those of the web. Half of them
+        belong to another image, half name only the colour or shape of one object.
+      redundancy: share of images with a stock sentence, like most medical reports. It
+        is the same for all images whose first object has that shape; at 1 there are 8
+        different sentences.
+      shift: share of images with backgrounds and renderings of a shifted domain, which
+        the others never have.
+      labels: None; or "shape" or "color": images have one object, and `label` and
         `classes` are its shape or colour.
-      seed: each seed is another data set.
+      seed: different seeds give different data sets.
 
     Attributes:
       held_out: the (shape, color) pairs that never appear in the training split.
@@ -78,7 +78,8 @@ class Scenes:
         check_choice("scenes.split", split, SPLITS)
         check_choice("scenes.labels", labels, (None, "shape", "color"))
         shares = dict(looseness=looseness, redundancy=redundancy, shift=shift)
-        _check(dict(length=length, captions=captions), size, objects, shares, seed)
+        counts = dict(length=length, captions=captions)
+        _check(counts, shares, size=size, objects=objects, seed=seed)
         self._split, self._length, self._size = split, length, size
         low, high = objects
         self._objects = (1, 1) if labels else (low, high)
@@ -152,9 +153,10 @@ class Scenes:
 
 def _check(
     counts: Mapping[str, int],
+    shares: Mapping[str, float],
+    *,
     size: int,
     objects: tuple[int, int],
-    shares: Mapping[str, float],
     seed: int,
 ) -> None:
     for name, value in counts.items():

@@ -3,7 +3,7 @@
     data.tsv:    filepath    title          data.jsonl:  {"filepath": "9.jpg",
                  9.jpg       a dog                        "title": "a dog"}
 
-The default names of the columns are those of open_clip; the separator may be another.
+The default names of the columns are those of open_clip.
 """
 
 from __future__ import annotations
@@ -19,41 +19,41 @@ from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
 from clipin_jax.errors import ClipinError
 
 _DELIMITED, _JSON = (".csv", ".tsv", ".txt"), (".jsonl", ".ndjson")
-_MOST_PROBED = 20  # images of which at least one must exist
+_MOST_PROBED = 20  # first images, one of which must exist
 
 
 class Table:
     """One record per row, one file after the other.
 
-    Files that end in .csv, .tsv or .txt are a header and rows of cells, split as
-    Python's csv module does; .jsonl and .ndjson are one object a line. Memory holds
-    only where each row begins. A remote table costs a request for each row: copy it
-    to a local disk; its images may stay where they are.
+    Files that end in .csv, .tsv or .txt have a header and rows of cells, split as
+    Python's csv module does; .jsonl and .ndjson have one object per line. Only the
+    offsets of rows are kept in memory. A remote table costs a request for each row:
+    copy it to a local disk; its images may stay remote.
 
-    Rows that cannot be used keep their index and are bad records: those with too few or
-    too many cells, not in UTF-8, without a caption. Empty lines are skipped.
+    Unusable rows keep their index and are bad records: those with too few or too many
+    cells, not in UTF-8, or without a caption. Empty lines are skipped.
 
     Args:
       files: the tables: a pattern (see `storage.expand`), or several.
       image: the column with the path or URL of the image.
-      captions: the column with the caption; or several, whose names are then the kinds
-        of the captions. In JSON it may have a list of captions, and "meta.title" is a
-        key of an inner object. (): the caption is the names of the record's classes.
-      folder: what paths are relative to; "": the folder of the table. Paths may lead
-        out of it: only read tables that you trust.
-      separator: of the cells; "": tab, comma, semicolon or bar, by the header.
-      label: None, or the column with the class, as its index or its name; or several
-        columns, one for each class, with 1 in those that the image belongs to and 0 in
-        the others, as data sets of several diseases have.
-      classes: names of the classes in label order; (): those that occur, sorted, or the
-        names of the several columns. Set them where several tables must agree.
+      captions: the column with the caption; or several, whose names become the kinds of
+        the captions. In JSON it may have a list of captions, and "meta.title" is a key
+        of an inner object. () makes the caption of the names of the record's classes.
+      folder: base of relative paths; "" for the folder of the table. Paths may lead out
+        of it: only read tables that you trust.
+      separator: of the cells; "" to detect tab, comma, semicolon or bar in the header.
+      label: None; the column with the class, as its index or its name; or one column
+        per class, with 1 if the image belongs to it and 0 otherwise, as in data sets of
+        several diseases.
+      classes: names of the classes in label order; () for those that occur, sorted, or
+        for the names of several columns. Set them if several tables must agree.
       quoted: whether quotes around a cell are not part of it.
-      ending: added to the names of images, as ".png" where a table has ids.
+      ending: added to the names of images, such as ".png" if a table has ids.
 
     Raises:
-      ClipinError: a table is missing, of another ending, empty or malformed, or lacks a
-        column; a label that is no index, or neither 0 nor 1; none of the first images
-        exists.
+      ClipinError: a table is missing, empty or malformed, or has another ending; a
+        column is missing; a label is no index, or neither 0 nor 1; or none of the first
+        images exists.
     """
 
     def __init__(

@@ -4,9 +4,9 @@
                000001.jpg  000001.txt  000001.json
 
 Consecutive files with the same name up to the first dot of the base name are one
-sample; the rest behind that dot is their extension. The tars are neither unpacked nor
-read from end to end: any sample can be read at any time, also from an object store.
-Hidden files and those without an extension belong to no sample.
+sample; the rest after that dot is their extension. Tars are neither unpacked nor read
+from end to end: samples are read by index, also from an object store. Hidden files and
+those without an extension belong to no sample.
 """
 
 from __future__ import annotations
@@ -30,17 +30,18 @@ from clipin_jax.errors import ClipinError
 
 _IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
 _THREADS = 16
-_GAP = 1 << 16  # bytes between files of a sample that are read rather than skipped
-_SHOWN = 5  # damaged tars, or extensions, in messages
+_GAP = 1 << 16  # bytes between files of a sample that may be read in between
+_SHOWN = 5  # damaged tars or extensions that messages show
 _log = logging.getLogger(__name__)
 
 
 class _Shard(NamedTuple):
     """A tar: its samples, and the offsets of their files.
 
-    starts: [samples] int64, offset of the first header. faults: [samples] uint8, a
-    `Fault`. offsets, sizes: [samples, columns] int64, of the content of each file; the
-    first column is the image, the others are the texts.
+    starts: [samples] int64, offset of the first header.
+    faults: [samples] uint8, a `Fault`.
+    offsets, sizes: [samples, columns] int64, of the content of each file; the first
+      column is the image, the others are the texts.
     """
 
     path: str
@@ -53,8 +54,9 @@ class _Shard(NamedTuple):
 class _Scan(NamedTuple):
     """The result of reading the headers of a tar.
 
-    counts: the most frequent extensions. trouble: what is wrong with the tar, for a
-    warning. is_kept: whether the index is in a file for the next run.
+    counts: the most frequent extensions.
+    trouble: faults of the tar, for a warning.
+    is_kept: whether the index is saved for the next run.
     """
 
     shard: _Shard
@@ -68,26 +70,26 @@ class WebDataset:
     """One record per sample, in the order of the tars.
 
     Args:
-      files: the tars: a pattern as `/data/{00000..00099}.tar` or `gs://bucket/*.tar`,
-        or several.
+      files: the tars: a pattern such as `/data/{00000..00099}.tar` or
+        `gs://bucket/*.tar`, or several.
       captions: the extension of the file with the caption, "txt"; or a key in a JSON
         file, "json:caption", with dots between the keys of inner objects. The value may
-        be a list of captions. If several are given, those that a sample has are read,
-        and the kind of a caption is the string that was given for it.
+        be a list of captions. With several of these strings, all that a sample has are
+        read, and the string is the kind of the caption.
       label: None; or the extension or key with the index of the class, "cls" or
         "json:label".
       classes: the names of the classes.
-      index: a local folder for the index of each tar, with which later runs start at
-        once; "": beside each tar, unless it is remote or its folder read-only.
-      image: the extension of the image, if it is not a usual one, such as "image.jpg";
-        "": the first file of a sample that has a usual one.
+      index: a local folder for the index of each tar, which lets later runs start at
+        once; "" for the folder of each tar, unless it is remote or read-only.
+      image: the extension of the image, if it is unusual, such as "image.jpg"; "" for
+        the first file of a sample with a usual extension.
 
-    Samples that cannot be used keep their index and are bad records: those that lack a
-    file, are damaged or cut off, or have the key of an earlier one in the same tar.
+    Unusable samples keep their index and are bad records: those with a missing file,
+    damaged or truncated ones, or those with the key of an earlier one in the same tar.
 
     Raises:
-      ClipinError: no such tar, one that is compressed or cannot be read, or no sample
-        with all files in any of them.
+      ClipinError: no such tar; a tar that is compressed or cannot be read; or no sample
+        with all files.
     """
 
     def __init__(
@@ -126,11 +128,11 @@ class WebDataset:
     def __getitem__(self, index: int) -> Record:
         """Returns a record; image: the file's bytes."""
         image, *texts = self._read(index, 0)
-        assert image is not None  # `_read` raises where it is missing
+        assert image is not None  # `_read` raises if it is missing
         return {"image": image, **self._annotations(texts)}
 
     def annotations(self, index: int) -> Annotations:
-        """Returns captions and label of a record; only files of text are read."""
+        """Returns captions and label of a record; reads only its text files."""
         return self._annotations(self._read(index, 1))
 
     def describe(self, index: int) -> str:
@@ -166,7 +168,7 @@ class WebDataset:
         )
 
     def _check(self, scans: Sequence[_Scan]) -> None:
-        """Demands that one sample has all files. Raises ClipinError."""
+        """Checks that one sample has all files. Raises ClipinError."""
         if any(self._has_complete_sample(scan.shard) for scan in scans):
             return
         counts, troubles = Counter(), Counter(scan.trouble for scan in scans)
@@ -188,7 +190,7 @@ class WebDataset:
         return self._shards[number], row
 
     def _has_complete_sample(self, shard: _Shard) -> bool:
-        """Whether a sample has all files; JSON may still lack a key."""
+        """Tells whether a sample has all files; keys of JSON are not checked."""
         has_image, *has_texts = shard.sizes.T > 0
         has_text = dict(zip(self._texts, has_texts, strict=True))
         complete = has_image & (shard.faults == Fault.NONE)
@@ -235,7 +237,7 @@ class WebDataset:
 def _read_spans(path: str, spans: Sequence[tuple[int, int]]) -> list[bytes | None]:
     """Returns the bytes of each (offset, size); None for a negative size.
 
-    Spans close together are read at once: for a store each read is a request.
+    Spans that are close are read at once, since each read of a store is a request.
     """
     nonempty = [(at, at + size) for at, size in spans if size > 0]
     low = min((start for start, _ in nonempty), default=0)
@@ -260,7 +262,7 @@ def _read_spans(path: str, spans: Sequence[tuple[int, int]]) -> list[bytes | Non
 def _list_tars(patterns: str | Sequence[str]) -> list[str]:
     """Returns the files that match the patterns, each once."""
     paths = storage.expand_all(patterns, "webdataset.files")
-    # A pattern that ends in "*" matches the indices beside the tars too.
+    # A pattern that ends in "*" also matches the indices beside the tars.
     tars = [path for path in paths if not path.endswith(SUFFIX)]
     if not tars:
         raise ClipinError(f"webdataset.files is {patterns!r}, which names no tar")

@@ -71,7 +71,7 @@ def _check(tokenizer: Tokenizer, context_length: int) -> None:
 
 
 def caption_tokenizer(data: ConfigDict) -> Tokenizer:
-    """Builds the tokenizer of `config.data`, with its options of captions."""
+    """Builds the tokenizer of `config.data`, with its caption options."""
     given = dict(
         context_length=data.context_length,
         long_captions=data.long_captions,

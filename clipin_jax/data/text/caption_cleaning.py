@@ -1,4 +1,4 @@
-"""Cleaning of captions before they are tokenized: the rules of two papers.
+"""Cleans captions before they are tokenized, by the rules of two papers.
 
 Both lower-case, replace each run of white space by one space and keep the first words.
 "delete_punctuation" is the rule of ALBEF (Li et al. 2021, arXiv 2107.07651; reference:
@@ -15,8 +15,11 @@ from clipin_jax.errors import ClipinError, check_choice
 
 
 class _Rule(NamedTuple):
-    """deleted: characters to delete. spaced: characters to replace by a space. words:
-    (word, replacement), after that.
+    """A rule of cleaning.
+
+    deleted: characters to delete.
+    spaced: characters to replace by a space.
+    words: (word, replacement), applied after that.
     """
 
     deleted: str
@@ -51,13 +54,13 @@ def clean_caption(text: str, rule: str = "", max_words: int = 0) -> str:
     Args:
       text: the caption.
       rule: "delete_punctuation", "space_punctuation", or "" for none.
-      max_words: how many words are kept; 0 for all.
+      max_words: how many words to keep; 0 for all.
     """
     if rule:
         text = text.lower().translate(_TABLES[rule])
         for word, other in _RULES[rule].words:
             text = text.replace(word, other)
-        # A single tab or line break inside stays, as in the references.
+        # A single tab or line break inside is kept, as in the references.
         text = _RUN.sub(" ", text).rstrip("\n").strip(" ")
     if not max_words:
         return text

@@ -35,9 +35,9 @@ class CaptionChoice:
     """Draws captions of a record.
 
     Args:
-      weights: pairs of a kind and how often its captions are chosen, against those of
-        the other kinds that a record has; captions of other kinds are never chosen.
-        Empty: all captions of a record are chosen equally often.
+      weights: pairs of a kind and its weight, relative to the other kinds that a record
+        has; captions of kinds without a weight are never chosen. Empty: all captions
+        of a record are chosen equally often.
     """
 
     def __init__(self, weights: Sequence[tuple[str, float]]):
@@ -47,7 +47,7 @@ class CaptionChoice:
         """Returns the probability of each caption: [captions] float; None if equal.
 
         Raises:
-          BadRecord: the record has no caption that may be chosen.
+          BadRecord: the record has no caption of these kinds.
         """
         if not record["captions"]:
             raise BadRecord("no caption")
@@ -76,7 +76,7 @@ class CaptionChoice:
         count: int,
         shares: np.ndarray | None,
     ) -> int:
-        """Returns another caption than the chosen one, or the same if it is alone."""
+        """Returns the index of another caption, or the same if there is no other."""
         if shares is None:
             if count == 1:
                 return chosen

@@ -1,4 +1,4 @@
-"""Token masking: which tokens of a caption are replaced, and the labels there.
+"""Token masking: replaces tokens of a caption, and returns the labels there.
 
 Devlin et al. 2019, "BERT", arXiv 1810.04805, section 3.1; as in ALBEF (Li et al. 2021,
 arXiv 2107.07651), section 3.2, the end mark may be masked, the start mark may not.
@@ -11,8 +11,8 @@ import numpy as np
 from clipin_jax.data.text.tokenizer import Tokenizer
 from clipin_jax.errors import ClipinError
 
-NOT_PREDICTED = -100  # a label
-_MASKED, _KEPT = 0.8, 0.1  # shares of the predicted; the rest become a random id
+NOT_PREDICTED = -100  # label of a token that is not predicted
+_MASKED, _KEPT = 0.8, 0.1  # shares of predicted tokens; the rest get a random id
 
 
 def check_masking(probability: float, tokenizer: Tokenizer) -> None:
@@ -39,20 +39,20 @@ def mask_tokens(
 ) -> dict[str, np.ndarray]:
     """Masks tokens of a caption at random.
 
-    Of the tokens that are predicted 80 % are replaced by `mask_id`, 10 % by an id that
-    is uniform in [0, vocab_size), and 10 % are left as they are.
+    Of the predicted tokens, 80 % are replaced by `mask_id`, 10 % by an id that is
+    uniform in [0, vocab_size), and 10 % are kept.
 
     Args:
       ids: [L] int32, the row of a tokenizer.
       rng: advanced by the same number of draws for each row of L.
-      probability: of each token being predicted.
+      probability: with which each token is predicted.
       mask_id: id of a masked token.
       vocab_size: V.
-      never_masked: ids that are not replaced, of the padding and the start mark.
+      never_masked: ids of the padding and the start mark, which are not replaced.
 
     Returns:
-      {"masked_text": [L] int32, "masked_labels": [L] int32, the original id where it
-      is to be predicted, and -100 elsewhere}.
+      {"masked_text": [L] int32, "masked_labels": [L] int32}. Labels are the original
+      ids of predicted tokens, and -100 elsewhere.
     """
     chosen, how = rng.random((2, len(ids)))
     others = rng.integers(vocab_size, size=len(ids))

@@ -1,4 +1,4 @@
-"""SentencePiece, by the library of that name.
+"""The SentencePiece tokenizer, with the library of that name.
 
 A model file has the pieces and the rules of splitting; spaces are parts of pieces.
 Kudo and Richardson 2018, "SentencePiece", arXiv 1808.06226.
@@ -17,9 +17,9 @@ from clipin_jax.errors import ClipinError
 class SentencePieceTokenizer(BaseTokenizer):
     """A trained SentencePiece model: rows `ids of the caption, end, end, ...`.
 
-    There is no start mark, and the padding is the end mark, so that the last id of a
-    row is always the end mark: pool there (`model.text.pool="last"`), since that id is
-    not the largest. Source: google-research/big_vision, `pp/ops_text.py`,
+    There is no start mark. The padding is the end mark, so that the last id of a row is
+    always the end mark. Pool there (`model.text.pool="last"`): that id is not the
+    largest. Source: google-research/big_vision, `pp/ops_text.py`,
     `eos="sticky"`.
 
     Args:
@@ -29,7 +29,7 @@ class SentencePieceTokenizer(BaseTokenizer):
       long_captions, cleaning, max_words: see `BaseTokenizer`.
 
     Raises:
-      ClipinError: the file cannot be read, is no model or one without an end mark.
+      ClipinError: the file cannot be read, is no model, or has no end mark.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class SentencePieceTokenizer(BaseTokenizer):
         self._library = _load(Path(model).expanduser())
         self.vocab_size = self._library.vocab_size()
         self.end = self.pad = self._library.eos_id()
-        self.start = self.end  # there is none; this id is in `never_masked` anyway
+        self.start = self.end  # there is no start mark; `never_masked` has this id
 
     def encode(self, text: str) -> list[int]:
         """Returns the ids of one caption, without marks and not cut."""
@@ -71,7 +71,7 @@ class SentencePieceTokenizer(BaseTokenizer):
 
 
 def _load(file: Path) -> Any:
-    # Not at the top: most runs do not need this library.
+    # Imported here, since most runs do not need this library.
     from sentencepiece import SentencePieceProcessor
 
     library: Any = SentencePieceProcessor()

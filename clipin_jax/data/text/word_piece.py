@@ -1,4 +1,4 @@
-"""The WordPiece encoding of BERT, by the library `tokenizers`.
+"""The WordPiece tokenizer of BERT, with the library `tokenizers`.
 
 A caption is cleaned of control characters and split at spaces, at punctuation and
 around each Chinese character; each word becomes the longest pieces in the vocabulary,
@@ -29,24 +29,24 @@ _JOINED = regex.compile(r" ##|(?<=\p{Han}) (?=\p{Han})")
 class WordPieceTokenizer(BaseTokenizer):
     """BERT's tokenizer: rows `[CLS] ... [SEP]`, padded with 0.
 
-    A caption never becomes ids of marks: brackets are punctuation, so that "[SEP]" in a
-    caption is three pieces, and `extra_tokens` are spelled too.
+    The ids of a caption never include marks: brackets are punctuation, so that "[SEP]"
+    in a caption is three pieces, and `extra_tokens` are spelled too.
 
     Args:
       context_length: L, the length of a row.
-      vocabulary: a file with one piece a line (`vocab.txt` of a BERT); "" for a small
-        one of the words of the embedded scenes, letters, digits and punctuation.
-      lowercase: whether captions lose capitals and accents, as the vocabularies of
+      vocabulary: a file with one piece per line (`vocab.txt` of a BERT); "" for a small
+        one with the words of the embedded scenes, letters, digits and punctuation.
+      lowercase: whether capitals and accents are removed, as the vocabularies of
         "uncased" and Chinese models expect.
-      extra_tokens: more marks, whose ids follow the vocabulary in this order.
+      extra_tokens: further marks; their ids follow the vocabulary in this order.
       long_captions, cleaning, max_words: see `BaseTokenizer`.
 
     Attributes:
       extra_ids: the ids of `extra_tokens`, by name.
 
     Raises:
-      ClipinError: the file cannot be read, is no WordPiece vocabulary or lacks a mark
-        of BERT; an extra token is in the vocabulary already.
+      ClipinError: the file cannot be read, is no WordPiece vocabulary or has no mark of
+        BERT; or an extra token is in the vocabulary already.
     """
 
     def __init__(
@@ -99,8 +99,8 @@ class WordPieceTokenizer(BaseTokenizer):
 
 
 def _build(ids: dict[str, int], lowercase: bool) -> Any:
-    """Returns the library's tokenizer, without marks, so that it finds none in text."""
-    # Not at the top: most runs do not need this library.
+    """Returns the library's tokenizer without marks, which it would find in texts."""
+    # Imported here, since most runs do not need this library.
     import tokenizers
     from tokenizers import models, normalizers, pre_tokenizers
 
@@ -121,7 +121,7 @@ def _read(file: Path) -> list[str]:
         ) from error
     except UnicodeDecodeError as error:
         raise _no_vocabulary(file, "it is not UTF-8 text") from error
-    # Other white space stays: BERT's Chinese vocabulary has pieces of it.
+    # Other white space is kept: BERT's Chinese vocabulary has pieces of it.
     pieces = [line.removesuffix("\r") for line in lines]
     if not pieces[-1]:
         pieces.pop()
@@ -139,12 +139,12 @@ def _read(file: Path) -> list[str]:
 def _no_vocabulary(file: Path, reason: str) -> ClipinError:
     return ClipinError(
         f"{file} is no WordPiece vocabulary: {reason}. data.tokenizer.vocabulary must "
-        f"name a text file with one piece a line, {_PAD} first, as BERT's vocab.txt"
+        f"name a text file with one piece per line, {_PAD} first, as BERT's vocab.txt"
     )
 
 
 def _scenes_pieces() -> list[str]:
-    """Returns the scenes' words, and the pieces of any other word in ASCII."""
+    """Returns the words of the scenes, and pieces for any other word in ASCII."""
     parts = [*string.ascii_lowercase, *string.digits]
     words = [word for word in scenes_vocabulary() if word not in parts]
     return [*_MARKS, *words, *parts, *(f"##{p}" for p in parts), *string.punctuation]

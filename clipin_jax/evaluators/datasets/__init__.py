@@ -1,4 +1,4 @@
-"""What evaluators read: labels and captions, prompts, text files, benchmarks.
+"""Data of evaluators: labels and captions, prompts, text files, benchmarks.
 
 Imports `config`, `data` and below.
 """

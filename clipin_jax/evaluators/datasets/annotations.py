@@ -31,7 +31,7 @@ def read_captions(source: Source, max_captions: int) -> tuple[list[str], np.ndar
 
     Args:
       source: records with captions.
-      max_captions: how many captions of an image are read, its first ones; 0 for all.
+      max_captions: how many captions to read per image, the first ones; 0 for all.
 
     Raises:
       ClipinError: a record cannot be read, or has no caption.
@@ -39,14 +39,14 @@ def read_captions(source: Source, max_captions: int) -> tuple[list[str], np.ndar
     captions: list[str] = []
     image_of_caption: list[int] = []
     for index in range(len(source)):
-        of_image = read_annotations(source, index)["captions"][: max_captions or None]
-        if not of_image:
+        texts = read_annotations(source, index)["captions"][: max_captions or None]
+        if not texts:
             raise ClipinError(
                 f"record {index}, {source.describe(index)}, has no caption: give it"
                 " one, or remove it from the source"
             )
-        captions += of_image
-        image_of_caption += [index] * len(of_image)
+        captions += texts
+        image_of_caption += [index] * len(texts)
     return captions, np.asarray(image_of_caption)
 
 

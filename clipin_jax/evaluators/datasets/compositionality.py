@@ -1,4 +1,4 @@
-"""SugarCrepe, Winoground and MMVP-VLM as they are published, read into one form."""
+"""Reads SugarCrepe, Winoground and MMVP-VLM, as published, into one form."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Trial(NamedTuple):
     Attributes:
       group: part of the benchmark that the trial belongs to.
       images: one or two image files.
-      texts: two; the first is of the first image, the second of the second image or of
-        none.
+      texts: two; the first describes the first image, the second the second image, if
+        there is one.
     """
 
     group: str
@@ -56,7 +56,10 @@ class _ImageFinder:
         self._files: dict[str, dict[str, str]] = {}  # subfolder -> name -> file
 
     def __call__(self, name: str, where: str) -> str:
-        """Returns the path of a file, by its name with or without the extension."""
+        """Returns the path of a file, by its name with or without the extension.
+
+        Raises ClipinError, which starts with `where`, if there is none.
+        """
         subfolder, _, base = name.rpartition("/")
         if subfolder not in self._files:
             self._files[subfolder] = self._list(subfolder)
@@ -83,7 +86,7 @@ def _sugarcrepe(folder: str, find: _ImageFinder) -> list[Trial]:
         path = storage.join(folder, name)
         entries = _json(read_text(path), path)
         if not isinstance(entries, dict) or not entries:
-            raise ClipinError(f"{path} has no JSON object with an entry an image")
+            raise ClipinError(f"{path} has no JSON object with an entry per image")
         for key, entry in entries.items():
             where = f"{path}, entry {key!r}"
             image, *texts = _strings(

@@ -1,8 +1,8 @@
-"""A folder of data sets for evaluation, recognized by where they are.
+"""A folder of data sets for evaluation, recognized by their place in it.
 
-    FOLDER/captions/NAME/         images with captions, perhaps with classes
+    FOLDER/captions/NAME/         images with captions, optionally with classes
     FOLDER/classification/NAME/   a folder per split and class
-    FOLDER/npz/NAME.npz           arrays, as MedMNIST has them
+    FOLDER/npz/NAME.npz           arrays in the layout of MedMNIST
     FOLDER/VOCdevkit/VOC2007/     PASCAL VOC
     FOLDER/text/NAME_test.tsv     texts with a label, or pairs of them with a score
     FOLDER/compositionality/      sugarcrepe, winoground and mmvp, as published
@@ -49,12 +49,12 @@ UNNAMED = (
     "file to a data set that comes with the package"
 )
 EMPTY = Listing([], [])
-# Kind, name, and the arguments of an evaluator or why there are none.
+# Kind, name, and the arguments of an evaluator, or the reason why there are none.
 Datasets = Iterator[tuple[str, str, dict[str, Any] | str]]
 
 
 class DataFolder:
-    """The data sets in a folder, by kind and name: what a suite evaluates on.
+    """The data sets of a folder, by kind and name, on which suites evaluate.
 
     Args:
       folder: by path or URL; "" for none.
@@ -135,9 +135,9 @@ class Prompts:
         }
 
     def of(self, name: str) -> dict[str, Any]:
-        """Returns those in files of the folder, else of the package, else plain ones.
+        """Returns prompts from the folder's files, else the package, else plain ones.
 
-        If neither has names, classes are called as in the source.
+        Plain prompts use the class names of the source.
         """
         files = {
             key: self._paths[key]
@@ -153,7 +153,7 @@ class Prompts:
 
 
 def find_package_name(name: str) -> str:
-    """Returns the package's name of a data set; "" if it does not come with it."""
+    """Returns the package's name of a data set; "" if the package does not know it."""
     return {_plain(known): known for known in known_datasets()}.get(_plain(name), "")
 
 
@@ -181,7 +181,7 @@ def _labels(path: str) -> str:
     """Returns the argument `labels` of the source `coco` for a file, "" for none."""
     try:
         _, data = read_json(path, "--data")
-    except ClipinError:  # the source has a better message
+    except ClipinError:  # the source raises a better message
         return ""
     rows = data.get("images")
     rows = rows if isinstance(rows, list) else []
@@ -207,7 +207,7 @@ def _arrays(root: str, prompts: Prompts) -> Datasets:
         source = dict(name="npz", file=storage.join(folder, file))
         if package_name := find_package_name(name):
             source["classes"] = package_name
-        # For a damaged file, the source has the message.
+        # If the file is damaged, the source raises the error.
         splits = _array_splits(source["file"]) or SPLITS
         yield from _classes(name, source, splits, prompts.of(name))
         if "dataset" not in prompts.of(name):

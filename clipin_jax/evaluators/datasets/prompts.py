@@ -27,10 +27,11 @@ def choose_names(
 ) -> tuple[str, ...]:
     """Returns the names of the classes, in label order.
 
-    The first of `classes`, `names_file`, `dataset` and `source_names` that is given.
+    They are the first of `classes`, `names_file`, `dataset` and `source_names` that is
+    not empty.
 
     Args:
-      source_names: those of the source; () if it has none.
+      source_names: class names of the source; () if it has none.
       classes: a list of names.
       names_file: a JSON file, {data set: [names]}.
       dataset: its key in the file; without a file, a data set of the package.
@@ -72,8 +73,8 @@ def choose_prompts(
 ) -> tuple[tuple[str, ...], ...]:
     """Returns the prompts of each class.
 
-    From the first of `templates`, `templates_file` and `dataset` that is given, else
-    the bare name.
+    They come from the first of `templates`, `templates_file` and `dataset` that is not
+    empty, else they are the bare names.
 
     Args:
       names: of the classes.
@@ -128,7 +129,7 @@ def _class_prompts(
     return tuple(texts)
 
 
-def _entry(path: str, dataset: str, kind: Any) -> Any:
+def _entry(path: str, dataset: str, kind: type | tuple[type, ...]) -> Any:
     """Returns the value of a data set in a file of CLIP_benchmark's layout."""
     try:
         content = storage.read(path)
@@ -152,9 +153,10 @@ def _entry(path: str, dataset: str, kind: Any) -> Any:
 
 
 def _check_repeats(names: Sequence[str], where: str, allowed: bool) -> None:
-    """Warns of classes with the same name, as published lists (ImageNet's) have them.
+    """Warns of classes with the same name; published lists, as ImageNet's, have some.
 
-    Equal prompts tie, and ties count against the model: neither class is ever right.
+    Equal prompts tie, and ties count against the model: neither class is ever
+    predicted.
     """
     first_number: dict[str, int] = {}
     for number, name in enumerate(names):
@@ -172,7 +174,7 @@ def _in_label_order(
 ) -> tuple[str, ...]:
     """Returns the names in label order, by comparison with the names of the source.
 
-    sort: whether the source's names in another order are put in its order.
+    sort: whether to reorder names that are those of the source in another order.
     """
     if not source_names:
         return names

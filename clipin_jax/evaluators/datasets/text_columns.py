@@ -56,14 +56,14 @@ def _rows(path: str, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
     )
     try:
         header = next(reader)
-        places = [_place(name, header, path) for name in columns]
+        indices = [_find_column(name, header, path) for name in columns]
         for row in filter(None, reader):
             where = f"{path}, line {reader.line_num}"
             if len(row) != len(header):
                 raise ClipinError(
                     f"{where}: {len(row)} cells, the header has {len(header)}"
                 )
-            cells = tuple(row[place].strip() for place in places)
+            cells = tuple(row[index].strip() for index in indices)
             if "" in cells:
                 raise ClipinError(f"{where}: its {columns[cells.index('')]!r} is empty")
             yield cells
@@ -71,7 +71,7 @@ def _rows(path: str, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
         raise ClipinError(f"{path}, line {reader.line_num}: {error}") from error
 
 
-def _place(name: str, header: Sequence[str], path: str) -> int:
+def _find_column(name: str, header: Sequence[str], path: str) -> int:
     if name not in header:
         raise ClipinError(
             f"{path} has no column {name!r}: {did_you_mean(name, header)}; set"

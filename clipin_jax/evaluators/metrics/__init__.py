@@ -1,4 +1,4 @@
-"""Scores: arrays or captions in, numbers out.
+"""Metrics as functions of arrays or captions.
 
 Imports numpy and scipy only.
 """

@@ -22,15 +22,15 @@ Ngrams = Counter[tuple[str, ...]]
 _WORD = re.compile(r"\d+(?:[.,:]\d+)+|[^\W_]+(?:[-'’][^\W_]+)*")
 _CONTRACTION = re.compile(r"(.+?)(n't|'s|'re|'ve|'ll|'d|'m)")
 _ORDER = 4  # the longest n-grams of BLEU and CIDEr-D
-_ROUGE_BETA = 1.2  # how much recall counts over precision
-_CIDER_SIGMA = 6.0  # words by which lengths may differ at a small penalty
+_ROUGE_BETA = 1.2  # weight of recall relative to precision
+_CIDER_SIGMA = 6.0  # width of the penalty on differences in length, in words
 
 
 def tokenize(caption: str) -> list[str]:
     """Splits a caption into words: lower-case, no punctuation, contractions in two.
 
-    Does what COCO's server does with Stanford's tokenizer in Java: "A man's T-shirt,
-    don't!" is a, man, 's, t-shirt, do, n't. Scores differ from the server's if captions
+    "A man's T-shirt, don't!" is a, man, 's, t-shirt, do, n't, as with Stanford's
+    tokenizer, which COCO's server uses. Scores differ from the server's if captions
     have symbols, abbreviations with full stops, or slang that it splits.
     """
     words = []
@@ -41,7 +41,7 @@ def tokenize(caption: str) -> list[str]:
 
 
 def ngrams(words: Words, order: int) -> Ngrams:
-    """Counts each run of `order` words."""
+    """Counts the n-grams of `order` words."""
     return Counter(tuple(words[i : i + order]) for i in range(len(words) - order + 1))
 
 
@@ -50,8 +50,8 @@ def bleu(
 ) -> list[float]:
     """Returns BLEU-1 to BLEU-4 of all captions together (Papineni et al. 2002).
 
-    The reference length is the closest one, the shorter of two. Raises ValueError
-    without captions.
+    The reference length is the closest one; of two equally close ones, the shorter.
+    Raises ValueError without captions.
     """
     _check(captions, references)
     matched, total = np.zeros(_ORDER), np.zeros(_ORDER)
@@ -109,8 +109,8 @@ def cider_d(
 ) -> np.ndarray:
     """Returns CIDEr-D of each caption (arXiv 1411.5726, eq. 4 and 5): [B], at most 10.
 
-    N-grams that are in the references of fewer images weigh more. With a single image
-    all weights, and the score, are 0. Raises ValueError without captions.
+    N-grams in the references of fewer images weigh more. With a single image all
+    weights are 0, and so is the score. Raises ValueError without captions.
     """
     _check(captions, references)
     images: Ngrams = Counter()

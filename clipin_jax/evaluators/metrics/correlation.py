@@ -17,7 +17,10 @@ def pearson(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> float:
-    """Returns the correlation of the ranks; equal values share their mean rank."""
+    """Returns the correlation of the ranks of two arrays [N]; NaN if a value is NaN.
+
+    Equal values share their mean rank.
+    """
     if np.isnan(x).any() or np.isnan(y).any():
         return math.nan
     return pearson(rankdata(x), rankdata(y))

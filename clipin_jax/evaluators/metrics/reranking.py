@@ -1,4 +1,4 @@
-"""Ranks in two passes: embeddings find candidates, a matching head ranks them again.
+"""Reranking: embeddings select candidates, a matching head ranks them again.
 
 Source: ALBEF, arXiv 2107.07651, section 4.2; salesforce/ALBEF and salesforce/BLIP,
 `evaluation` of their retrieval scripts, which give all but the candidates one score.
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-_ROWS = 512  # queries compared with everything at a time
+_ROWS = 512  # queries compared with all keys at a time
 _PAIRS = 1 << 14  # pairs whose vectors are held at a time
 
 ScoreFn = Callable[[np.ndarray], np.ndarray]
@@ -26,9 +26,9 @@ def rerank(
     score: ScoreFn,
     cosine_weight: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns both kinds of ranks after the k best candidates of a query are reranked.
+    """Returns the ranks of both directions after reranking the k best candidates.
 
-    Ties count against the model. What is no candidate stays behind all candidates.
+    Ties count against the model. Other keys rank behind all candidates.
 
     Args:
       image: [I, E] float32 of unit norm.
@@ -37,16 +37,19 @@ def rerank(
       ranks: image-to-text [I] and text-to-image [T] by the cosines; 0 is best.
       k: how many candidates a query has.
       score: [P, 2] pairs of an image and a text to [P].
-      cosine_weight: of the cosine that is added to the score; 0 in ALBEF, 1 in BLIP.
+      cosine_weight: weight of the cosine in the score; 0 in ALBEF, 1 in BLIP.
+
+    Returns:
+      Image-to-text ranks [I] and text-to-image ranks [T]; 0 is best.
     """
     texts = candidates(image, text, k)  # of every image
     images = candidates(text, image, k)
     pairs = np.concatenate([_pairs(texts), _pairs(images)[:, ::-1]])
-    # A pair as one number is sorted much faster than as two.
-    unique, place = np.unique(pairs @ [len(text), 1], return_inverse=True)
+    # Sorting pairs as single numbers is much faster.
+    unique, inverse = np.unique(pairs @ [len(text), 1], return_inverse=True)
     unique = np.stack(np.divmod(unique, len(text)), axis=1)
     scores = score(unique) + cosine_weight * _cosines(image, text, unique)
-    of_images, of_texts = np.split(scores[place], [texts.size])
+    of_images, of_texts = np.split(scores[inverse], [texts.size])
     is_own_text = image_of_text[texts] == np.arange(len(image))[:, None]
     is_own_image = images == image_of_text[:, None]
     return (
@@ -58,7 +61,8 @@ def rerank(
 def candidates(query: np.ndarray, key: np.ndarray, k: int) -> np.ndarray:
     """Finds the k keys with the largest products: [Q, E], [K, E] to [Q, min(k, K)] int.
 
-    Best first, equal ones by their index. Of those equal to the last, any may be there.
+    The best are first, equal ones by their index. If keys tie for the last place, any
+    of them may be returned.
     """
     k, key = min(k, len(key)), key.T
     return np.concatenate(
@@ -67,7 +71,7 @@ def candidates(query: np.ndarray, key: np.ndarray, k: int) -> np.ndarray:
 
 
 def _largest(products: np.ndarray, k: int) -> np.ndarray:
-    """Returns where the k largest of each row are, without sorting the whole row."""
+    """Returns the indices of the k largest of each row, without sorting whole rows."""
     index = np.sort(np.argpartition(-products, k - 1, axis=1)[:, :k], axis=1)
     values = np.take_along_axis(products, index, axis=1)
     order = np.argsort(-values, axis=1, kind="stable")
@@ -88,10 +92,13 @@ def _cosines(image: np.ndarray, text: np.ndarray, pairs: np.ndarray) -> np.ndarr
 def new_ranks(
     ranks: np.ndarray, scores: np.ndarray, is_match: np.ndarray
 ) -> np.ndarray:
-    """Returns the rank of the best match among the candidates, if there is one.
+    """Returns the new rank of each query, [Q] int.
+
+    It is that of the best match among the candidates. If no candidate matches, the old
+    rank stays, but behind all candidates.
 
     Args:
-      ranks: [Q] int, before.
+      ranks: [Q] int, before reranking.
       scores: [Q, k] of the candidates.
       is_match: [Q, k] bool.
     """

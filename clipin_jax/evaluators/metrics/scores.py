@@ -1,7 +1,7 @@
-"""Scores of classification and retrieval: arrays in, numbers out.
+"""Scores of classification and retrieval.
 
-Every rank counts ties and NaN against the model, so that a collapsed or diverged
-network gets the lowest score, not the highest. An area under a curve is then NaN.
+Ranks count ties and NaN against the model, so that a collapsed or diverged network gets
+the lowest score, not the highest. Areas under curves are NaN for NaN.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import rankdata
 
-# Equal features give products that differ by rounding, depending on their place in a
-# matrix. Cosines that differ by less are ties.
+# Products of equal features differ by rounding, depending on their place in a matrix.
+# Cosines that differ by less than this are ties.
 MARGIN = 1e-6
 
 
 class MacroScore(NamedTuple):
-    """An unweighted mean over classes, and how many classes it leaves out."""
+    """The unweighted mean over classes, and the number of classes left out of it."""
 
     value: float
     left_out: int
 
 
 def roc_auc(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Returns the area under the ROC curve of each class; a tied pair counts 1/2.
+    """Returns the area under the ROC curve of each class; a tied pair counts as 1/2.
 
     Args:
       labels: [B, K] or [B], 0 or 1.
@@ -104,8 +104,8 @@ def label_ranks(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     labels: [B] int; scores: [B, K]. 0 is a hit without a tie.
     """
     true = np.take_along_axis(scores, np.asarray(labels)[:, None], axis=1)
-    # Everything not strictly below the true class counts, NaN too. The true class
-    # itself is taken off.
+    # Every score that is not strictly below counts, also NaN. The true class counts
+    # once, so it is subtracted.
     return (~(scores < true)).sum(axis=1) - 1
 
 
@@ -154,13 +154,13 @@ def image_to_text_ranks(
     first_image: int = 0,
     margin: float = 0.0,
 ) -> np.ndarray:
-    """Returns how many captions of others score no lower than an image's best one.
+    """Returns how many captions of other images score no lower than the best own one.
 
     Args:
       similarity: [I, T], with the images from `first_image` on as rows.
       text_to_image: [T] int, the image of every caption.
       first_image: index of the first row.
-      margin: captions less than this below the best one are ties.
+      margin: captions that are less than this below the best own one are ties.
 
     Returns:
       [I] int; 0 is best.
@@ -181,19 +181,19 @@ def text_to_image_ranks(
     """
     columns = np.arange(similarity.shape[1])
     true = similarity[text_to_image, columns]
-    # The caption's image is not below itself, so it is taken off.
+    # The caption's own image is not below itself, so it is subtracted.
     return (~(similarity < true - margin)).sum(axis=0) - 1
 
 
 def feature_ranks(
     image: np.ndarray, text: np.ndarray, text_to_image: np.ndarray, *, rows: int = 512
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns both kinds of ranks from unit features, without the whole matrix.
+    """Returns the ranks of both directions, without the whole matrix of cosines.
 
     Args:
-      image: [I, E] float32.
-      text: [T, E] float32.
-      text_to_image: [T] int.
+      image: [I, E] float32 of unit norm.
+      text: [T, E] float32 of unit norm.
+      text_to_image: [T] int, the image of every caption.
       rows: images compared with all texts at a time; they bound the memory.
 
     Returns:
@@ -212,7 +212,7 @@ def feature_ranks(
             )
         )
         above += (~(similarity < true - MARGIN)).sum(axis=0)
-    # The caption's image is not below itself, so it is taken off.
+    # The caption's own image is not below itself, so it is subtracted.
     return np.concatenate(image_ranks), above - 1
 
 
@@ -249,24 +249,23 @@ def members(labels: np.ndarray, classes: int) -> np.ndarray:
 def classification_scores(
     labels: np.ndarray, probabilities: np.ndarray
 ) -> dict[str, float]:
-    """Returns the scores of a classifier; "chance/METRIC" is that of a random one.
+    """Returns the scores of a classifier, and "chance/METRIC" of a random one.
 
     Args:
       labels: [B] int, one label each; or [B, K] bool, any number of labels.
       probabilities: [B, K].
     """
-    many = labels.ndim == 2
-    classes = probabilities.shape[1]
-    belongs = members(labels, classes)
-    auc = macro_roc_auc(belongs, probabilities)
-    precision = macro_average_precision(belongs, probabilities)
-    occurring = belongs.any(axis=0)
+    is_multi_label = labels.ndim == 2
+    is_member = members(labels, probabilities.shape[1])
+    auc = macro_roc_auc(is_member, probabilities)
+    precision = macro_average_precision(is_member, probabilities)
+    occurring = is_member.any(axis=0)
     return {
-        **(_multi_label if many else _single_label)(labels, probabilities),
+        **(_multi_label if is_multi_label else _single_label)(labels, probabilities),
         "macro_auc": auc.value,
         "chance/macro_auc": 0.5,
         "mean_average_precision": precision.value,
-        "chance/mean_average_precision": float(belongs[:, occurring].mean()),
+        "chance/mean_average_precision": float(is_member[:, occurring].mean()),
         "classes_left_out": float(auc.left_out),
     }
 

@@ -1,4 +1,4 @@
-"""Classifiers on features: labels to learn, linear heads, logistic regression.
+"""Classifiers on features: their labels, linear heads, logistic regression.
 
 Imports `inference` and `evaluators.metrics`.
 """

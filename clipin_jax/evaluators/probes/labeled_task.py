@@ -1,8 +1,8 @@
 """Labels to learn and labels to score, with one numbering of the classes.
 
-The two sources may differ in their classes, as when a classifier of one data set is
-tried on another. The numbering is that of the training source; each class of the scored
-source is found there by its name, or by a name that the config gives.
+The two sources may have different classes, as when a classifier of one data set is
+scored on another. The numbering is that of the training source. Each class of the
+scored source is looked up there by its name, or by a name from the config.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Classes = Mapping[str, str] | Sequence[tuple[str, str]]
 
 
 class LabeledTask(NamedTuple):
-    """What to learn and what to score.
+    """The labels to learn and to score.
 
     Attributes:
       classes: names of the K classes.
@@ -44,18 +44,18 @@ def make_task(
 ) -> LabeledTask:
     """Reads all labels.
 
-    A class that no training image shows cannot be learned. With one label an image that
-    is an error if `source` shows it; with several, the classifier is scored anyway.
+    A class without training images cannot be learned. If images have one label, a class
+    that only `source` has is an error. If they have several, it is scored anyway.
 
     Args:
-      source: what is scored.
-      train_source: what is learned from.
-      classes: for each class of `source` that `train_source` names otherwise, its name
-        there; several may have the same.
+      source: samples to score.
+      train_source: samples to learn from.
+      classes: name in `source` -> name in `train_source`, for classes whose names
+        differ; several may have the same.
 
     Raises:
-      ClipinError: a class of `source` that `train_source` lacks or does not show, fewer
-        than two classes, sources with different kinds of labels, or a label that is
+      ClipinError: a class of `source` that `train_source` does not have, fewer than two
+        classes, sources with different kinds of labels, or a label that is
         missing or no class.
     """
     names = tuple(train_source.classes)
@@ -64,15 +64,15 @@ def make_task(
             f"train_source has {len(names)} classes: a classifier needs two or more;"
             " take a source with labels"
         )
-    places = match_classes(source.classes, names, classes)
+    class_indices = match_classes(source.classes, names, classes)
     train_labels = read_labels(train_source, len(names))
-    source_labels = read_labels(source, len(places))
+    source_labels = read_labels(source, len(class_indices))
     if train_labels.ndim != source_labels.ndim:
         raise ClipinError(
-            "one of source and train_source has one label an image, the other several:"
+            "one of source and train_source has one label per image, the other several:"
             " they must be of one kind"
         )
-    labels = _renumber(source_labels, places, len(names))
+    labels = _renumber(source_labels, class_indices, len(names))
     _check_shown(names, labels, train_labels)
     return LabeledTask(names, labels, train_labels)
 
@@ -80,18 +80,18 @@ def make_task(
 def match_classes(
     source_names: Sequence[str], train_names: Sequence[str], classes: Classes = ()
 ) -> np.ndarray:
-    """Returns where the classes of one source are among those of another.
+    """Returns the index of each class of one source among those of another.
 
     Args:
-      source_names: names to look for.
-      train_names: where to look for them.
-      classes: for some of `source_names`, the name to look for in its place.
+      source_names: names to look up.
+      train_names: names of the other source.
+      classes: name in `source_names` -> name in `train_names`, if they differ.
 
     Returns:
       [len(source_names)] int.
 
     Raises:
-      ClipinError: a class is not there.
+      ClipinError: `train_names` has no such class.
     """
     try:
         renamed = dict(classes)
@@ -112,7 +112,8 @@ def match_classes(
                 f" not have: {did_you_mean(str(train_name), list(train_names))}"
             )
     if not renamed and tuple(source_names) == tuple(train_names):
-        return np.arange(len(train_names))  # even if two classes have one name
+        # Also correct if two classes have the same name.
+        return np.arange(len(train_names))
     missing = [n for n in source_names if n not in renamed and n not in train_names]
     if missing or not source_names:
         raise ClipinError(
@@ -127,12 +128,12 @@ def match_classes(
     )
 
 
-def _renumber(labels: np.ndarray, places: np.ndarray, num_classes: int) -> np.ndarray:
+def _renumber(labels: np.ndarray, indices: np.ndarray, num_classes: int) -> np.ndarray:
     if labels.ndim == 1:
-        return places[labels]
+        return indices[labels]
     members = np.zeros((len(labels), num_classes), bool)
-    for column, place in enumerate(places):
-        members[:, place] |= labels[:, column]
+    for column, index in enumerate(indices):
+        members[:, index] |= labels[:, column]
     return members
 
 

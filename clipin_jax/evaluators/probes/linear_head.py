@@ -1,4 +1,4 @@
-"""A linear head trained by gradient steps: start, loss, order and batches."""
+"""A linear head trained by gradient steps: initial values, loss, batches."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def check_training(
 
 
 def new_head(width: int, num_classes: int, seed: int) -> dict[str, np.ndarray]:
-    """Returns weights uniform in +-1 / sqrt(width), as PyTorch starts a linear layer.
+    """Returns weights uniform in +-1 / sqrt(width), as PyTorch initializes a layer.
 
-    {"kernel": [width, num_classes], "bias": [num_classes]} float32.
+    Returns {"kernel": [width, num_classes], "bias": [num_classes]} float32.
     """
     rng, bound = np.random.default_rng(seed), width**-0.5
     return {
@@ -64,7 +64,7 @@ def sigmoid_loss(logits: Array, members: Array, mask: Array) -> Array:
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
-    """Returns the order of an epoch: every index once, [count] int."""
+    """Returns the order of an epoch, a permutation [count] int."""
     # The 1 separates this stream of random numbers from that of the views.
     return np.random.default_rng((seed, epoch, 0, 1)).permutation(count)
 

@@ -1,11 +1,10 @@
 """Logistic regression with an L2 penalty, for softmax and for sigmoids.
 
-The solver is L-BFGS (Nocedal and Wright 2006, algorithm 7.4) with a preconditioner: its
+The solver is L-BFGS (Nocedal and Wright 2006, algorithm 7.4) with a preconditioner. Its
 first estimate of the curvature is the Gram matrix of the features, weighted by the
-first probabilities and solved by Cholesky. Features of a network differ much in scale,
-and this takes several times fewer steps than the identity. Features of one scale gain
-nothing, and the matrix costs as much as ten steps. Products with the features are
-float32 until that limits the gradient, and float64 from there.
+initial probabilities and solved by Cholesky. The matrix costs as much as ten steps. The
+features of a network differ much in scale, so that it saves several times as many.
+Products with the features are float32 until that limits the gradient, then float64.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.linalg.blas import ssyrk
 from scipy.special import expit
 
-_MEMORY = 10  # steps that L-BFGS keeps
+_MEMORY = 10  # past steps that L-BFGS uses
 _FLOAT32_TOLERANCE = 1e-5  # smaller gradients are computed in float64
 _SLOPE = 1e-4  # share of the predicted decrease that a step must reach
 _HALVINGS = 20
@@ -98,10 +97,10 @@ def fit(
       targets: [B, K], 0 or 1.
       link: softmax or sigmoids.
       strength: of the penalty.
-      start: where to begin; None for zeros.
-      max_iterations: at most so many steps.
-      tolerance: ends when no gradient is larger. It also ends when rounding leaves
-        nothing to gain.
+      start: initial classifier; None for zeros.
+      max_iterations: bound on the number of steps.
+      tolerance: the solver stops when no gradient is larger. It also stops when
+        rounding prevents any gain.
     """
     width, classes = features.shape[1], targets.shape[1]
     if not np.isfinite(features).all():
@@ -121,7 +120,7 @@ class _Point(NamedTuple):
 
 
 class _Problem:
-    """The objective, its gradient, and an estimate of its inverse curvature."""
+    """The loss, its gradient, and an estimate of its inverse curvature."""
 
     def __init__(self, features, targets, link: Link, strength: float):
         count, width = features.shape
@@ -145,7 +144,7 @@ class _Problem:
         return float(np.finfo(self._columns.dtype).eps)
 
     def sharpen(self) -> bool:
-        """Goes from float32 to float64; False if that is done already."""
+        """Switches from float32 to float64; returns False if that is done already."""
         if self._columns.dtype == np.float64:
             return False
         self._load(np.float64)
@@ -217,7 +216,10 @@ def _direction(gradient: np.ndarray, memory: list, solve: Callable) -> np.ndarra
 
 
 def _search(problem: _Problem, point: _Point, direction: np.ndarray) -> _Point | None:
-    """Returns the first of ever shorter steps that gains enough; None if none does."""
+    """Returns the first of successively shorter steps that decreases the loss enough.
+
+    Returns None if none does.
+    """
     slope, step = np.vdot(point.gradient, direction), 1.0
     if slope >= 0:
         return None

@@ -1,7 +1,7 @@
-"""A linear probe whose regularization is chosen on samples that it did not learn from.
+"""A linear probe whose regularization is chosen on held-out samples.
 
-Radford et al. 2021, appendix A.3: 96 penalties on half the squared weights, against the
-sum of the losses.
+Source: Radford et al. 2021, appendix A.3. It searches over 96 penalties on half the
+squared weights, added to the sum of the losses.
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ class ProbeOptions(NamedTuple):
 
     Attributes:
       strengths: L2 penalties to try, per sample (see `fit`). () searches as CLIP does
-        over 96 penalties, 1e-6 to 1e6 per training set: ever finer around the best, but
-        without those weaker than two that are each worse than the one before.
-      holdout_every: one training sample in so many chooses among strengths, if there
-        are no validation samples. The final probe learns from them as well.
+        over 96 penalties, 1e-6 to 1e6 per training set: first coarsely, from strong to
+        weak, then finer around the best. The coarse search stops after two penalties
+        that are each worse than the one before.
+      holdout_every: without validation samples, one in so many training samples is held
+        out to choose the strength. The final probe learns from all of them.
       max_iterations: of the solver.
       seed: of the draw of those samples.
     """
@@ -64,16 +65,16 @@ def probe_scores(
     options: ProbeOptions,
     validation: Samples | None = None,
 ) -> Iterator[tuple[str, float]]:
-    """Fits a probe and yields its scores, at last the strength that was chosen.
+    """Fits a probe and yields its scores, then the chosen strength.
 
-    One label a sample gives a softmax, several give one sigmoid a class.
+    Samples with one label give a softmax, samples with several a sigmoid per class.
 
     Args:
-      task: labels of both parts.
+      task: labels to learn and to score.
       train: [B, D] features to learn from.
-      test: [T, D] features that are scored.
+      test: [T, D] features to score.
       options: how the probe is fitted.
-      validation: what chooses among strengths; None for a part of `train`.
+      validation: samples to choose the strength by; None for a part of `train`.
     """
     mean, spread = train.mean(axis=0), train.std(axis=0)
     spread = np.where(spread > 0, spread, 1)
@@ -95,7 +96,7 @@ def probe_scores(
 
 
 class StrengthSearch:
-    """Tries strengths on some samples, and compares them by the loss on others."""
+    """Fits probes of several strengths, and compares them by the loss on others."""
 
     def __init__(
         self, link: Link, train: Samples, validation: Samples, max_iterations: int
@@ -129,7 +130,7 @@ class StrengthSearch:
 
         Args:
           strengths: those to try; () for CLIP's search.
-          num_samples: of the training set, by which CLIP's penalties are divided.
+          num_samples: size of the training set, by which CLIP's penalties are divided.
         """
         if strengths:
             self._try(strengths)
@@ -137,7 +138,7 @@ class StrengthSearch:
             for penalty in reversed(COARSE):
                 self._try([penalty / num_samples])
                 losses = [loss for loss, _ in self._tried.values()][-3:]
-                # The weakest take longest, and only fit the noise better.
+                # Weaker penalties take longest to fit, and only fit noise better.
                 if len(losses) > 2 and losses[0] < losses[1] < losses[2]:
                     break
             step = COARSE[1] / COARSE[0]
@@ -149,7 +150,7 @@ class StrengthSearch:
         return strength, self._tried[strength][1]
 
     def _least(self) -> float:
-        # If no loss is a number, as with a model that has diverged, any will do.
+        # If all losses are NaN, as for a diverged model, any strength is returned.
         return min(
             self._tried, key=lambda s: np.nan_to_num(self._tried[s][0], nan=np.inf)
         )

@@ -1,7 +1,7 @@
-"""Grad-CAM and attention of a model as maps over patches, pure; the caller jits.
+"""Maps over patches by Grad-CAM and attention, as pure functions. The caller jits them.
 
-The towers and objectives of a model decide which methods it has, see `METHODS`. Only
-the layers that a method uses compute otherwise than in evaluation.
+The towers and objectives of a model decide which methods it supports, see `METHODS`.
+Only the layers that a method uses compute differently from evaluation.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ def make_map_fn(
       image: [1, H, W, C] uint8; only the shape is used.
       text: [1, L] int32; only the shape is used.
       method: a key of `METHODS`.
-      layer: which of the layers that the method can use, negative ones from the end;
-        its default if None.
-      words: whether each id of the text gets a map as well.
+      layer: index among the layers that the method can use, negative ones from the end;
+        None for its default.
+      words: whether to add a map for each id of the text.
 
     Raises:
-      ClipinError: no such method or layer, or a model that lacks the parts.
+      ClipinError: no such method or layer, or a model without the parts for it.
     """
     if method not in METHODS:
         raise ClipinError(f"method is {method!r}: {did_you_mean(method, METHODS)}")
@@ -58,7 +58,15 @@ def make_map_fn(
 
     def maps(variables: Any, target_variables: Any, image: Array, text: Array) -> Maps:
         return kind.maps(
-            Request(learner, layer, words, variables, target_variables, image, text)
+            Request(
+                learner=learner,
+                layer=layer,
+                words=words,
+                variables=variables,
+                target_variables=target_variables,
+                image=image,
+                text=text,
+            )
         )
 
     def run_passes(m: Any, image: Array, text: Array) -> None:
@@ -69,17 +77,18 @@ def make_map_fn(
         variables = learner.init(jax.random.key(0), image, text, method=run_passes)
         return maps(variables, variables, image, text)
 
-    jax.eval_shape(example)  # so that a wrong layer is an error now
+    jax.eval_shape(example)  # raises the error of a wrong layer now
     return maps
 
 
 def enlarge(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Enlarges maps over patches to maps over pixels: cubic splines, nothing below 0.
+    """Enlarges maps over patches to maps over pixels by cubic splines, cut off at 0.
 
-    Outside of the image a map is 0, so that a patch at the edge peaks in its middle,
+    Maps are 0 outside of the image, so that a patch at the edge peaks in its middle,
     not at the edge.
 
-    maps: [..., rows, columns]; size: height and width. Returns [..., height, width].
+    maps: [..., rows, columns]; size: (height, width).
+    Returns [..., height, width] float64.
     """
     scale = size[0] / maps.shape[-2], size[1] / maps.shape[-1]
     grids = np.asarray(maps, np.float64).reshape(-1, *maps.shape[-2:])

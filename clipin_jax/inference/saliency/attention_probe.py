@@ -1,4 +1,4 @@
-"""A forward pass whose attention weights can be read and changed."""
+"""Runs a forward pass whose attention weights can be read and changed."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ Forward = Callable[[Any, Array, Array], Any]  # (bound learner, image, text) -> 
 
 
 class Layer(NamedTuple):
-    """A layer of attention.
+    """An attention layer.
 
     Attributes:
       path: of its tap in the tree of variables; the last part is the kind, `self` or
         `cross`.
       shape: of its weights, [B, heads, N, M].
-      place: index in a loop of layers; None outside of a loop.
-      stack: number of layers in the loop.
+      index: of the layer in a scanned stack; None outside of a stack.
+      stack: number of layers in the stack.
     """
 
     path: tuple[str, ...]
     shape: tuple[int, ...]
-    place: int | None = None
+    index: int | None = None
     stack: int = 0
 
 
 class AttentionProbe:
     """A forward pass with taps at its attention weights, see `layers.attention_tap`.
 
-    Layers without a tap compute as always.
+    Other layers compute as in evaluation.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class AttentionProbe:
         }
 
     def layers(self, tower: str, parts: Sequence[str], kind: str = "") -> list[Layer]:
-        """Returns the layers of some parts of a tower, in the order of the pass.
+        """Returns the attention layers of some parts of a tower, in order.
 
         Args:
           tower: `image` or `text`.
@@ -63,32 +63,34 @@ class AttentionProbe:
         """
         layers = []
         for path, shape in self._shapes.items():
-            is_asked = path[:2] == ("towers", tower) and path[-1].startswith(kind)
-            if not is_asked or (parts and path[2] not in parts):
+            is_wanted = path[:2] == ("towers", tower) and path[-1].startswith(kind)
+            if not is_wanted or (parts and path[2] not in parts):
                 continue
             order = parts.index(path[2]) if parts else 0
             order = order, [int(number) for number in re.findall(r"\d+", str(path))]
             stack = shape[0] if len(shape) == 5 else 0
             layers += [
-                ((*order, place), Layer(path, shape[1:], place, stack))
-                for place in range(stack)
+                ((*order, index), Layer(path, shape[1:], index, stack))
+                for index in range(stack)
             ] or [((*order, 0), Layer(path, shape))]
         return [layer for _, layer in sorted(layers, key=lambda item: item[0])]
 
-    def run(self, layers: Sequence[Layer], moves: Sequence[Array]) -> tuple[Any, list]:
-        """Runs the pass with `moves` added to the weights of `layers`.
+    def run(
+        self, layers: Sequence[Layer], offsets: Sequence[Array]
+    ) -> tuple[Any, list]:
+        """Runs the pass with `offsets` added to the weights of `layers`.
 
         Returns the output, and the weights of each layer.
         """
         taps: dict[str, Any] = {}
-        for layer, move in zip(layers, moves, strict=True):
+        for layer, offset in zip(layers, offsets, strict=True):
             inner = taps
             for name in layer.path[:-1]:
                 inner = inner.setdefault(name, {})
-            if layer.place is not None:
-                stack = jnp.zeros((layer.stack, *layer.shape), move.dtype)
-                move = inner.get(layer.path[-1], stack).at[layer.place].set(move)
-            inner[layer.path[-1]] = move
+            if layer.index is not None:
+                stack = jnp.zeros((layer.stack, *layer.shape), offset.dtype)
+                offset = inner.get(layer.path[-1], stack).at[layer.index].set(offset)
+            inner[layer.path[-1]] = offset
         out, state = self._apply({**self._variables, TAPS: taps}, [RECORDED])
         return out, [_weights(state[RECORDED], layer) for layer in layers]
 
@@ -100,4 +102,4 @@ class AttentionProbe:
 def _weights(tree: Any, layer: Layer) -> Array:
     for name in layer.path:
         tree = tree[name]
-    return tree[-1] if layer.place is None else tree[-1][layer.place]
+    return tree[-1] if layer.index is None else tree[-1][layer.index]

@@ -1,4 +1,4 @@
-"""The methods: which attention they use, and how it becomes a map over patches.
+"""Methods of explanation: the attention that each uses, and its map over patches.
 
 With attention probabilities A of one layer and G = dscore/dA, Grad-CAM is the mean over
 heads of A * max(G, 0) (Selvaraju et al. 2017, arXiv 1610.02391; on attention: ALBEF,
@@ -17,7 +17,7 @@ from clipin_jax.errors import ClipinError
 from clipin_jax.inference.saliency.attention_probe import AttentionProbe, Forward, Layer
 from clipin_jax.types import Array
 
-PREDICTED = "text_to_image"  # the prediction by which images and texts are compared
+PREDICTED = "text_to_image"  # the prediction that similarity "prediction" compares
 
 
 class Maps(NamedTuple):
@@ -25,7 +25,7 @@ class Maps(NamedTuple):
 
     Attributes:
       caption: [B, rows, columns].
-      tokens: [B, L, rows, columns], one for each id of the text; None if not asked for.
+      tokens: [B, L, rows, columns], one for each id of the text; None if not requested.
     """
 
     caption: Array
@@ -38,7 +38,7 @@ def grad_cam(weights: Array, gradient: Array) -> Array:
 
 
 class Request(NamedTuple):
-    """What to explain: a learner, its variables, images [B, ...] and texts [B, L]."""
+    """A request for maps: a learner, its variables, images [B, ...], texts [B, L]."""
 
     learner: Any
     layer: int | None
@@ -49,17 +49,17 @@ class Request(NamedTuple):
     text: Array
 
     def probe(self, forward: Forward, variables: Any = None) -> AttentionProbe:
-        """Returns a pass over the images and texts, by default of the online branch."""
+        """Returns a probe of a pass, by default with the online variables."""
         variables = self.variables if variables is None else variables
         return AttentionProbe(self.learner, forward, variables, self.image, self.text)
 
     def choose(self, layers: list[Layer], default: int = -1) -> Layer:
-        """Returns the layer that is asked for. Raises ClipinError if there is none."""
+        """Returns the requested layer. Raises ClipinError if there is none."""
         index = default if self.layer is None else self.layer
         if not -len(layers) <= index < len(layers):
             names = [
                 "/".join(layer.path[1:-1])
-                + ("" if layer.place is None else f"[{layer.place}]")
+                + ("" if layer.index is None else f"[{layer.index}]")
                 for layer in layers
             ]
             raise ClipinError(
@@ -75,7 +75,7 @@ class Request(NamedTuple):
 
 
 def _through_poolers(x: Array, poolers: Sequence[Array]) -> Array:
-    """Turns values of pooled tokens into values of the tokens that poolers read.
+    """Turns values of pooled tokens into values of the tokens before pooling.
 
     x: [B, Q, M]; poolers: attention weights [B, heads, at least M, N] each, whose last
     M rows belong to the M tokens.
@@ -88,17 +88,18 @@ def _through_poolers(x: Array, poolers: Sequence[Array]) -> Array:
 def _of_cosine(
     request: Request, image_probe: AttentionProbe, text_probe: AttentionProbe
 ) -> Maps:
-    """Grad-CAM of the cosine of an image's and a text's vector, in the image tower.
+    """Computes Grad-CAM of the cosine of an image and a text, in the image tower.
 
-    The score of a word is its share of the cosine: the gradient by the text tower's
-    last attention times that attention, summed over all places that attend to the word.
-    The cosine is linear in both vectors, so only the vector of the text changes.
+    The score of a word is its share of the cosine: the gradient with respect to the
+    last attention of the text tower, times that attention, summed over all positions
+    that attend to the word. The cosine is linear in both vectors, so the map of a word
+    is the map of its share of the text's vector.
     """
     tower = request.learner.towers.image
     layer = request.choose(image_probe.layers("image", tower.patch_layers))
 
-    def embed(move: Array) -> tuple[Array, Array]:
-        out, (weights,) = image_probe.run([layer], [move])
+    def embed(offset: Array) -> tuple[Array, Array]:
+        out, (weights,) = image_probe.run([layer], [offset])
         return out, weights
 
     _, pull, weights = jax.vjp(embed, jnp.zeros(layer.shape), has_aux=True)
@@ -122,18 +123,18 @@ def word_vectors(probe: AttentionProbe, length: int) -> tuple[Array, Array]:
     """
     layer = probe.layers("text", (), "self")[-1]
 
-    def embed(move: Array) -> tuple[Array, Array]:
-        out, (weights,) = probe.run([layer], [move])
+    def embed(offset: Array) -> tuple[Array, Array]:
+        out, (weights,) = probe.run([layer], [offset])
         return out, weights
 
-    move = jnp.zeros(layer.shape)
-    vector, pull, weights = jax.vjp(embed, move, has_aux=True)
+    offset = jnp.zeros(layer.shape)
+    vector, pull, weights = jax.vjp(embed, offset, has_aux=True)
     # Layer norms have no forward mode; the transpose of the transpose replaces it.
     _, push = jax.vjp(lambda y: pull(y)[0], vector)
 
     def share(word: Array) -> Array:
         received = weights * (jnp.arange(weights.shape[-1]) == word)
-        return push(received.astype(move.dtype))[0]
+        return push(received.astype(offset.dtype))[0]
 
     return vector, jax.lax.map(share, jnp.arange(length))
 
@@ -146,7 +147,7 @@ def _contrastive(request: Request) -> Maps:
 
 
 def _prediction(request: Request) -> Maps:
-    """Explains CLIPin's released cosine: target's image and predicted image."""
+    """Explains the cosine of the target's image and its prediction from the text."""
     predictions = jax.eval_shape(request.probe(_text_predictions).run, (), ())[0]
     names = [name for name, kinds in predictions.items() if PREDICTED in kinds]
     if not names:
@@ -168,8 +169,9 @@ def _prediction(request: Request) -> Maps:
 def _matching(request: Request) -> Maps:
     """Explains the matching logit, in the cross-attention of the text tower.
 
-    The map of a token is its row of A * max(G, 0), 0 for padding; that of the caption
-    is the mean over all places. Source: salesforce/ALBEF, `visualization.ipynb`.
+    The map of a token is its row of A * max(G, 0), 0 for padding. The map of the
+    caption is the mean over all positions. Source: salesforce/ALBEF,
+    `visualization.ipynb`.
     """
     image, text = request.learner.towers.image, request.learner.towers.text
     probe = request.probe(matching_logit)
@@ -178,9 +180,9 @@ def _matching(request: Request) -> Maps:
     layer = request.choose(layers, default)
     poolers = probe.layers("image", image.token_poolers) if image.token_poolers else []
 
-    def score(move: Array) -> tuple[Array, list[Array]]:
+    def score(offset: Array) -> tuple[Array, list[Array]]:
         rest = [jnp.zeros(pooler.shape) for pooler in poolers]
-        out, weights = probe.run([layer, *poolers], [move, *rest])
+        out, weights = probe.run([layer, *poolers], [offset, *rest])
         return out.sum(), weights
 
     gradient, weights = jax.grad(score, has_aux=True)(jnp.zeros(layer.shape))
@@ -194,7 +196,7 @@ def _captioning(request: Request) -> Maps:
     """Shows the attention to the image while each id is decoded.
 
     Position l predicts id l + 1, so the map of a token is the row before its own. If
-    the image tokens are pooled, the map goes on through the attention of the poolers.
+    the image tokens are pooled, the map is multiplied by the attention of the poolers.
     The map of the caption is the mean over its tokens.
     """
     image, text = request.learner.towers.image, request.learner.towers.text
@@ -252,13 +254,13 @@ def _caption_logits(m: Any, image: Array, text: Array) -> Array:
 
 
 class Method(NamedTuple):
-    """A kind of map.
+    """A method of explanation.
 
     Attributes:
-      maps: makes them.
-      passes: the passes that it runs, to initialize a model for them.
-      is_supported: whether a learner has the parts.
-      needs: the parts, for a message.
+      maps: computes the maps.
+      passes: the passes that it runs; a model is initialized with them.
+      is_supported: tells whether a learner has the parts that the method needs.
+      needs: these parts, for a message.
     """
 
     maps: Callable[[Request], Maps]

@@ -1,26 +1,26 @@
-"""Images per second and core: our input against the same views made with Pillow.
+"""Times the input per core: our views against the same views made with Pillow.
 
     python bench/data.py                # a few minutes
     python bench/data.py --quick        # within a minute on two cores
 
-Two views of 224 pixels of each JPEG, with the recipe of the released CLIPin: scale to
-224 pixels, crop 0.8 to 1 of the area, flip half of the time, and jitter the brightness
-by 0.1. The inputs take turns, one worker each:
+Each JPEG gives two views of 224 pixels, with the recipe of the released CLIPin: scale
+to 224 pixels, crop 0.8 to 1 of the area, flip half of the time, and jitter the
+brightness by 0.1. The inputs take turns, with one worker each:
 
-  host        `SampleMaker`, all of it: decode, squash, views, captions, token ids
+  host        all of `SampleMaker`: decode, squash, views, captions, token ids
   device      the same with `data.augment_on = "device"`: no views, one canvas
-  pillow      what torchvision does for the release, with Pillow and numpy: decode, and
+  pillow      the release's torchvision transforms, with Pillow and numpy: decode, and
               for each view resize, crop, flip, jitter, normalize, all bicubic
   open_clip   the same for one view of open_clip: a crop of 0.9 to 1 of the area
-  floor       the library's scaled decode alone: a lower bound of its time
+  floor       the library's scaled decode, a lower bound of its time
 
 The photographs are generated: random fields from coarse to fine, shapes with edges, and
 noise, encoded by Pillow with quality 90 in about 100 KB. The number of bytes determines
 the time of any decoder; photographs of COCO have more (`--noise 20`: 160 KB).
 
-Figures are medians over rounds, and ratios are medians of the ratios of the rounds. On
-one core they are of processor time, which other work on the machine hardly changes; on
-two cores they are of the clock, the library with two threads, Pillow with two
+Figures are medians over rounds, and ratios are medians of the ratios of rounds. On one
+core they measure processor time, which other work on the machine hardly affects. On two
+cores they measure wall time, for the library with two threads, for Pillow with two
 processes, as in PyTorch's loader. The last line is one JSON object.
 """
 
@@ -54,11 +54,11 @@ LIBRARY, PILLOW = ("host", "device"), ("pillow", "open_clip")
 
 @dataclasses.dataclass
 class TimedInput:
-    """An input that is timed.
+    """An input with its times.
 
     Attributes:
-      make: makes the sample of a photograph, by its number.
-      seconds, cpu_seconds: of one worker for one photograph, a figure for each round.
+      make: returns the sample of a photograph, by its number.
+      seconds, cpu_seconds: of one worker for one photograph, one per round.
     """
 
     make: Callable[[int], Any]
@@ -80,7 +80,7 @@ def timed(make: Callable[[int], Any], count: int) -> tuple[float, float]:
 
 
 class Stages:
-    """The stages of the library's input, each on the output of the one before."""
+    """The stages of the library's input, each on the output of the previous one."""
 
     def __init__(self, source: Photographs, data: Any):
         self._augment = data.augment.to_dict()
@@ -96,14 +96,14 @@ class Stages:
         ]
 
     def decode(self, number: int) -> np.ndarray:
-        """Decodes as `SampleMaker` does: no more pixels than the squash needs."""
+        """Decodes as `SampleMaker` does, no larger than the squash needs."""
         image = open_image(self._files[number])
         return image.pixels(min(1.0, SIDE / min(image.height, image.width)))
 
     def squash(self, number: int) -> np.ndarray:
         return views.prepare(self._pixels[number], self._augment)
 
-    def look(self, number: int) -> list[np.ndarray]:
+    def make_views(self, number: int) -> list[np.ndarray]:
         canvas = self._canvases[number]
         return [views.apply_view(canvas, v, (SIDE, SIDE)) for v in self.drawn[number]]
 
@@ -129,16 +129,16 @@ def make_inputs(source: Photographs) -> tuple[dict[str, TimedInput], Stages]:
         "open_clip": OpenClipView(source.files),
         "floor": stages.decode,
         "squash": stages.squash,
-        "views": stages.look,
+        "views": stages.make_views,
         "tokens": stages.tokens,
     }
     return {name: TimedInput(make) for name, make in makes.items()}, stages
 
 
 def take_turns(turns: list[Callable[[], None]], rounds: int, deadline: float) -> int:
-    """Gives each a turn in every round, in reverse order in every other one.
+    """Calls each in every round, in reverse order in every other round.
 
-    deadline: of the clock; no round starts that would end later.
+    deadline: time by `perf_counter`; no round starts that would end later.
 
     Returns:
       The number of rounds.
@@ -154,7 +154,7 @@ def take_turns(turns: list[Callable[[], None]], rounds: int, deadline: float) ->
     return rounds
 
 
-def on_cores(count: int) -> None:
+def use_cores(count: int) -> None:
     """Keeps this thread, and those that it starts, on the first `count` cores."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, set(sorted(_CORES)[:count]))
@@ -165,7 +165,7 @@ _worker: dict[str, Callable[[int], Any]] = {}
 
 
 def start_worker(files: list[bytes]) -> None:
-    """Prepares a process of Pillow."""
+    """Prepares a worker process of Pillow."""
     _worker.update(pillow=ReleasedViews(files), open_clip=OpenClipView(files))
 
 
@@ -176,8 +176,8 @@ def work(name: str, count: int) -> None:
 def measure_two(
     source: Photographs, inputs: dict[str, TimedInput], rounds: int, deadline: float
 ) -> dict[str, list[float]]:
-    """Returns seconds of one of two cores for each photograph, by round."""
-    on_cores(2)
+    """Returns the seconds per photograph of each of two cores, by round."""
+    use_cores(2)
     count, seconds = len(source), {name: [] for name in (*LIBRARY, *PILLOW)}
     processes = ProcessPoolExecutor(
         2, get_context("spawn"), start_worker, (source.files,)
@@ -188,7 +188,7 @@ def measure_two(
             start = time.perf_counter()
             for done in [pool.submit(*task, count) for _ in range(2)]:
                 done.result()
-            # Two cores made twice as many.
+            # Two cores make twice as many photographs.
             seconds[name].append((time.perf_counter() - start) / count)
 
         return both
@@ -206,7 +206,9 @@ def pixel_difference(source: Photographs, stages: Stages) -> float:
     """Returns the mean absolute difference from Pillow's views, of 255 levels."""
     differences = []
     for number in range(min(len(source), 32)):
-        for view, drawn in zip(stages.look(number), stages.drawn[number], strict=True):
+        for view, drawn in zip(
+            stages.make_views(number), stages.drawn[number], strict=True
+        ):
             pillow = released_view(source.files[number], drawn)
             differences.append(np.abs(view.astype(int) - pillow).mean())
     return round(statistics.mean(differences), 2)
@@ -277,7 +279,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     def until(share: float) -> float:
         return started + share * QUICK_SECONDS if args.quick else float("inf")
 
-    on_cores(1)
+    use_cores(1)
     try:
         count = min(len(source), 8)
         for timed_input in inputs.values():
@@ -292,7 +294,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             else {}
         )
     finally:
-        on_cores(len(_CORES))
+        use_cores(len(_CORES))
     result: dict[str, Any] = ratios(cpu) | {"images_per_second": per_second(cpu)}
     if two:
         print("two cores, each:", *(f"{k} {v}/s" for k, v in per_second(two).items()))

@@ -1,4 +1,4 @@
-"""Training on fast views compared with training on Pillow's views.
+"""Compares training on fast views with training on Pillow's views.
 
     python bench/fast_views.py --data FOLDER --labels category
 
@@ -33,14 +33,14 @@ SCORES = (
 
 
 def resize(image: np.ndarray, size: tuple[int, int], _: str) -> np.ndarray:
-    """Resizes by Pillow in place of `views.resize`."""
+    """Resizes with Pillow, in place of `views.resize`."""
     how = Image.Resampling.BICUBIC
     return np.asarray(Image.fromarray(image).resize((size[1], size[0]), how))
 
 
 @contextlib.contextmanager
-def views_made_by(name: str) -> Iterator[None]:
-    """Makes fast views or Pillow's inside, in the threads of this process."""
+def use_views(name: str) -> Iterator[None]:
+    """Uses fast views or Pillow's views inside the context, in this process."""
     if name == "fast":
         yield
         return
@@ -57,7 +57,7 @@ def run(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     overrides = [f"seed={seed}", f"total_steps={args.steps}", "data.processes=0"]
     config = load_config(f"quickstart:data={args.data}{labels}", overrides)
     folder = args.workdir / f"{name}_{seed}"
-    with views_made_by(name):
+    with use_views(name):
         train(config, folder)
     rows = read_metrics(folder)
     losses = [round(row["train/loss"], 4) for row in rows if "train/loss" in row]
@@ -79,7 +79,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.seeds < 2:
         parser.error(
-            "--seeds must be at least 2: the distance of two seeds is compared with"
+            "--seeds must be at least 2: the distance of two seeds is the reference"
         )
     return args
 

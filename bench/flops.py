@@ -1,11 +1,11 @@
-"""The arithmetic of a training step, from its config; and the peaks of chips."""
+"""Computes the arithmetic of a training step from its config; lists peaks of chips."""
 
 import math
 
 from ml_collections import ConfigDict
 
-# Dense bfloat16 TFLOP/s by a part of `device_kind`, from the makers' data sheets; the
-# first part that matches counts.
+# Dense bfloat16 TFLOP/s, from the makers' data sheets. The first key that is part of
+# `device_kind` counts.
 PEAK_TFLOPS = {
     "H200": 989.5,
     "H100 PCIe": 756.0,
@@ -27,14 +27,14 @@ def peak_tflops(device_kind: str) -> float | None:
 
 
 def transformer_macs(tokens: int, width: int, depth: int, mlp_ratio: float) -> float:
-    """Returns multiplications of a stack of blocks on one sequence, masked or not."""
+    """Returns the multiplications of a stack of blocks on one sequence."""
     projections = (4 + 2 * mlp_ratio) * tokens * width**2
     attention = 2 * tokens**2 * width
     return depth * (projections + attention)
 
 
 def towers_macs(model: ConfigDict) -> float:
-    """Returns multiplications of both towers on one pair, without projections."""
+    """Returns the multiplications of both towers on one pair, without projections."""
     image, text = model.image, model.text
     patch = math.prod(image.patch_size)
     patches = math.prod(image.image_size) // patch
@@ -46,10 +46,10 @@ def towers_macs(model: ConfigDict) -> float:
 
 
 def step_flops(config: ConfigDict) -> float:
-    """Returns floating-point operations of one training step.
+    """Returns the floating-point operations of one training step.
 
-    The forward pass has two for each multiplication of a matrix product, the backward
-    pass twice as many; the target network adds a forward pass without predictors.
+    The forward pass has two operations per multiplication of a matrix product, the
+    backward pass four. The target network adds a forward pass without predictors.
     Recomputation, norms, activations, embeddings and the optimizer are not counted.
     """
     model, batch = config.model, config.batch_size

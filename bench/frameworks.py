@@ -1,14 +1,14 @@
-"""Every framework, with and without CLIPin: trained on the same pairs, timed, compared.
+"""Trains and times every framework with and without CLIPin, on the same pairs.
 
     python bench/frameworks.py --data FOLDER --labels category
     python bench/frameworks.py --data FOLDER --only siglip,coca --steps 100
 
-Each config's `small` variant trains for the same number of examples in its own process;
-a finished run is not repeated, and one that was stopped is resumed. Then the steps of a
+Each config's `small` variant trains for the same number of examples in its own process.
+A finished run is not repeated, an interrupted one is resumed. Then the steps of a
 config and of the same config with CLIPin take turns. Frameworks that generate or
 predict words get a vocabulary of the words in the training captions: logits for the
-30,000 pieces of BERT would take most of a step this small. The table goes to the
-terminal and with --write into a page; the last line is one JSON object.
+30,000 pieces of BERT would take most of such a small step. The table is printed, and
+written into a page with --write; the last line is one JSON object.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from clipin_jax.study.timed_step import median_ratio, take_turns
 HOSTS = (
     "clip", "clip:tower=RN50", "siglip", "nclip", "xclip", "albef", "blip", "coca",
 )  # fmt: skip
-WORD_PIECE_HOSTS = ("albef", "blip", "coca")  # which take a vocabulary
+WORD_PIECE_HOSTS = ("albef", "blip", "coca")  # hosts with a WordPiece vocabulary
 SCORES = {
     "t2i R@1": "retrieval/text_to_image_R@1",
     "t2i R@10": "retrieval/text_to_image_R@10",
@@ -38,7 +38,8 @@ MARKS_OF_BERT = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 MARKS = "<!-- table -->", "<!-- end of table -->"
 
 
-def spec_of(host: str, options: Sequence[str]) -> str:
+def config_spec(host: str, options: Sequence[str]) -> str:
+    """Returns the config of a host's small variant, with options."""
     name, _, variant = host.partition(":")
     return f"{name}:{','.join([*filter(None, [variant]), 'small', *options])}"
 
@@ -46,7 +47,7 @@ def spec_of(host: str, options: Sequence[str]) -> str:
 def write_vocabulary(captions: Path, vocabulary: Path) -> None:
     """Writes a WordPiece vocabulary of the words in some COCO captions.
 
-    It has their words whole, and the letters for all other words.
+    It has these words as pieces, and letters for all other words.
     """
     annotations = json.loads(captions.read_text())["annotations"]
     text = " ".join(annotation["caption"] for annotation in annotations)
@@ -102,9 +103,11 @@ def measure(host: str, args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     if host in WORD_PIECE_HOSTS:
         data.append(f"vocabulary={args.vocabulary}")
         pieces = len(args.vocabulary.read_text().splitlines())
-        added = load_config(spec_of(host, data)).data.tokenizer.get("extra_tokens", ())
+        added = load_config(config_spec(host, data)).data.tokenizer.get(
+            "extra_tokens", ()
+        )
         overrides.append(f"model.text.vocab_size={pieces + len(added)}")
-    specs = [spec_of(host, data), spec_of(host, [*data, "clipin"])]
+    specs = [config_spec(host, data), config_spec(host, [*data, "clipin"])]
     rows = {}
     costs = time_steps(specs, overrides, args.rounds)
     for spec, cost, plug in zip(specs, costs, ("", " + CLIPin"), strict=True):
@@ -146,14 +149,14 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--data", required=True, help="folder of pairs in the COCO captions layout")
     add("--labels", default="", help="key of the classes in its JSON files")
-    add("--vocabulary", type=Path, help="WordPiece, one piece a line; else made")
-    add("--only", default=",".join(HOSTS), help="hosts, divided by commas")
+    add("--vocabulary", type=Path, help="WordPiece, one piece per line; else generated")
+    add("--only", default=",".join(HOSTS), help="hosts, separated by commas")
     add("--steps", type=int, default=400, help="training steps of every run")
     add("--seed", type=int, default=0, help="of all runs")
     add("--rounds", type=int, default=6, help="of the step times")
     add("--workdir", type=Path, default=Path("runs/frameworks"), help="of all runs")
     add("--write", type=Path, help="page whose table is replaced")
-    add("--no-train", dest="train", action="store_false", help="costs alone")
+    add("--no-train", dest="train", action="store_false", help="measure costs only")
     return parser.parse_args(argv)
 
 

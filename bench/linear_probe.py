@@ -1,13 +1,14 @@
-"""The linear probe against scikit-learn: one fit at equal final loss, and the sweep.
+"""Times the linear probe and scikit-learn: a fit to equal loss, and the sweep.
 
     OPENBLAS_NUM_THREADS=1 taskset -c 0 python bench/linear_probe.py --data FOLDER
 
-Features are those of a random layer on images, or random with a spectrum that falls
-like that of a network's features ("falling") or is flat, the easiest case for any
-solver ("flat"). Both solvers take turns on the same data, in float32, as features are,
-and in float64, to which scikit-learn converts most inputs. scikit-learn's tolerance is
-the loosest power of ten with a loss at most a thousandth above the library's, so that
-both reach the same precision. `loss_ratio` is the library's loss over scikit-learn's.
+Features are those of a random layer on images, or random ones. The spectrum of random
+features falls like that of a network ("falling"), or is flat, the easiest case for any
+solver ("flat"). Both solvers take turns on the same data, in float32, the dtype of
+features, and in float64, to which scikit-learn converts most inputs. scikit-learn's
+tolerance is the loosest power of ten with a loss at most a thousandth above the
+library's, so that both are equally precise. `loss_ratio` is the library's loss over
+scikit-learn's.
 
 A sweep is the cost of an evaluation: the strength is chosen on a fifth of the data, and
 one more fit uses all. The library searches coarse to fine; scikit-learn's sweep is a
@@ -15,8 +16,8 @@ loop over CLIP's 96 strengths, or `--sweep` of them, from strong to weak, with
 `warm_start=True` and its default tolerance. `val_loss` is the loss on the held-out
 fifth at the chosen strength.
 
-Times are of the processor, so that other work on the machine changes them little, with
-the same number of threads for both. The last line is one JSON object.
+Times are processor times, which other work on the machine hardly affects, with the same
+number of threads for both. The last line is one JSON object.
 """
 
 import argparse
@@ -111,7 +112,7 @@ def compare(features, labels, strength: float, turns: int) -> dict[str, float]:
         (seconds(library), seconds(lambda: sklearn(tolerance))) for _ in range(turns)
     ]
     (_, probe), (_, reference) = pairs[-1]
-    logits = [each.logits(features) for each in (probe, reference)]
+    logits = [classifier.logits(features) for classifier in (probe, reference)]
     agree = logits[0].argmax(1) == logits[1].argmax(1)
     return {
         "library_s": round(statistics.median(a for (a, _), _ in pairs), 3),
@@ -126,22 +127,22 @@ def sweep(features, labels, number: int) -> dict[str, float]:
     """Returns times and losses of both searches for a strength and a last fit."""
     members = np.eye(labels.max() + 1)[labels]
     held, count = holdout(members, 5, seed=0), len(labels)
-    judged = features[held], members[held]
+    held_out = features[held], members[held]
     strengths = np.geomspace(COARSE[-1], COARSE[0], number) / count
 
     def library() -> float:
         train = features[~held], members[~held]
-        search = StrengthSearch(ONE_LABEL, train, judged, 1000)
+        search = StrengthSearch(ONE_LABEL, train, held_out, 1000)
         strength, start = search.best((), count)
         search.fit(features, members, strength, start)
-        return ONE_LABEL.loss(start.logits(judged[0]), judged[1])
+        return ONE_LABEL.loss(start.logits(held_out[0]), held_out[1])
 
     def sklearn() -> float:
         model, losses = LogisticRegression(warm_start=True, max_iter=1000), {}
         for strength in strengths:
             model.C = 1 / ((~held).sum() * strength)
             model.fit(features[~held], labels[~held])
-            losses[strength] = log_loss(labels[held], model.predict_proba(judged[0]))
+            losses[strength] = log_loss(labels[held], model.predict_proba(held_out[0]))
         best = min(losses, key=lambda strength: losses[strength])
         model.C = 1 / (count * best)
         model.fit(features, labels)

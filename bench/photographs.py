@@ -1,4 +1,4 @@
-"""Generated photographs of realistic size, as a source of records."""
+"""A source of generated photographs of realistic size."""
 
 import io
 
@@ -39,7 +39,7 @@ class Photographs:
 def photograph(
     rng: np.random.Generator, height: int, width: int, noise: float
 ) -> np.ndarray:
-    """Returns an image, [height, width, 3] uint8; finer details are fainter."""
+    """Returns an image, [height, width, 3] uint8; finer details have less contrast."""
     image = np.full((height, width, 3), 120.0)
     for cells in (2, 4, 8, 16, 32, 64, 256):
         coarse = rng.normal(size=(cells, cells, 3))

@@ -1,4 +1,4 @@
-"""Views as torchvision makes them, written with Pillow and numpy."""
+"""The views of torchvision, written with Pillow and numpy."""
 
 import io
 import math
@@ -50,7 +50,7 @@ class OpenClipView:
 
 
 def released_view(file: bytes, drawn: Any) -> np.ndarray:
-    """Returns the view of the release for `ViewParameters`, [224, 224, 3] uint8."""
+    """Returns the released view with these parameters, [224, 224, 3] uint8."""
     squashed = decode(file).resize((SIDE, SIDE), BICUBIC)
     box = (
         drawn.left,

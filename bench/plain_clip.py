@@ -1,6 +1,6 @@
-"""CLIP written plainly in flax, to compare with in `step_time.py`.
+"""CLIP written plainly in flax, the baseline of `step_time.py`.
 
-The same towers, loss and recipe as `configs/clip.py` in plain code: flax's layers,
+Towers, loss and recipe are those of `configs/clip.py`, in plain code: flax's layers,
 separate query, key and value projections, attention as a softmax between two products,
 a Python loop over layers, one `adamw`.
 """

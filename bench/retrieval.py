@@ -1,11 +1,11 @@
-"""Ranks of COCO's size: 25,000 captions against 5,000 images, given their features.
+"""Times ranks of COCO's size: 25,000 captions and 5,000 images, from features.
 
     python bench/retrieval.py           # within a minute on two cores
     python bench/retrieval.py --images 1000
 
 The library compares a few hundred images with all captions at a time; the plain code
-makes the whole matrix. They take turns and must agree; times are medians. The peak is
-of NumPy's memory besides the features. The last line is one JSON object.
+computes the whole matrix. They take turns and must agree. Times are medians. The peak
+is that of NumPy's memory besides the features. The last line is one JSON object.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import numpy as np
 from clipin_jax.evaluators.metrics.scores import feature_ranks
 
 MIB = 2**20
-CAPTIONS = 5  # of each image
+CAPTIONS = 5  # per image
 Ranks = tuple[np.ndarray, np.ndarray]
 RankFunction = Callable[[np.ndarray, np.ndarray, np.ndarray], Ranks]
 

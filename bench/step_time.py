@@ -1,12 +1,11 @@
-"""Step time of CLIP, CLIPin and a plainly written CLIP, side by side in one process.
+"""Times steps of CLIP, CLIPin and a plainly written CLIP in one process.
 
     python bench/step_time.py                   # ViT-B/16 at 224 px, batch 16 on a CPU
     python bench/step_time.py --quick           # within a minute on two cores
     python bench/step_time.py --device gpu --torch
 
-The steps take turns, so that other work on the machine affects all alike; the first
-step of each is not counted, and every figure is a median. The last line is one JSON
-object.
+The steps take turns, so that other work on the machine affects all equally. The first
+step of each is not counted. All figures are medians. The last line is one JSON object.
 """
 
 import argparse
@@ -41,8 +40,8 @@ from clipin_jax.study.timed_step import (
 )
 
 # A twelfth of the depth, the vocabulary and the heads of a base model. Arithmetic and
-# parameters shrink alike, widths and batch size stay: the ratios are those of full
-# size.
+# parameters shrink equally, widths and batch size stay, so that ratios are those of the
+# full size.
 QUICK = ("model.image.depth=1", "model.text.depth=1", "model.text.vocab_size=4096")
 QUICK_CLIPIN = (
     "objectives.clipin.projection_dim=2048",
@@ -77,7 +76,7 @@ def library_step(config: ConfigDict, batch: Batch, device: Any) -> TimedStep:
 
 
 def plain_step(config: ConfigDict, batch: Batch, device: Any) -> TimedStep:
-    """Returns a step of CLIP written by hand in flax, on the first view."""
+    """Returns the step of a plain CLIP in flax, on the first view."""
     view = jax.device_put((batch["view1"]["image"], batch["view1"]["text"]), device)
     with jax.default_device(device):
         state = random_state(jax.eval_shape(plain_clip.init(config), view))
@@ -87,7 +86,7 @@ def plain_step(config: ConfigDict, batch: Batch, device: Any) -> TimedStep:
 
 
 def torch_step(config: ConfigDict, batch: Batch, device: Any) -> TimedStep:
-    """Returns a step of CLIP written by hand in PyTorch, on the first view."""
+    """Returns the step of a plain CLIP in PyTorch, on the first view."""
     import torch_clip
 
     where = "cpu" if device.platform == "cpu" else "cuda"
@@ -155,7 +154,7 @@ def make_steps(args: argparse.Namespace, device: Any) -> dict[str, TimedStep]:
 
 
 def measure(timed_steps: dict[str, TimedStep], args: argparse.Namespace) -> None:
-    """Times the steps in turns; with --quick, until the time is over."""
+    """Times the steps in turns; with --quick, for a limited time."""
     start = time.perf_counter()
     rounds = take_turns(timed_steps.values(), rounds=args.rounds, steps=args.steps)
     for number in rounds:
@@ -190,7 +189,7 @@ def figures(
             )
         numbers = timed.figures(args.batch_size, peak)
         result |= {f"{name}_{key}": value for key, value in numbers.items()}
-    # Of the whole process, which holds the states of all steps.
+    # The peak of the whole process, which has the states of all steps.
     stats = device.memory_stats() or {}
     if "peak_bytes_in_use" in stats:
         result["device_peak_mib"] = round(stats["peak_bytes_in_use"] / MIB, 1)

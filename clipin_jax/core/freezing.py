@@ -1,4 +1,4 @@
-"""Frozen modules: they run in evaluation mode, whatever the rest does."""
+"""Runs frozen modules in evaluation mode while others train."""
 
 import contextlib
 import inspect
@@ -13,10 +13,10 @@ ModulePath = tuple[str, ...]
 
 
 def frozen_modules(trained: Params, frozen: Params) -> frozenset[ModulePath]:
-    """Returns the paths of the modules all of whose parameters are frozen.
+    """Returns the paths of modules whose parameters are all frozen.
 
-    Of parts of an objective or of the towers, not of these themselves: what they are
-    called with is also for others.
+    These are parts of objectives and towers, not objectives and towers themselves,
+    whose arguments are also those of other modules.
     """
     return frozenset(_modules(frozen) - _modules(trained))
 
@@ -28,10 +28,10 @@ def _modules(params: Params) -> set[ModulePath]:
 
 @contextlib.contextmanager
 def evaluation_mode(modules: frozenset[ModulePath]) -> Iterator[None]:
-    """Makes `train` false in every call of a method of these modules.
+    """Sets `train` to False in every method call of these modules.
 
-    So a frozen tower neither drops features nor uses or moves batch statistics: it is
-    the same function in every step.
+    So a frozen tower has no dropout, and neither uses nor updates batch statistics: it
+    is the same function in every step.
     """
 
     def in_evaluation_mode(

@@ -1,4 +1,4 @@
-"""Arguments of modules and optimizers with hashes, so that equal ones are shared."""
+"""Makes arguments of modules and optimizers hashable, so that equal ones are shared."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 
 def hashable(value: Any) -> Any:
-    """Returns a value of a config with tuples for lists and frozen dicts for dicts."""
+    """Returns a config value with lists as tuples and dicts as frozen dicts."""
     if isinstance(value, (Mapping, ConfigDict)):
         return FrozenDict({key: hashable(item) for key, item in value.items()})
     return tuple(map(hashable, value)) if isinstance(value, (list, tuple)) else value

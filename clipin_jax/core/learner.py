@@ -1,4 +1,4 @@
-"""The learner: one module of two towers and any number of objectives."""
+"""The learner: one module with two towers and any number of objectives."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,15 +22,15 @@ OTHER_VIEW = {"view1": "view2", "view2": "view1"}
 class Learner(nn.Module):
     """Two towers and objectives, with one tree of parameters.
 
-    The online branch sees view 1. An objective that uses the target network chooses the
-    view of that with `target_view`: `second` or `same`.
+    The online branch sees view 1. An objective that uses the target network chooses its
+    view with `target_view`: `second` or `same`.
 
     Attributes:
       towers: encode images and texts.
-      objectives: name to objective.
+      objectives: name -> objective.
       symmetric: whether the views also swap their roles, as in BYOL; the loss is the
         mean over both directions.
-      embedding_from: the objective whose `embed` makes the embeddings of evaluation;
+      embedding_from: the objective whose `embed` returns the embeddings of evaluation;
         empty for the joint space of the towers.
     """
 
@@ -56,13 +56,13 @@ class Learner(nn.Module):
         """Returns the loss of a batch and its metrics.
 
         Args:
-          batch: `view1`, and `view2` where the data has two views.
+          batch: `view1`, and `view2` if the data has two views.
           targets: from `targets`, applied with the target's parameters.
-          hyper: the numbers of this step, see `types.Hyper`.
-          train: whether batch norms use and update batch statistics, and dropout drops.
+          hyper: hyper-parameters of this step, see `types.Hyper`.
+          train: whether batch norms use and update batch statistics, and dropout is on.
 
         Returns:
-          The scalar loss, and a flat dict of scalar metrics, `loss` among them.
+          The scalar loss, and a flat dict of scalar metrics, including `loss`.
         """
         means: dict[str, Array] = {}
         for online in self.online_views:
@@ -85,50 +85,50 @@ class Learner(nn.Module):
         features = self.towers.embed(self.towers.encode(view, train))
         total, metrics = jnp.zeros(()), {}
         for name, objective in self.objectives.items():
-            numbers = hyper["objectives"][name]
+            scalars = hyper["objectives"][name]
             inputs = Inputs(
                 towers=self.towers,
                 view=view,
                 other_view=other,
                 features=features,
                 targets=targets.get(name),
-                hyper=numbers,
+                hyper=scalars,
                 train=train,
             )
             with explained(f"objectives.{name}"):
                 loss, parts = _check_loss(objective(inputs), f"objectives.{name}")
-            weight = objective.scalar("weight", numbers)
+            weight = objective.scalar("weight", scalars)
             total = total + weight * loss
             metrics |= {f"{name}/loss": loss, f"{name}/weight": weight}
             metrics |= {f"{name}/{part}": value for part, value in parts.items()}
         return {"loss": total, **metrics}
 
     def targets(self, batch: Batch, train: bool = True) -> dict[str, Any]:
-        """Returns the targets of the objectives; applied with the target's parameters.
+        """Returns the targets of the objectives; apply it with the target's parameters.
 
         Without an objective that has `targets`, no module runs and no parameter is
         averaged.
 
         Returns:
-          Per online view, per objective that has `targets`, what that returned.
+          Online view -> objective -> result of its `targets`.
         """
         features: dict[str, Features] = {}  # each view is encoded once
         targets: dict[str, Any] = {online: {} for online in self.online_views}
         for online in self.online_views:
             for name, objective in self._objectives_with("targets").items():
                 same = objective.target_view == "same"
-                seen = online if same else OTHER_VIEW[online]
-                view = _view(batch, seen)
-                if seen not in features:
-                    features[seen] = self.towers.encode(view, train)
+                target = online if same else OTHER_VIEW[online]
+                view = _view(batch, target)
+                if target not in features:
+                    features[target] = self.towers.encode(view, train)
                 with explained(f"objectives.{name}"):
                     targets[online][name] = objective.targets(
-                        self.towers, view, features[seen], train
+                        self.towers, view, features[target], train
                     )
         return targets
 
     def _objectives_with(self, method: str) -> dict[str, Any]:
-        # Looked up in the class: `hasattr` of a bound module would run its `setup`.
+        # Look in the class: `hasattr` of a bound module would run its `setup`.
         objectives = self.objectives.items()
         return {name: o for name, o in objectives if hasattr(type(o), method)}
 
@@ -164,7 +164,7 @@ class Learner(nn.Module):
         return list(self._objectives_with("scores"))
 
     def match(self, text: Array, image_tokens: Array) -> Array:
-        """Returns how well pairs match, scored by the first of `matchers`.
+        """Returns matching scores of pairs, from the first of `matchers`.
 
         Args:
           text: [B, L] int32.
@@ -178,7 +178,7 @@ class Learner(nn.Module):
         return objective.scores(self.towers, text, tokens, image_tokens)
 
     def predictions(self, view: View) -> dict[str, Any]:
-        """Returns the predictions per objective that has some, in evaluation mode."""
+        """Returns the predictions of each objective that has some, without training."""
         features = self.towers.encode(view)
         return {
             name: objective.predictions(features)
@@ -188,7 +188,7 @@ class Learner(nn.Module):
     def projections(self, view: View, name: str) -> Any:
         """Returns the targets of one objective, in evaluation mode.
 
-        The view may lack a modality if the objective treats modalities apart.
+        The view may have one modality only, if the objective treats them separately.
         """
         objective = self._objectives_with("targets")[name]
         return objective.targets(self.towers, view, self.towers.encode(view), False)
@@ -212,7 +212,7 @@ def _check_loss(result: Any, where: str) -> tuple[Array, Metrics]:
 
 
 def _view(batch: Batch, name: str) -> View:
-    """Returns a view of the batch, the first one where there is one alone."""
+    """Returns a view of the batch; the first one if there is only one."""
     return batch.get(name, batch["view1"])
 
 
@@ -251,7 +251,7 @@ def build(config: ConfigDict) -> Learner:
         name: make_objective(name, spec, dtypes)
         for name, spec in config.objectives.items()
     }
-    # A frozen dict: equal learners have equal hashes and share compiled programs.
+    # Frozen dicts are hashable: equal learners share compiled programs.
     learner = Learner(
         towers=towers,
         objectives=FrozenDict(objectives),

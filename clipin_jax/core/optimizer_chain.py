@@ -43,16 +43,16 @@ _BOUND = "tuples (pattern, low, high)"
 class Optimizer:
     """A rule with clipping, decay, rates, groups and bounds.
 
-    Called with the numbers of a step, it is an optax transformation of the trained
-    parameters whose state does not depend on those numbers. Equal ones have equal
-    hashes, so that runs share what is compiled.
+    Called with the hyper-parameters of a step, it returns an optax transformation of
+    the trained parameters, whose state does not depend on them. Equal optimizers have
+    equal hashes, so that runs share compiled programs.
 
     Attributes:
       rule: turns gradients into a direction, see `optimizers`.
       arguments: of the rule.
       clip_norm: of the global gradient; 0 for off.
       no_decay: patterns of the paths of parameters without weight decay.
-      bounds: (pattern, low, high) of the parameters that stay within.
+      bounds: (pattern, low, high) of parameters that are kept within limits.
       groups: rates, decay, clipping and freezing by path; the first match counts.
       layer_decay: factor on the learning rate per layer, see `layer_factors`.
       layer_order: the depth of parameters, for `layer_decay`.
@@ -73,17 +73,17 @@ class Optimizer:
         """Returns the transformation of a step.
 
         Args:
-          hyper: holds the learning rate and the weight decay of the step.
-          model: all parameters, for `layer_decay` to count layers, frozen ones as well;
+          hyper: has the learning rate and the weight decay of the step.
+          model: all parameters, also frozen ones, to count layers for `layer_decay`;
             None if all are trained.
         """
-        numbers = hyper["optim"]
-        decay = add_decayed_weights(numbers["weight_decay"], self._decay_factor)
+        scalars = hyper["optim"]
+        decay = add_decayed_weights(scalars["weight_decay"], self._decay_factor)
         return optax.chain(
             self._clip(),
             direction(self.rule, decay, self.arguments),
             descend(
-                numbers["learning_rate"],
+                scalars["learning_rate"],
                 lambda params: self._rate_factors(params if model is None else model),
             ),
             keep_within(self.bounds),
@@ -119,12 +119,12 @@ class Optimizer:
         }
 
     def _clip(self) -> GradientTransformation:
-        """Clips all gradients by their norm, those of groups with a limit apart."""
-        apart = [group for group in self.groups if group.clip_norm is not None]
-        if not apart:
+        """Clips gradients by their norm; groups with a limit are clipped separately."""
+        separate = [group for group in self.groups if group.clip_norm is not None]
+        if not separate:
             clip = optax.clip_by_global_norm(self.clip_norm)
             return clip if self.clip_norm else optax.identity()
-        limits = [(group, group.clip_norm) for group in apart]
+        limits = [(group, group.clip_norm) for group in separate]
         return optax.chain(
             *(
                 optax.masked(
@@ -137,7 +137,7 @@ class Optimizer:
         )
 
     def _members(self, group: Group | None, params: Params) -> Params:
-        """Which parameters are clipped with a group; None: with all others."""
+        """Marks the parameters that are clipped with a group; None for the others."""
 
         def is_member(path: str, _: Any) -> bool:
             first = group_of(path, self.groups)
@@ -151,7 +151,7 @@ SHARED = ("name", "learning_rate", "weight_decay") + tuple(
     for field in dataclasses.fields(Optimizer)
     if field.name not in ("rule", "arguments", "layer_order")
 )
-"""The keys of `config.optim` that every optimizer has; all others are a rule's own."""
+"""The keys of `config.optim` that every optimizer has; others belong to a rule."""
 
 
 def make_optimizer(
@@ -217,7 +217,7 @@ def _make_bound(bound: Any) -> Bound:
 
 
 def _try(optimizer: Optimizer, name: str) -> None:
-    """Traces the rule on a small tree, so that a wrong value of an argument shows."""
+    """Traces the rule on a small tree, to raise errors of its arguments."""
 
     def step(params: Params) -> Params:
         decay = optax.add_decayed_weights(0.1)
@@ -238,7 +238,7 @@ def _try(optimizer: Optimizer, name: str) -> None:
 def add_decayed_weights(
     weight_decay: Array, factor: Callable[[str], float]
 ) -> GradientTransformation:
-    """Adds the parameters, times the decay and a factor by path, to the updates."""
+    """Adds the parameters times the decay and a factor, by path, to the updates."""
 
     def add(path: str, update: Array, parameter: Array) -> Array:
         share = factor(path)
@@ -250,7 +250,7 @@ def add_decayed_weights(
 def descend(
     learning_rate: Array, factors: Callable[[Params], Mapping[str, Any]]
 ) -> GradientTransformation:
-    """Multiplies updates by the negative learning rate and a factor by path."""
+    """Multiplies updates by the negative learning rate and a factor, by path."""
 
     def scale(updates: Params, params: Params) -> Params:
         shares = factors(params)
@@ -262,7 +262,7 @@ def descend(
 def keep_within(bounds: Sequence[Bound]) -> GradientTransformation:
     """Shortens updates so that the named parameters stay in [low, high].
 
-    Last in the chain: the bound holds for the parameter after the step.
+    It must be last in the chain, so that the bound holds after the step.
     """
 
     def limit(path: str, update: Array, parameter: Array) -> Array:

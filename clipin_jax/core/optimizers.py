@@ -1,10 +1,10 @@
 """The optimizers: a table of rules that turn gradients into a direction of descent.
 
-A rule is a function `(decay, **arguments) -> optax.GradientTransformation`. It puts
-`decay`, which adds the decayed weights, where its paper does. The learning rate,
-clipping and bounds are not its part, see `optimizer_chain`. Where a config names a
-function of optax (`optax:adamaxw`) or another one whose first argument is
-`learning_rate`, that is called with a learning rate of 1, and weights decay after it.
+A rule is a function `(decay, **arguments) -> optax.GradientTransformation`. It applies
+`decay`, which adds the decayed weights, where its paper does. It has no learning rate,
+clipping or bounds, see `optimizer_chain`. If a config names a function whose first
+argument is `learning_rate`, as in optax (`optax:adamaxw`), that is called with a
+learning rate of 1, and weights decay after it.
 """
 
 import inspect
@@ -29,7 +29,7 @@ def adamw(
     mu_dtype: str | None = None,
     nesterov: bool = False,
 ) -> GradientTransformation:
-    """AdamW, arXiv 1711.05101, with CLIP's numbers.
+    """Returns AdamW, arXiv 1711.05101, with CLIP's defaults.
 
     mu_dtype: of the first moment, such as "bfloat16"; None for the parameter's.
     """
@@ -44,9 +44,9 @@ def lion(
     b2: float = 0.99,
     mu_dtype: str | None = None,
 ) -> GradientTransformation:
-    """Lion, arXiv 2302.06675: the sign of one moment.
+    """Returns Lion, arXiv 2302.06675: the sign of one moment.
 
-    Learning rates are three to ten times lower than AdamW's, decay as much higher.
+    Learning rates should be 3 to 10 times lower than for AdamW, decay as much higher.
     mu_dtype: of the moment; None for the parameter's.
     """
     return optax.chain(optax.scale_by_lion(b1, b2, mu_dtype), decay)
@@ -60,7 +60,7 @@ def lamb(
     eps: float = 1e-6,
     mu_dtype: str | None = None,
 ) -> GradientTransformation:
-    """LAMB, arXiv 1904.00962: Adam, scaled to the norm of each parameter.
+    """Returns LAMB, arXiv 1904.00962: Adam, scaled to the norm of each parameter.
 
     A stack of scanned layers is one parameter, with one norm.
     mu_dtype: of the first moment; None for the parameter's.
@@ -81,15 +81,15 @@ def adafactor(
     dtype_momentum: str = "float32",
     eps: float = 1e-30,
 ) -> GradientTransformation:
-    """Adafactor, arXiv 1804.04235: a second moment of rows and columns alone.
+    """Returns Adafactor, arXiv 1804.04235: second moments of rows and columns only.
 
     min_dim_size_to_factor: matrices with a smaller side keep their whole second moment.
     decay_rate: the second moment forgets with 1 - step ** -decay_rate.
-    decay_offset: the step from which that counts, for fine-tuning.
+    decay_offset: the step from which steps are counted, for fine-tuning.
     clipping_threshold: of the root mean square of an update; None for none.
     multiply_by_parameter_scale: whether learning rates are relative to a parameter's
-      root mean square, as in the paper; otherwise they are of AdamW's size.
-    momentum: of a first moment; None for none, which saves the most memory.
+      root mean square, as in the paper; otherwise they are like those of AdamW.
+    momentum: of a first moment; None for none, which saves most memory.
     dtype_momentum: of that moment, such as "bfloat16".
     """
     parts = [
@@ -118,7 +118,7 @@ def sgd(
     nesterov: bool = False,
     accumulator_dtype: str | None = None,
 ) -> GradientTransformation:
-    """Gradient descent with momentum; decay is added to the gradient, before it.
+    """Returns gradient descent with momentum; decay is added before momentum.
 
     accumulator_dtype: of the momentum; None for the parameter's.
     """
@@ -139,11 +139,11 @@ def muon(
     adam_b2: float = 0.98,
     eps: float = 1e-8,
 ) -> GradientTransformation:
-    """Muon for the matrices of linear layers, scanned or not, and Adam for the rest.
+    """Returns Muon for matrices of linear layers, scanned or not, and Adam for others.
 
     consistent_rms: scales the update of a matrix to that root mean square, so that
       AdamW's learning rates suit both (arXiv 2502.16982); None for Muon's scale.
-    ns_steps: of the iteration that makes the momentum orthogonal.
+    ns_steps: steps of the iteration that orthogonalizes the momentum.
     """
     both = optax.contrib.muon(
         1.0,
@@ -161,7 +161,7 @@ def muon(
 
 
 def _matrices(params: Params) -> Params:
-    """The axes of each matrix of a linear layer, one stack axis allowed; else None."""
+    """Returns the axes of each matrix of a linear layer; None for others."""
 
     def axes(path: str, leaf: Array) -> Any:
         if not path.endswith("kernel") or leaf.ndim not in (2, 3):
@@ -184,7 +184,7 @@ OPTIMIZERS: dict[str, Rule] = {
 def direction(
     rule: Rule, decay: GradientTransformation, arguments: Mapping[str, Any]
 ) -> GradientTransformation:
-    """Returns gradients to direction of descent, decay included."""
+    """Returns the transformation of gradients to a direction of descent, with decay."""
     parameters = inspect.signature(rule).parameters
     if next(iter(parameters), None) != "learning_rate":
         return _transformation(rule(decay, **arguments))

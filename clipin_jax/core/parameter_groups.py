@@ -23,16 +23,16 @@ LayerOrder = tuple[tuple[str, tuple[str, ...]], ...]
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """What `optim.groups` sets for the parameters that one pattern matches.
+    """Settings of `optim.groups` for the parameters that a pattern matches.
 
     Attributes:
-      pattern: is searched in the path of a parameter; a stack of scanned layers is one
+      pattern: searched in the path of a parameter; a stack of scanned layers is one
         parameter.
       learning_rate: factor on the learning rate.
       weight_decay: factor on the weight decay.
-      clip_norm: the gradient of the group is clipped to this norm, apart from the
-        others; 0 for no clipping; None to clip it with all others.
-      freeze: no gradient, no optimizer state, no update.
+      clip_norm: norm to which the gradient of the group is clipped separately; 0 for no
+        clipping; None to clip it with all others.
+      freeze: whether to have no gradient, no optimizer state and no update.
     """
 
     pattern: re.Pattern[str]
@@ -87,7 +87,7 @@ def _check_value(where: str, name: str, value: Any) -> None:
 
 
 def group_of(path: str, groups: Sequence[Group]) -> Group:
-    """Returns the first group whose pattern is in the path."""
+    """Returns the first group whose pattern matches the path."""
     return next((g for g in groups if g.pattern.search(path)), EVERYTHING)
 
 
@@ -107,22 +107,22 @@ def check_groups(groups: Sequence[Group], params: Params) -> None:
 def layer_factors(
     params: Params, decay: float, order: LayerOrder
 ) -> dict[str, float | np.ndarray]:
-    """Factors on the learning rate that fall from the output of a tower to its input.
+    """Returns factors on the learning rate that decrease from output to input.
 
     A tower states the depth of its parameters: `layer_order` lists patterns from input
-    to output, which are searched in paths below the tower. The numbers that a pattern
-    captures count layers; where it could capture one and did not, layers are stacked on
-    the first axis. The last layer has the factor `decay`, each one before it another
-    `decay`, and what comes before the layers (tables, the patch embedding) the lowest.
-    Other parameters have the factor 1: final norms, poolers, projections, heads.
+    to output, which are searched in paths below the tower. Numbers that a pattern
+    captures are layers. If its group matches no number, layers are stacked on the first
+    axis. The last layer has the factor `decay`, each layer before it one more factor
+    `decay`. Parameters before the layers (tables, the patch embedding) have the lowest.
+    Final norms, poolers, projections and heads have the factor 1.
 
     Args:
       params: the parameters of the model, or their shapes.
       decay: in (0, 1].
-      order: per tower its path and `layer_order`.
+      order: path and `layer_order` of each tower.
 
     Returns:
-      Path to factor; for stacked layers [layers, 1, ...] float64. Source of the rule:
+      Path -> factor; for stacked layers [layers, 1, ...] float64. Source of the rule:
       BEiT, arXiv 2106.08254, appendix; ELECTRA, arXiv 2003.10555, appendix B.
 
     Raises:
@@ -133,10 +133,12 @@ def layer_factors(
     factors: dict[str, float | np.ndarray] = {}
     for tower, patterns in order:
         levels = {
-            path: found
+            path: path_levels
             for path, shape in shapes.items()
             if path.startswith(f"{tower}/")
-            and (found := _levels(path.removeprefix(f"{tower}/"), shape, patterns))
+            and (
+                path_levels := _levels(path.removeprefix(f"{tower}/"), shape, patterns)
+            )
         }
         if not levels:
             raise ClipinError(
@@ -145,17 +147,17 @@ def layer_factors(
             )
         ranks = sorted(set().union(*levels.values()))
         factor = {level: decay ** (len(ranks) - i) for i, level in enumerate(ranks)}
-        for path, found in levels.items():
-            values = np.array([factor[level] for level in found])
+        for path, path_levels in levels.items():
+            values = np.array([factor[level] for level in path_levels])
             stacked = values.reshape(-1, *[1] * (len(shapes[path]) - 1))
-            factors[path] = stacked if len(found) > 1 else factor[found[0]]
+            factors[path] = stacked if len(path_levels) > 1 else factor[path_levels[0]]
     return factors
 
 
 def _levels(
     path: str, shape: tuple[int, ...], patterns: Sequence[str]
 ) -> list[tuple[int, ...]]:
-    """Returns the sortable depths of a parameter: one per layer, none for heads."""
+    """Returns the depths of a parameter: one per layer, none for heads."""
     for index, pattern in enumerate(patterns):
         match = re.search(pattern, path)
         if match is None:

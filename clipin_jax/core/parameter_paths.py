@@ -1,4 +1,4 @@
-"""Parameters by their path, such as `towers/image/patch_embed/kernel`."""
+"""Paths of parameters, such as `towers/image/patch_embed/kernel`."""
 
 import difflib
 import re
@@ -31,7 +31,7 @@ def map_paths(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
 
 
 def split(tree: Params, is_first: Callable[[str], bool]) -> tuple[Params, Params]:
-    """Returns a nested dict of the leaves whose path qualifies, and one of the rest."""
+    """Splits a nested dict into leaves whose path qualifies, and the others."""
     flat = traverse_util.flatten_dict(tree, sep="/")
     first = {path: leaf for path, leaf in flat.items() if is_first(path)}
     rest = {path: leaf for path, leaf in flat.items() if path not in first}
@@ -42,7 +42,7 @@ def split(tree: Params, is_first: Callable[[str], bool]) -> tuple[Params, Params
 
 
 def merge(first: Params, second: Params) -> Params:
-    """Returns the leaves of both nested dicts; those of `second` replace others."""
+    """Merges two nested dicts; leaves of `second` replace those of `first`."""
     merged = dict(first)
     for key, value in second.items():
         if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):

@@ -1,7 +1,7 @@
-"""Schedules: the numbers of a step, computed on the host.
+"""Schedules: the hyper-parameters of a step, computed on the host.
 
-A number enters the step as an array. So a sweep over learning rates or loss weights
-compiles the step once, and the step holds no schedule.
+They enter the step as arrays. So a sweep over learning rates or loss weights compiles
+the step once, and the step contains no schedule.
 """
 
 import math
@@ -23,7 +23,7 @@ def constant(step: int, *, value: float) -> float:
 
 
 def cosine(step: int, *, start: float, end: float, total_steps: int) -> float:
-    """Half a cosine from `start` at step 0 to `end` at `total_steps` (BYOL's decay)."""
+    """Returns half a cosine from `start` to `end` at `total_steps` (BYOL's decay)."""
     share = min(step / total_steps, 1.0)
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
@@ -31,7 +31,7 @@ def cosine(step: int, *, start: float, end: float, total_steps: int) -> float:
 def warmup_cosine(
     step: int, *, peak: float, warmup_steps: int, total_steps: int, end: float
 ) -> float:
-    """Linear from peak/warmup_steps, then a cosine to `end` (open_clip and CLIPin)."""
+    """Returns a linear warmup to `peak`, then a cosine to `end` (open_clip, CLIPin)."""
     if step < warmup_steps:
         return peak * (step + 1) / warmup_steps
     remaining = max(total_steps - warmup_steps, 1)
@@ -39,7 +39,7 @@ def warmup_cosine(
 
 
 def linear(step: int, *, start: float, end: float, total_steps: int) -> float:
-    """A straight line from `start` at step 0 to `end` at `total_steps`, then flat."""
+    """Returns a line from `start` to `end` at `total_steps`, then `end`."""
     return start + (end - start) * min(step / total_steps, 1.0)
 
 
@@ -83,13 +83,13 @@ def make_schedule(where: str, spec: Any) -> Callable[[int], float]:
 
 
 def make_hyper(config: ConfigDict, objectives: Mapping[str, Any]) -> Callable:
-    """Returns step -> the numbers of that step, as `types.Hyper`.
+    """Returns step -> hyper-parameters of that step, as `types.Hyper`.
 
     Args:
-      config: `seed`; `optim.learning_rate`, `optim.weight_decay`, `target.decay` and
-        the scalars of each objective are numbers or schedules; a scalar that is not
-        there has its class's default.
-      objectives: name to objective, for `scalars`.
+      config: has `seed`. `optim.learning_rate`, `optim.weight_decay`, `target.decay`
+        and the scalars of each objective are numbers or schedules; a missing scalar
+        has the default of its class.
+      objectives: name -> objective, for `scalars`.
 
     Raises:
       ClipinError: a value that is neither a number nor a schedule.

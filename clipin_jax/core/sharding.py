@@ -1,4 +1,4 @@
-"""The mesh of devices: batches are split over both axes, parameters over `fsdp`."""
+"""Shards arrays over a mesh: batches over both axes, parameters over `fsdp`."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -19,9 +19,9 @@ def make_mesh(data: int, fsdp: int, devices: Sequence[Any] | None = None) -> Mes
     """Returns a mesh over all devices.
 
     Args:
-      data: number of devices on the `data` axis; -1 for as many as there are.
+      data: number of devices on the `data` axis; -1 for all that remain.
       fsdp: number of devices on the `fsdp` axis, over which parameters may be split.
-      devices: those to use; by default every device of every process.
+      devices: devices to use; by default those of all processes.
 
     Raises:
       ClipinError: the axes do not multiply to the number of devices.
@@ -49,12 +49,12 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def infer_sharding(tree: Any, rules: Iterable[tuple[str, str]], mesh: Mesh) -> Any:
-    """Returns a sharding per leaf, by the first rule whose pattern is in its path.
+    """Returns the sharding of each leaf, by the first rule that matches its path.
 
     Args:
       tree: arrays or shapes, for example the whole train state.
       rules: (regular expression, `replicate` or `fsdp`); `fsdp` splits the largest
-        axis that the mesh axis divides, and replicates where there is none.
+        axis that the mesh axis divides, and replicates if there is none.
       mesh: from `make_mesh`.
 
     Raises:
@@ -104,7 +104,7 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
 
 
 def put(batch: Any, mesh: Mesh) -> Any:
-    """Returns a batch as global arrays, from this process's share of it.
+    """Places this process's share of a batch, and returns the global arrays.
 
     Args:
       batch: a tree of numpy arrays with the batch axis first.

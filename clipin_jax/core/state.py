@@ -1,4 +1,4 @@
-"""The train state: everything that a restart needs, in one frozen tree."""
+"""The train state: everything that a restart needs, in one tree."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -19,16 +19,16 @@ class TrainState:
     """The state of a run; nothing else is kept over a restart.
 
     Attributes:
-      step: int32 scalar, steps taken, skipped ones included.
+      step: int32 scalar, steps taken, including skipped ones.
       skipped: int32 scalar, updates skipped for a loss or gradient that is not finite.
       skipped_in_a_row: int32 scalar, those since the last good update.
       params: the online parameters, trained and frozen.
-      collections: what modules keep between steps (batch statistics), online.
+      collections: state of online modules between steps (batch statistics).
       opt_state: of the optimizer chain, for the trained parameters.
-      target_params: averages of the trained parameters that the objectives' `targets`
-        use; empty when there are none. Never in half precision: an average would stand
-        still. Frozen ones are their own average and have no copy here.
-      target_collections: what the target's modules keep between steps; never averaged.
+      target_params: averages of the trained parameters that `targets` of objectives
+        use; empty without any. Never in half precision, in which an average would not
+        change. Frozen parameters equal their average and have no copy here.
+      target_collections: state of target modules between steps; never averaged.
     """
 
     step: Array
@@ -49,8 +49,8 @@ class TrainState:
     def target_variables(self) -> dict[str, Any]:
         """The variables of the target branch, for `learner.apply`.
 
-        Parameters without an average are the online ones; of these the target reads
-        only those that are frozen.
+        Parameters without an average are the online ones; the target uses only the
+        frozen ones of these.
         """
         params = merge(self.params, self.target_params)
         return {"params": params, **self.target_collections}
@@ -68,14 +68,14 @@ def create_state(
 ) -> TrainState:
     """Returns the state before the first step; pure, for `jit` and `eval_shape`.
 
-    The target starts as a copy of the online parameters: of exactly those that
-    `learner.targets` uses and that are trained.
+    The target starts as a copy of those online parameters that `learner.targets` uses
+    and that are trained.
 
     Args:
       learner: initialises its parameters.
       optimizer: initialises its state for the parameters that it trains.
-      batch: an example; its values do not matter.
-      hyper: the numbers of any step; of these only `seed` matters.
+      batch: an example batch; its values have no effect.
+      hyper: of any step; only `seed` has an effect.
 
     Raises:
       ClipinError: the optimizer's groups do not fit the parameters.
@@ -102,7 +102,7 @@ def create_state(
 
 
 def _copy(tree: Any) -> Any:
-    """Returns copies: the step donates its state, so no leaves may share a buffer."""
+    """Copies leaves: the step donates its state, so no leaves may share a buffer."""
     return jax.tree.map(jnp.copy, tree)
 
 

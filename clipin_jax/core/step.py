@@ -1,9 +1,9 @@
-"""The pure functions that training compiles: step and health; callers `jit` them."""
+"""The pure functions of training: step and health. Callers `jit` them."""
 
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +17,7 @@ from clipin_jax.core.state import TrainState, select
 from clipin_jax.types import Array, Batch, Hyper, Metrics
 
 BRANCHES = ("online", "target")
-# Equal learners and optimizers get the same function, so that jax compiles it once for
-# all runs of a process.
-_PROGRAMS = 32
+_PROGRAMS = 32  # functions kept, so that runs of a process share compiled programs
 TrainStep = Callable[[TrainState, Batch, Hyper], tuple[TrainState, Metrics]]
 ViewMaker = Callable[[Any], Batch]
 
@@ -33,11 +31,11 @@ def identity(batch: Batch) -> Batch:
 def make_train_step(
     learner: Learner, optimizer: Optimizer, views: ViewMaker = identity
 ) -> TrainStep:
-    """Returns one update of everything, as a pure function.
+    """Returns the training step as a pure function.
 
-    The target branch runs first and without gradient, then the online branch. The
-    optimizer moves the trained parameters, then the target moves towards them. An
-    update whose loss or gradient is not finite leaves all but the counters as it was.
+    The target branch runs first, without gradient, then the online branch. The
+    optimizer updates the trained parameters, then the target moves towards them. If the
+    loss or the gradient is not finite, only the counters change.
 
     Args:
       learner: from `core.learner.build`.
@@ -51,47 +49,17 @@ def make_train_step(
     def train_step(
         state: TrainState, batch: Batch, hyper: Hyper
     ) -> tuple[TrainState, Metrics]:
-        batch = views(batch)
         trained, frozen = optimizer.split(state.params)
-        with evaluation_mode(frozen_modules(trained, frozen)):
-            targets, target_collections = learner.apply(
-                state.target_variables, batch, method="targets",
-                mutable=list(state.target_collections),
-                rngs=_rngs(hyper["seed"], state.step, "target"),
-            )  # fmt: skip
-
-            def loss_fn(trained: Params) -> tuple[Array, tuple[Metrics, Any]]:
-                (loss, metrics), collections = learner.apply(
-                    {"params": merge(trained, frozen), **state.collections},
-                    batch, targets, hyper, mutable=list(state.collections),
-                    rngs=_rngs(hyper["seed"], state.step, "online"),
-                )  # fmt: skip
-                return loss, (metrics, collections)
-
-            gradient = jax.value_and_grad(loss_fn, has_aux=True)
-            (loss, (metrics, collections)), grads = gradient(trained)
-        grad_norm = optax.tree.norm(grads)
-        finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+        result = _run_branches(
+            learner, state, views(batch), hyper, trained=trained, frozen=frozen
+        )
+        grad_norm = optax.tree.norm(result.gradient)
 
         def update() -> TrainState:
             chain = optimizer(hyper, state.params)
-            updates, opt_state = chain.update(grads, state.opt_state, trained)
+            updates, opt_state = chain.update(result.gradient, state.opt_state, trained)
             params = merge(optax.apply_updates(trained, updates), frozen)
-            target_params = optax.incremental_update(
-                select(params, state.target_params),
-                state.target_params,
-                1 - hyper["target"]["decay"],
-            )
-            return TrainState(
-                step=state.step,
-                skipped=state.skipped,
-                skipped_in_a_row=jnp.zeros_like(state.skipped_in_a_row),
-                params=params,
-                collections=collections,
-                opt_state=opt_state,
-                target_params=target_params,
-                target_collections=target_collections,
-            )
+            return _updated(state, result, hyper, params=params, opt_state=opt_state)
 
         def skip() -> TrainState:
             return dataclasses.replace(
@@ -100,22 +68,90 @@ def make_train_step(
                 skipped_in_a_row=state.skipped_in_a_row + 1,
             )
 
-        # A condition, not `where` on every leaf: that reads and writes all the state.
-        kept = jax.lax.cond(finite, update, skip)
+        finite = jnp.isfinite(result.loss) & jnp.isfinite(grad_norm)
+        # `where` on every leaf would read and write all of the state.
+        after = jax.lax.cond(finite, update, skip)
         metrics = {
-            **metrics,
+            **result.metrics,
             "grad_norm": grad_norm,
             "learning_rate": hyper["optim"]["learning_rate"],
-            "skipped": kept.skipped,
-            "skipped_in_a_row": kept.skipped_in_a_row,
+            "skipped": after.skipped,
+            "skipped_in_a_row": after.skipped_in_a_row,
         }
-        return dataclasses.replace(kept, step=state.step + 1), metrics
+        return dataclasses.replace(after, step=state.step + 1), metrics
 
     return train_step
 
 
+class _Result(NamedTuple):
+    """The results of both branches in one step."""
+
+    loss: Array
+    gradient: Params  # of the trained parameters
+    metrics: Metrics
+    collections: Any  # of the online branch, after the step
+    target_collections: Any
+
+
+def _run_branches(
+    learner: Learner,
+    state: TrainState,
+    batch: Batch,
+    hyper: Hyper,
+    *,
+    trained: Params,
+    frozen: Params,
+) -> _Result:
+    """Runs the target branch, then the online branch with its gradient."""
+    with evaluation_mode(frozen_modules(trained, frozen)):
+        targets, target_collections = learner.apply(
+            state.target_variables, batch, method="targets",
+            mutable=list(state.target_collections),
+            rngs=_rngs(hyper["seed"], state.step, "target"),
+        )  # fmt: skip
+
+        def loss_fn(trained: Params) -> tuple[Array, tuple[Metrics, Any]]:
+            (loss, metrics), collections = learner.apply(
+                {"params": merge(trained, frozen), **state.collections},
+                batch, targets, hyper, mutable=list(state.collections),
+                rngs=_rngs(hyper["seed"], state.step, "online"),
+            )  # fmt: skip
+            return loss, (metrics, collections)
+
+        gradient_fn = jax.value_and_grad(loss_fn, has_aux=True)
+        (loss, (metrics, collections)), gradient = gradient_fn(trained)
+    return _Result(
+        loss=loss,
+        gradient=gradient,
+        metrics=metrics,
+        collections=collections,
+        target_collections=target_collections,
+    )
+
+
+def _updated(
+    state: TrainState, result: _Result, hyper: Hyper, *, params: Params, opt_state: Any
+) -> TrainState:
+    """Returns the state after an update, with the target moved towards `params`."""
+    target_params = optax.incremental_update(
+        select(params, state.target_params),
+        state.target_params,
+        1 - hyper["target"]["decay"],
+    )
+    return TrainState(
+        step=state.step,
+        skipped=state.skipped,
+        skipped_in_a_row=jnp.zeros_like(state.skipped_in_a_row),
+        params=params,
+        collections=result.collections,
+        opt_state=opt_state,
+        target_params=target_params,
+        target_collections=result.target_collections,
+    )
+
+
 def _rngs(seed: Array | int, step: Array, branch: str) -> dict[str, Array]:
-    """Returns the random streams of a branch in one step, a function of these alone."""
+    """Returns the random streams of a branch in one step."""
     key = jax.random.fold_in(jax.random.key(seed), step)
     key = jax.random.fold_in(key, BRANCHES.index(branch))
     dropout, sample = jax.random.split(key)
@@ -126,7 +162,7 @@ def _rngs(seed: Array | int, step: Array, branch: str) -> dict[str, Array]:
 def make_health_fn(
     learner: Learner, optimizer: Optimizer, views: ViewMaker = identity
 ) -> Callable[[TrainState, Batch], Metrics]:
-    """Returns the health numbers of a batch as `(state, batch) -> metrics`.
+    """Returns `(state, batch) -> metrics`, the health metrics of a batch.
 
     See `objectives.health`; the arguments are those of `make_train_step`.
     """

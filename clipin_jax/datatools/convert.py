@@ -67,9 +67,8 @@ def convert(
         shards = _shard_writer(config, source, folder, to=to, size=records_per_file)
         facts = _facts(config, source, to=to, size=records_per_file)
         manifest = ConversionManifest(folder, facts, overwrite)
-        print_line(
-            f"clipin: {len(source):,} records to {len(shards.names)} files in {folder}"
-        )
+        counts = f"{len(source):,} records to {len(shards.names)} files"
+        print_line(f"clipin: {counts} in {folder}")
         for remark in (*_mixture_remarks(source), *shards.remarks):
             print_line(remark)
         _write_missing(shards, manifest, config.data.max_bad_fraction, print_line)

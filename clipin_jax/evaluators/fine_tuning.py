@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -99,17 +100,11 @@ class FineTuning:
         self._batch_size = batch_size
         self._train_batch_size, self._epochs = train_batch_size, epochs
         self._augment, self._seed = augment, seed
-        adam = dict(b1=b1, b2=b2, eps=eps)
+        adamw = functools.partial(optax.adamw, b1=b1, b2=b2, eps=eps)
+        tower = adamw(learning_rate, weight_decay=weight_decay, mask=_decays)
+        head = adamw(head_learning_rate, weight_decay=head_weight_decay)
         self._optimizer = optax.multi_transform(
-            {
-                "tower": optax.adamw(
-                    learning_rate, **adam, weight_decay=weight_decay, mask=_decays
-                ),
-                "head": optax.adamw(
-                    head_learning_rate, **adam, weight_decay=head_weight_decay
-                ),
-            },
-            {"tower": "tower", "head": "head"},
+            {"tower": tower, "head": head}, {"tower": "tower", "head": "head"}
         )
         self._step = jax.jit(self._update, donate_argnums=(0, 1))
 

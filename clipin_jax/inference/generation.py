@@ -92,11 +92,8 @@ def make_generate_fn(
         def step(rows: _Rows) -> _Rows:
             text = rows.text.reshape(-1, decoding.max_length)
             logits = learner.apply(variables, text, image_tokens, method=_logits)
-            logits = jax.lax.dynamic_index_in_dim(
-                logits, rows.position - 1, axis=1, keepdims=False
-            )
-            logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-            ids = jnp.arange(logits.shape[-1])
+            log_p = _log_probabilities(logits, rows.position - 1)
+            ids = jnp.arange(log_p.shape[-1])
             is_word = (
                 (ids != PAD) & (ids != tokenizer.start) & (ids < tokenizer.vocab_size)
             )
@@ -104,7 +101,7 @@ def make_generate_fn(
             shape = (*rows.done.shape, -1)
             return _advance(
                 rows,
-                jax.nn.log_softmax(logits).reshape(shape),
+                log_p.reshape(shape),
                 allowed.reshape(shape),
                 keys=jax.vmap(jax.random.fold_in, (0, None))(keys, rows.position),
                 decoding=decoding,
@@ -180,6 +177,13 @@ def _logits(learner: Any, text: Array, image_tokens: Array) -> Array:
     """Returns [B, L, V]. XLA removes encodings that the decoder does not use."""
     tokens = learner.towers.text(text)["tokens"]
     return learner.towers.text.decode(text, tokens, image_tokens, False)
+
+
+def _log_probabilities(logits: Array, position: Array) -> Array:
+    """Returns log probabilities at a position, [R, V] in at least float32."""
+    logits = jax.lax.dynamic_index_in_dim(logits, position, axis=1, keepdims=False)
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    return jax.nn.log_softmax(logits)
 
 
 def _first_rows(

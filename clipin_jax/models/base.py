@@ -1,7 +1,7 @@
-"""What a tower is: the protocols that objectives, inference and explanations rely on.
+"""The protocols of towers, on which objectives, inference and explanations rely.
 
 A tower is a flax module that maps its input to `tokens` and `pooled`. Its fields are
-the keys of `config.model.image` or `config.model.text`; besides, every tower is given
+the keys of `config.model.image` or `config.model.text`; every tower also gets
 `scan_layers`, `remat`, `dtype` and `param_dtype`. A tower of another package needs no
 base class, only these fields and `__call__`:
 
@@ -25,7 +25,7 @@ base class, only these fields and `__call__`:
             return {"tokens": tokens, "pooled": tokens.mean(axis=1)}
 
 and `model.image.name = "their_package.towers:MeanColour"`. The other protocols are
-optional: each adds the methods that some objective or explanation calls.
+optional: each has the methods that some objective or explanation calls.
 """
 
 from typing import ClassVar, Protocol
@@ -41,7 +41,7 @@ class ImageTower(Protocol):
 
         Args:
           image: [B, H, W, C] float, normalised, in the tower's `dtype`.
-          train: whether batch norms use and update batch statistics, and dropout drops.
+          train: whether batch norms use and update batch statistics, and dropout is on.
         """
         ...
 
@@ -54,7 +54,7 @@ class TextTower(Protocol):
 
         Args:
           text: [B, L] int32.
-          train: whether dropout drops.
+          train: whether dropout is on.
         """
         ...
 
@@ -71,7 +71,7 @@ class FusingTower(TextTower, Protocol):
           text: [B, L] int32.
           text_tokens: [B, L, D], the `tokens` of `__call__`.
           image_tokens: [B, N, any width].
-          train: whether dropout drops.
+          train: whether dropout is on.
         """
         ...
 
@@ -90,7 +90,7 @@ class DecodingTower(TextTower, Protocol):
           text: [B, L] int32.
           text_tokens: [B, L, D], the `tokens` of `__call__`.
           image_tokens: [B, N, any width].
-          train: whether dropout drops.
+          train: whether dropout is on.
         """
         ...
 
@@ -106,7 +106,7 @@ class MaskedWordTower(TextTower, Protocol):
         Args:
           text: [B, L] int32, some ids replaced by the mask.
           image_tokens: [B, N, any width].
-          train: whether dropout drops.
+          train: whether dropout is on.
         """
         ...
 
@@ -142,7 +142,7 @@ class PatchTower(ImageTower, Protocol):
 
 
 class LayeredTower(Protocol):
-    """A tower whose learning rate may fall from layer to layer (`optim.layer_decay`).
+    """A tower whose learning rate may decrease by layer (`optim.layer_decay`).
 
     Attributes:
       layer_order: patterns of parameter paths below the tower, from its input to its

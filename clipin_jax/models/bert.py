@@ -22,7 +22,7 @@ class Bert(BertTower):
 
         Args:
           text: [B, L] int32, L at most `context_length`.
-          train: whether dropout drops.
+          train: whether dropout is on.
 
         Returns:
           `tokens`: [B, L, D]; `pooled`: [B, D], the first of them.

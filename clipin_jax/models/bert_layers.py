@@ -94,7 +94,7 @@ class BertEmbeddings(nn.Module):
         self.dropout = nn.Dropout(self.options.dropout)
 
     def __call__(self, text: Array, train: bool) -> Array:
-        """text: [B, L] int32 to [B, L, D].
+        """Returns [B, L, D]; text: [B, L] int32.
 
         Raises:
           ClipinError: the text is longer than the position table.
@@ -107,7 +107,7 @@ class BertEmbeddings(nn.Module):
         return shard_batch(self.dropout(self.ln(x), deterministic=not train))
 
     def word_logits(self, x: Array) -> Array:
-        """x: [..., D] to [..., V], the product with the word table."""
+        """Returns [..., V], the product of x [..., D] with the word table."""
         return self.word_embedding.attend(x)
 
 
@@ -120,7 +120,7 @@ class BertAttention(nn.Module):
     def __call__(
         self, x: Array, mask: Array | None, train: bool, context: Array | None = None
     ) -> Array:
-        """x: [B, L, D] to [B, L, D]; context: [B, M, any width], x itself if None."""
+        """Returns [B, L, D]; x: [B, L, D]; context: [B, M, any width], x if None."""
         o = self.options
         kind, context = ("self", x) if context is None else ("cross", context)
         tap = attention_tap(
@@ -161,7 +161,7 @@ class BertLayer(nn.Module):
         train: bool,
         attention: str,
     ) -> Array:
-        """x: [B, L, D] to [B, L, D]; see `BertStack`."""
+        """Returns [B, L, D]; x: [B, L, D]; other arguments as in `BertStack`."""
         o = self.options
         x = BertAttention(o, name=attention)(x, mask, train)
         if image_tokens is not None:
@@ -202,7 +202,7 @@ class BertStack(nn.Module):
           x: [B, L, D].
           mask: bool, broadcasts to [B, heads, L, L], see `attention_mask`.
           image_tokens: [B, N, any width]; None skips the cross-attention.
-          train: whether dropout drops.
+          train: whether dropout is on.
           attention: name of the self-attention's parameters, for layers with two.
 
         Returns:
@@ -234,7 +234,7 @@ class WordHead(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, embeddings: BertEmbeddings) -> Array:
-        """x: [B, L, D] to [B, L, V]."""
+        """Returns logits [B, L, V]; x: [B, L, D]."""
         o = self.options
         y = ACTIVATIONS[o.activation](o.linear(o.width, "dense")(x))
         logits = embeddings.word_logits(o.norm("ln")(y))
@@ -244,7 +244,7 @@ class WordHead(nn.Module):
 
 
 class BertTower(nn.Module):
-    """What the BERT towers share; the default sizes are those of BERT-base.
+    """The base of BERT towers; the default sizes are those of BERT-base.
 
     Attributes:
       context_length: rows of the position table.
@@ -303,7 +303,7 @@ class BertTower(nn.Module):
         Args:
           layers: run without an image.
           text: [B, L] int32.
-          train: whether dropout drops.
+          train: whether dropout is on.
         """
         mask = attention_mask(text, self.pad_id)
         tokens = layers(self.embeddings(text, train), mask, train=train)

@@ -112,7 +112,7 @@ class Linear(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """x: [..., D] to [..., features] in `dtype`."""
+        """Returns [..., features] in `dtype`; x: [..., D]."""
         shape = (x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         y = x.astype(self.dtype) @ jnp.asarray(kernel, self.dtype)
@@ -141,7 +141,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
-        """x: [..., D], normalised with the batch's (train) or running statistics."""
+        """Normalises x, [..., D], with batch statistics (train) or running ones."""
         dtype, width = x.dtype, x.shape[-1]
         stats = self.param_dtype
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (width,), stats)
@@ -179,7 +179,7 @@ class LayerNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """x: [..., D] to [..., D] in `dtype`."""
+        """Returns [..., D] in `dtype`; x: [..., D]."""
         ones, zeros = nn.initializers.ones, nn.initializers.zeros
         scale = self.param("scale", ones, (x.shape[-1],), self.param_dtype)
         bias = self.param("bias", zeros, (x.shape[-1],), self.param_dtype)

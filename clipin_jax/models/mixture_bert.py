@@ -41,7 +41,7 @@ class MixtureBert(BertTower):
 
         Args:
           text: [B, L] int32, L at most `context_length`.
-          train: whether dropout drops.
+          train: whether dropout is on.
 
         Returns:
           `tokens`: [B, L, D]; `pooled`: [B, D], the first of them.
@@ -60,7 +60,7 @@ class MixtureBert(BertTower):
           text: [B, L] int32.
           text_tokens: not used: the text is encoded from its ids.
           image_tokens: [B, N, any width].
-          train: whether dropout drops.
+          train: whether dropout is on.
 
         Returns:
           [B, L, D].
@@ -78,7 +78,7 @@ class MixtureBert(BertTower):
           text: [B, L] int32.
           text_tokens: not used: the text is encoded from its ids.
           image_tokens: [B, N, any width].
-          train: whether dropout drops.
+          train: whether dropout is on.
 
         Returns:
           [B, L, V] logits; position l predicts id l + 1.

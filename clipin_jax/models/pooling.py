@@ -37,7 +37,7 @@ class QueryPool(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """x: [B, N, D] to [B, Q, E].
+        """Returns [B, Q, E]; x: [B, N, D].
 
         Raises:
           ClipinError: the heads do not divide the width, or there is no query.
@@ -79,7 +79,7 @@ class AttentionPool(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """x: [B, N, D] to [B, D]."""
+        """Returns [B, D]; x: [B, N, D]."""
         batch, length, width = x.shape
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         xavier, zeros = nn.initializers.xavier_uniform(), nn.initializers.zeros

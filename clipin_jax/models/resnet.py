@@ -124,7 +124,7 @@ class ConvNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        """x: [B, H, W, C] to [B, H/stride, W/stride, features]."""
+        """Returns [B, H/stride, W/stride, features]; x: [B, H, W, C]."""
         # flax's "SAME" would pad an even image on one side only
         pad = self.kernel_size // 2
         x = nn.Conv(
@@ -149,7 +149,7 @@ class Bottleneck(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        """x: [B, H, W, C] to [B, H/stride, W/stride, 4 * features]."""
+        """Returns [B, H/stride, W/stride, 4 * features]; x: [B, H, W, C]."""
         layer = functools.partial(
             ConvNorm, dtype=self.dtype, param_dtype=self.param_dtype
         )
@@ -183,7 +183,7 @@ class MeanQueryPool(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """x: [B, H, W, D] to [B, output_dim].
+        """Returns [B, output_dim]; x: [B, H, W, D].
 
         Raises:
           ClipinError: the heads do not divide D.

@@ -35,7 +35,7 @@ class SplitBert(BertTower):
 
         Args:
           text: [B, L] int32, L at most `context_length`.
-          train: whether dropout drops.
+          train: whether dropout is on.
 
         Returns:
           `tokens`: [B, L, D]; `pooled`: [B, D], the first of them.
@@ -54,7 +54,7 @@ class SplitBert(BertTower):
           text: [B, L] int32, the ids; only their padding is read.
           text_tokens: [B, L, D], the `tokens` of `__call__`.
           image_tokens: [B, N, any width].
-          train: whether dropout drops.
+          train: whether dropout is on.
 
         Returns:
           [B, L, D].
@@ -70,7 +70,7 @@ class SplitBert(BertTower):
         Args:
           text: [B, L] int32, some ids replaced by the mask.
           image_tokens: [B, N, any width].
-          train: whether dropout drops.
+          train: whether dropout is on.
 
         Returns:
           [B, L, V] logits of every position.

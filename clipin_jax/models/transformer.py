@@ -127,7 +127,7 @@ def attend(
     drop: Callable[[Array], Array] | None = None,
     tap: Callable[[Array], Array] | None = None,
 ) -> Array:
-    """Scaled dot-product attention, softmax in at least float32.
+    """Computes scaled dot-product attention, with the softmax in at least float32.
 
     Args:
       query: [B, N, heads, D/heads].
@@ -170,7 +170,7 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, mask: Array | None = None) -> Array:
-        """x: [B, N, D] to [B, N, D]; softmax in at least float32; mask as `attend`."""
+        """Returns [B, N, D]; x: [B, N, D]; mask as in `attend`."""
         o, (batch, length, width) = self.options, x.shape
         zeros = nn.initializers.zeros
         qkv = o.linear(
@@ -196,7 +196,7 @@ class CrossAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, context: Array) -> Array:
-        """x: [B or 1, N, D] and context: [B, M, C] to [B, N, D]."""
+        """Returns [B, N, D]; x: [B or 1, N, D]; context: [B, M, C]."""
         _, length, width = x.shape
         batch, zeros = context.shape[0], nn.initializers.zeros
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype, bias_init=zeros)
@@ -228,7 +228,7 @@ class Block(nn.Module):
     def __call__(
         self, x: Array, mask: Array | None = None, context: Array | None = None
     ) -> Array:
-        """x: [B, N, D] to [B, N, D]; mask as `attend`; context: [B, M, C]."""
+        """Returns [B, N, D]; x: [B, N, D]; mask as in `attend`; context: [B, M, C]."""
         o, width = self.options, x.shape[-1]
         y = o.norm("ln_1")(x)
         if context is None:
@@ -255,7 +255,7 @@ class CrossBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, context: Array) -> Array:
-        """x: [B, N, D] and context: [B, M, C] to [B, N, D]."""
+        """Returns [B, N, D]; x: [B, N, D]; context: [B, M, C]."""
         x = Block(self.options, name="self")(x)
         to_context = self.options._replace(causal=False)
         return Block(to_context, name="cross")(x, context=context)
@@ -324,16 +324,16 @@ def apply_layers(
     depth: int,
     scan_layers: bool,
 ) -> Array:
-    """Applies a stack of layers of one kind; to be called in a compact method.
+    """Applies a stack of equal layers; call it in a compact method.
 
     Args:
-      make_layer: makes a layer with a name.
+      make_layer: builds a layer with a name.
       call: applies a layer to x.
       x: input of the first layer.
       depth: number of layers.
-      scan_layers: whether the layers are a loop over one compiled layer, with
-        parameters stacked on a leading axis (`blocks`): compiles faster, right on TPU.
-        Otherwise each layer has its own (`blocks_0`, ...): no copies, faster on CPU.
+      scan_layers: whether to loop over one compiled layer, with parameters stacked on a
+        leading axis (`blocks`): it compiles faster and suits TPUs. Otherwise each layer
+        has its own parameters (`blocks_0`, ...): no copies, faster on CPU.
     """
     if not scan_layers:
         for i in range(depth):

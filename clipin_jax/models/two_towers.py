@@ -54,7 +54,7 @@ class TwoTowers(nn.Module):
 
         Args:
           view: images, texts or both.
-          train: whether batch norms use and update batch statistics, and dropout drops.
+          train: whether batch norms use and update batch statistics, and dropout is on.
 
         Returns:
           Per modality the output of the tower, and `shared` [B, P].

@@ -39,7 +39,7 @@ class Projector(nn.Module):
 
     @nn.compact
     def __call__(self, shared: Array, train: bool) -> Array:
-        """shared: [B, P] to [B, features], not normalised."""
+        """Returns [B, features], not normalised; shared: [B, P]."""
         norm = BatchNorm(affine=False, param_dtype=self.param_dtype, name="norm")
         x = jax.nn.gelu(norm(shared, train=train), approximate=False)
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
@@ -55,7 +55,7 @@ class Predictor(nn.Module):
 
     @nn.compact
     def __call__(self, projection: Array, train: bool) -> Array:
-        """projection: [B, D] to [B, D] float32 of unit norm."""
+        """Returns [B, D] float32 of unit norm; projection: [B, D]."""
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         x = Linear(self.hidden, **dtypes, name="hidden")(projection)
         x = BatchNorm(affine=True, param_dtype=self.param_dtype, name="norm")(

@@ -35,7 +35,7 @@ class ClusterHead(nn.Module):
 
     @nn.compact
     def __call__(self, shared: Array, train: bool) -> Array:
-        """shared: [B, P] to [B, K] in at least float32."""
+        """Returns logits [B, K] in at least float32; shared: [B, P]."""
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         x = Linear(self.hidden, **dtypes, name="hidden")(shared)
         x = BatchNorm(affine=True, param_dtype=self.param_dtype, name="norm")(
@@ -50,9 +50,9 @@ class Cluster(ObjectiveModule):
     """Assigns both sides of a pair to the same of K soft clusters, and uses them all.
 
     The smoothness of a batch exceeds the sharpness by at most ln B: with many more
-    clusters than pairs in a batch, some stay unused. Equal assignments of all pairs
-    cost 1 + `sharpness_weight` - `smoothness_weight` times their entropy: a positive
-    factor favours few clusters.
+    clusters than pairs in a batch, some stay unused. If all pairs have equal
+    assignments, the loss is their entropy times 1 + `sharpness_weight` -
+    `smoothness_weight`; a positive factor favours few clusters.
 
     Attributes:
       num_clusters: K.
@@ -69,14 +69,14 @@ class Cluster(ObjectiveModule):
         self.text_head = ClusterHead(self.hidden_dim, self.num_clusters, **self.dtypes)
 
     def logits(self, features: Features, train: bool) -> dict[str, Array]:
-        """Returns per modality [B, K] in at least float32."""
+        """Returns the logits of each modality, [B, K] in at least float32."""
         return {
             modality: getattr(self, f"{modality}_head")(f["shared"], train)
             for modality, f in features.items()
         }
 
     def embed(self, features: Features) -> dict[str, Array]:
-        """Returns per modality the root of the cluster probabilities, [B, K].
+        """Returns the root of the cluster probabilities of each modality, [B, K].
 
         The cosine of two such vectors is the Bhattacharyya coefficient of the two
         distributions: 1 if they are equal, 0 if they share no cluster. The paper does
@@ -86,7 +86,7 @@ class Cluster(ObjectiveModule):
         return {m: jnp.exp(jax.nn.log_softmax(x) / 2) for m, x in logits.items()}
 
     def __call__(self, inputs: Inputs) -> tuple[Array, Metrics]:
-        """Returns the loss, its terms, and per modality how many clusters are used.
+        """Returns the loss, its terms, and the number of used clusters per modality.
 
         `used_clusters` is the exponential of the entropy of the mean probabilities.
         """

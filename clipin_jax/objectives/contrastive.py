@@ -23,11 +23,11 @@ class Contrastive(ObjectiveModule):
     """Symmetric cross-entropy over all pairs of the global batch.
 
     Attributes:
-      init_temperature: `logit_scale` starts at the log of its inverse. The bounds
-        [0, ln 100] of `logit_scale` belong to the optimizer: `optim.bounds`.
-      duplicates: what pairs with an equal image or caption are to each other: `ignore`,
-        negatives; `mask`, neither negatives nor positives; `multi_positive`, positives.
-        Accuracies do not count duplicates, except with `ignore`.
+      init_temperature: `logit_scale` starts at the log of its inverse. The optimizer
+        keeps `logit_scale` in [0, ln 100], see `optim.bounds`.
+      duplicates: how pairs with an equal image or caption are treated: `ignore`, as
+        negatives; `mask`, neither as negatives nor as positives; `multi_positive`, as
+        positives. Accuracies do not count duplicates, except with `ignore`.
       label_smoothing: share of the positive that is spread over all candidates.
     """
 
@@ -49,7 +49,7 @@ class Contrastive(ObjectiveModule):
         """Returns the loss, and the accuracy of both directions.
 
         Raises:
-          ClipinError: the data lacks the ids that find duplicates.
+          ClipinError: the data has no ids to find duplicates by.
         """
         image = inputs.features["image"]["embedding"]
         text = inputs.features["text"]["embedding"]

@@ -1,10 +1,9 @@
-"""Pairs with the same image or caption, which are no negatives of each other.
+"""Finds pairs with the same image or caption, which are no negatives of each other.
 
-A contrast takes all other pairs of a batch for negatives. Where two rows share an image
-or a caption ("no finding" under every second X-ray), it learns to separate what is
-equal. A view identifies its pairs by `image_id` and `text_id`: [B] int32, equal for
-equal images or captions; a negative id is equal to no other. The ids of the view of the
-online branch are used.
+Contrastive losses treat all other pairs of a batch as negatives. If two rows share an
+image or a caption ("no finding" for half of all X-rays), they separate what is equal. A
+view identifies its pairs by `image_id` and `text_id`: [B] int32, equal for equal images
+or captions. A negative id equals no other. The ids are those of the online view.
 """
 
 import jax.numpy as jnp
@@ -25,7 +24,7 @@ def check_choice(
     """Checks the option `duplicates` of an objective.
 
     Raises:
-      ClipinError: it is none of the choices.
+      ClipinError: it is not one of the choices.
     """
     if choice not in choices:
         raise ClipinError(
@@ -35,7 +34,7 @@ def check_choice(
 
 
 def read_ids(objective: ObjectiveModule, choice: str, view: View) -> dict[str, Array]:
-    """Returns the ids of a view's pairs, [B] each; none where duplicates are ignored.
+    """Returns the ids of a view's pairs, [B] each; none if duplicates are ignored.
 
     Raises:
       ClipinError: the choice needs ids, but the view has none.
@@ -55,12 +54,12 @@ def read_ids(objective: ObjectiveModule, choice: str, view: View) -> dict[str, A
 def find_duplicates(
     ids: dict[str, Array], candidate_ids: dict[str, Array] | None = None
 ) -> Array | None:
-    """Returns for each pair of a batch which candidates are duplicates of it.
+    """Returns which candidates are duplicates of each pair of a batch.
 
     Args:
       ids: from `read_ids`.
       candidate_ids: the ids of N pairs, those of the batch first; None for the batch
-        alone.
+        only.
 
     Returns:
       [B, N] bool, false on the diagonal; None without ids.
@@ -78,7 +77,7 @@ def find_duplicates(
 def apply_choice(
     choice: str, logits: Array, duplicates: Array | None
 ) -> tuple[Array, Array | None]:
-    """Returns the logits and positives of a contrastive loss under a choice.
+    """Returns the logits and positives of a contrastive loss for a choice.
 
     Args:
       choice: one of `CHOICES`.
@@ -87,7 +86,7 @@ def apply_choice(
 
     Returns:
       The logits, [B, N], with duplicates masked unless they are positives; and the
-      positives, [B, N] bool, or None where they are the diagonal alone.
+      positives, [B, N] bool, or None if they are the diagonal only.
     """
     if choice == MULTI_POSITIVE and duplicates is not None:
         return logits, duplicates | jnp.eye(*logits.shape, dtype=bool)
@@ -95,7 +94,7 @@ def apply_choice(
 
 
 def duplicate_metrics(duplicates: Array | None) -> dict[str, Array]:
-    """Returns the share of rows with a duplicate in the batch; empty where ignored."""
+    """Returns the share of rows with a duplicate in the batch; {} if ignored."""
     if duplicates is None:
         return {}
     in_batch = duplicates[:, : duplicates.shape[0]]

@@ -1,7 +1,7 @@
-"""Numbers of a batch that reveal a collapse of the non-contrastive branch, and a check.
+"""Metrics of a batch that reveal a collapse of the non-contrastive branch.
 
-A constant output solves regression without negatives: the loss looks excellent, these
-numbers do not.
+A constant output solves regression without negatives: the loss is excellent, but these
+metrics are not.
 """
 
 from collections.abc import Mapping
@@ -87,7 +87,7 @@ def modality_gap(x: Array, y: Array) -> Array:
 
 
 def shuffled_margin(prediction: Array, target: Array) -> Array:
-    """Returns how much the mean cosine drops with the target of the next row.
+    """Returns the decrease of the mean cosine with the target of the next row.
 
     Args:
       prediction: [B, D] of unit norm.
@@ -104,13 +104,13 @@ def shuffled_margin(prediction: Array, target: Array) -> Array:
 def collapse_warning(metrics: Mapping[str, float]) -> str | None:
     """Returns a warning for the log if the branch has collapsed, else None.
 
-    The sign of a collapse is a low loss with no margin: predictions are right whatever
-    the pair. The thresholds are far from healthy values (spread 0.3 to 1, margin above
+    A collapse has a low loss without a margin: predictions fit every pair. The
+    thresholds are far from healthy values (spread 0.3 to 1, margin above
     0.1).
 
     Args:
-      metrics: health metrics of one step, name to number: per term `*/cosine` and
-        `*/shuffled_margin`, per target `*/spread`.
+      metrics: health metrics of one step, name -> number: `*/cosine` and
+        `*/shuffled_margin` of each term, `*/spread` of each target.
     """
     for name, margin in metrics.items():
         term, _, kind = name.rpartition("/")

@@ -1,4 +1,4 @@
-"""The loss formulas: arrays to scalars, without parameters or modules.
+"""Loss functions of arrays, without parameters or modules.
 
 Under `jit` with a batch split over devices these are losses of the global batch: the
 partitioner adds the communication.
@@ -33,15 +33,15 @@ def mask_logits(logits: Array, mask: Array | None) -> Array:
 def softmax_contrastive(
     logits: Array, positives: Array | None = None, label_smoothing: float = 0.0
 ) -> Array:
-    """Symmetric InfoNCE, the mean of both directions (CLIP, arXiv 2103.00020, fig. 3).
+    """Returns symmetric InfoNCE, the mean of both directions (CLIP, arXiv 2103.00020).
 
-    Labels are uniform over the positives of a row (UniCL, arXiv 2204.03610, eq. 2 and
-    3).
+    See figure 3 there. Labels are uniform over the positives of a row (UniCL, arXiv
+    2204.03610, eq. 2 and 3).
 
     Args:
       logits: [B, B] float; row i holds image i against every text, pairs on the
         diagonal.
-      positives: [B, B] bool, the diagonal included; None for the diagonal alone.
+      positives: [B, B] bool, including the diagonal; None for the diagonal only.
       label_smoothing: share of the label that is uniform over all candidates that are
         not masked.
 
@@ -50,17 +50,17 @@ def softmax_contrastive(
     """
     if positives is None and not label_smoothing:
         return (_diagonal_cross_entropy(logits) + _diagonal_cross_entropy(logits.T)) / 2
-    right = jnp.eye(len(logits), dtype=bool) if positives is None else positives
+    is_positive = jnp.eye(len(logits), dtype=bool) if positives is None else positives
 
     def expected_logit(axis: int) -> Array:
-        of_positives = jnp.mean(logits, axis, where=right)
+        of_positives = jnp.mean(logits, axis, where=is_positive)
         if not label_smoothing:
             return of_positives
         unmasked = logits > jnp.finfo(logits.dtype).min / 4
         of_all = jnp.mean(logits, axis, where=unmasked)
         return (1 - label_smoothing) * of_positives + label_smoothing * of_all
 
-    # No array of labels: that would be one more float for every pair.
+    # An array of labels would need one more float for every pair.
     image_to_text, text_to_image = (
         jax.nn.logsumexp(logits, axis) - expected_logit(axis) for axis in (1, 0)
     )
@@ -74,28 +74,28 @@ def _diagonal_cross_entropy(logits: Array) -> Array:
 
 
 def sigmoid_contrastive(logits: Array, positives: Array | None = None) -> Array:
-    """Binary cross-entropy of every pair (SigLIP, arXiv 2303.15343, eq. 1).
+    """Returns the binary cross-entropy of all pairs (SigLIP, arXiv 2303.15343, eq. 1).
 
     Args:
       logits: [B, B] float; row i holds image i against every text, pairs on the
         diagonal.
-      positives: [B, B] bool, the diagonal included; None for the diagonal alone.
+      positives: [B, B] bool, including the diagonal; None for the diagonal only.
 
     Returns:
       Scalar, the sum over all pairs divided by B (not by B squared); B ln 2 for logits
       of zero.
     """
     size = logits.shape[0]
-    right = jnp.eye(size, dtype=bool) if positives is None else positives
-    signs = 2 * right.astype(logits.dtype) - 1  # 1 for positives, else -1
+    is_positive = jnp.eye(size, dtype=bool) if positives is None else positives
+    signs = 2 * is_positive.astype(logits.dtype) - 1  # 1 for positives, else -1
     return jnp.sum(jax.nn.softplus(-signs * logits)) / size
 
 
 def info_nce(queries: Array, keys: Array, temperature: Array | float) -> Array:
-    """Cross-entropy of the key of each query among all keys, in one direction.
+    """Returns the cross-entropy of the key of each query among all keys.
 
-    The loss of MoCo v3 (arXiv 2104.02057, algorithm 1) without its factor of twice the
-    temperature.
+    This is the loss of MoCo v3 (arXiv 2104.02057, algorithm 1) without its factor of
+    twice the temperature.
 
     Args:
       queries: [B, D] of unit norm.
@@ -109,10 +109,10 @@ def info_nce(queries: Array, keys: Array, temperature: Array | float) -> Array:
 
 
 def nt_xent(first: Array, second: Array, temperature: Array | float) -> Array:
-    """Cross-entropy of the other view of each image among all views of the batch.
+    """Returns the cross-entropy of the other view of each image among all views.
 
-    The normalised temperature-scaled cross-entropy of SimCLR (arXiv 2002.05709, eq. 1):
-    2B queries, each with one positive and 2B - 2 negatives.
+    This is the NT-Xent loss of SimCLR (arXiv 2002.05709, eq. 1): 2B queries, each with
+    one positive and 2B - 2 negatives.
 
     Args:
       first: [B, D] of unit norm.
@@ -133,7 +133,7 @@ def nt_xent(first: Array, second: Array, temperature: Array | float) -> Array:
 def cosine_regression(prediction: Array, target: Array) -> Array:
     """Returns one minus the mean cosine of matching rows.
 
-    Half of BYOL's squared distance (arXiv 2006.07733, eq. 2); the sum over two
+    This is half of BYOL's squared distance (arXiv 2006.07733, eq. 2). The sum over two
     modalities is one term of CLIPin (arXiv 2508.06434).
 
     Args:
@@ -149,9 +149,9 @@ def cosine_regression(prediction: Array, target: Array) -> Array:
 def soft_cross_entropy(
     logits: Array, targets: Array, mask: Array | None = None
 ) -> Array:
-    """Cross-entropy against soft labels, the mean over positions.
+    """Returns the cross-entropy with soft labels, the mean over positions.
 
-    The distillation term of ALBEF (arXiv 2107.07651, eq. 6 and 7).
+    This is the distillation term of ALBEF (arXiv 2107.07651, eq. 6 and 7).
 
     Args:
       logits: [..., K] of any float dtype.
@@ -159,7 +159,7 @@ def soft_cross_entropy(
       mask: [...] bool, the positions of the mean; None for all.
 
     Returns:
-      Scalar in at least float32; 0 where the mask is nowhere true.
+      Scalar in at least float32; 0 if the mask is nowhere true.
     """
     losses = -jnp.sum(targets * _log_softmax(logits), axis=-1)
     return masked_mean(losses, jnp.ones_like(losses, bool) if mask is None else mask)
@@ -168,7 +168,8 @@ def soft_cross_entropy(
 def entropy_of_mean(logits: Array) -> Array:
     """Returns the entropy of the mean of the rows' distributions.
 
-    Computed from logarithms, so that a class of probability 0 has a finite gradient.
+    It is computed from logarithms, so that a class of probability 0 has a finite
+    gradient.
 
     Args:
       logits: [B, K] of any float dtype.
@@ -184,10 +185,10 @@ def entropy_of_mean(logits: Array) -> Array:
 def token_cross_entropy(
     logits: Array, labels: Array, mask: Array, label_smoothing: float = 0.0
 ) -> Array:
-    """Cross-entropy of ids, the mean over the positions where the mask is true.
+    """Returns the cross-entropy of ids, the mean over positions with a true mask.
 
-    With smoothing s the target is 1 - s on the label plus s/V on every id, the label
-    included (arXiv 1512.00567, section 7; PyTorch's convention).
+    With smoothing s the target is 1 - s on the label plus s/V on every id, including
+    the label (arXiv 1512.00567, section 7; PyTorch's convention).
 
     Args:
       logits: [..., L, V] of any float dtype.
@@ -196,7 +197,7 @@ def token_cross_entropy(
       label_smoothing: s.
 
     Returns:
-      Scalar in at least float32; 0 where the mask is nowhere true.
+      Scalar in at least float32; 0 if the mask is nowhere true.
     """
     scores = _log_softmax(logits)
     ids = jnp.where(mask, labels, 0)[..., None]

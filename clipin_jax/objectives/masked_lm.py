@@ -18,12 +18,12 @@ from clipin_jax.types import Array, Features, Metrics, View
 class MaskedLM(ObjectiveModule):
     """Cross-entropy over masked positions, in part distilled from the target network.
 
-    With a the `distillation` share: (1 - a) cross-entropy of the original id plus a
-    cross-entropy of the distribution that the target network predicts.
+    With the `distillation` share a, it is (1 - a) times the cross-entropy of the
+    original id plus a times that of the distribution predicted by the target network.
 
     Attributes:
-      target_view: the view of the target branch, see `UsesTarget`. Where its text is
-        masked differently, nothing is distilled.
+      target_view: the view of the target branch, see `UsesTarget`. Texts that are
+        masked differently there are not distilled.
     """
 
     scalars = {"weight": 1.0, "distillation": 0.4}

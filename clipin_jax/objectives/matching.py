@@ -1,4 +1,4 @@
-"""Image-text matching: a binary classifier of the fused text.
+"""Image-text matching: a binary classifier of fused text tokens.
 
 Source: ALBEF, arXiv 2107.07651, section 3.2 (image-text matching); references:
 salesforce/ALBEF, `models/model_pretrain.py`; salesforce/BLIP,
@@ -35,7 +35,7 @@ def draw_hard_negatives(
     floor: float = 0.0,
     duplicates: Array | None = None,
 ) -> Array:
-    """Draws a negative for every row, the more likely the more similar.
+    """Draws a negative for every row; similar ones are more likely.
 
     Args:
       key: of the random generator.
@@ -45,8 +45,8 @@ def draw_hard_negatives(
       duplicates: see `negatives`.
 
     Returns:
-      [B] int32, the column drawn for each row: never the row's own or that of a
-      duplicate, but any column where there is no negative.
+      [B] int32, the column drawn for each row. It is never the row itself or a
+      duplicate; in a row without negatives it is any column.
     """
     log_weights = negative_log_weights(similarity, group, floor, duplicates)
     return jax.random.categorical(key, log_weights).astype(jnp.int32)
@@ -58,10 +58,10 @@ def negative_log_weights(
     floor: float = 0.0,
     duplicates: Array | None = None,
 ) -> Array:
-    """Returns the log of softmax(similarity) + floor, of negatives alone.
+    """Returns the log of softmax(similarity) + floor, for negatives only.
 
-    In logarithms, so that a row with a probability of 1 for its pair still has
-    negatives.
+    It is computed in logarithms, so that a row with a probability of 1 for its pair
+    still has negatives.
 
     Args:
       similarity: [B, B] float.
@@ -70,7 +70,7 @@ def negative_log_weights(
       duplicates: see `negatives`.
 
     Returns:
-      [B, B] float, -inf where nothing is drawn.
+      [B, B] float, -inf for pairs that are not drawn.
     """
     same_group = _same_group(similarity.shape[0], group)
     logits = jax.nn.log_softmax(jnp.where(same_group, similarity, -jnp.inf))
@@ -101,19 +101,19 @@ def _same_group(size: int, group: int) -> Array:
 class Matching(ObjectiveModule):
     """Cross-entropy of true pairs, and of a hard negative per text and per image.
 
-    Negatives are drawn by the cosine of online embeddings over the scalar
-    `temperature`. The reference takes the learned temperature of its contrastive
-    objective and the momentum keys of this batch; with online embeddings and a given
-    temperature, matching runs beside any contrastive objective.
+    Negatives are drawn by the cosine of online embeddings, divided by the scalar
+    `temperature`. The reference uses the learned temperature of its contrastive
+    objective and the momentum keys of this batch. With online embeddings and a given
+    temperature, matching works with any contrastive objective.
 
     Attributes:
-      group: size of the groups of pairs within which negatives are drawn: the
-        reference's batch per GPU; 0 for the global batch, where negatives get harder
-        with more devices.
+      group: size of the groups of pairs within which negatives are drawn, like the
+        batch per GPU of the reference; 0 for the global batch, where negatives are
+        harder with more devices.
       floor: added to each probability before drawing; 0 in ALBEF, 1e-4 in BLIP.
       duplicates: whether pairs with an equal image or caption are drawn as negatives:
-        `ignore`, like all others; `mask`, never: a row without any other pair in its
-        group has no negative.
+        `ignore`, like all others; `mask`, never. A row without any other pair in its
+        group then has no negative.
     """
 
     scalars = {"weight": 1.0, "temperature": 0.07}
@@ -131,14 +131,13 @@ class Matching(ObjectiveModule):
 
         Raises:
           ClipinError: the text tower cannot fuse, the batch has no negatives, or the
-            data lacks the ids that find duplicates.
+            data has no ids to find duplicates by.
         """
         text, features = jnp.asarray(inputs.view["text"]), inputs.features
         self._check_batch(text.shape[0])
         duplicates = find_duplicates(read_ids(self, self.duplicates, inputs.view))
         for_text, for_image = self._draw_negatives(inputs, duplicates)
-        # In this order: pairs, texts with a negative image, images with a negative
-        # text.
+        # The order is: pairs, texts with a negative image, images with a negative text.
         texts, text_tokens = (
             jnp.concatenate([x, x, x[for_image]])
             for x in (text, features["text"]["tokens"])
@@ -158,7 +157,7 @@ class Matching(ObjectiveModule):
     def scores(
         self, towers: Towers, text: Array, text_tokens: Array, image_tokens: Array
     ) -> Array:
-        """Returns [B] in at least float32, the logit of a match; evaluation mode.
+        """Returns the logits of a match without training, [B] in at least float32.
 
         Args:
           towers: with online parameters.
@@ -180,7 +179,7 @@ class Matching(ObjectiveModule):
         return logits.astype(at_least_float32(logits.dtype))
 
     def _has_partner(self, duplicates: Array | None) -> Array | None:
-        """Returns [3B] bool, which rows are a pair or got a negative; None for all."""
+        """Returns which rows are pairs or have a negative, [3B] bool; None for all."""
         if duplicates is None:
             return None
         size = duplicates.shape[0]
@@ -190,7 +189,7 @@ class Matching(ObjectiveModule):
     def _draw_negatives(
         self, inputs: Inputs, duplicates: Array | None
     ) -> tuple[Array, Array]:
-        """Returns [B] the index of an image for each text, and of a text per image."""
+        """Returns the index of an image per text, and of a text per image, [B] each."""
         image = inputs.features["image"]["embedding"]
         text = inputs.features["text"]["embedding"]
         temperature = self.scalar("temperature", inputs.hyper)

@@ -33,10 +33,9 @@ MODALITIES = ("image", "text")
 
 
 class Queue(nn.Module):
-    """Keys and ids of the last `length` pairs, in no particular order.
+    """A ring buffer with keys and ids of the last `length` pairs.
 
-    Rows are written in turn, from the pointer on and around the end. Before the first
-    write, keys are random directions and ids are `NO_ID`.
+    Before the first write, keys are random directions and ids are `NO_ID`.
     """
 
     length: int
@@ -47,11 +46,11 @@ class Queue(nn.Module):
         """Returns the rows of the queue, then writes new pairs over the oldest.
 
         Args:
-          pairs: per modality keys [B, E], and ids [B] int32, if any, by their name.
+          pairs: name -> keys [B, E] of each modality, and ids [B] int32, if any.
           write: whether to write them.
 
         Returns:
-          The same names with `length` rows each.
+          The same names, with `length` rows each.
         """
         rows = {name: self._rows(name, new) for name, new in pairs.items()}
         pointer = self.variable("queue", "pointer", lambda: jnp.zeros((), jnp.int32))
@@ -59,10 +58,10 @@ class Queue(nn.Module):
         if not write or self.is_initializing():
             return before
         count = pairs[MODALITIES[0]].shape[0]
-        places = (pointer.value + jnp.arange(count)) % self.length
+        indices = (pointer.value + jnp.arange(count)) % self.length
         for name, row in rows.items():
             new = jax.lax.stop_gradient(pairs[name]).astype(row.value.dtype)
-            row.value = row.value.at[places].set(new, unique_indices=True)
+            row.value = row.value.at[indices].set(new, unique_indices=True)
         pointer.value = (pointer.value + count) % self.length
         return before
 
@@ -78,25 +77,25 @@ class Queue(nn.Module):
 
 
 class MomentumContrastive(ObjectiveModule):
-    """Online embeddings against the target network's, with partly soft labels.
+    """Contrasts online embeddings with the target network's, with partly soft labels.
 
-    With keys k = the target's embeddings of this batch, then of the queue, and a the
-    `distillation` share, both ways between image and text:
+    The keys k are the target's embeddings of this batch, then those of the queue; a is
+    the `distillation` share. In both directions between image and text:
 
         loss = cross-entropy(softmax(online . k / t), a softmax(target . k / t)
                              + (1 - a) one-hot)
 
-    With `target.symmetric`, the queue holds the pairs of the batch already when the
-    views are swapped, as negatives: then use no queue, or mask duplicates.
+    With `target.symmetric`, the queue already has the pairs of the batch as negatives
+    when the views are swapped: use no queue then, or mask duplicates.
 
     Attributes:
       queue_length: keys per modality in the queue; 0 for none.
-      init_temperature: start of the learned divisor t. Its bounds, [0.001, 0.5] as
-        published, belong to the optimizer: `optim.bounds`.
+      init_temperature: initial value of the learned divisor t. The optimizer keeps it
+        in [0.001, 0.5], as published, see `optim.bounds`.
       target_view: the view of the target branch, see `UsesTarget`.
-      duplicates: what pairs with an equal image or caption, in the batch or in the
-        queue, are to each other: `ignore`, negatives; `mask`, neither negatives nor
-        positives, for the target neither; `multi_positive`, positives, which share the
+      duplicates: how pairs with an equal image or caption, in the batch or in the
+        queue, are treated: `ignore`, as negatives; `mask`, neither as negatives nor as
+        positives, also for the target; `multi_positive`, as positives, which share the
         one-hot part. Accuracies do not count duplicates, except with `ignore`.
     """
 
@@ -120,7 +119,7 @@ class MomentumContrastive(ObjectiveModule):
     def targets(
         self, towers: Towers, view: View, features: Features, train: bool
     ) -> dict[str, Array]:
-        """Returns per modality the keys: [B, E] float32 of unit norm."""
+        """Returns the keys of each modality: [B, E] float32 of unit norm."""
         embedded = towers.embed(features)
         return {m: embedded[m]["embedding"] for m in MODALITIES}
 
@@ -128,8 +127,8 @@ class MomentumContrastive(ObjectiveModule):
         """Returns the loss, and the accuracy of both directions.
 
         Raises:
-          ClipinError: the queue is shorter than the batch, or the data lacks the ids
-            that find duplicates.
+          ClipinError: the queue is shorter than the batch, or the data has no ids to
+            find duplicates by.
         """
         target = jax.lax.stop_gradient(inputs.targets)
         ids = read_ids(self, self.duplicates, inputs.view)
@@ -170,7 +169,7 @@ class MomentumContrastive(ObjectiveModule):
 
 
 def _spread(positives: Array | None, logits: Array) -> Array:
-    """Returns [B, N] labels, uniform over the positives; one-hot without."""
+    """Returns labels [B, N], uniform over the positives; one-hot if None."""
     if positives is None:
         return jnp.eye(*logits.shape, dtype=logits.dtype)
     return positives / jnp.sum(positives, axis=1, keepdims=True, dtype=logits.dtype)

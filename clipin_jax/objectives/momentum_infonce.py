@@ -1,8 +1,8 @@
 """InfoNCE between CLIPin's predictions and targets: a control without the regression.
 
-The same projectors, predictors, averaged target and views as CLIPin (arXiv 2508.06434),
-but every prediction is classified among the targets of the batch. Across modalities
-that is a momentum contrast of image and text; within one it is MoCo v3 (arXiv
+Projectors, predictors, target and views are those of CLIPin (arXiv 2508.06434), but
+every prediction is classified among the targets of the batch. Across modalities that is
+a momentum contrast of image and text; within a modality it is MoCo v3 (arXiv
 2104.02057).
 """
 
@@ -15,7 +15,7 @@ from clipin_jax.types import Array, Metrics
 
 
 class MomentumInfoNCE(TargetHeads):
-    """InfoNCE of predictions and averaged targets, with negatives from the batch."""
+    """Applies InfoNCE to predictions and targets, with negatives from the batch."""
 
     scalars = {**TargetHeads.scalars, "temperature": 0.2}
 

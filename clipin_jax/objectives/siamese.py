@@ -1,8 +1,8 @@
-"""CLIPin's predictions of the online network itself: a control without the average.
+"""CLIPin whose target is the online network: a control without averaging.
 
-The same projectors, predictors, views and loss as CLIPin (arXiv 2508.06434), without an
-averaged network. With `stop_gradient` it is SimSiam (arXiv 2011.10566) within and
-across modalities; without, only the predictors and the host's loss prevent a collapse.
+Projectors, predictors, views and loss are those of CLIPin (arXiv 2508.06434). With
+`stop_gradient` this is SimSiam (arXiv 2011.10566) within and across modalities. Without
+it, only the predictors and the host's loss prevent a collapse.
 """
 
 import jax
@@ -15,10 +15,10 @@ from clipin_jax.types import Array, Metrics
 
 
 class Siamese(PredictionHeads):
-    """Regression of the online projections of the other view.
+    """Regresses the online projections of the other view.
 
     Attributes:
-      stop_gradient: whether no gradient flows through the targets.
+      stop_gradient: whether to stop the gradient through the targets.
     """
 
     stop_gradient: bool = True

@@ -26,9 +26,9 @@ class Sigmoid(ObjectiveModule):
       init_temperature: `logit_scale` starts at the log of its inverse.
       init_bias: the start of `logit_bias`; far below 0, since nearly all pairs are
         negatives.
-      duplicates: what pairs with an equal image or caption are to each other: `ignore`,
-        negatives; `mask`, neither negatives nor positives; `multi_positive`, positives.
-        Accuracies do not count duplicates, except with `ignore`.
+      duplicates: how pairs with an equal image or caption are treated: `ignore`, as
+        negatives; `mask`, neither as negatives nor as positives; `multi_positive`, as
+        positives. Accuracies do not count duplicates, except with `ignore`.
     """
 
     init_temperature: float = 0.1
@@ -48,7 +48,7 @@ class Sigmoid(ObjectiveModule):
         """Returns the loss, and the accuracy of both directions.
 
         Raises:
-          ClipinError: the data lacks the ids that find duplicates.
+          ClipinError: the data has no ids to find duplicates by.
         """
         image = inputs.features["image"]["embedding"]
         text = inputs.features["text"]["embedding"]

@@ -1,4 +1,4 @@
-"""A contrast between two views of the images alone (SLIP, arXiv 2112.12750).
+"""A contrastive loss between two views of the images (SLIP, arXiv 2112.12750).
 
 SimCLR (arXiv 2002.05709) with SLIP's head. SLIP draws three views, one for the texts
 and two for this term; here the first view serves both, which saves a forward pass.
@@ -27,7 +27,7 @@ class ViewHead(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        """x: [B, D] to [B, features] in at least float32, of unit norm."""
+        """Returns [B, features] in at least float32, of unit norm; x: [B, D]."""
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         for i in range(2):
             x = Linear(self.hidden, **dtypes, name=f"hidden_{i}")(x)
@@ -41,8 +41,8 @@ class ViewHead(nn.Module):
 class Simclr(ObjectiveModule):
     """Classifies each view of an image among all views of the global batch.
 
-    Both views pass the online image tower, with gradient. The head starts from
-    `pooled`, before a pre-projector. Needs `data.views = 2`.
+    The online image tower encodes both views, with gradient. The head reads `pooled`,
+    before a pre-projector. Needs `data.views = 2`.
 
     Attributes:
       hidden_dim: width inside the head.
@@ -60,7 +60,7 @@ class Simclr(ObjectiveModule):
     def __call__(self, inputs: Inputs) -> tuple[Array, Metrics]:
         """Returns the loss, and the mean cosine of the two views.
 
-        Each view is normalised with its own batch statistics.
+        The head normalises each view with its own batch statistics.
 
         Raises:
           ClipinError: there is only one view.

@@ -1,4 +1,4 @@
-"""Builds what a config describes: mesh, learner, optimizer, the shapes of the state."""
+"""Builds an experiment from a config: mesh, learner, optimizer, shapes of the state."""
 
 import dataclasses
 import functools
@@ -33,7 +33,7 @@ class Experiment:
       mesh: the devices, in axes "data" and "fsdp".
       learner: towers and objectives, a flax module.
       optimizer: hyper -> optax transformation.
-      hyper: step -> the numbers of that step, see `types.Hyper`.
+      hyper: step -> hyper-parameters of that step, see `types.Hyper`.
       abstract_state: the train state as `jax.ShapeDtypeStruct` with shardings.
       init_state: returns the state of step 0, placed on the mesh.
       views: host batch -> batch with its views, for data that are augmented on devices.
@@ -55,12 +55,12 @@ class Experiment:
 
     @property
     def num_params(self) -> int:
-        """Returns the size of the model; the target's averages do not count."""
+        """Returns the number of parameters; those of the target do not count."""
         return _count(self.abstract_state.params)
 
     @property
     def num_trained(self) -> int:
-        """Returns how many of `num_params` are trained; frozen ones are not."""
+        """Returns the number of trained parameters; frozen ones do not count."""
         return _count(self.optimizer.split(self.abstract_state.params)[0])
 
 
@@ -69,7 +69,7 @@ def _count(params: Any) -> int:
 
 
 class BatchShape(NamedTuple):
-    """The shape of a training batch; of full size, so that errors show at the start.
+    """The shape of a training batch, in full size, so that errors occur at the start.
 
     Attributes:
       batch_size: pairs, over all devices.
@@ -77,7 +77,7 @@ class BatchShape(NamedTuple):
       channels: of an image.
       context_length: tokens of a text.
       views: their names.
-      masked: whether texts come masked too.
+      masked: whether views also have masked texts.
     """
 
     batch_size: int
@@ -88,7 +88,7 @@ class BatchShape(NamedTuple):
     masked: bool
 
     def zeros(self) -> dict[str, dict[str, Any]]:
-        """Returns a batch of zeros, to trace with: no initial state depends on it."""
+        """Returns zeros for tracing; the initial state does not depend on them."""
         return {name: self._view() for name in self.views}
 
     def _view(self) -> dict[str, Any]:
@@ -116,7 +116,8 @@ def build_experiment(
     _check_counts(config)
     mesh = sharding.make_mesh(**config.mesh, devices=devices)
     sharding.check_batch_size(config.batch_size, mesh)
-    learner: Any = build(config)  # a flax module has a hash, unknown to type checkers
+    # Flax modules are hashable, which type checkers do not know.
+    learner: Any = build(config)
     hyper = make_hyper(config, learner.objectives)
     optimizer = make_optimizer(config.optim, learner.layer_order)
 

@@ -1,8 +1,8 @@
 """Saves and restores the train state of a run. The only file that imports orbax.
 
-Each `<folder>/<step>/` holds the arrays, written by orbax, and `manifest.json`: the
-position in the data, the score, and a checksum of every file. That file is written
-before the folder gets its final name: a folder without it was never finished.
+Each `<folder>/<step>/` has the arrays, written by orbax, and `manifest.json`: the
+position in the data, the score, and a checksum of every file. The manifest is written
+before the folder gets its final name, so a folder without it is incomplete.
 """
 
 import contextlib
@@ -41,14 +41,14 @@ class Checkpoints:
         best_mode: str = "max",
         read_only: bool = False,
     ):
-        """Opens a folder of checkpoints; removes those that a crash left unfinished.
+        """Opens a folder of checkpoints; removes incomplete ones.
 
         Args:
-          folder: made if it does not exist, unless `read_only`.
-          every_steps: `save` writes at its multiples; 0: only when forced.
-          keep_last: how many of the newest stay, at least 1.
-          keep_every_steps: multiples of it stay forever; 0 for none.
-          best_metric: the best by this metric stays too; "" for none.
+          folder: created if it does not exist, unless `read_only`.
+          every_steps: `save` writes at its multiples; 0 to write only when forced.
+          keep_last: how many of the newest to keep, at least 1.
+          keep_every_steps: steps whose multiples are kept; 0 for none.
+          best_metric: metric whose best checkpoint is kept; "" for none.
           best_mode: "max" or "min".
           read_only: write and remove nothing, to read a run while it trains.
 
@@ -78,14 +78,14 @@ class Checkpoints:
         metrics: Mapping[str, float] | None = None,
         force: bool = False,
     ) -> bool:
-        """Starts to save in the background; a step that is there stays as it is.
+        """Starts to save in the background; an existing step is not written again.
 
         Args:
           step: steps taken.
           state: a pytree of jax arrays; they may be donated once this returns.
-          data_state: the position in the data, a small dict that JSON can hold.
+          data_state: the position in the data, a small dict that JSON can write.
           metrics: the scores of this step, if it was evaluated.
-          force: save also when `every_steps` does not divide the step.
+          force: whether to save even if `every_steps` does not divide the step.
 
         Returns:
           Whether a save was started.
@@ -152,7 +152,7 @@ class Checkpoints:
           abstract_state: a pytree of `jax.ShapeDtypeStruct` with shardings.
 
         Raises:
-          ClipinError: it is not there, is damaged, or is of another config.
+          ClipinError: it does not exist, is damaged, or is of another config.
         """
         self.wait()
         steps = sorted(self._manager.all_steps())
@@ -170,7 +170,7 @@ class Checkpoints:
         return self._read_arrays(step, facts, abstract_state)
 
     def latest_step(self) -> int | None:
-        """Returns the newest step not known to be damaged; None if there is none."""
+        """Returns the newest step that is not known to be damaged, or None."""
         good = set(self._manager.all_steps()) - self._retention.damaged
         return max(good, default=None)
 
@@ -180,7 +180,7 @@ class Checkpoints:
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits, then releases threads. Does not raise the same failure twice."""
+        """Waits for the save, then releases threads. Raises a failure only once."""
         if self._failed:
             with contextlib.suppress(Exception):
                 self._manager.close()
@@ -199,20 +199,20 @@ class Checkpoints:
             cleanup_tmp_directories=not read_only,
             create=False,
             read_only=read_only,
-            lightweight_initialize=True,  # a damaged metadata file must not stop us
+            lightweight_initialize=True,  # tolerates a damaged metadata file
         )
         return ocp.CheckpointManager(self._folder, options=options)
 
     def _write_checksums(self) -> None:
-        """Called by orbax, in its thread, before the folder gets its final name."""
+        """Writes checksums; orbax calls it before the folder gets its final name."""
         [folder] = self._folder.glob(f"{self._facts['step']}.*")
         checksums.write_checksums(folder, self._facts)
 
     def _verified_facts(self, step: int) -> dict[str, Any]:
-        """Returns the facts of an undamaged checkpoint; all processes agree on it.
+        """Returns the facts of an undamaged checkpoint.
 
         Raises:
-          DamageError: on every process, if one of them found damage.
+          DamageError: a process detected damage; raised by every process.
         """
         # One process reads all files to compare checksums, the others their facts.
         first = jax.process_index() == 0
@@ -286,7 +286,7 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _explained(self, what: str) -> Iterator[None]:
-        """Turns what orbax raises into a ClipinError in one line."""
+        """Turns errors of orbax into a ClipinError in one line."""
         try:
             yield
         except ClipinError:
@@ -301,7 +301,7 @@ class Checkpoints:
 
 
 def _flat(tree: Any) -> dict[str, Any]:
-    """Returns path -> leaf: names on disk that do not depend on our classes."""
+    """Returns path -> leaf. Paths on disk do not depend on classes of the package."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {path_name(path): leaf for path, leaf in leaves}
 

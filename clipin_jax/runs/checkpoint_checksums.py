@@ -1,6 +1,6 @@
-"""The file that ends a checkpoint: facts about it, and a checksum of each other file.
+"""The manifest of a checkpoint: facts, and a checksum of each other file.
 
-It finds a copy that was cut short, or a bit that flipped, before an array is read.
+It detects truncated copies and flipped bits before an array is read.
 """
 
 import json
@@ -12,7 +12,7 @@ NAME = "manifest.json"
 
 
 class DamageError(Exception):
-    """What is wrong with a checkpoint, as the end of a sentence about it."""
+    """A checkpoint is damaged; the text completes a sentence about it."""
 
 
 def write_checksums(folder: Path, facts: dict[str, Any]) -> None:
@@ -22,7 +22,7 @@ def write_checksums(folder: Path, facts: dict[str, Any]) -> None:
 
     Args:
       folder: a checkpoint whose arrays are written.
-      facts: what JSON can hold; the key "files" is taken.
+      facts: a dict that JSON can write, without the key "files".
 
     Raises:
       OSError: a file cannot be read or written.
@@ -38,7 +38,7 @@ def write_checksums(folder: Path, facts: dict[str, Any]) -> None:
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """Returns the facts of a checkpoint without looking at its arrays.
+    """Returns the facts of a checkpoint without reading its arrays.
 
     Raises:
       DamageError: the file of facts is missing or damaged.
@@ -60,7 +60,7 @@ def read_verified_facts(folder: Path) -> dict[str, Any]:
     """Returns the facts of a checkpoint after comparing the checksum of every file.
 
     Raises:
-      DamageError: a file is missing, or is not as it was written.
+      DamageError: a file is missing or has changed.
     """
     facts = read_facts(folder)
     for name, checksum in facts["files"].items():

@@ -1,4 +1,4 @@
-"""Failures of orbax in one line, in place of the tracebacks of its threads."""
+"""Describes failures of orbax in one line, and hides tracebacks of its threads."""
 
 import errno
 import functools
@@ -10,11 +10,11 @@ from typing import Any
 
 
 def failure_reason(error: BaseException, folder: Path) -> str:
-    """Returns what orbax raised in one line.
+    """Returns an error of orbax in one line.
 
     Args:
-      error: of any type; tensorstore's have the cause in their text alone.
-      folder: on the disk that may be full.
+      error: of any type; errors of tensorstore have the cause only in their text.
+      folder: a folder on the disk, which may be full.
     """
     if getattr(error, "errno", None) == errno.ENOSPC or "No space" in str(error):
         free = shutil.disk_usage(folder).free / 1e6
@@ -24,7 +24,7 @@ def failure_reason(error: BaseException, folder: Path) -> str:
 
 @functools.cache
 def silence_orbax() -> None:
-    """Hides the tracebacks of orbax's threads: the caller gets the error itself."""
+    """Hides the tracebacks of orbax's threads, since the caller gets the error."""
     logging.getLogger("absl").addFilter(
         lambda record: "orbax" not in Path(record.pathname).parts
     )

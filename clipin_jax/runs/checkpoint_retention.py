@@ -1,4 +1,4 @@
-"""Which checkpoints of a run stay: the newest, every so many steps, and the best."""
+"""Decides which checkpoints to keep: the newest, every n-th step, and the best."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ from clipin_jax.errors import ClipinError
 
 @dataclasses.dataclass
 class Retention:
-    """Decides which steps stay; handed to orbax, which deletes the others.
+    """Decides which steps to keep. Orbax deletes the others.
 
     Attributes:
-      last: how many of the newest stay, at least 1.
-      every_steps: multiples of it stay forever; 0 for none.
+      last: how many of the newest to keep, at least 1.
+      every_steps: steps whose multiples are kept; 0 for none.
       mode: "max" or "min": which score is best.
       scores: step -> value of the metric, for the steps that have one.
       damaged: steps that cannot be read; the next good save deletes them.
@@ -37,7 +37,7 @@ class Retention:
             )
 
     def kept(self, steps: Sequence[int]) -> set[int]:
-        """Returns those of the steps that stay."""
+        """Returns the steps to keep."""
         good = sorted(set(steps) - self.damaged)
         kept = set(good[-self.last :])
         if self.every_steps:
@@ -51,6 +51,6 @@ class Retention:
     def should_preserve(
         self, checkpoints: Sequence[Any], *, context: Any
     ) -> list[bool]:
-        """Returns one flag a checkpoint: orbax's protocol of a preservation policy."""
+        """Returns one flag per checkpoint, as a preservation policy of orbax."""
         kept = self.kept([checkpoint.step for checkpoint in checkpoints])
         return [checkpoint.step in kept for checkpoint in checkpoints]

@@ -27,10 +27,10 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nump
 
 
 def open_folder(config: ConfigDict, workdir: Path) -> None:
-    """Makes the run's folder, or checks that an existing one has the same config.
+    """Creates the run's folder, or checks that an existing one has the same config.
 
-    Its config.json lists the arguments at their defaults too, so that the run stays
-    what it is when a later version has others.
+    Its config.json also lists arguments at their defaults, so that the run does not
+    change if a later version has other defaults.
 
     Raises:
       ClipinError: the folder holds a run of another config, other files, or cannot be
@@ -65,7 +65,7 @@ def is_finished(config: ConfigDict, workdir: Path) -> bool:
 
 
 def write_file(path: Path, content: str) -> None:
-    """Writes a file as a whole or not at all: a full disk leaves the old one intact.
+    """Writes a file atomically: if the disk is full, the old file stays intact.
 
     Raises:
       ClipinError: it cannot be written.
@@ -119,7 +119,7 @@ def _check_same(config: ConfigDict, saved: ConfigDict, workdir: Path) -> None:
 
 
 def environment() -> dict[str, Any]:
-    """Returns versions and devices, which a result may depend on."""
+    """Returns versions and devices, on which results may depend."""
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     devices = jax.devices()
     return {

@@ -1,4 +1,4 @@
-"""Signals that stop a long command: it saves first, and the same command goes on."""
+"""Catches signals, so that a long command saves before it stops."""
 
 import contextlib
 import os
@@ -14,9 +14,9 @@ _STDERR = 2  # file descriptor
 
 @contextlib.contextmanager
 def catch_interrupt(notice: str = "", at_once: str = "") -> Iterator[threading.Event]:
-    """Returns an event that SIGTERM or Ctrl-C sets, in place of ending the process.
+    """Yields an event that SIGTERM or Ctrl-C sets instead of ending the process.
 
-    Python catches signals in the main thread only: in another one the event stays
+    Python handles signals in the main thread only; in other threads the event stays
     unset.
 
     Args:

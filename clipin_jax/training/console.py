@@ -1,4 +1,4 @@
-"""Texts for the terminal: the banner of a run, and tables of scores."""
+"""Formats texts for the terminal: the banner of a run, and tables of scores."""
 
 import dataclasses
 import math
@@ -17,7 +17,7 @@ from clipin_jax.runs.build import Experiment
 def banner(
     experiment: Experiment, workdir: Path, examples_per_epoch: int, step: int
 ) -> str:
-    """Returns the facts of a run before its first step, several lines."""
+    """Returns lines that describe a run before its first step."""
     config, mesh = experiment.config, experiment.mesh
     towers = experiment.learner.towers
     height, width = config.data.image_size
@@ -48,7 +48,7 @@ def _parameters(experiment: Experiment) -> str:
 
 
 def _chance_losses(experiment: Experiment) -> str:
-    """Returns the losses of chance, of objectives that choose among a known number."""
+    """Returns the chance losses of objectives with a known number of choices."""
     losses = []
     for name, objective in experiment.learner.objectives.items():
         if hasattr(type(objective), "num_choices"):
@@ -58,7 +58,7 @@ def _chance_losses(experiment: Experiment) -> str:
 
 
 def _size(tower: Any) -> str:
-    """Returns depth and width of a tower, such as " 12x768"; "" if it has no width."""
+    """Returns depth and width of a tower, such as " 12x768"; "" without a width."""
     if not hasattr(tower, "width"):
         return ""
     # A residual network has a tuple of depths, a tower in two halves has two fields.
@@ -68,7 +68,7 @@ def _size(tower: Any) -> str:
 
 
 def cut_captions(share: float) -> str:
-    """Returns the warning about captions of the first batch that were cut."""
+    """Returns the warning about cut captions in the first batch."""
     return (
         f"clipin: {share:.0%} of the first batch's captions are longer than "
         "data.context_length and lose their end (data.long_captions)"
@@ -86,11 +86,11 @@ def _peak(schedule: Any) -> str:
 
 
 def scores(values: Mapping[str, float], figures: Mapping[str, Figure]) -> str:
-    """Returns the scores of evaluators, one a line, chance beside each.
+    """Returns the scores of evaluators, one per line, with chance beside each.
 
     Args:
-      values: `EVALUATOR/METRIC` to number, with `EVALUATOR/chance/METRIC` if known.
-      figures: how each value is shown; values without one are left out.
+      values: `EVALUATOR/METRIC` -> number, with `EVALUATOR/chance/METRIC` if known.
+      figures: formats of the values; values without one are left out.
     """
     rows = []
     for key, figure in figures.items():
@@ -108,8 +108,8 @@ def table(values: Mapping[str, float], figures: Mapping[str, Figure]) -> str:
     """Returns the headlines of many evaluations as a table of 80 columns.
 
     Args:
-      values: `DATASET:PROTOCOL/METRIC` to number, with chance as in `scores`.
-      figures: how each value is shown; the table has those that are headlines.
+      values: `DATASET:PROTOCOL/METRIC` -> number, with chance as in `scores`.
+      figures: formats of the values; the table has those that are headlines.
     """
     rows: list[Sequence[str]] = [("data", "evaluation", "figure", "score", "chance")]
     rows.append(["-" * width for width in WIDTHS])

@@ -1,4 +1,4 @@
-"""Evaluates a state during a run, and the checkpoint of a run afterwards."""
+"""Evaluates a state during a run, or a checkpoint of a run afterwards."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ from clipin_jax.training import console
 def evaluate_state(
     evaluators: Mapping[str, Evaluator], state: TrainState
 ) -> dict[str, float]:
-    """Runs evaluators in their order; returns `EVALUATOR/METRIC` to number.
+    """Runs evaluators in their order; returns `EVALUATOR/METRIC` -> number.
 
     Raises:
       ClipinError: what an evaluator raises, or it yields no pairs of text and number.
@@ -55,12 +55,12 @@ def evaluate(
     """Evaluates a checkpoint of a run, prints the scores and writes them as JSON.
 
     Args:
-      workdir: the run's folder; it may be training at the same time.
-      step: which checkpoint; the newest good one if None.
+      workdir: the run's folder; the run may still be training.
+      step: the checkpoint's step; None for the newest undamaged one.
       output: the JSON file; `eval/<step>.json` in the run's folder if None.
 
     Returns:
-      `EVALUATOR/METRIC` to number.
+      `EVALUATOR/METRIC` -> number.
 
     Raises:
       ClipinError: no run, no such checkpoint, or no evaluators in its config.
@@ -88,7 +88,7 @@ def evaluate(
 
 
 def write_figures(workdir: Path, figures: Mapping[str, Figure]) -> None:
-    """Adds to the run's `figures.json` how scores are shown, for reports.
+    """Adds formats of scores to the run's `figures.json`, for reports.
 
     Raises:
       ClipinError: the file cannot be written.
@@ -109,14 +109,14 @@ def write_results(
     output: str | Path | None = None,
     **more: Any,
 ) -> Path:
-    """Writes scores, how they are shown, and records with CLIP_benchmark's keys.
+    """Writes scores, their formats, and records with CLIP_benchmark's keys.
 
     Args:
       workdir: the run's folder.
-      step: of the state that was evaluated.
+      step: of the evaluated state.
       config: of the run; its `evals` name the evaluators.
-      evaluators: by name, those that have run.
-      scores: `EVALUATOR/METRIC` to number.
+      evaluators: name -> evaluator, of those that have run.
+      scores: `EVALUATOR/METRIC` -> number.
       output: the JSON file; `eval/<step>.json` in the run's folder if None.
       more: further keys of the file.
 
@@ -130,11 +130,7 @@ def write_results(
     records = {
         name: clip_benchmark_record(
             evaluator,
-            {
-                key.removeprefix(f"{name}/"): value
-                for key, value in scores.items()
-                if key.startswith(f"{name}/")
-            },
+            _scores_of(name, scores),
             dataset=_dataset(name, config.evals[name]),
             model=config.name,
             pretrained=f"{workdir.name}/{step}",
@@ -158,6 +154,14 @@ def write_results(
     except OSError as error:
         raise ClipinError(f"cannot write {path}: {error.strerror}") from error
     return path
+
+
+def _scores_of(name: str, scores: Mapping[str, float]) -> dict[str, float]:
+    """Returns the scores of one evaluator, by metric."""
+    prefix = f"{name}/"
+    return {
+        k.removeprefix(prefix): v for k, v in scores.items() if k.startswith(prefix)
+    }
 
 
 def _dataset(name: str, entry: ConfigDict) -> str:

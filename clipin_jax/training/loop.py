@@ -1,4 +1,4 @@
-"""Trains: data, step, log, evaluate, save, until the last step or an interrupt."""
+"""The training loop: data, step, log, evaluate, save, until the end or an interrupt."""
 
 import contextlib
 import dataclasses
@@ -48,10 +48,10 @@ _AT_ONCE = (
 
 @dataclasses.dataclass(frozen=True)
 class Session:
-    """What a process has open while it trains.
+    """The open resources of a process that trains.
 
     Attributes:
-      experiment: what the config builds.
+      experiment: everything that the config builds.
       workdir: the run's folder.
       batches: the training data.
       evaluators: by their names in `config.evals`.
@@ -68,18 +68,18 @@ class Session:
 
 
 def train(config: ConfigDict, workdir: str | Path) -> int:
-    """Trains until `total_steps`, from the newest checkpoint where there is one.
+    """Trains until `total_steps`, from the newest checkpoint if there is one.
 
     Args:
       config: a locked config; `configs/clip.py` shows every key.
-      workdir: the run's folder; made if it does not exist, resumed if it does.
+      workdir: the run's folder; created if it does not exist, else resumed.
 
     Returns:
-      0 when done, 75 when SIGTERM or Ctrl-C stopped it with everything saved.
+      0 when done; 75 if SIGTERM or Ctrl-C stopped it, with everything saved.
 
     Raises:
-      ClipinError: the config, the data, the folder or the disk is at fault, or too many
-        steps in a row were not finite.
+      ClipinError: an error in the config, the data, the folder or the disk, or too many
+        steps in a row that are not finite.
     """
     workdir = Path(workdir)
     with contextlib.ExitStack() as stack:
@@ -95,8 +95,8 @@ def train(config: ConfigDict, workdir: str | Path) -> int:
 def run_loop(session: Session, interrupt: threading.Event) -> int:
     """Takes the steps of a run; returns its exit code.
 
-    The host is one step ahead of the devices: while they compute a step it fetches the
-    next batch, and it reads the metrics of a step after the next one has begun.
+    The host is one step ahead of the devices: it fetches the next batch while they
+    compute, and reads the metrics of a step after the next one has started.
     """
     experiment, config = session.experiment, session.experiment.config
     train_step, health_fn = _compiled_functions(experiment)
@@ -104,9 +104,8 @@ def run_loop(session: Session, interrupt: threading.Event) -> int:
     first_step = step + 1
     must_stop = functools.partial(_must_stop, interrupt, config.log_every_steps)
     log = _start_log(session, step)
-    nonfinite = NonfiniteSteps(
-        config.max_nonfinite_steps, session.workdir, log.print_line
-    )
+    limit = config.max_nonfinite_steps
+    nonfinite = NonfiniteSteps(limit, session.workdir, log.print_line)
     with contextlib.closing(log):
         while not (stop := must_stop(step)) and step < config.total_steps:
             # Data.
@@ -115,7 +114,7 @@ def run_loop(session: Session, interrupt: threading.Event) -> int:
             # Step.
             state, metrics = train_step(state, batch, experiment.hyper(step))
             step += 1
-            nonfinite.check()  # waits for the step before
+            nonfinite.check()  # waits for the previous step
             nonfinite.watch(step, indices, metrics)
             # Log.
             is_last = step == config.total_steps
@@ -142,7 +141,7 @@ def run_loop(session: Session, interrupt: threading.Event) -> int:
 def _open_session(
     config: ConfigDict, workdir: Path, stack: contextlib.ExitStack
 ) -> Session:
-    """Builds and opens everything; the stack closes it."""
+    """Builds and opens all resources; the stack closes them."""
     experiment = build_experiment(config)
     batches = TrainBatches(
         config.data,
@@ -157,7 +156,7 @@ def _open_session(
     encoder = make_encoder(config, experiment.learner, experiment.mesh)
     evaluators = make_evaluators(config.evals, encoder)
     keep, log = with_defaults(config).checkpoint, config.log.to_dict()
-    # A wrong config must not leave a folder: all is checked before it is made.
+    # Check everything first: a wrong config must not leave a folder.
     check_arguments(Checkpoints, keep, "checkpoint", given=1)
     Retention(keep.keep_last, keep.keep_every_steps, keep.best_mode)
     check_metric_writers(log)
@@ -193,7 +192,7 @@ def _check_vocabulary(text_tower: Any, tokens: int) -> None:
 
 
 def _compiled_functions(experiment: Experiment) -> tuple[Any, Any]:
-    """Returns the train step and the health function; both compile when called."""
+    """Returns the train step and the health function; calling them compiles them."""
     step = make_train_step(experiment.learner, experiment.optimizer, experiment.views)
     shardings = experiment.state_sharding, sharding.replicated(experiment.mesh)
     train_step = jax.jit(step, donate_argnums=0, out_shardings=shardings)
@@ -202,7 +201,7 @@ def _compiled_functions(experiment: Experiment) -> tuple[Any, Any]:
 
 
 def _restore_or_init(session: Session) -> tuple[TrainState, int]:
-    """Returns the newest checkpoint with the data moved to its place, or step 0."""
+    """Returns the newest checkpoint, and moves the data to its position; or step 0."""
     restored = session.checkpoints.restore_latest(session.experiment.abstract_state)
     if restored is None:
         session.writers.truncate_after(0)
@@ -224,7 +223,7 @@ def _start_log(session: Session, step: int) -> RunLog:
 
 
 def _next_batch(session: Session, step: int) -> tuple[np.ndarray, Any]:
-    """Returns the examples' indices, [B] int, and the batch on the devices."""
+    """Returns the indices of the batch's examples, [B] int, and the placed batch."""
     experiment, batch = session.experiment, next(session.batches)
     if step == 0 and jax.process_index() == 0:
         first_pairs = jax.tree.map(lambda rows: rows[:PAIRS], batch)
@@ -264,7 +263,7 @@ def _save(
     *,
     force: bool = False,
 ) -> None:
-    """Saves in the background; waits for it if forced."""
+    """Saves in the background; if forced, waits for it."""
     position = session.batches.get_state()
     session.checkpoints.save(step, state, position, scores, force=force)
     if force:
@@ -272,7 +271,7 @@ def _save(
 
 
 def _must_stop(interrupt: threading.Event, vote_every: int, step: int) -> bool:
-    """Whether to stop now; many processes agree on it at the steps that they log."""
+    """Tells whether to stop now; several processes vote at the steps that they log."""
     if jax.process_count() == 1:
         return interrupt.is_set()
     if not _is_due(step, vote_every):

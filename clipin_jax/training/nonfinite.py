@@ -1,4 +1,4 @@
-"""Steps whose loss or gradient is not finite: their update is skipped."""
+"""Watches for steps whose loss or gradient is not finite; their update is skipped."""
 
 import json
 from collections.abc import Callable
@@ -14,16 +14,16 @@ from clipin_jax.types import Metrics
 class NonfiniteSteps:
     """Reports skipped updates, and stops a run that has too many in a row.
 
-    Reading the metrics of a step waits for it: `watch` hands them over while the step
-    is under way, `check` reads them once the next one has begun.
+    Reading the metrics of a step waits for the step. So `watch` takes them when the
+    step is dispatched, and `check` reads them after the next one has started.
     """
 
     def __init__(self, limit: int, workdir: Path, print_line: Callable[[str], None]):
         """Starts with no step to check.
 
         Args:
-          limit: how many skipped updates in a row stop the run.
-          workdir: the run's folder, for the list of the batches.
+          limit: number of skipped updates in a row that stops the run.
+          workdir: the run's folder, where the batches are listed.
           print_line: prints a line.
         """
         self._limit, self._workdir, self._print_line = limit, workdir, print_line
@@ -36,7 +36,7 @@ class NonfiniteSteps:
         Args:
           step: its number.
           indices: [B] int, the examples of its batch.
-          metrics: as the train step returned them; "skipped_in_a_row" is read.
+          metrics: of the train step, with "skipped_in_a_row".
         """
         self._watched = step, indices, metrics
 

@@ -1,4 +1,4 @@
-"""How fast a run is, and its progress in the terminal."""
+"""Measures the speed of a run, and shows its progress in the terminal."""
 
 import contextlib
 import math
@@ -36,9 +36,9 @@ class Throughput:
         self._waited += self._clock() - start
 
     def read(self) -> dict[str, float]:
-        """Returns the figures since the last call of `read`, and starts again.
+        """Returns the figures since the last call, and starts again.
 
-        `images_per_second`, and `data_wait_fraction` in [0, 1].
+        They are `images_per_second`, and `data_wait_fraction` in [0, 1].
         """
         now = self._clock()
         seconds = max(now - self._since, 1e-9)
@@ -66,8 +66,8 @@ class Progress:
 
         Args:
           total_steps: where the run ends.
-          first_step: where it begins, not 0 when it is resumed.
-          every_seconds: seconds between plain lines where there is no terminal.
+          first_step: where it begins; above 0 if it is resumed.
+          every_seconds: seconds between plain lines if there is no terminal.
           stream: where to print; stderr if None.
           clock: returns seconds.
         """
@@ -95,7 +95,7 @@ class Progress:
         Args:
           step: steps done since the beginning of the run.
           values: the newest "loss", "images_per_second" and "data_wait_fraction"; each
-            may be absent, and where all are, the ones before are shown.
+            may be absent. If all are, the previous ones are shown.
         """
         if not self._active:
             return
@@ -112,19 +112,19 @@ class Progress:
             print(line, file=self._stream, flush=True)
 
     def print_line(self, text: str) -> None:
-        """Prints lines that stay, above the bar where there is one."""
+        """Prints lines above the progress bar, if there is one."""
         if self._bar is not None:
             self._bar.write(text, file=self._stream)
         elif self._active:
             print(text, file=self._stream, flush=True)
 
     def close(self) -> None:
-        """Leaves the bar as it is and goes to the next line."""
+        """Keeps the bar as it is, and moves to the next line."""
         if self._bar is not None:
             self._bar.close()
 
     def _remaining(self) -> str:
-        """Returns the time left, by the pace since the first step, which compiles."""
+        """Returns the time left, by the speed after the first step, which compiles."""
         step, start = self._first or (self._step, 0.0)
         if self._step == step:
             return "ETA ?"

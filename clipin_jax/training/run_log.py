@@ -1,4 +1,4 @@
-"""What a run reports while it trains: metrics to its writers, lines to the terminal."""
+"""Reports a run while it trains: metrics to its writers, lines to the terminal."""
 
 import contextlib
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from clipin_jax.types import Metrics
 
 
 class RunLog:
-    """Writes metrics and shows progress; measures how many images a second takes."""
+    """Writes metrics, shows progress, and measures images per second."""
 
     def __init__(
         self,
@@ -31,11 +31,11 @@ class RunLog:
         """Prints the banner and starts to measure.
 
         Args:
-          experiment: what the config builds.
+          experiment: everything that the config builds.
           workdir: the run's folder, for the banner.
           writers: of the run's metrics.
           batches: the training data, which counts cut captions and bad records.
-          step: the steps taken before; not 0 in a run that is resumed.
+          step: number of steps taken before; above 0 if the run is resumed.
         """
         self._writers, self._batches = writers, batches
         self._progress = Progress(experiment.config.total_steps, step)
@@ -49,7 +49,7 @@ class RunLog:
         self._progress.print_line(text)
 
     def waiting_for_data(self) -> contextlib.AbstractContextManager[None]:
-        """Counts one step, and the time inside as time spent waiting for data."""
+        """Counts one step; the time inside counts as waiting for data."""
         return self._throughput.waiting()
 
     def write_metrics(self, step: int, metrics: Metrics) -> None:
@@ -63,17 +63,17 @@ class RunLog:
         self._shown = {"loss": numbers["loss"], **speed}
 
     def show_progress(self, step: int) -> None:
-        """Moves the progress bar, beside it the figures that were written last."""
+        """Moves the progress bar, and shows the figures that were written last."""
         self._progress.update(step, self._shown)
 
     def write_health(self, step: int, health: Metrics) -> None:
-        """Writes the health of the representations; warns where they collapse."""
+        """Writes the health of the representations; warns if they collapse."""
         values = {name: float(x) for name, x in jax.device_get(health).items()}
         self._writers.write(step, {f"health/{k}": v for k, v in values.items()})
         warning = collapse_warning(values)
         if warning:
             self.print_line(f"clipin: step {step}: warning: {warning}")
-        self._throughput.read()  # leaves the time of this out of the next figures
+        self._throughput.read()  # excludes the time of this from the next figures
 
     def write_scores(
         self, step: int, scores: Mapping[str, float], figures: Mapping[str, Figure]
@@ -81,14 +81,14 @@ class RunLog:
         """Writes and prints the scores of an evaluation."""
         self._writers.write(step, scores)
         self.print_line(console.scores(scores, figures))
-        self._throughput.read()  # leaves the time of this out of the next figures
+        self._throughput.read()  # excludes the time of this from the next figures
 
     def forget_compilation(self) -> None:
-        """Leaves the first step out of the throughput; warns of captions it cut."""
+        """Excludes the first step from the throughput; warns of captions it cut."""
         self._throughput.read()
         if self._batches.cut_captions:
             self.print_line(console.cut_captions(self._batches.cut_captions))
 
     def close(self) -> None:
-        """Leaves the progress bar as it is."""
+        """Keeps the progress bar as it is."""
         self._progress.close()

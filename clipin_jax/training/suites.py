@@ -1,7 +1,7 @@
 """Evaluates a run by a suite of many evaluations: core, paper, full or a file.
 
-A suite is a file with `get_evals(data, config)`, which returns what to evaluate on the
-data sets that are there (`data_folder`). Entries that lack data or a part of the model
+A suite is a file with `get_evals(data, config)`, which returns the evaluations for the
+available data sets (`data_folder`). Entries whose data or part of the model is missing
 are skipped and listed.
 """
 
@@ -41,7 +41,7 @@ def load_suite(name: str, data: DataFolder, config: ConfigDict) -> dict[str, Any
       config: of the run.
 
     Returns:
-      Name to entry, or to the reason why there is none.
+      Name -> entry, or the reason why there is none.
 
     Raises:
       ClipinError: there is no such suite, or its file is wrong.
@@ -78,18 +78,18 @@ def evaluate_suite(
 ) -> dict[str, float]:
     """Evaluates a checkpoint by a suite, prints a table and writes JSON.
 
-    The file is rewritten after each evaluation: an interrupt loses one at most.
+    The file is rewritten after each evaluation, so that an interrupt loses at most one.
 
     Args:
-      workdir: the run's folder; it may be training at the same time.
+      workdir: the run's folder; the run may still be training.
       suite: its name, or the path of a file.
       data: a folder of data sets, see `data_folder`; "" for the embedded scenes.
       only: entries to keep, by data set, protocol or both ("ucm:retrieval"); all if ().
-      step: which checkpoint; the newest good one if None.
+      step: the checkpoint's step; None for the newest undamaged one.
       output: the JSON file; `eval/<step>-<suite>.json` in the run's folder if None.
 
     Returns:
-      `DATASET:PROTOCOL/METRIC` to number.
+      `DATASET:PROTOCOL/METRIC` -> number.
 
     Raises:
       ClipinError: no run, checkpoint, suite or data, or nothing that can be evaluated.
@@ -126,9 +126,9 @@ def evaluate_suite(
 def _suite_config(
     config: ConfigDict, suite: str, data: str, only: Iterable[str]
 ) -> tuple[ConfigDict, dict[str, str]]:
-    """Returns the run's config with the evals of a suite, and entries without data.
+    """Returns the run's config with the evals of a suite.
 
-    The latter with the reason for each.
+    Returns also the names of the entries without data, with the reasons.
     """
     entries = _selected(load_suite(suite, _data_folder(data, config), config), only)
     reasons = {name: text for name, text in entries.items() if isinstance(text, str)}

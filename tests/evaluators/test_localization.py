@@ -35,7 +35,7 @@ class Boxes(Images):
 
 def encoder(maps):
     return function_encoder(
-        image=None, text=None, explainer=lambda *_: maps, image_size=(SIZE, SIZE)
+        image=None, text=None, explainer=lambda *_, **__: maps, image_size=(SIZE, SIZE)
     )
 
 

@@ -14,7 +14,13 @@ import numpy as np
 from scipy import ndimage
 
 from clipin_jax.errors import ClipinError, did_you_mean
-from clipin_jax.inference.saliency.methods import METHODS, PREDICTED, Maps, Request
+from clipin_jax.inference.saliency.methods import (
+    METHODS,
+    PREDICTED,
+    Maps,
+    Method,
+    Request,
+)
 from clipin_jax.types import Array
 
 __all__ = ["METHODS", "PREDICTED", "MapFn", "Maps", "enlarge", "make_map_fn"]
@@ -45,16 +51,7 @@ def make_map_fn(
     Raises:
       ClipinError: no such method or layer, or a model without the parts for it.
     """
-    if method not in METHODS:
-        raise ClipinError(f"method is {method!r}: {did_you_mean(method, METHODS)}")
-    kind, tower = METHODS[method], type(learner.towers.image)
-    if not hasattr(tower, "patch_layers"):
-        raise ClipinError(
-            f"image tower {tower.__name__} has no attention over patches: maps need a "
-            "vision transformer"
-        )
-    if not kind.is_supported(learner):
-        raise ClipinError(f"method {method!r} needs {kind.needs}: this model has none")
+    kind = _supported_method(learner, method)
 
     def maps(variables: Any, target_variables: Any, image: Array, text: Array) -> Maps:
         return kind.maps(
@@ -79,6 +76,20 @@ def make_map_fn(
 
     jax.eval_shape(example)  # raises the error of a wrong layer now
     return maps
+
+
+def _supported_method(learner: Any, method: str) -> Method:
+    if method not in METHODS:
+        raise ClipinError(f"method is {method!r}: {did_you_mean(method, METHODS)}")
+    kind, tower = METHODS[method], type(learner.towers.image)
+    if not hasattr(tower, "patch_layers"):
+        raise ClipinError(
+            f"image tower {tower.__name__} has no attention over patches: maps need a "
+            "vision transformer"
+        )
+    if not kind.is_supported(learner):
+        raise ClipinError(f"method {method!r} needs {kind.needs}: this model has none")
+    return kind
 
 
 def enlarge(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:

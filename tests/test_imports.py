@@ -86,7 +86,7 @@ def imported_libraries(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_arrows_point_down(path):
+def test_imports_follow_the_layers(path):
     assert room(path) in FLOOR, f"give {room(path)} a floor in this test"
     upward = [
         other for other in imported_rooms(path) if FLOOR[other] > FLOOR[room(path)]
@@ -95,7 +95,7 @@ def test_arrows_point_down(path):
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_libraries_stay_in_their_rooms(path):
+def test_libraries_are_imported_only_in_their_packages(path):
     libraries = imported_libraries(path)
     elsewhere = {x for x, rooms in ONLY_IN.items() if room(path) not in rooms}
     assert not libraries & elsewhere
@@ -103,20 +103,20 @@ def test_libraries_stay_in_their_rooms(path):
     assert not libraries & {"tensorflow", "torch"}
 
 
-def test_data_is_numpy_alone():
+def test_data_does_not_import_jax():
     for path in (PACKAGE / "data").rglob("*.py"):
         assert "jax" not in imported_libraries(path), path
         assert imported_rooms(path) <= {"data", "errors", "registry"}, path
 
 
-def test_tools_for_data_need_no_model():
+def test_data_tools_do_not_import_models():
     rooms = {"config", "data", "datatools", "errors", "report"}
     for path in (PACKAGE / "datatools").rglob("*.py"):
         assert not imported_libraries(path) & {"jax", "grain", "cv2"}, path
         assert imported_rooms(path) <= rooms, path
 
 
-def test_no_module_imports_itself_in_a_circle():
+def test_there_are_no_circular_imports():
     """Neither inside of functions nor under `TYPE_CHECKING`."""
     graph = {dotted_name(path): imported_modules(path) for path in SOURCES}
     try:
@@ -146,7 +146,7 @@ def imported_modules(path: Path) -> set[str]:
     return names & known
 
 
-def test_rooms_have_few_files_and_say_what_they_hold():
+def test_packages_have_few_files_and_a_docstring():
     rooms = [PACKAGE, *(p.parent for p in PACKAGE.rglob("__init__.py"))]
     for folder in set(rooms):
         assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text())), (
@@ -156,14 +156,14 @@ def test_rooms_have_few_files_and_say_what_they_hold():
         assert len(list(folder.glob("*.py"))) <= most, folder
 
 
-def test_objectives_know_layers_but_no_tower():
+def test_objectives_import_layers_but_no_tower():
     for path in (PACKAGE / "objectives").rglob("*.py"):
         models = {x for x in imports(path) if x.startswith("clipin_jax.models")}
         known = ("clipin_jax.models.layers", "clipin_jax.models.base")
         assert all(x.startswith(known) for x in models), path
 
 
-def test_config_files_stand_alone():
+def test_configs_import_only_the_config_package():
     for path in (ROOT / "configs").glob("*.py"):
         assert imported_libraries(path) <= {"ml_collections"}, path
         assert imported_rooms(path) <= {"config"}, path

@@ -83,7 +83,7 @@ def test_installed_wheel_finds_configs_by_name(wheel, tmp_path):
     assert lines[-1] == "clip_clipin"
 
 
-def test_pyproject_has_tools_only():
+def test_pyproject_configures_only_tools():
     tables = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert set(tables) == {"build-system", "tool"}
     assert set(tables["tool"]) == {"ruff", "pyright", "pytest"}

@@ -90,7 +90,7 @@ def test_a_module_that_fails_names_the_error_and_its_line(plugin, source, error,
     assert error in text and text.endswith(f"broken.py, line {line})")
 
 
-def test_what_the_module_lacks_or_what_cannot_be_called(plugin):
+def test_a_name_that_is_missing_or_not_callable(plugin):
     text = message("plugin_birds.garden:Sparow")
     assert "plugin_birds.garden has no 'Sparow': did you mean 'Sparrow'?" in text
     assert "of type int: name a class" in message("plugin_birds.garden:VALUE")
@@ -112,7 +112,7 @@ def test_arguments_are_checked_by_name():
         check_arguments(target, {"size": 1, "given": 2}, "model.image", given=1)
 
 
-def test_any_name_may_go_to_keywords():
+def test_functions_with_kwargs_take_any_name():
     def target(size, *rest, **others):
         raise AssertionError
 

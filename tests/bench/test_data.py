@@ -24,14 +24,14 @@ def test_the_last_line_is_one_json_object(bench, capsys):
     assert any(line.startswith("time of host by stage: floor") for line in lines)
 
 
-def test_photographs_are_alike_in_every_run(bench):
+def test_generated_photographs_are_the_same_in_every_run(bench):
     make = bench("data").Photographs
     first, again = make(4, 60, 80, 8.0), make(4, 60, 80, 8.0)
     assert first.files == again.files and first[1]["captions"] == again[1]["captions"]
     assert len(set(first.files)) == 4
 
 
-def test_views_of_pillow_are_those_that_were_drawn(bench):
+def test_pillow_views_apply_the_drawn_operations(bench):
     source = bench("data").Photographs(1, 480, 640, 0.0)
     pillow = bench("pillow_views")
     drawn = views.ViewParameters(10, 20, 190, 200, flip=True, brightness=1.1)

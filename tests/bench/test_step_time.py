@@ -30,7 +30,7 @@ def test_the_last_line_is_one_json_object(bench, capsys):
     assert result["clipin_peak_mib"] > result["clip_peak_mib"]
 
 
-def test_the_plain_clip_is_the_same_model(bench):
+def test_the_plain_clip_equals_the_package(bench):
     plain_clip = bench("plain_clip")
     config = tiny_config("model.image.depth=1", "model.text.depth=1", clipin=False)
     batch = tiny_batch(config)

@@ -108,7 +108,7 @@ def test_all_operations_together(size):
     assert difference.mean() < 0.12 and difference.mean(axis=(1, 2, 3)).max() < 0.3
 
 
-def test_the_recipe_of_the_release():
+def test_the_released_augmentation():
     recipe = dict(crop_scale=(0.8, 1.0), flip=0.5, brightness=0.1)
     difference = differences(224, (224, 224), recipe, count=8)
     assert difference.max() <= 2 and difference.mean() < 0.06
@@ -126,7 +126,7 @@ def test_blur_is_that_of_opencv_to_the_bit(sigma):
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "nearest"])
-def test_nothing_drawn_changes_nothing(interpolation):
+def test_without_drawn_operations_images_are_unchanged(interpolation):
     images = canvases(4, 48)
     whole = numbers([views.ViewParameters(0, 0, 48, 48)] * 4)
     batch = {"canvas": images, "view1": {"drawn": whole}}
@@ -145,7 +145,7 @@ def both_views(count=16):
     }
 
 
-def test_the_rest_of_a_batch_is_kept():
+def test_other_entries_of_a_batch_are_kept():
     batch = both_views()
     result = jitted_views(batch, (32, 24), "bicubic")
     assert set(result) == {"view1", "view2", "index"}

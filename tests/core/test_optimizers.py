@@ -204,7 +204,7 @@ def test_an_optimizer_of_another_package(tmp_path, monkeypatch):
         (dict(no_decay="bias$"), "optim.no_decay is"),
     ],
 )
-def test_what_is_no_optimizer(keys, message):
+def test_invalid_optimizers_are_refused(keys, message):
     with pytest.raises(ClipinError, match=message) as error:
         optimizer_of(**keys)
     assert "\n" not in str(error.value)

@@ -96,7 +96,7 @@ def test_split_and_merge_are_inverse():
         ((("a", dict(freeze=True, clip_norm=1.0)),), "leave its other options out"),
     ],
 )  # fmt: skip
-def test_what_is_no_rule(groups, message):
+def test_invalid_rules_are_refused(groups, message):
     with pytest.raises(ClipinError, match=message) as error:
         make_optimizer(ConfigDict(dict(groups=groups)))
     assert "\n" not in str(error.value)

@@ -9,7 +9,7 @@ from clipin_jax.errors import ClipinError
 from tests.parity.golden_files import load
 
 
-def test_schedule_of_the_release(golden_folder):
+def test_the_released_schedule(golden_folder):
     arrays = load(golden_folder, "lr_schedules.npz")
     schedule = make_schedule(
         "optim.learning_rate",
@@ -65,12 +65,12 @@ def test_a_schedule_of_another_package(tmp_path, monkeypatch):
         ),
     ],
 )
-def test_what_is_no_schedule(spec, message):
+def test_invalid_schedules_are_refused(spec, message):
     with pytest.raises(ClipinError, match=message):
         make_schedule("optim.learning_rate", spec)
 
 
-def test_numbers_of_a_step_that_a_config_leaves_out():
+def test_defaults_of_the_hyperparameters():
     config = load_config("clip:runlocal").copy_and_resolve_references().unlock()
     del config.optim.weight_decay
     assert make_hyper(config, {})(0)["optim"]["weight_decay"] == 0

@@ -101,7 +101,7 @@ def test_one_term_alone():
         run_of('objectives.clipin.terms=("outer",)')
 
 
-def test_learned_weights_fall():
+def test_learned_weights_decrease():
     config = load_config("clipin_coco:as_released,runlocal", ("batch_size=16",))
     run = build_experiment(config, jax.devices()[:1])
     step, state = step_of(run), run.init_state()

@@ -69,7 +69,7 @@ OTHER_TEMPLATES = ("clevr_count_all", "pcam", "resisc45")  # those of CLIP_bench
 
 
 @pytest.mark.parametrize("dataset", known_datasets())
-def test_every_set_has_different_names_and_prompts_with_a_slot(dataset):
+def test_names_are_unique_and_templates_have_a_placeholder(dataset):
     names, prompts = class_names(dataset), templates(dataset)
     assert all(name and name == " ".join(name.split()) for name in names)
     assert all(prompt.count("{}") == 1 for prompt in prompts) and prompts
@@ -79,7 +79,7 @@ def test_every_set_has_different_names_and_prompts_with_a_slot(dataset):
     assert twice == ({"missile", "sunglasses"} if dataset == "imagenet1k" else set())
 
 
-def test_sets_have_as_many_classes_as_they_should():
+def test_data_sets_have_the_right_number_of_classes():
     assert {dataset: len(class_names(dataset)) for dataset in COUNTS} == COUNTS
 
 
@@ -216,7 +216,7 @@ def test_an_unknown_set_is_refused_with_the_nearest_name():
         class_names("")
 
 
-def test_the_file_is_small_and_its_notices_are_beside_it():
+def test_the_file_is_small_and_has_its_license_notices():
     folder = REPOSITORY / "clipin_jax" / "data"
     assert (folder / "class_names.json.gz").stat().st_size < 20_000
     notice = (folder / "class_names.LICENSE").read_text(encoding="utf-8")

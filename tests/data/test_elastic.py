@@ -93,7 +93,7 @@ def test_changed_data_is_refused_unless_allowed():
         global_batches(1, start=dict(state, seed=6), steps=1, allow_change=True)
 
 
-def test_ten_million_records_start_in_the_middle_at_once():
+def test_resuming_in_ten_million_records_is_fast():
     data = config(source=dict(name="scenes", length=10_000_000, size=32))
     batches = TrainBatches(data, seed=SEED, batch_size=BATCH)
     batches.set_state(dict(batches.get_state(), position=5_000_000))

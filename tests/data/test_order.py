@@ -60,7 +60,7 @@ def test_blocks_are_read_together_and_mixed():
     assert np.ptp(order[: 8 * block]) > length / 4
 
 
-def test_any_size_starts_at_once():
+def test_starting_is_fast_at_any_size():
     order = endless_order([MixturePart(10**12)], seed=1, shuffle=True, block=1000)
     assert 0 <= order[5 * 10**11] < 10**12
     order = endless_order([MixturePart(10**9)], seed=1, shuffle=True)

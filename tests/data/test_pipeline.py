@@ -160,7 +160,7 @@ def test_views_differ_in_each_epoch_without_shuffling():
 
 
 @pytest.mark.parametrize("threads", [0, 1, 4])
-def test_threads_change_nothing(threads):
+def test_threads_do_not_change_the_batches(threads):
     assert_equal(batches_of(5)[0], batches_of(5, config(threads=threads))[0])
 
 

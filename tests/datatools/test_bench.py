@@ -80,7 +80,7 @@ def test_invalid_arguments_are_refused(config):
         bench(config, workers=(-1,))
 
 
-def test_data_without_a_pair_is_one_line(tmp_path, capsys):
+def test_data_without_pairs_is_a_one_line_error(tmp_path, capsys):
     captions = [[f"caption {n}"] for n in range(8)]
     folder = pair_folder(tmp_path / "pairs", captions, [b"not an image"] * 8)
     argv = ["data", "bench", f"clip:data={folder},small", "batch_size=4"]

@@ -62,7 +62,7 @@ def test_duplicates_are_counted_and_shown(tmp_path):
     assert "duplicates=mask" not in run_check(with_mask, tmp_path)[2]
 
 
-def test_the_share_of_a_batch_with_equal_captions_is_what_is_drawn(tmp_path):
+def test_the_expected_share_of_equal_captions_matches_drawn_batches(tmp_path):
     captions = [["a"]] * 8 + [["b"]] * 3 + [[f"{n}"] for n in range(9)]
     folder = pair_folder(tmp_path / "pairs", captions)
     config = pair_config(folder, "batch_size=6")
@@ -115,7 +115,7 @@ def test_a_fault_in_a_source_is_reported_without_a_traceback(tmp_path, monkeypat
     assert stats["unusable"]["first"][0]["reason"] == "KeyError: 'caption'"
 
 
-def test_part_of_the_records_is_spread_evenly(tmp_path, monkeypatch):
+def test_a_sample_of_the_records_is_spread_evenly(tmp_path, monkeypatch):
     folder = pair_folder(tmp_path / "pairs", SENTENCES)
     indices = []
     describe = record_scan.RecordReader.__call__

@@ -47,7 +47,7 @@ def checksums(folder: Path) -> dict[str, str]:
 
 
 @formats
-def test_what_was_written_is_what_the_source_has(tmp_path, to):
+def test_written_records_equal_those_of_the_source(tmp_path, to):
     folder = pair_folder(tmp_path / "pairs", CAPTIONS, classes=3)
     config = pair_config(folder, "data.source.labels=category")
     out = tmp_path / "out"
@@ -192,7 +192,7 @@ def test_a_folder_with_other_files_is_refused_unless_overwritten(tmp_path):
     assert (tmp_path / "full" / "letter.txt").exists()
 
 
-def test_a_damaged_manifest_is_one_line(tmp_path):
+def test_a_damaged_manifest_is_a_one_line_error(tmp_path):
     config = pair_config(pair_folder(tmp_path / "pairs", CAPTIONS))
     convert(config, tmp_path / "out")
     for text in ("{", "[]", '{"files": {}}'):
@@ -201,7 +201,7 @@ def test_a_damaged_manifest_is_one_line(tmp_path):
             convert(config, tmp_path / "out")
 
 
-def test_bytes_that_change_on_the_way_are_noticed(tmp_path, monkeypatch):
+def test_bytes_changed_during_the_conversion_are_noticed(tmp_path, monkeypatch):
     config = pair_config(pair_folder(tmp_path / "pairs", CAPTIONS))
     add = TarWriter._add
 
@@ -220,7 +220,7 @@ def test_bytes_that_change_on_the_way_are_noticed(tmp_path, monkeypatch):
     ]
 
 
-def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
+def test_a_full_disk_is_a_one_line_error(tmp_path, monkeypatch):
     def fail(self, index, record):
         raise OSError(errno.ENOSPC, "No space left on device")
 

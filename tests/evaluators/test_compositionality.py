@@ -199,9 +199,7 @@ def read_brightness():
     return lambda path: int(np.asarray(Image.open(path))[0, 0, 0])
 
 
-def test_mmvp_is_a_mean_over_patterns_of_pairs_that_are_right_twice(
-    tmp_path, encoder, read_brightness
-):
+def test_mmvp_averages_pair_accuracy_over_patterns(tmp_path, encoder, read_brightness):
     pairs = mmvp(tmp_path, {"Color and Appearance": 15, "Texts": 4})
     evaluator = Compositionality(
         encoder, format="mmvp", folder=str(tmp_path), batch_size=16
@@ -225,7 +223,7 @@ def test_mmvp_is_a_mean_over_patterns_of_pairs_that_are_right_twice(
 
 @pytest.mark.parametrize("format", ["sugarcrepe", "winoground", "mmvp"])
 @pytest.mark.parametrize("value", [0.0, np.nan])
-def test_a_collapsed_model_gets_nothing(tmp_path, encoder, format, value):
+def test_a_collapsed_model_scores_zero(tmp_path, encoder, format, value):
     sugarcrepe(tmp_path, {"add_obj": 5})
     winoground(tmp_path, 5)
     mmvp(tmp_path, {"Texts": 5})

@@ -88,7 +88,7 @@ def test_wrong_entries(encoder, entry, message):
         make_evaluators(ConfigDict({"x": entry}), encoder)
 
 
-def test_what_lacks_data_or_a_part_of_the_model_is_left_out(encoder):
+def test_evaluators_without_data_or_model_parts_are_left_out(encoder):
     evals = ConfigDict(
         {
             "good": {"type": "retrieval", "source": SCENES},

@@ -33,7 +33,7 @@ def test_ridge_equals_scikit_learn(samples):
     np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-12)
 
 
-def test_a_draw_has_as_many_of_each_class_as_there_are():
+def test_a_draw_takes_at_most_the_available_images_of_a_class():
     labels = np.repeat(np.arange(3), [10, 2, 7])
     members = np.eye(3, dtype=bool)[labels]
     drawn = draw(members, 5, seed=0)
@@ -67,7 +67,7 @@ def test_means_over_the_seeds_and_each_of_them(encoder, many):
     assert all(type(v) is float for v in values.values())
 
 
-def test_features_that_are_no_numbers_score_nothing():
+def test_nan_features_score_zero():
     def broken(variables, image):
         pooled = image.reshape(len(image), -1) * float("nan")
         return {"pooled": pooled, "embedding": pooled}

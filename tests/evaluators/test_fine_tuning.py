@@ -144,7 +144,7 @@ def test_every_image_is_in_every_epoch(evaluators):
         assert [batch["mask"].sum() for batch in batches] == [6, 6, 6, 3]
 
 
-def test_another_tower_changes_nothing_else():
+def test_with_tower_replaces_only_the_image_tower():
     params = {"towers": {"image": 1, "text": 2}, "heads": 3}
     assert with_tower({"params": params, "batch_stats": 4}, 5) == {
         "params": {"towers": {"image": 5, "text": 2}, "heads": 3},

@@ -41,7 +41,7 @@ def test_a_probe_learns_and_yields_chance(encoder, many):
     assert values == dict(probe.run(STATE))
 
 
-def test_devices_and_batch_size_change_nothing(encoder):
+def test_scores_do_not_depend_on_devices_or_batch_size(encoder):
     sources = dict(source=Clusters(60, 6, 1), train_source=Clusters(240, 6, 2))
     values = dict(LinearProbe(encoder, **sources).run(STATE))
     other = LinearProbe(pixel_encoder(1), **sources, batch_size=7)
@@ -70,7 +70,7 @@ def test_a_validation_source_chooses_the_strength(encoder):
     assert misled["strength"] > 10 * usual["strength"]
 
 
-def test_features_that_are_no_numbers_score_nothing():
+def test_nan_features_score_zero():
     def broken(variables, image):
         pooled = image.reshape(len(image), -1) * float("nan")
         return {"pooled": pooled, "embedding": pooled}

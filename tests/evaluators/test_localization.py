@@ -83,12 +83,12 @@ def test_scores_by_hand():
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan])
-def test_an_empty_map_is_the_worst(value):
+def test_an_empty_map_gets_the_worst_scores(value):
     mask = np.eye(4, dtype=bool)[None]
     assert score_map(np.full((4, 4), value), mask, 0) == (0, 0, -1, 0, 0, 1)
 
 
-def test_an_even_map_points_nowhere():
+def test_a_constant_map_points_nowhere():
     middle = np.zeros((2, 9, 9), bool)
     middle[0, 3:6, 3:6] = middle[1, 7:, 7:] = True
     scores = score_map(np.ones((3, 3)), middle, 0)
@@ -160,7 +160,7 @@ def test_an_untrained_model_is_at_chance(tiny):
     assert abs(values["pointing_game"] - point) < bound
 
 
-def test_neither_devices_nor_batches_matter(tiny):
+def test_scores_do_not_depend_on_devices_or_batch_size(tiny):
     one = figures(tiny, jax.devices()[:1], 50)
     eight = figures(tiny, jax.devices(), 64)
     assert one.keys() == eight.keys()

@@ -28,7 +28,7 @@ def brute(train, test, k):
 
 
 @pytest.mark.parametrize("chunk", [(512, 8192), (7, 30), (1, 1)])
-def test_chunks_find_what_brute_force_finds(chunk):
+def test_chunked_search_equals_brute_force(chunk):
     train, _ = cluster_points(100, 4)
     train[50:60] = train[10:20]  # ties, over chunks too
     test = np.vstack([cluster_points(20, 4, seed=3)[0], train[8:22]])
@@ -37,7 +37,7 @@ def test_chunks_find_what_brute_force_finds(chunk):
     assert cosines[21].max() == 1
 
 
-def test_of_equal_neighbors_the_first_are_taken():
+def test_equal_neighbors_are_taken_in_order():
     train = np.ones((6, 3))
     neighbors, _ = nearest(train, np.ones((1, 3)), 4, rows=1, columns=2)
     assert sorted(neighbors[0]) == [0, 1, 2, 3]
@@ -81,7 +81,7 @@ def test_a_tied_vote_is_a_miss(encoder):
     assert dict(evaluator.run(STATE))["majority/accuracy"] == 0
 
 
-def test_features_that_are_no_numbers_score_nothing():
+def test_nan_features_score_zero():
     def broken(variables, image):
         pooled = image.reshape(len(image), -1) * float("nan")
         return {"pooled": pooled, "embedding": pooled}

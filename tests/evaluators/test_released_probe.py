@@ -43,7 +43,7 @@ def test_it_learns_with_one_label_and_with_several(augment, many):
     assert values == dict(probe.run(STATE))
 
 
-def test_epochs_are_what_a_plain_loop_does():
+def test_training_equals_a_plain_loop():
     """Every image in every epoch, the rest of the last batch too."""
     own = sources()
     encoder = pixel_encoder(image=scaled)
@@ -69,7 +69,7 @@ def test_epochs_are_what_a_plain_loop_does():
         np.testing.assert_allclose(trained[key], head[key], atol=1e-5)
 
 
-def test_devices_and_batch_size_change_nothing(augment):
+def test_scores_do_not_depend_on_devices_or_batch_size(augment):
     options = dict(epochs=5, learning_rate=0.03)
     encoders = pixel_encoder(8, augment, scaled), pixel_encoder(1, augment, scaled)
     eight, one = (

@@ -59,7 +59,7 @@ def test_any_own_caption_is_a_hit_for_its_image(encoder):
     assert first["chance/image_to_text_R@1"] == pytest.approx(1 / 9)
 
 
-def test_a_collapsed_model_retrieves_nothing(encoder):
+def test_a_collapsed_model_scores_zero(encoder):
     source = images([[i] for i in range(12)])
     collapsed = SimpleNamespace(variables={"scale": jnp.zeros(())})
     values = dict(Retrieval(encoder, source=source, batch_size=8).run(collapsed))

@@ -47,7 +47,9 @@ def files(tmp_path):
 
 
 @pytest.mark.parametrize("devices, batch_size", [(1, 64), (8, 7)])
-def test_it_is_the_logistic_regression_of_pooled_features(files, devices, batch_size):
+def test_scores_equal_logistic_regression_of_pooled_features(
+    files, devices, batch_size
+):
     probe = TextProbe(
         encoder_on(devices), **files, strengths=(1e-2,), batch_size=batch_size
     )
@@ -63,7 +65,7 @@ def test_it_is_the_logistic_regression_of_pooled_features(files, devices, batch_
     assert values["strength"] == pytest.approx(1e-2)
 
 
-def test_labels_are_numbered_alike_in_all_files(tmp_path, encoder, files):
+def test_label_indices_are_the_same_in_all_files(tmp_path, encoder, files):
     """The scored file may lack a class, and have its rows in another order."""
     two = [n for n in range(399, 299, -1) if LABEL[n] != 1]
     files["file"] = write(tmp_path / "two.tsv", two)
@@ -81,7 +83,7 @@ def test_the_strength_is_chosen_on_a_file_of_its_own(tmp_path, encoder, files):
     assert dict(misled.run(STATE))["strength"] == pytest.approx(10.0)
 
 
-def test_a_diverged_tower_gets_nothing(encoder, files):
+def test_a_diverged_tower_scores_zero(encoder, files):
     state = SimpleNamespace(variables={"pooled": STATE.variables["pooled"] * jnp.nan})
     assert dict(TextProbe(encoder, **files).run(state))["accuracy"] == 0
 

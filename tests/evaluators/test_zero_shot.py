@@ -155,7 +155,7 @@ def test_each_class_may_have_prompts_of_its_own(encoder, tmp_path):
         ZeroShot(encoder, source=source, templates_file=path)
 
 
-def test_names_in_another_order_are_put_in_that_of_the_labels(encoder, tmp_path):
+def test_names_are_sorted_into_the_order_of_the_labels(encoder, tmp_path):
     names = [f"Class {i}" for i in reversed(range(7))]
     path = write(tmp_path / "names.json", {"pets": names})
     evaluator = ZeroShot(encoder, source=images([0]), names_file=path)

@@ -62,7 +62,7 @@ def test_the_command_prints_the_captions_of_the_library(run, files, capsys):
     assert lines == [f"{f}: {c}" for f, c in zip(files, captions, strict=True)]
 
 
-def test_the_command_passes_its_options_on_and_prints_json(monkeypatch, capsys):
+def test_the_command_forwards_its_options_and_prints_json(monkeypatch, capsys):
     calls = []
 
     def caption_images(*arguments):
@@ -90,7 +90,7 @@ def test_the_command_passes_its_options_on_and_prints_json(monkeypatch, capsys):
         (["--step", "1"], "no checkpoint of step 1"),
     ],
 )
-def test_wrong_input_is_one_line(run, files, arguments, message, capsys):
+def test_wrong_input_is_a_one_line_error(run, files, arguments, message, capsys):
     assert main(["caption", str(run), files[0], *arguments]) == 1
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1

@@ -80,7 +80,7 @@ def pairs_of(view):
 
 
 @pytest.mark.parametrize("devices, batch_size", [(1, 16), (1, 5), (8, 16), (8, 3)])
-def test_prediction_is_the_targets_image_against_the_online_prediction(
+def test_prediction_compares_target_images_with_online_predictions(
     trained, expected, devices, batch_size
 ):
     learner, state, view = trained
@@ -94,7 +94,7 @@ def test_prediction_is_the_targets_image_against_the_online_prediction(
     np.testing.assert_allclose(np.linalg.norm(image, axis=1), 1, rtol=1e-6)
 
 
-def test_contrastive_is_the_embeddings(trained):
+def test_contrastive_similarity_compares_the_embeddings(trained):
     learner, state, view = trained
     source, captions, tokenizer = pairs_of(view)
     encoder = encoder_on(learner, tokenizer, 8)

@@ -34,7 +34,7 @@ def encoder():
 
 
 @pytest.mark.parametrize("batch_size", [8, 3, 64])
-def test_features_are_in_order_and_whole(encoder, batch_size):
+def test_features_are_in_order_and_complete(encoder, batch_size):
     """Batches are rounded up to the 8 devices, and padded at the end."""
     source = gray_images([[]] * 21)
     features = encoder.images(STATE, source, batch_size)

@@ -19,7 +19,7 @@ def one_device():
         yield
 
 
-def test_ids_become_words():
+def test_ids_are_decoded_to_words():
     tokenizer = make_tokenizer("bpe", context_length=8)
     text = "a Clipinish star and many other words"
     maps = np.arange(8, dtype=float)[:, None, None] * np.ones((8, 2, 2))
@@ -86,7 +86,7 @@ def test_the_command_writes_one_image_of_all_runs(trained, capsys):
         (dict(workdir="."), "config"),
     ],
 )
-def test_wrong_input_is_one_clear_message(trained, arguments, message):
+def test_wrong_input_is_a_one_line_error(trained, arguments, message):
     given = dict(workdir="one", images="0.png", texts="a red star") | arguments
     folder = trained / given.pop("workdir")
     images = trained / given.pop("images")

@@ -228,7 +228,7 @@ def test_one_beam_is_greedy(model):
         np.testing.assert_array_equal(result, greedy)
 
 
-def test_enough_beams_find_the_likeliest_caption_of_all(model):
+def test_enough_beams_find_the_most_likely_caption(model):
     text, score = model.generate(
         slice(2), strategy="beam", beams=100, length_penalty=0.0, max_length=4
     )
@@ -247,7 +247,7 @@ def test_enough_beams_find_the_likeliest_caption_of_all(model):
         np.testing.assert_allclose(score[image], best, rtol=1e-4)
 
 
-def test_what_is_drawn_is_in_the_nucleus(model):
+def test_drawn_tokens_are_in_the_nucleus(model):
     options = dict(strategy="nucleus", top_p=0.6, temperature=1.5)
     captions = set()
     for seed in range(2):
@@ -308,7 +308,7 @@ def test_wrong_options(model, options, message):
         model.generate(**options)
 
 
-def test_models_and_tokenizers_that_cannot(model):
+def test_models_and_tokenizers_without_captioning_are_refused(model):
     learner = FakeLearner()
     learner.objectives = ("contrastive",)
     with pytest.raises(ClipinError, match="needs objectives.captioning and a tower"):

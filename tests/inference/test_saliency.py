@@ -54,7 +54,7 @@ def maps_of(learner, variables, method, **options):
 
 
 @pytest.mark.parametrize("name", OFFERS)
-def test_every_host_offers_the_methods_of_its_parts(name):
+def test_every_framework_offers_the_methods_of_its_towers(name):
     learner = build(load_config(f"{name}{',' if ':' in name else ':'}runlocal"))
     for method in set(METHODS) - OFFERS[name]:
         with pytest.raises(ClipinError, match="needs"):
@@ -150,14 +150,14 @@ def check_gradient(learner, variables, forward, find):
         ("siglip", image_embedding, lambda p: p.layers("image", ("pool",))),
     ],
 )
-def test_the_gradient_is_that_of_finite_differences(name, forward, find):
+def test_the_gradient_equals_finite_differences(name, forward, find):
     double = ("model.dtype=float64", "model.param_dtype=float64")
     with jax.enable_x64(True):
         learner, variables = model(name, "contrastive", *double)
         check_gradient(learner, variables, forward, find)
 
 
-def test_maps_of_scanned_layers_are_those_of_the_same_layers_apart(clip):
+def test_maps_of_scanned_layers_equal_those_of_single_layers(clip):
     learner, variables = clip
     scanned = build(load_config("clip:runlocal", ("model.scan_layers=true",)))
     in_stacks = {"params": stacked(variables["params"])}
@@ -167,7 +167,7 @@ def test_maps_of_scanned_layers_are_those_of_the_same_layers_apart(clip):
         np.testing.assert_allclose(x, y, atol=1e-6)
 
 
-def test_words_share_the_change_of_the_cosine(clip):
+def test_maps_of_words_add_up_to_the_change_of_the_cosine(clip):
     """All words together: the derivative when all attention grows by the same share."""
     learner, variables = clip
     step = 1e-2
@@ -194,7 +194,7 @@ def test_a_map_does_not_depend_on_the_other_pairs(clip):
     assert np.abs(both[0] - other[0]).max() > 1e-4
 
 
-def test_wrong_requests_are_one_clear_message(clip):
+def test_wrong_requests_are_one_line_errors(clip):
     learner, _ = clip
     pair = IMAGE[:1], TEXT[:1]
     with pytest.raises(ClipinError, match=r"layer 7 .* layers 0 to 1 \(image/trans"):
@@ -208,7 +208,7 @@ def test_wrong_requests_are_one_clear_message(clip):
         make_map_fn(resnet, *pair)
 
 
-def test_a_patch_peaks_in_its_middle_at_edges_too():
+def test_upscaled_maps_peak_in_the_middle_of_the_patch():
     for patch in np.ndindex(4, 4):
         small = np.zeros((4, 4))
         small[patch] = 1

@@ -93,7 +93,7 @@ def test_the_decoder_does_not_attend_to_later_positions():
     assert not np.allclose(one[:, 4:], two[:, 4:], atol=1e-3)
 
 
-def test_the_first_id_marks_the_role_of_a_mixture():
+def test_a_mixture_replaces_the_first_id_by_its_role():
     """Whatever stands there; and negative marks count from the vocabulary's end."""
     tower = TOWERS["mixture"]
     variables = init(tower)
@@ -118,7 +118,7 @@ def test_a_mixture_shares_all_but_self_attention():
 
 
 @pytest.mark.parametrize("name", TOWERS)
-def test_scan_and_remat_change_no_number(name):
+def test_scan_and_remat_do_not_change_outputs(name):
     with jax.enable_x64(True):
         double = dict(dtype=jnp.float64, param_dtype=jnp.float64)
         depths = dict(depth=2, fusion_depth=2) if name == "split" else dict(depth=2)
@@ -144,7 +144,7 @@ def key_bias(path):
 
 
 @pytest.mark.parametrize("scan_layers, remat", [(False, False), (True, True)])
-def test_a_scanned_tower_begins_with_every_layer_of_its_own(scan_layers, remat):
+def test_scanned_layers_start_with_different_parameters(scan_layers, remat):
     options = dict(scan_layers=scan_layers, remat=remat, dropout=0.1)
     tower = TOWERS["mixture"].copy(depth=2, **options)
     layers = init(tower)["params"]["layers"]
@@ -160,7 +160,7 @@ def test_a_scanned_tower_begins_with_every_layer_of_its_own(scan_layers, remat):
 
 
 @pytest.mark.parametrize("scan_layers, remat", [(False, False), (True, True)])
-def test_dropout_drops_in_training_alone(scan_layers, remat):
+def test_dropout_is_active_only_in_training(scan_layers, remat):
     tower = TOWERS["split"].copy(scan_layers=scan_layers, remat=remat, dropout=0.1)
     variables = init(tower)
     rngs = [{"dropout": jax.random.key(i)} for i in (0, 0, 1)]

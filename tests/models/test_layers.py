@@ -85,7 +85,7 @@ def test_patches_are_those_of_a_convolution():
 
 
 @pytest.mark.parametrize("kind", ["image", "text"])
-def test_scan_and_remat_change_no_number(kind):
+def test_scan_and_remat_do_not_change_outputs(kind):
     """In float64, where another order of sums shows below 1e-12."""
     with jax.enable_x64(True):
         double = dict(dtype=jnp.float64, param_dtype=jnp.float64)
@@ -154,7 +154,7 @@ def test_position_resize_equals_open_clip(golden_folder):
             assert deviation(got, arrays[f"{case}/open_clip"]) < 1e-11, case
 
 
-def test_padding_behind_the_end_token_is_not_seen():
+def test_padding_after_the_end_token_has_no_effect():
     tower = TextTransformer(**TEXT)
     ids = texts().at[:, 6:].set(0)
     variables = tower.init(jax.random.key(0), ids)

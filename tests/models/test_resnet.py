@@ -49,7 +49,7 @@ def init(tower, x):
     return jax.jit(tower.init)(jax.random.key(0), x)
 
 
-def test_batch_norm_of_grids_is_that_of_all_their_positions():
+def test_batch_norm_of_grids_covers_all_positions():
     x = np.asarray(jax.random.normal(jax.random.key(0), (3, 4, 2, 5))) * 3 + 2
     rows = x.reshape(-1, 5)
     norm = BatchNorm(affine=True)
@@ -96,7 +96,7 @@ def test_initialisation_is_the_published_one():
     assert np.abs(kernel).max() <= bound
 
 
-def test_a_block_starts_as_its_shortcut():
+def test_an_initial_block_is_the_identity():
     x = jax.nn.relu(jax.random.normal(jax.random.key(0), (2, 4, 4, 32)))
     block = Bottleneck(8, 1, **DTYPES)
     variables = block.init(jax.random.key(1), x, True)

@@ -66,7 +66,7 @@ def test_masks_differ_in_the_class_token_of_padded_texts_only():
     np.testing.assert_allclose(a_logits[0, :5], s_logits[0, :5], atol=1e-6)
 
 
-def test_every_parameter_starts_somewhere(tower):
+def test_every_parameter_has_an_initialiser(tower):
     for path, leaf in jax.tree_util.tree_leaves_with_path(tower[1]):
         name = jax.tree_util.keystr(path)
         assert np.isfinite(leaf).all(), name

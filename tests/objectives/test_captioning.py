@@ -44,7 +44,7 @@ def test_padding_and_the_start_mark_do_not_count():
     np.testing.assert_allclose(loss, np.log(10), rtol=1e-6)
 
 
-def test_smoothing_keeps_the_confident_from_zero():
+def test_label_smoothing_gives_confident_predictions_a_loss():
     smooth, _ = run(50.0, label_smoothing=0.1)
     np.testing.assert_allclose(smooth, 0.1 * 50 * 9 / 10, rtol=1e-5)
 

@@ -110,7 +110,7 @@ def test_gradient_through_both_arguments(side):
         np.testing.assert_allclose(grads[side, i, k], slope, rtol=1e-6, atol=1e-9)
 
 
-def test_balanced_sure_assignment_is_the_optimum():
+def test_balanced_confident_assignments_are_the_optimum():
     logits = one_hot(np.arange(3 * K) % K)
     loss, metrics = loss_of(logits, logits)
     np.testing.assert_allclose(metrics["alignment"], 0, atol=1e-12)
@@ -124,7 +124,7 @@ def test_balanced_sure_assignment_is_the_optimum():
     np.testing.assert_allclose(grads, 0, atol=1e-12)  # and finite
 
 
-def test_without_smoothness_one_cluster_for_all_is_as_good_as_it_gets():
+def test_without_smoothness_a_single_cluster_is_optimal():
     logits = one_hot(np.full(B, 2))
     hyper = HYPER | {"smoothness_weight": 0.0}
     loss, metrics = loss_of(logits, logits, hyper)
@@ -134,7 +134,7 @@ def test_without_smoothness_one_cluster_for_all_is_as_good_as_it_gets():
         assert loss_of(*random_logits(seed), hyper)[0] > 0
 
 
-def test_the_cost_of_saying_the_same_of_all_pairs():
+def test_the_loss_of_equal_assignments_for_all_pairs():
     logits = np.tile(random_logits()[0][:1], (B, 1))
     loss, metrics = loss_of(logits, logits)
     factor = 1 + HYPER["sharpness_weight"] - HYPER["smoothness_weight"]

@@ -140,7 +140,7 @@ def test_contrast_instead_of_regression():
         np.testing.assert_allclose(loss, value, rtol=1e-4)
 
 
-def test_the_plug_in_may_be_either():
+def test_the_plug_in_takes_contrast_or_regression():
     config = tiny_config(clipin=False).copy_and_resolve_references()
     with config.unlocked():
         plug_clipin(config, infonce_temperature=0.3, terms=("inter",))
@@ -149,7 +149,7 @@ def test_the_plug_in_may_be_either():
     assert config.objectives.momentum_infonce.temperature == 0.3
 
 
-def test_one_term_has_its_predictors_alone():
+def test_one_term_builds_only_its_predictors():
     learner, state, hyper = started(clipin=Clipin(**HEADS, terms=("inter",)))
     names = {path.split("/")[1] for path in by_path(state.params) if "predict" in path}
     assert names == {"predictors_image_to_text", "predictors_text_to_image"}
@@ -158,7 +158,7 @@ def test_one_term_has_its_predictors_alone():
     np.testing.assert_allclose(metrics["clipin/loss"], metrics["clipin/inter_loss"])
 
 
-def test_views_find_each_other_with_gradient_to_both():
+def test_two_views_get_a_loss_and_both_get_gradients():
     learner, state, hyper = started(simclr=Simclr(**VIEWS))
     images = tuple(
         np.random.default_rng(seed).normal(size=BATCH["view1"]["image"].shape)
@@ -212,7 +212,7 @@ def test_views_and_clipin_go_together():
     assert not any("simclr" in path for path in by_path(state.target_params))
 
 
-def test_one_view_only_is_refused():
+def test_a_single_view_is_refused():
     learner = make_learner(simclr=Simclr(**VIEWS))
     one = {"view1": BATCH["view1"]}
     with pytest.raises(ClipinError, match="data.views = 2"):

@@ -180,7 +180,7 @@ def test_keys_of_batch_and_queue_against_a_loop(choice, share):
     np.testing.assert_allclose(metrics["duplicates"], 4 / 6)
 
 
-def test_ids_go_around_in_the_queue_beside_their_keys():
+def test_ids_wrap_around_in_the_queue_with_their_keys():
     objective = host("momentum_contrastive", "mask")
     variables = objective.init(jax.random.key(0), inputs(ids()))
     queue = variables["queue"]["queue"]
@@ -219,7 +219,7 @@ def test_without_duplicates_all_choices_agree(name):
 
 @pytest.mark.parametrize("name", HOSTS)
 @pytest.mark.parametrize("choice", TREATMENTS)
-def test_gradients_are_finite_even_if_all_pairs_are_one(name, choice):
+def test_gradients_are_finite_if_all_pairs_are_duplicates(name, choice):
     one = ids(np.zeros(B, np.int32), np.zeros(B, np.int32))
     objective = host(name, choice)
     variables = objective.init(jax.random.key(0), inputs(one))
@@ -244,7 +244,7 @@ def test_gradients_are_finite_even_if_all_pairs_are_one(name, choice):
 
 
 @pytest.mark.parametrize("formula", [softmax_contrastive, sigmoid_contrastive])
-def test_no_gradient_moves_what_is_masked(formula):
+def test_masked_pairs_get_no_gradient(formula):
     grad = jax.grad(lambda x: formula(mask_logits(x, SAME)))(some_logits())
     assert np.all(grad[SAME] == 0) and np.all(grad[~SAME] != 0)
 
@@ -328,7 +328,7 @@ def test_eight_devices_equal_one(name, choice):
 
 
 @pytest.mark.parametrize("name", HOSTS)
-def test_no_array_of_floats_for_all_pairs_comes_on_top(name):
+def test_there_is_no_additional_float_array_of_all_pairs(name):
     rows = 256
     options = {"queue_length": rows} if name in QUEUED else {}
     call = inputs(distinct(rows), embeddings(0, rows), embeddings(1, rows))
@@ -363,7 +363,7 @@ class Plain:
         return features
 
 
-def test_symmetric_views_are_judged_by_their_own_ids():
+def test_each_symmetric_view_uses_its_own_ids():
     texts = np.zeros(B, np.int32)
     batch = {
         "view1": {**embeddings(0), **distinct()},

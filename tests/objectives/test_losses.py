@@ -54,7 +54,7 @@ def test_softmax_contrastive_of_logits_of_zero():
     )
 
 
-def test_contrastive_does_not_depend_on_the_order_of_the_batch():
+def test_the_contrastive_loss_ignores_the_order_of_the_batch():
     image, text = directions(0), directions(1)
     order = np.random.default_rng(0).permutation(12)
     shuffled = softmax_contrastive(image[order] @ text[order].T)
@@ -117,7 +117,7 @@ def test_diagonal_accuracy():
     assert diagonal_accuracy(jnp.roll(jnp.eye(4), 1, axis=0)) == 0
 
 
-def test_health_of_the_sphere_and_of_a_point():
+def test_health_of_uniform_and_of_collapsed_embeddings():
     sphere = directions(0, rows=256, width=512)
     point = jnp.tile(directions(1, rows=1, width=512), (256, 1))
     assert abs(health.spread(sphere) - 1) < 0.02
@@ -154,7 +154,7 @@ def test_the_margin_of_equal_rows_is_zero():
     assert abs(health.shuffled_margin(point, point)) < 1e-6
 
 
-def test_a_collapse_gives_a_warning_and_an_early_model_none():
+def test_a_collapsed_model_gives_a_warning_and_an_untrained_one_none():
     def metrics(cosine, margin):
         return {
             "clipin/image_to_text/cosine": cosine,

@@ -84,7 +84,7 @@ def test_matching_leaves_out_rows_without_a_negative(monkeypatch):
     assert metrics["duplicates"] == 0.5
 
 
-def test_where_all_pairs_are_one_matching_learns_from_true_pairs_alone():
+def test_without_negatives_matching_learns_from_positive_pairs_only():
     one = ids(np.zeros(B, np.int32), np.zeros(B, np.int32))
     objective, call = Matching(duplicates="mask"), matching_inputs(one)
     rngs = {"params": jax.random.key(0), "sample": jax.random.key(1)}
@@ -106,7 +106,7 @@ def test_matching_refuses_multi_positive():
 
 
 @pytest.mark.parametrize("name", [*HOSTS, "matching"])
-def test_data_without_ids_is_refused_where_they_are_asked_for(name):
+def test_options_that_need_ids_refuse_data_without_ids(name):
     objective = OBJECTIVES[name](duplicates="mask", name=name)
     call = matching_inputs({}) if name == "matching" else inputs({})
     message = f"objectives.{name}.duplicates = 'mask' .* image_id and text_id"

@@ -46,7 +46,7 @@ def contrastive(length: int, *call, variables=None, **options):
     return loss, metrics, variables, state
 
 
-def test_queue_goes_around_at_any_length():
+def test_the_queue_wraps_around_at_any_length():
     length = 5  # which no batch of three divides
     _, _, variables, _ = contrastive(length)
     expected = {m: np.array(variables["queue"]["queue"][m]) for m in ("image", "text")}
@@ -65,7 +65,7 @@ def test_queue_goes_around_at_any_length():
             np.testing.assert_array_equal(queue[m], rows)
 
 
-def test_queue_begins_with_random_directions_and_moves_in_training_alone():
+def test_the_queue_starts_random_and_changes_only_in_training():
     _, _, variables, _ = contrastive(16)
     queue = variables["queue"]["queue"]
     assert queue["pointer"] == 0
@@ -83,7 +83,7 @@ def test_a_queue_shorter_than_the_batch_is_refused():
         contrastive(B - 1)
 
 
-def test_without_queue_and_soft_labels_it_is_infonce():
+def test_without_queue_and_soft_labels_the_loss_is_infonce():
     online, target = embeddings(0), embeddings(1)
     loss, metrics, variables, _ = contrastive(0, online, target, 0.0)
     assert "queue" not in variables
@@ -156,7 +156,7 @@ def test_negatives_are_drawn_as_often_as_they_are_similar():
 
 
 @pytest.mark.parametrize("floor", [0.0, 1e-4])
-def test_a_row_that_is_sure_of_its_pair_still_has_negatives(floor):
+def test_a_row_with_a_confident_pair_still_has_negatives(floor):
     similarity = 1e4 * jnp.eye(6)
     keys = jax.random.split(jax.random.key(0), 50)
     drawn = jax.vmap(lambda k: draw_hard_negatives(k, similarity, floor=floor))(keys)
@@ -164,7 +164,7 @@ def test_a_row_that_is_sure_of_its_pair_still_has_negatives(floor):
     assert len(np.unique(drawn[:, 0])) == 5
 
 
-def test_negatives_stay_in_their_group():
+def test_negatives_are_drawn_within_their_group():
     similarity = jax.random.normal(jax.random.key(0), (6, 6))
     keys = jax.random.split(jax.random.key(1), 100)
     drawn = jax.vmap(lambda k: draw_hard_negatives(k, similarity, group=2))(keys)
@@ -228,7 +228,7 @@ def test_matching_needs_a_negative(count, group):
         ("masked_lm", dict(distillation=0.0), "predict_masked"),
     ],
 )
-def test_a_text_tower_that_cannot_do_it_is_refused(name, options, method):
+def test_text_towers_that_lack_a_method_are_refused(name, options, method):
     config = tiny_config(clipin=False)
     with config.unlocked():
         config.objectives[name] = ConfigDict(dict(weight=1.0, **options))
@@ -292,7 +292,7 @@ def test_labels_are_hard_where_the_target_has_another_text():
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
-def test_nothing_masked_is_no_loss():
+def test_without_masked_tokens_the_loss_is_zero():
     call, _ = masked_inputs(jnp.full((2, 4), -100), share=0.4)
     loss, metrics = MaskedLM().apply({}, call)
     assert loss == 0 and metrics["accuracy"] == 0

@@ -87,7 +87,7 @@ def test_objective_does_not_depend_on_the_order_of_the_batch():
     assert metrics["image_to_text_accuracy"] == metrics["text_to_image_accuracy"] == 1
 
 
-def test_last_place_is_pooled_and_sees_what_stands_around_it():
+def test_the_last_position_is_pooled_and_attends_to_all_others():
     ids = texts()
     tower = TextTransformer(**TEXT, causal=False, pool="last")
     out, variables = jax.jit(tower.init_with_output)(jax.random.key(0), ids)
@@ -168,7 +168,7 @@ def check_spread(array, expected):
         ),
     ],
 )
-def test_unknown_options(tower: nn.Module, message: str):
+def test_unknown_options_are_refused(tower: nn.Module, message: str):
     batch = images() if isinstance(tower, ViT) else texts()
     with pytest.raises(ClipinError, match=message):
         tower.init(jax.random.key(0), batch)

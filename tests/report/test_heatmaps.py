@@ -3,7 +3,7 @@ import numpy as np
 from clipin_jax.report import heatmaps
 
 
-def test_heatmaps_are_scaled_and_even_ones_are_zero():
+def test_heatmaps_are_scaled_and_constant_ones_are_zero():
     small = np.random.default_rng(0).random((4, 6))
     large = heatmaps.heatmap(small, (40, 60))
     assert large.shape == (40, 60) and large.min() == 0 and large.max() == 1

@@ -30,6 +30,6 @@ def test_everything_is_built_before_the_first_array():
         ("seed=-1", "seed is -1: it must be at least 0"),
     ],
 )
-def test_what_does_not_fit(override, message):
+def test_invalid_configs_are_named(override, message):
     with pytest.raises(ClipinError, match=message):
         build_experiment(tiny_config(override))

@@ -177,7 +177,9 @@ def garble(path: Path, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["flip", "cut", "missing"])
 @pytest.mark.parametrize("what", ["largest", "manifest.json"])
-def test_damage_falls_back_to_the_last_good_one(tmp_path, abstract, caplog, how, what):
+def test_a_damaged_checkpoint_falls_back_to_the_last_good_one(
+    tmp_path, abstract, caplog, how, what
+):
     save_steps(tmp_path, [1, 2, 3])
     for step in (2, 3):
         files = [p for p in (tmp_path / str(step)).rglob("*") if p.is_file()]
@@ -201,7 +203,7 @@ def test_damage_falls_back_to_the_last_good_one(tmp_path, abstract, caplog, how,
     again.close()
 
 
-def test_all_damaged_or_none_there(tmp_path, abstract):
+def test_without_any_good_checkpoint_it_is_an_error(tmp_path, abstract):
     save_steps(tmp_path, [1])
     shutil.rmtree(tmp_path / "1" / "state")
     checkpoints = Checkpoints(tmp_path, read_only=True)
@@ -246,9 +248,7 @@ def test_read_only_leaves_a_running_save_alone(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2"]
 
 
-def test_a_failure_in_the_background_surfaces_once(
-    tmp_path, abstract, monkeypatch, capfd
-):
+def test_a_background_failure_is_raised_once(tmp_path, abstract, monkeypatch, capfd):
     save_steps(tmp_path, [1])
 
     def full(*args: Any) -> None:
@@ -269,7 +269,7 @@ def test_a_failure_in_the_background_surfaces_once(
     again.close()
 
 
-def test_a_disk_that_is_really_full(tmp_path, capfd):
+def test_a_full_disk(tmp_path, capfd):
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(

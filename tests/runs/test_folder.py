@@ -15,7 +15,7 @@ def config(**changes: Any) -> ConfigDict:
     return ConfigDict(values | changes).lock()
 
 
-def test_a_folder_holds_the_config_for_us_and_for_people(tmp_path):
+def test_a_run_folder_has_the_config_as_json_and_as_text(tmp_path):
     workdir = tmp_path / "deep" / "run"
     run_folder.open_folder(config(), workdir)
     assert run_folder.load_folder(workdir) == config()
@@ -41,7 +41,7 @@ def test_some_keys_may_change_and_the_others_are_named(tmp_path):
     assert run_folder.load_folder(tmp_path) == changed
 
 
-def test_finished_is_what_says_so_of_the_same_config(tmp_path):
+def test_a_run_is_finished_only_with_the_same_config(tmp_path):
     assert not run_folder.is_finished(config(), tmp_path / "nowhere")
     run_folder.open_folder(config(), tmp_path)
     assert not run_folder.is_finished(config(), tmp_path)
@@ -51,7 +51,7 @@ def test_finished_is_what_says_so_of_the_same_config(tmp_path):
         run_folder.is_finished(config(name="other"), tmp_path)
 
 
-def test_folders_that_hold_something_else(tmp_path):
+def test_other_folders_are_refused(tmp_path):
     with pytest.raises(ClipinError, match="no run folder: it has no config.json"):
         run_folder.load_folder(tmp_path)
     run_folder.open_folder(config(), tmp_path / "empty")
@@ -60,7 +60,7 @@ def test_folders_that_hold_something_else(tmp_path):
         run_folder.load_folder(tmp_path)
 
 
-def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+def test_files_are_written_atomically(tmp_path, monkeypatch):
     path = tmp_path / "folder" / "file.json"
     run_folder.write_file(path, "first")
     run_folder.write_file(path, "second")

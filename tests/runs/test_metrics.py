@@ -30,7 +30,7 @@ def test_lines_are_valid_json_at_once_and_nan_is_null(tmp_path):
     assert not (tmp_path / "tensorboard").exists()
 
 
-def test_resuming_forgets_what_came_after_and_a_torn_line(tmp_path):
+def test_resuming_drops_later_rows_and_a_partial_line(tmp_path):
     writer = MetricWriters(tmp_path, OFF)
     for step in (10, 20, 30):
         writer.write(step, {"loss": float(step)})
@@ -53,7 +53,7 @@ def test_resuming_forgets_what_came_after_and_a_torn_line(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
-def test_a_whole_line_without_its_end_is_torn_too(tmp_path):
+def test_a_line_without_a_newline_is_partial(tmp_path):
     (tmp_path / "metrics.jsonl").write_text(
         '{"step": 1, "time": 2.5}\n{"step": 2, "time": 3.0}'
     )
@@ -67,7 +67,7 @@ def test_a_damaged_line_is_named(tmp_path, line):
         read_metrics(tmp_path)
 
 
-def test_no_file_is_no_rows_and_starts_anew(tmp_path):
+def test_a_missing_file_has_no_rows_and_is_created(tmp_path):
     assert read_metrics(tmp_path) == []
     writer = MetricWriters(tmp_path, OFF)
     writer.truncate_after(0)

@@ -101,7 +101,7 @@ def test_a_study_that_has_only_begun(tmp_path):
     show(tmp_path, content)
 
 
-def test_level_names_that_would_touch_are_slanted(tmp_path):
+def test_level_names_that_would_overlap_are_slanted(tmp_path):
     content = json.loads(json.dumps(looseness_study()))
     for levels in (content["levels"], ["basic", "twice the steps", "x" * 40, "all"]):
         for score in content["scores"]:

@@ -73,7 +73,7 @@ def test_every_run_is_scored_and_costed(finished):
     assert "mean recall" in (finished / "results.md").read_text()
 
 
-def test_an_evaluator_from_outside_says_how_its_scores_are_shown(finished):
+def test_the_score_format_of_an_external_evaluator_is_used(finished):
     results = parse_results(read_results(finished / "results.json"))
     metric = results.metrics[1]
     assert metric.lower_is_better and not metric.percent
@@ -145,7 +145,7 @@ def test_the_page_needs_the_results_alone(finished, tmp_path, monkeypatch):
     assert page == (finished / "study.html").read_text()
 
 
-def test_no_jobs_are_refused(file):
+def test_zero_jobs_are_refused(file):
     with pytest.raises(ClipinError, match="--jobs is 0"):
         run_study(str(file), jobs=0)
 

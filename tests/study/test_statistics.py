@@ -62,7 +62,7 @@ def test_holm_is_the_closed_test_of_bonferroni(seed):
         np.testing.assert_allclose(corrected, worst, **EXACT)
 
 
-def test_holm_counts_what_has_no_test():
+def test_holm_counts_missing_tests():
     np.testing.assert_allclose(holm([0.01, np.nan, 0.04]), [0.03, np.nan, 0.08])
     assert holm([]).shape == (0,)
 

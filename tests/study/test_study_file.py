@@ -12,7 +12,7 @@ from tests.support.tiny_study import RUNS, STUDY
 
 
 @pytest.mark.parametrize("name", list_studies())
-def test_every_study_that_is_shipped_can_begin(name):
+def test_every_shipped_study_loads(name):
     study = load_study(f"{name}:seeds=2,steps=8")
     assert len(study.configs) == 2 * len(study.facts["methods"]) * len(
         study.facts["levels"]

@@ -55,7 +55,7 @@ def test_the_banner_says_how_many_parameters_are_trained():
     assert expected in console.banner(built, Path("runs/mine"), 256, step=0)
 
 
-def test_the_banner_of_a_run_that_goes_on(built):
+def test_the_banner_of_a_resumed_run(built):
     text = console.banner(built, Path("runs/mine"), 256, step=1000)
     assert text.endswith("runs/mine, resumed at step 1,000")
 

@@ -14,7 +14,7 @@ def one_device():
         yield
 
 
-def test_gives_the_scores_of_the_run_again(straight, capsys):
+def test_evaluating_again_gives_the_scores_of_the_run(straight, capsys):
     path = straight / "eval" / f"{tiny_runs.LAST}.json"
     during = path.read_text()
     path.unlink()
@@ -60,7 +60,7 @@ def test_the_command(straight, tmp_path, capsys):
     assert "no checkpoint of step 5" in error and "2, 4, 6" in error
 
 
-def test_what_cannot_be_evaluated(straight, tmp_path):
+def test_invalid_runs_are_errors(straight, tmp_path):
     (tmp_path / "config.json").write_text((straight / "config.json").read_text())
     with pytest.raises(ClipinError, match="no checkpoints"):
         evaluate(tmp_path)

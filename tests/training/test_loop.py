@@ -32,7 +32,7 @@ def one_device():
         yield
 
 
-def test_views_of_the_device_train_as_those_of_the_host(straight, tmp_path):
+def test_views_made_on_the_device_train_like_views_of_the_host(straight, tmp_path):
     device = "data.augment_on=device", "data.augment.resize_first=32"
     config = tiny_runs.tiny_run(*device, "health_every_steps=0")
     folder = tmp_path / "run"
@@ -48,7 +48,7 @@ def test_views_of_the_device_train_as_those_of_the_host(straight, tmp_path):
     assert (folder / "examples" / "pair0_view2.png").is_file()
 
 
-def test_what_a_run_leaves(straight, config):
+def test_a_run_writes_its_files(straight, config):
     rows = tiny_runs.metric_rows(straight)
     steps = [row["step"] for row in rows if "train/loss" in row]
     assert steps == list(range(1, tiny_runs.LAST + 1))
@@ -72,7 +72,7 @@ def test_what_a_run_leaves(straight, config):
 @pytest.mark.parametrize(
     "step, number", [(1, signal.SIGTERM), (4, signal.SIGTERM), (5, signal.SIGINT)]
 )
-def test_stopped_and_resumed_is_never_stopped(
+def test_a_resumed_run_equals_an_uninterrupted_one(
     config, straight, tmp_path, capfd, step, number
 ):
     before = signal.getsignal(number)
@@ -238,7 +238,7 @@ def test_a_full_disk_while_saving(config, straight, tmp_path, capfd):
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
-def test_in_a_thread_that_gets_no_signals(config, straight, tmp_path):
+def test_training_in_a_thread_without_signals(config, straight, tmp_path):
     codes = []
     thread = threading.Thread(target=lambda: codes.append(loop.train(config, tmp_path)))
     thread.start()

@@ -128,7 +128,7 @@ def test_suites_are_listed_with_a_description():
 
 
 @pytest.mark.parametrize("name", SUITES)
-def test_every_entry_of_a_suite_names_an_evaluator_and_data_that_is_there(name, data):
+def test_every_entry_of_a_suite_names_an_existing_evaluator_and_source(name, data):
     config = tiny_runs.tiny_run()
     entries = load_suite(name, DataFolder(str(data), {}), config)
     made = {key: e for key, e in entries.items() if not isinstance(e, str)}
@@ -139,7 +139,7 @@ def test_every_entry_of_a_suite_names_an_evaluator_and_data_that_is_there(name, 
             assert len(make_source(**entry["source"]))
 
 
-def test_the_data_sets_of_a_folder_are_found_by_their_layout(data):
+def test_data_sets_are_found_by_their_layout(data):
     folder = DataFolder(str(data))
     assert folder.names("pairs") == ("zoo",)
     assert set(folder.names("classes")) == {"BreastMNIST", "mine", "pets", "zoo"}
@@ -168,7 +168,7 @@ def test_real_data_sets_are_found(data_folder):
             assert len(make_source(**entry["source"]).classes) > 1
 
 
-def test_names_and_templates_beside_the_data_come_first(tmp_path):
+def test_names_and_templates_in_the_data_folder_are_preferred(tmp_path):
     write_arrays(tmp_path / "npz" / "cifar10.npz", 3)
     assert "classnames.json" not in str(_zero_shot(tmp_path, "cifar10"))
     (tmp_path / "classnames.json").write_text(json.dumps({"cifar10": CLASSES}))
@@ -200,7 +200,7 @@ def test_voc_is_learnt_from_trainval_or_chosen_on_val(tmp_path):
     assert tuned["val_source"]["split"] == "val"
 
 
-def test_an_absent_data_set_gives_a_reason_in_place_of_an_entry(data):
+def test_a_missing_data_set_is_skipped_with_a_reason(data):
     absent = DataFolder(str(data)).over("classes", "cifar100", z=dict(type="zero_shot"))
     assert "not in" in absent["cifar100:z"] and KINDS["classes"] in absent["cifar100:z"]
     nothing = DataFolder("", {}).over("similar_texts", t=dict(type="text_similarity"))
@@ -229,7 +229,7 @@ BODY = """return {
     }"""
 
 
-def test_a_suite_gives_the_same_figures_at_any_batch_size_and_on_any_devices(
+def test_suite_scores_do_not_depend_on_batch_size_or_devices(
     finished, data, tmp_path, monkeypatch, capsys
 ):
     scores = {}
@@ -311,7 +311,7 @@ def _raise(text):
         ),
     ],
 )
-def test_a_suite_that_is_wrong_is_an_error(finished, tmp_path, body, message):
+def test_an_invalid_suite_is_an_error(finished, tmp_path, body, message):
     with pytest.raises(ClipinError, match=message):
         evaluate_suite(finished, suite_file(tmp_path, body))
 
@@ -367,7 +367,7 @@ def test_the_table_fits_80_columns_and_names_each_thing_once():
     assert {line.index(line.split()[-2]) for line in lines[3:6]} == {43}
 
 
-def test_the_page_on_evaluation_says_what_is_there():
+def test_the_evaluation_page_lists_all_suites_and_data_sets():
     page = (REPOSITORY / "docs" / "evaluation.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     config = ConfigDict(dict(evals={}))

@@ -83,7 +83,7 @@ def test_scaled_decoding_changes_no_view(side, tmp_path):
             assert mean_difference(first[name]["image"], second[name]["image"]) < 3.0
 
 
-def test_rotated_and_unusual_files_are_left_to_pillow():
+def test_rotated_and_unusual_files_are_decoded_by_pillow():
     exif = Image.Exif()
     exif[0x0112] = 6
     turned = packed(Image.fromarray(photo(48, 64)), "JPEG", exif=exif)

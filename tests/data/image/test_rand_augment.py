@@ -129,7 +129,7 @@ def translate(view, rng):
     return rand_augment.apply(view, (("translate_x", 10.0),))
 
 
-def test_views_show_what_was_drawn():
+def test_views_apply_the_drawn_operations():
     image = smooth_image()
     view = whole(image)._replace(flip=True)
     moved = views.apply_view(image, view, (48, 64), transforms=[translate])

@@ -100,7 +100,7 @@ def test_decode_refuses_damaged_files():
             decode(data)
 
 
-def test_trailing_bytes_are_ignored():
+def test_bytes_after_the_image_are_ignored():
     jpeg = packed(Image.fromarray(smooth_image()), "JPEG") + b"trailing"
     assert decode(jpeg).shape == (48, 64, 3)
 

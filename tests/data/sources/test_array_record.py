@@ -301,7 +301,7 @@ def test_any_bytes_are_an_example_or_a_bad_record(data):
 
 @settings(derandomize=True, max_examples=1000, deadline=None)
 @given(values=examples, data=st.data())
-def test_garbled_examples_are_read_or_bad_records(values, data):
+def test_random_damage_gives_records_or_bad_records(values, data):
     content = bytearray(encode_example(values | {"captions": ["a", "b"], "n": [1, 2]}))
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(
@@ -314,7 +314,7 @@ def test_garbled_examples_are_read_or_bad_records(values, data):
         pass
 
 
-def test_values_that_are_no_feature():
+def test_invalid_features():
     for value in (1.5, None, [1, "a"], [None]):
         with pytest.raises(TypeError):
             encode_example({"x": value})

@@ -120,7 +120,7 @@ def test_images_without_labels_are_left_out(folder, content, caplog):
         open_coco(folder, labels="category")
 
 
-def test_objects_that_are_no_names(folder, content):
+def test_objects_must_be_a_list(folder, content):
     content["images"][0]["objects"] = "dog"
     write(folder, content)
     with pytest.raises(ClipinError, match="'objects' of image a.jpg is no list"):

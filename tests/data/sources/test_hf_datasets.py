@@ -154,7 +154,7 @@ def test_wrong_arguments(folder, wrong, message):
         open_folder(folder, **wrong)
 
 
-def test_folders_that_are_something_else(folder, tmp_path):
+def test_other_folders_are_refused(folder, tmp_path):
     for name in ("none", ""):
         with pytest.raises(ClipinError, match="cannot be read as a data set that save"):
             open_folder(tmp_path / name)
@@ -182,7 +182,7 @@ def test_without_the_library(folder, monkeypatch):
         open_folder(folder)
 
 
-def test_the_fingerprint_does_not_depend_on_the_place(folder, tmp_path):
+def test_the_fingerprint_does_not_depend_on_the_folder(folder, tmp_path):
     first = open_folder(folder)
     shutil.copytree(folder, tmp_path / "copy")
     assert open_folder(tmp_path / "copy").fingerprint == first.fingerprint

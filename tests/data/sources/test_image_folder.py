@@ -147,7 +147,7 @@ def test_wrong_arguments(folder, wrong, message):
         (["ant"], "x", "no list 'names' of strings"),
     ],
 )
-def test_names_that_do_not_fit(folder, classes, names, message):
+def test_names_that_do_not_match_the_folders(folder, classes, names, message):
     write_names(folder, classes, names)
     with pytest.raises(ClipinError, match=message):
         open_folder(folder, names="classes.json")

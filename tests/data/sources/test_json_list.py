@@ -173,6 +173,6 @@ def test_malformed_lists(tmp_path, entries, message):
         open_list(tmp_path, images="")
 
 
-def test_no_such_list(tmp_path):
+def test_a_missing_list(tmp_path):
     with pytest.raises(ClipinError, match="no file .*none.json"):
         open_list(tmp_path, "none.json")

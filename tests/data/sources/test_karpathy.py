@@ -106,12 +106,12 @@ def test_fingerprint_follows_file_and_split(folder, content):
     assert open_karpathy(folder, split="train+val").fingerprint != before.fingerprint
 
 
-def test_a_source_travels_to_a_worker(folder):
+def test_a_source_can_be_pickled(folder):
     source = open_karpathy(folder)
     assert pickle.loads(pickle.dumps(source))[0] == source[0]
 
 
-def test_what_is_missing_is_named(folder, content):
+def test_missing_files_are_named(folder, content):
     with pytest.raises(ClipinError, match="did you mean 'restval'"):
         open_karpathy(folder, split="train+resval")
     with pytest.raises(ClipinError, match="none.json cannot be read .*source.file"):

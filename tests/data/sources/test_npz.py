@@ -101,7 +101,7 @@ def test_labels_without_a_second_axis_and_of_truth_values(tmp_path):
     assert [source[n]["label"] for n in range(5)] == [1, 0, 1, 0, 1]
 
 
-def test_a_worker_is_sent_the_name_of_the_file(tmp_path):
+def test_a_pickled_source_has_only_the_file_name(tmp_path):
     source = open_npz(tmp_path, split="val")
     sent = pickle.dumps(source)
     other = pickle.loads(sent)
@@ -145,7 +145,7 @@ WIDE = np.zeros((5, 4, 6, 3))
         (dict(val_labels=np.full((3, 1), -1)), "val_labels has labels from -1"),
     ],
 )
-def test_arrays_that_do_not_fit(tmp_path, changes, message):
+def test_arrays_of_wrong_shapes(tmp_path, changes, message):
     with pytest.raises(ClipinError, match=message):
         open_npz(tmp_path, arrays(**changes))
 
@@ -166,7 +166,7 @@ def test_wrong_arguments(tmp_path, wrong, message):
         open_npz(tmp_path, **wrong)
 
 
-def test_files_that_are_no_archives(folder):
+def test_files_that_are_not_archives(folder):
     path = storage.join(folder, "set.npz")
     with pytest.raises(ClipinError, match="set.npz cannot be read .*source.file"):
         make_source(name="npz", file=path)

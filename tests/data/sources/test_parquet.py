@@ -226,7 +226,7 @@ def test_a_large_footer_is_read_completely(tmp_path, monkeypatch):
     assert open_files(tmp_path)[N - 1]["image"] == b"image 19"
 
 
-def test_neighbours_cost_one_read(tmp_path, monkeypatch):
+def test_neighbouring_records_need_one_read(tmp_path, monkeypatch):
     write(tmp_path, COLUMNS, row_group_size=5)
     read, calls = parquet._read_group, []
     monkeypatch.setattr(

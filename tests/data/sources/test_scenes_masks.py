@@ -16,7 +16,7 @@ def scenes():
     return Scenes("val", length=60, size=64)
 
 
-def test_images_are_what_they_were_before_masks():
+def test_masks_did_not_change_the_images():
     """Checksums of images that runs were trained on."""
     plain, shifted = Scenes(length=40, size=48), Scenes(length=40, size=48, shift=0.5)
     sums = [
@@ -60,7 +60,7 @@ def test_a_mask_has_the_colour_of_its_object(shift):
             assert np.median(np.abs(inside - np.median(inside, axis=0))) < 8
 
 
-def test_masks_cover_all_that_differs_from_a_plain_ground():
+def test_masks_cover_all_pixels_that_are_not_background():
     scenes = Scenes("train", length=200, size=64)
     seen = 0
     for index in range(len(scenes)):

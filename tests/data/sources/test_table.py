@@ -85,7 +85,7 @@ def test_json_lines(folder):
     ending=st.sampled_from(["\n", "\r\n", "\r"]),
     all_quoted=st.booleans(),
 )
-def test_files_of_the_csv_module(
+def test_files_written_by_the_csv_module_are_read(
     tmp_path_factory, table, separator, ending, all_quoted
 ):
     text = io.StringIO()
@@ -106,7 +106,7 @@ def test_files_of_the_csv_module(
 @given(text=st.text(st.sampled_from('ab,"\n\r'), max_size=30), whole=st.booleans())
 @example('a,5" pipe\nb,6" pipe\n', False)
 @example('"a"b"\n",c\n', False)
-def test_rows_end_where_the_csv_module_ends_them(text, whole):
+def test_row_ends_agree_with_the_csv_module(text, whole):
     if whole:  # so that every quote is around a whole cell, or doubled in one
         text = text.replace('"', '"a""\n,"')
     data = (text + "\n").encode()
@@ -129,7 +129,7 @@ def test_rows_end_where_the_csv_module_ends_them(text, whole):
     ]
 
 
-def test_blocks_do_not_matter(tmp_path, monkeypatch):
+def test_the_block_size_does_not_change_the_records(tmp_path, monkeypatch):
     body = "".join(f'a.jpg\t"say ""{n}""\r\nor"\r\n\r\n' for n in range(40))
     body += "".join(f'a.jpg\t{n}" wide\n' for n in range(40))
     content = b"\xef\xbb\xbf" + f"filepath\ttitle\r\n{body}".encode()

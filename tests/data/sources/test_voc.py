@@ -104,12 +104,12 @@ def test_splits_follow_their_lists(folder):
     assert open_voc(folder).fingerprint != before
 
 
-def test_a_source_travels_to_a_worker(folder):
+def test_a_source_can_be_pickled(folder):
     source = open_voc(folder)
     assert pickle.loads(pickle.dumps(source))[0] == source[0]
 
 
-def test_what_is_missing_is_named(folder):
+def test_missing_files_are_named(folder):
     with pytest.raises(
         ClipinError, match="no test.txt; there are train, trainval, val"
     ):

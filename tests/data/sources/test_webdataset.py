@@ -144,7 +144,7 @@ def test_which_file_is_the_image(write):
     assert open_tars(path, image="jpg")[0]["image"] == b"3"
 
 
-def test_every_bad_thing_in_one_tar(write, caplog):
+def test_a_tar_with_every_kind_of_bad_record(write, caplog):
     cut = tar_of(("y.txt", b"text"), ("y.jpg", b"x" * 2000))[: 3 * 512 + 700]
     content = b"".join(
         [
@@ -267,7 +267,7 @@ def test_remote_tars(tmp_path, caplog, size):
     assert not caplog.text and len(list(tmp_path.glob("*.npz"))) == 1
 
 
-def test_the_fingerprint_tells_data_apart(tmp_path, write):
+def test_different_data_has_different_fingerprints(tmp_path, write):
     content = tar_of(*pair("a"), ("a.cls", b"1"))
     write(content)
     os.mkdir(tmp_path / "moved")
@@ -334,7 +334,7 @@ SOUND = tar_of(
         max_size=4,
     )
 )
-def test_random_damage_is_told_as_such(tmp_path_factory, changes):
+def test_random_damage_is_reported(tmp_path_factory, changes):
     content = SOUND
     for at, kind, data in changes:
         behind = {"insert": at, "cut": len(content)}.get(kind, at + len(data))

@@ -73,7 +73,7 @@ def test_always_the_same_number_of_draws():
     assert streams[0].random() == streams[1].random()
 
 
-def test_masks_change_nothing_else_in_a_batch():
+def test_masks_do_not_change_other_draws():
     plain, _ = batches_of(3, masked_config(mask_probability=0.0))
     masked, _ = batches_of(3, masked_config())
     assert masked[0]["view1"].keys() >= {"image", "text", *MASKED}

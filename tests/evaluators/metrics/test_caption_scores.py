@@ -24,11 +24,11 @@ REFERENCES = [
         ("  ...  ", ""),
     ],
 )
-def test_words(caption, words):
+def test_captions_are_split_into_words(caption, words):
     assert tokenize(caption) == words.split()
 
 
-def test_a_reference_itself_is_perfect():
+def test_a_caption_equal_to_its_reference_is_perfect():
     captions = [others[0] for others in REFERENCES]
     np.testing.assert_allclose(bleu(captions, REFERENCES), 1)
     np.testing.assert_allclose(rouge_l(captions, REFERENCES), 1)
@@ -36,14 +36,14 @@ def test_a_reference_itself_is_perfect():
     np.testing.assert_allclose(cider_d(captions, alone), 10)
 
 
-def test_nothing_in_common_is_nothing():
+def test_captions_without_common_words_score_zero():
     captions = ["zebra".split(), []]
     assert bleu(captions, REFERENCES) == [0, 0, 0, 0]
     assert not rouge_l(captions, REFERENCES).any()
     assert not cider_d(captions, REFERENCES).any()
 
 
-def test_what_all_images_share_is_worth_nothing_to_cider():
+def test_words_of_all_images_score_zero_in_cider():
     captions = [["the"], ["the"]]
     assert rouge_l(captions, REFERENCES).all()
     assert not cider_d(captions, REFERENCES).any()

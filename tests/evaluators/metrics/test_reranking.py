@@ -51,7 +51,7 @@ def test_equals_a_slow_loop(k, monkeypatch):
         assert texts[t] == (max(ranks[1][t], k) if slow is None else slow)
 
 
-def test_a_head_that_knows_puts_every_candidate_first():
+def test_a_perfect_matching_head_ranks_true_pairs_first():
     rng = np.random.default_rng(0)
     image, text, image_of_text = unit_rows(rng, 8), unit_rows(rng, 8), np.arange(8)
     ranks = feature_ranks(image, text, image_of_text)
@@ -77,7 +77,7 @@ def test_candidates_are_the_nearest_in_order():
 
 
 @pytest.mark.parametrize("k", [1, 7, 40, 99])
-def test_candidates_are_those_of_a_whole_sort(k):
+def test_candidates_equal_those_of_a_full_sort(k):
     rng = np.random.default_rng(k)
     query, key = unit_rows(rng, 30), unit_rows(rng, 40)
     order = np.argsort(-(query @ key.T), axis=1, kind="stable")

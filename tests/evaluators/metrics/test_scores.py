@@ -59,7 +59,7 @@ def test_ranks_never_hold_the_whole_matrix():
 
 
 @pytest.mark.parametrize("value", ["collapsed", "nan"])
-def test_broken_features_are_last_everywhere(value):
+def test_equal_and_nan_features_are_ranked_last(value):
     rng = np.random.default_rng(1)
     image = np.repeat(unit(rng, 1, 64), 50, axis=0)
     if value == "nan":
@@ -103,7 +103,7 @@ def test_classification_scores_of_both_kinds():
     assert all(type(v) is float for v in {**single, **double}.values())
 
 
-def test_a_diverged_classifier_gets_nothing():
+def test_a_diverged_classifier_scores_zero():
     labels = np.arange(12) % 4
     values = scores.classification_scores(labels, np.full((12, 4), np.nan))
     assert values["accuracy"] == values["mean_per_class_recall"] == 0

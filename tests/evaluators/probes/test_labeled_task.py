@@ -34,6 +34,6 @@ def test_several_classes_may_be_one_class_of_the_other_source():
          "all images of train_source are of one class, class 0"),
     ],
 )  # fmt: skip
-def test_sources_that_do_not_fit(source, train, classes, message):
+def test_sources_with_other_classes_are_refused(source, train, classes, message):
     with pytest.raises(ClipinError, match=message):
         make_task(source, train, classes)

@@ -53,7 +53,7 @@ def test_sigmoids_equal_scikit_learn(strength):
         )
 
 
-def test_a_start_does_not_change_the_solution():
+def test_the_initial_value_does_not_change_the_solution():
     features, labels = cluster_points(100, 3)
     targets = np.eye(3)[labels]
     far = fit(features, targets, ONE_LABEL, strength=1.0)

@@ -33,7 +33,7 @@ def test_scores_have_chance_beside_them_and_the_best_is_bold(tmp_path):
     assert page.count("span", **{"class": "bar"}) == 2  # the shares
 
 
-def test_an_evaluator_of_any_package_says_how_its_scores_are_shown(tmp_path):
+def test_the_score_format_of_an_external_evaluator_is_used(tmp_path):
     run = make_run(tmp_path / "run", evals={"mine": {"type": "their_package:Mine"}})
     shown = {"mine/error": {"format": "{:.2f} dB", "better": "lower"}}
     scores = {"mine/error": 3.14159, "mine/detail": 0.25}
@@ -44,7 +44,7 @@ def test_an_evaluator_of_any_package_says_how_its_scores_are_shown(tmp_path):
     assert {"3.14 dB", "0.250"} <= set(page.texts)
 
 
-def test_a_run_in_progress_says_how_its_scores_are_shown(tmp_path):
+def test_the_score_format_of_a_run_in_progress_is_used(tmp_path):
     run = make_run(tmp_path / "run")
     (run / "figures.json").write_text(json.dumps(FIGURES))
     _, page = make_report(tmp_path, run)
@@ -58,7 +58,7 @@ def test_scores_without_a_format(tmp_path):
     assert not {"0.300", "0.350", "5", "10"} & set(page.bold)
 
 
-def test_evaluations_on_file_join_those_of_the_log(tmp_path):
+def test_saved_evaluations_are_added_to_those_of_the_log(tmp_path):
     run = make_run(tmp_path / "run")
     scores = {"probe/accuracy": 0.625, "probe/chance/accuracy": 0.25, "probe/bad": None}
     write_evaluation(run, scores=scores)
@@ -93,7 +93,7 @@ def test_a_killed_and_resumed_run(tmp_path):
     assert "No evaluation has run yet." in page.texts
 
 
-def test_a_run_that_has_only_begun(tmp_path):
+def test_a_run_without_any_step(tmp_path):
     run = make_run(tmp_path / "run", steps=0, evals=None)
     _, page = make_report(tmp_path, run)
     assert "Nothing has been logged yet." in page.texts
@@ -123,7 +123,7 @@ def test_a_folder_without_a_run(tmp_path, content, message):
     assert not (tmp_path / "report.html").exists()
 
 
-def test_no_run_and_no_place(tmp_path):
+def test_without_runs_or_an_output_folder_it_is_an_error(tmp_path):
     with pytest.raises(ClipinError, match="at least one run"):
         write_report([], tmp_path / "report.html")
     run = make_run(tmp_path / "run", steps=1)

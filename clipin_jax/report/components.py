@@ -28,8 +28,8 @@ def fold_each(entries: Iterable[tuple[object, Markup | None]]) -> Markup | None:
         (summary, content) for summary, content in entries if content is not None
     ]
     folds = (
-        fold(summary, content, unfolded=place == 0)
-        for place, (summary, content) in enumerate(present)
+        fold(summary, content, unfolded=index == 0)
+        for index, (summary, content) in enumerate(present)
     )
     return tag("div", *folds) if present else None
 
@@ -39,14 +39,14 @@ def chart_grid(charts: Iterable[Markup]) -> Markup:
     return tag("div", *charts, class_="charts")
 
 
-def colour_class(place: int) -> str:
-    """Returns the class that gives an element the colour of item number `place`."""
-    return f"c{place % COLOURS}"
+def colour_class(index: int) -> str:
+    """Returns the class that gives an element the colour of item number `index`."""
+    return f"c{index % COLOURS}"
 
 
-def colour_label(label: str, place: int) -> Markup:
-    """Returns a label behind a square in the colour of item number `place`."""
-    swatch = tag("i", class_=f"swatch {colour_class(place)}")
+def colour_label(label: str, index: int) -> Markup:
+    """Returns a label behind a square in the colour of item number `index`."""
+    swatch = tag("i", class_=f"swatch {colour_class(index)}")
     return tag("span", swatch, tag("span", breakable(label)), class_="run")
 
 

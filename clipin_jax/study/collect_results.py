@@ -34,13 +34,13 @@ def collect_results(study: Study, folder: Path) -> dict[str, Any]:
     formats: dict[str, FigureFormat] = {}
     for planned in study.configs:
         failure = failure_file(folder, planned)
-        place = planned._asdict()
+        axes = planned._asdict()
         if failure.is_file():
-            scores.append(place | {"failed": failure.read_text()})
+            scores.append(axes | {"failed": failure.read_text()})
         elif (folder / planned.folder / "DONE").is_file():
             (run,) = read_histories([folder / planned.folder])
             environment = environment or run.environment
-            scores.append(place | _scores(run, study.metrics))
+            scores.append(axes | _scores(run, study.metrics))
             chances |= _chances(run, study.metrics)
             formats |= run.figures
     return study.facts | {

@@ -169,9 +169,9 @@ def _verdicts(
         if not levels or (verdict == "undecided" and not results.dial):
             continue
         against = " against" if verdict == "undecided" else ""
-        place = verdict if parts else f"{verdict}{against} {quote_phrase(baseline)}"
+        text = verdict if parts else f"{verdict}{against} {quote_phrase(baseline)}"
         at = f" at {results.dial} {join_words(levels)}" if results.dial else ""
-        parts.append(place + at)
+        parts.append(text + at)
     return " and ".join(parts)
 
 

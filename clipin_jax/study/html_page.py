@@ -147,14 +147,14 @@ def _comparisons(results: StudyResults) -> Markup | None:
         " best."
     )
     folds = []
-    for place, metric in enumerate(results.metrics):
+    for i, metric in enumerate(results.metrics):
         tables = [comparison_table(results, comparisons(results, metric))]
         changes = interactions(results, metric)
         if changes:
             low, high = conclusions.dial_ends(results)
             title = f"Change of the difference from {results.dial} {low} to {high}"
             tables += [tag("h4", title), comparison_table(results, changes)]
-        folds.append(fold(tag("h3", metric.title), *tables, unfolded=place == 0))
+        folds.append(fold(tag("h3", metric.title), *tables, unfolded=i == 0))
     return tag("div", about, *folds)
 
 

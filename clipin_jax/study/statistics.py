@@ -176,11 +176,11 @@ def interactions(results: StudyResults, metric: Metric) -> list[Comparison]:
     each seed; its rise from the lowest to the highest level is tested. Returns [] if
     the levels are not two or more numbers.
     """
-    places = dial_places(results)
-    if places is None:
+    numbers = level_numbers(results)
+    if numbers is None:
         return []
-    centred = places - places.mean()
-    rise = np.ptp(places) * centred / (centred**2).sum()
+    centred = numbers - numbers.mean()
+    rise = np.ptp(numbers) * centred / (centred**2).sum()
     tests = []
     for pair in results.pairs:
         by_level = [_differences(results, metric, pair, x) for x in results.levels]
@@ -191,13 +191,13 @@ def interactions(results: StudyResults, metric: Metric) -> list[Comparison]:
     return _corrected(metric, tests)
 
 
-def dial_places(results: StudyResults) -> np.ndarray | None:
+def level_numbers(results: StudyResults) -> np.ndarray | None:
     """Returns the levels as numbers, [levels]; None if they are not, or all equal."""
     try:
-        places = np.array([float(level) for level in results.levels])
+        numbers = np.array([float(level) for level in results.levels])
     except ValueError:
         return None
-    return places if np.isfinite(places).all() and np.ptp(places) > 0 else None
+    return numbers if np.isfinite(numbers).all() and np.ptp(numbers) > 0 else None
 
 
 def _half_width(values: np.ndarray) -> float:

@@ -35,7 +35,7 @@ _METHOD_KEYS = ("config", "changes", "note")
 
 
 class PlannedRun(NamedTuple):
-    """A place in the grid of a study: one training run."""
+    """One training run in the grid of a study."""
 
     method: str
     level: str

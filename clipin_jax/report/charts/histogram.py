@@ -63,9 +63,9 @@ def _edges(values: np.ndarray) -> np.ndarray:
 def _bars(
     edges: np.ndarray, counts: np.ndarray, frame: Frame, values: np.ndarray
 ) -> Iterator[Markup]:
-    places = frame.place(edges[:-1], counts)
+    corners = frame.place(edges[:-1], counts)
     rights = frame.place(edges[1:], counts)[:, 0]
-    for i, ((left, top), right) in enumerate(zip(places, rights, strict=True)):
+    for i, ((left, top), right) in enumerate(zip(corners, rights, strict=True)):
         if not counts[i]:
             continue
         top = min(top, HEIGHT - BOTTOM - 1)  # high enough to be visible

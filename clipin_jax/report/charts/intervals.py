@@ -39,7 +39,7 @@ _SLANT = 30  # degrees, of labels that would touch
 _FAR = 2  # times the range of the values; chance is not drawn further out than that
 # Markers as polygons: corners, and degrees by which they are turned.
 _MARKERS = ((16, 0), (4, 45), (3, 0), (4, 0), (3, 180))
-_DIAMOND = 3  # its place in _MARKERS
+_DIAMOND = 3  # its index in _MARKERS
 
 
 class Look(NamedTuple):
@@ -78,10 +78,10 @@ class IntervalSeries(NamedTuple):
     points: Sequence[IntervalPoint | None]
 
 
-def look_of(place: int) -> Look:
-    """Returns the look of series number `place`."""
+def look_of(index: int) -> Look:
+    """Returns the look of series number `index`."""
     # Where colours repeat, markers and dashes are out of step with them.
-    return Look(place % COLOURS, (place + place // COLOURS) % len(_MARKERS))
+    return Look(index % COLOURS, (index + index // COLOURS) % len(_MARKERS))
 
 
 def series_label(name: str, look: Look) -> Markup:
@@ -123,7 +123,7 @@ def interval_chart(
     frame = Frame((-0.4, len(levels) - 0.6), y)
     axis, height = _level_axis(frame, levels)
     step = min(_OFFSET, _MOST_SPREAD / len(series))
-    shifts = [(place - (len(series) - 1) / 2) * step for place in range(len(series))]
+    shifts = [(i - (len(series) - 1) / 2) * step for i in range(len(series))]
     return chart_figure(
         title,
         value_axis(frame),
@@ -209,7 +209,7 @@ def _marker(shape: int, x: float, y: float, radius: float = 3.4) -> Markup:
 
 def _level_axis(frame: Frame, levels: Sequence[str]) -> tuple[Markup, int]:
     """Returns the line with the levels' names, and the height that the chart needs."""
-    places = [frame.place_x(level) for level in range(len(levels))]
+    positions = [frame.place_x(level) for level in range(len(levels))]
     names = [
         x if len(x) <= _LONGEST_LABEL else f"{x[: _LONGEST_LABEL - 1]}…" for x in levels
     ]
@@ -219,7 +219,7 @@ def _level_axis(frame: Frame, levels: Sequence[str]) -> tuple[Markup, int]:
     if slanted:
         height += round(longest * math.sin(math.radians(_SLANT)))
     labels = []
-    for name, x in zip(names, places, strict=True):
+    for name, x in zip(names, positions, strict=True):
         turned = f"rotate(-{_SLANT} {px(x)} {baseline})" if slanted else None
         anchor = "end" if slanted else "middle"
         labels.append(

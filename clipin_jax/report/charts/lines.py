@@ -123,8 +123,8 @@ def _points(line: Line, frame: Frame) -> list[Markup]:
     parts = []
     count = len(line.values)
     chosen = np.unique(np.linspace(0, count - 1, _MOST_TIPS).round().astype(int))
-    places = frame.place(line.steps[chosen], line.values[chosen])
-    for i, (x, y) in zip(chosen, places, strict=True):
+    positions = frame.place(line.steps[chosen], line.values[chosen])
+    for i, (x, y) in zip(chosen, positions, strict=True):
         value = format_number(float(line.values[i]))
         tip = tag("title", f"{line.label}, step {int(line.steps[i])}: {value}")
         if count <= _MOST_DOTS:

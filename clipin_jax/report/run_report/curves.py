@@ -32,7 +32,7 @@ def curves_section(runs: Sequence[RunHistory]) -> Markup:
             parts.append(fold(tag("h3", group), chart_grid(charts), unfolded=True))
     if not parts:
         return note("Nothing has been logged yet.")
-    labels = (colour_label(run.label, place) for place, run in enumerate(runs))
+    labels = (colour_label(run.label, index) for index, run in enumerate(runs))
     return tag("div", legend(labels) if len(runs) > 1 else None, *parts)
 
 
@@ -82,11 +82,11 @@ def _charts(
         lines = [
             Line(
                 label=run.label,
-                colour=place,
+                colour=index,
                 steps=np.fromiter(run.series[key], np.float64),
                 values=np.fromiter(run.series[key].values(), np.float64),
             )
-            for place, run in enumerate(runs)
+            for index, run in enumerate(runs)
             if key in run.series
         ]
         values = np.concatenate([line.values for line in lines])

@@ -52,7 +52,7 @@ def configs_section(runs: Sequence[RunHistory]) -> Markup:
 
 def run_names(runs: Sequence[RunHistory]) -> list[Markup]:
     """Returns the label of each run in its colour."""
-    return [colour_label(run.label, place) for place, run in enumerate(runs)]
+    return [colour_label(run.label, index) for index, run in enumerate(runs)]
 
 
 def _differences(runs: Sequence[RunHistory]) -> Markup:

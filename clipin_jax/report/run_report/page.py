@@ -51,5 +51,5 @@ def _fold_runs(
 ) -> Markup | None:
     """Returns a part of each run that has it; None if none has."""
     return fold_each(
-        (colour_label(run.label, place), part(run)) for place, run in enumerate(runs)
+        (colour_label(run.label, index), part(run)) for index, run in enumerate(runs)
     )

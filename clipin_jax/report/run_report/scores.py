@@ -68,13 +68,13 @@ def _score_row(
     chance = next((value for value in chances if value is not None), None)
     best = _best(figure, [value for value in values if value is not None])
     cells = []
-    for place, value in enumerate(values):
+    for index, value in enumerate(values):
         if value is None:
             cells.append(tag("td", NO_NUMBER, class_="number"))
             continue
         text = tag("b" if value == best else "span", _score_text(figure, value))
         bar = _bar(figure, value, chance)
-        cells.append(tag("td", text, bar, class_=f"number {colour_class(place)}"))
+        cells.append(tag("td", text, bar, class_=f"number {colour_class(index)}"))
     beside = "" if chance is None else _score_text(figure, chance)
     return tag(
         "tr",

@@ -21,14 +21,14 @@ def make_tower(
     """Builds a tower.
 
     Args:
-      table: short name to class.
+      table: short name -> class.
       where: the config key of the tower, for messages.
       spec: its `name` and its own arguments.
-      shared: arguments that every tower is given.
+      shared: arguments of every tower.
 
     Raises:
-      ClipinError: an unknown name, a class that is no tower, or an argument that it
-        does not have.
+      ClipinError: an unknown name, a class that is no tower, or an unknown
+        argument.
     """
     if "name" not in spec:
         raise ClipinError(f"{where}.name is missing: use one of {', '.join(table)}")
@@ -49,8 +49,8 @@ def make_objective(
       dtypes: `dtype` and `param_dtype`.
 
     Raises:
-      ClipinError: an unknown name, a class that is no objective, or an argument that it
-        does not have.
+      ClipinError: an unknown name, a class that is no objective, or an unknown
+        argument.
     """
     where = f"objectives.{name}"
     key = f"{where}.type" if "type" in spec else where
@@ -73,10 +73,10 @@ def make_objective(
 def _check_module(
     module: Any, shared: Mapping[str, Any], where: str, page: str
 ) -> None:
-    """Checks that a class is a flax module with the fields that all of its kind have.
+    """Checks that a class is a flax module with the shared fields.
 
     Raises:
-      ClipinError: it is none.
+      ClipinError: it is not.
     """
     if isinstance(module, type) and not issubclass(module, nn.Module):
         raise ClipinError(
@@ -93,7 +93,7 @@ def _call(
     shared: Mapping[str, Any],
     also: Iterable[str] = (),
 ) -> Any:
-    """Returns the module with the arguments of its config and those that all share."""
+    """Builds a module with the arguments of its config and the shared ones."""
     for key in (*shared, "parent"):
         if key in arguments:
             raise ClipinError(f"{where}.{key} cannot be set: it follows from the rest")

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -49,109 +49,88 @@ def make_train_step(
     def train_step(
         state: TrainState, batch: Batch, hyper: Hyper
     ) -> tuple[TrainState, Metrics]:
+        batch = views(batch)
         trained, frozen = optimizer.split(state.params)
-        result = _run_branches(
-            learner, state, views(batch), hyper, trained=trained, frozen=frozen
+        with evaluation_mode(frozen_modules(trained, frozen)):
+            targets, target_collections = _targets(learner, state, batch, hyper["seed"])
+
+            def loss_fn(trained: Params) -> tuple[Array, tuple[Metrics, Any]]:
+                (loss, metrics), collections = learner.apply(
+                    {"params": merge(trained, frozen), **state.collections},
+                    batch, targets, hyper, mutable=list(state.collections),
+                    rngs=_rngs(hyper["seed"], state.step, "online"),
+                )  # fmt: skip
+                return loss, (metrics, collections)
+
+            gradient = jax.value_and_grad(loss_fn, has_aux=True)
+            (loss, (metrics, collections)), grads = gradient(trained)
+        grad_norm = optax.tree.norm(grads)
+        seen = dataclasses.replace(
+            state, collections=collections, target_collections=target_collections
         )
-        grad_norm = optax.tree.norm(result.gradient)
-
-        def update() -> TrainState:
-            chain = optimizer(hyper, state.params)
-            updates, opt_state = chain.update(result.gradient, state.opt_state, trained)
-            params = merge(optax.apply_updates(trained, updates), frozen)
-            return _updated(state, result, hyper, params=params, opt_state=opt_state)
-
-        def skip() -> TrainState:
-            return dataclasses.replace(
-                state,
-                skipped=state.skipped + 1,
-                skipped_in_a_row=state.skipped_in_a_row + 1,
-            )
-
-        finite = jnp.isfinite(result.loss) & jnp.isfinite(grad_norm)
-        # `where` on every leaf would read and write all of the state.
-        after = jax.lax.cond(finite, update, skip)
+        # A condition, not `where` on every leaf: that reads and writes all the state.
+        new = jax.lax.cond(
+            jnp.isfinite(loss) & jnp.isfinite(grad_norm),
+            lambda: _update(optimizer, seen, grads, hyper),
+            lambda: _skip(state),
+        )
         metrics = {
-            **result.metrics,
+            **metrics,
             "grad_norm": grad_norm,
             "learning_rate": hyper["optim"]["learning_rate"],
-            "skipped": after.skipped,
-            "skipped_in_a_row": after.skipped_in_a_row,
+            "skipped": new.skipped,
+            "skipped_in_a_row": new.skipped_in_a_row,
         }
-        return dataclasses.replace(after, step=state.step + 1), metrics
+        return dataclasses.replace(new, step=state.step + 1), metrics
 
     return train_step
 
 
-class _Result(NamedTuple):
-    """The results of both branches in one step."""
-
-    loss: Array
-    gradient: Params  # of the trained parameters
-    metrics: Metrics
-    collections: Any  # of the online branch, after the step
-    target_collections: Any
-
-
-def _run_branches(
-    learner: Learner,
-    state: TrainState,
-    batch: Batch,
-    hyper: Hyper,
-    *,
-    trained: Params,
-    frozen: Params,
-) -> _Result:
-    """Runs the target branch, then the online branch with its gradient."""
-    with evaluation_mode(frozen_modules(trained, frozen)):
-        targets, target_collections = learner.apply(
-            state.target_variables, batch, method="targets",
-            mutable=list(state.target_collections),
-            rngs=_rngs(hyper["seed"], state.step, "target"),
-        )  # fmt: skip
-
-        def loss_fn(trained: Params) -> tuple[Array, tuple[Metrics, Any]]:
-            (loss, metrics), collections = learner.apply(
-                {"params": merge(trained, frozen), **state.collections},
-                batch, targets, hyper, mutable=list(state.collections),
-                rngs=_rngs(hyper["seed"], state.step, "online"),
-            )  # fmt: skip
-            return loss, (metrics, collections)
-
-        gradient_fn = jax.value_and_grad(loss_fn, has_aux=True)
-        (loss, (metrics, collections)), gradient = gradient_fn(trained)
-    return _Result(
-        loss=loss,
-        gradient=gradient,
-        metrics=metrics,
-        collections=collections,
-        target_collections=target_collections,
-    )
+def _targets(
+    learner: Learner, state: TrainState, batch: Batch, seed: Array | int
+) -> tuple[Any, Any]:
+    """Returns the targets of a batch, and the new collections of the target branch."""
+    return learner.apply(
+        state.target_variables, batch, method="targets",
+        mutable=list(state.target_collections),
+        rngs=_rngs(seed, state.step, "target"),
+    )  # fmt: skip
 
 
-def _updated(
-    state: TrainState, result: _Result, hyper: Hyper, *, params: Params, opt_state: Any
+def _update(
+    optimizer: Optimizer, state: TrainState, grads: Params, hyper: Hyper
 ) -> TrainState:
-    """Returns the state after an update, with the target moved towards `params`."""
+    """Moves the trained parameters, then the target's towards them."""
+    trained, frozen = optimizer.split(state.params)
+    updates, opt_state = optimizer(hyper, state.params).update(
+        grads, state.opt_state, trained
+    )
+    params = merge(optax.apply_updates(trained, updates), frozen)
     target_params = optax.incremental_update(
         select(params, state.target_params),
         state.target_params,
         1 - hyper["target"]["decay"],
     )
-    return TrainState(
-        step=state.step,
-        skipped=state.skipped,
+    return dataclasses.replace(
+        state,
         skipped_in_a_row=jnp.zeros_like(state.skipped_in_a_row),
         params=params,
-        collections=result.collections,
         opt_state=opt_state,
         target_params=target_params,
-        target_collections=result.target_collections,
+    )
+
+
+def _skip(state: TrainState) -> TrainState:
+    """Counts an update that is left out."""
+    return dataclasses.replace(
+        state,
+        skipped=state.skipped + 1,
+        skipped_in_a_row=state.skipped_in_a_row + 1,
     )
 
 
 def _rngs(seed: Array | int, step: Array, branch: str) -> dict[str, Array]:
-    """Returns the random streams of a branch in one step."""
+    """Returns the random streams of a branch in one step, a function of these alone."""
     key = jax.random.fold_in(jax.random.key(seed), step)
     key = jax.random.fold_in(key, BRANCHES.index(branch))
     dropout, sample = jax.random.split(key)
@@ -162,7 +141,7 @@ def _rngs(seed: Array | int, step: Array, branch: str) -> dict[str, Array]:
 def make_health_fn(
     learner: Learner, optimizer: Optimizer, views: ViewMaker = identity
 ) -> Callable[[TrainState, Batch], Metrics]:
-    """Returns `(state, batch) -> metrics`, the health metrics of a batch.
+    """Returns the health numbers of a batch as `(state, batch) -> metrics`.
 
     See `objectives.health`; the arguments are those of `make_train_step`.
     """
@@ -170,11 +149,7 @@ def make_health_fn(
     def health(state: TrainState, batch: Batch) -> Metrics:
         batch = views(batch)
         with evaluation_mode(frozen_modules(*optimizer.split(state.params))):
-            targets, _ = learner.apply(
-                state.target_variables, batch, method="targets",
-                mutable=list(state.target_collections),
-                rngs=_rngs(0, state.step, "target"),
-            )  # fmt: skip
+            targets, _ = _targets(learner, state, batch, seed=0)
             metrics, _ = learner.apply(
                 state.variables, batch, targets, method="health",
                 mutable=list(state.collections),

@@ -38,7 +38,7 @@ def call(args: argparse.Namespace) -> int:
     """Evaluates by the suite if one is given, else by the run's config."""
     chosen = dict(step=args.step, output=args.output)
     if args.suite:
-        from clipin_jax.training.suites import evaluate_suite
+        from clipin_jax.training.evaluation_suites import evaluate_suite
 
         evaluate_suite(args.run, args.suite, data=args.data, only=args.only, **chosen)
     elif args.data or args.only:

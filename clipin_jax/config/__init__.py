@@ -4,8 +4,10 @@ Imports ml_collections, `errors` and `registry`. Pages (configs/*.py) import thi
 alone.
 """
 
+from clipin_jax.config.class_arguments import with_defaults
 from clipin_jax.config.clipin_plugin import CLIPIN, plug_clipin
-from clipin_jax.config.explain import Entry, differing, explain_config
+from clipin_jax.config.key_listing import Entry, differing, explain_config
+from clipin_jax.config.key_origins import UNSET
 from clipin_jax.config.load import (
     call_file,
     config_folder,
@@ -16,10 +18,8 @@ from clipin_jax.config.load import (
     load_config,
     missing_key,
 )
-from clipin_jax.config.options import parse_options
-from clipin_jax.config.origins import UNSET
 from clipin_jax.config.overrides import apply_changes, apply_overrides
-from clipin_jax.config.parts import with_defaults
+from clipin_jax.config.page_options import parse_options
 from clipin_jax.config.recipes import (
     SCENE_TEMPLATES,
     adamw,

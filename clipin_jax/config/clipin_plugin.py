@@ -4,8 +4,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from clipin_jax.config.origins import changes_config
-from clipin_jax.config.parts import arguments
+from clipin_jax.config.class_arguments import arguments
+from clipin_jax.config.key_origins import changes_config
 from clipin_jax.errors import ClipinError, did_you_mean
 
 _RELEASED: dict[str, Any] = dict(

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict, config_dict
 
-from clipin_jax.config.parts import ANY, ENTRY_GROUPS, REQUIRED, arguments
+from clipin_jax.config.class_arguments import ANY, ENTRY_GROUPS, REQUIRED, arguments
 from clipin_jax.config.values import read_literal, read_value
 from clipin_jax.errors import ClipinError
 
@@ -41,8 +41,8 @@ def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
     """Returns a changed copy of a config, from text such as "optim.learning_rate=1e-4".
 
     A key is one that the config lists, an argument of the class that the config names
-    there, or an entry of a group in `parts.ENTRY_GROUPS`, such as `evals`. A value
-    is a Python literal of the type that is there; strings need no quotes. Another class
+    there, or an entry of a group such as `evals` (`class_arguments.ENTRY_GROUPS`). A
+    value is a Python literal of the type that is there; strings need no quotes. Another class
     drops the arguments that it lacks. A number may become a schedule. A dict replaces
     a part, or adds an entry; None removes an entry.
 

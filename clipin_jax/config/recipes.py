@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import required_placeholder
 
-from clipin_jax.config.origins import recipe
+from clipin_jax.config.key_origins import recipe
 
 SourceMaker = Callable[..., dict[str, Any]]
 

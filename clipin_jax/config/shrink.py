@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from clipin_jax.config.origins import changes_config
+from clipin_jax.config.key_origins import changes_config
 
 
 @changes_config

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from clipin_jax.config.origins import recipe
+from clipin_jax.config.key_origins import recipe
 from clipin_jax.errors import ClipinError, did_you_mean
 
 _VIT = {  # width, depth, num_heads

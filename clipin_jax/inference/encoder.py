@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from clipin_jax.core import sharding
-from clipin_jax.data.evaluation import eval_batches, view_batches
+from clipin_jax.data.evaluation_batches import eval_batches, view_batches
 from clipin_jax.data.source import Source
 from clipin_jax.data.text.tokenizer import Tokenizer
 from clipin_jax.errors import ClipinError, check_choice

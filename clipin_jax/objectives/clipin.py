@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from clipin_jax.errors import ClipinError
 from clipin_jax.models.base import Towers
 from clipin_jax.models.layers import BatchNorm, Linear, unit
-from clipin_jax.objectives import health
+from clipin_jax.objectives import target_health
 from clipin_jax.objectives.base import Inputs, ObjectiveModule
 from clipin_jax.objectives.losses import cosine_regression, diagonal_accuracy
 from clipin_jax.types import Array, Features, Hyper, Metrics, View
@@ -164,23 +164,25 @@ class TargetHeads(PredictionHeads):
         return self.predict(features, train)
 
     def health(self, features: Features, targets: dict[str, Array]) -> Metrics:
-        """Returns the numbers of `health` for projections, predictions and targets."""
+        """Returns `target_health` of projections, predictions and targets."""
         predictions = self.predictions(features, train=True)
         online = {m: unit(u) for m, u in self.project(features, train=True).items()}
-        metrics = {"modality_gap": health.modality_gap(online["image"], online["text"])}
+        metrics = {
+            "modality_gap": target_health.modality_gap(online["image"], online["text"])
+        }
         for branch, vectors in (("online", online), ("target", targets)):
             for modality, x in vectors.items():
                 name = f"{branch}_{modality}"
-                metrics[f"{name}/spread"] = health.spread(x)
-                metrics[f"{name}/effective_rank"] = health.effective_rank(x)
-                metrics[f"{name}/uniformity"] = health.uniformity(x)
+                metrics[f"{name}/spread"] = target_health.spread(x)
+                metrics[f"{name}/effective_rank"] = target_health.effective_rank(x)
+                metrics[f"{name}/uniformity"] = target_health.uniformity(x)
         for name, prediction in predictions.items():
             target = targets[name.rpartition("_to_")[2]]
-            margin = health.shuffled_margin(prediction, target)
+            margin = target_health.shuffled_margin(prediction, target)
             metrics[f"{name}/shuffled_margin"] = margin
             metrics[f"{name}/cosine"] = 1 - cosine_regression(prediction, target)
-            metrics[f"{name}/alignment"] = health.alignment(prediction, target)
-            metrics[f"{name}/spread"] = health.spread(prediction)
+            metrics[f"{name}/alignment"] = target_health.alignment(prediction, target)
+            metrics[f"{name}/spread"] = target_health.spread(prediction)
             accuracy = diagonal_accuracy(prediction @ target.T)
             metrics[f"{name}/accuracy"] = accuracy
         return metrics

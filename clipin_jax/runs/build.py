@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from clipin_jax.core import sharding
-from clipin_jax.core.augment import make_views
+from clipin_jax.core.device_views import make_views
 from clipin_jax.core.learner import build
 from clipin_jax.core.optimizer_chain import Optimizer, make_optimizer
 from clipin_jax.core.schedules import make_hyper

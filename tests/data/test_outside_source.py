@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from clipin_jax.data import make_source, source
-from clipin_jax.data.evaluation import eval_batches
+from clipin_jax.data.evaluation_batches import eval_batches
 from clipin_jax.data.text import make_tokenizer
 from clipin_jax.errors import ClipinError
 from tests.data.image.test_views import packed

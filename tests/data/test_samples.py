@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from clipin_jax.data import make_source
-from clipin_jax.data.evaluation import eval_batches
+from clipin_jax.data.evaluation_batches import eval_batches
 from clipin_jax.data.pipeline import TrainBatches
 from clipin_jax.errors import ClipinError
 from tests.data.test_pipeline import config

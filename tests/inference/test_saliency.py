@@ -9,7 +9,7 @@ from clipin_jax.core.learner import build
 from clipin_jax.errors import ClipinError
 from clipin_jax.inference.saliency import METHODS, enlarge, make_map_fn
 from clipin_jax.inference.saliency.attention_probe import AttentionProbe
-from clipin_jax.inference.saliency.methods import (
+from clipin_jax.inference.saliency.gradcam import (
     image_embedding,
     text_embedding,
     word_vectors,

@@ -9,7 +9,7 @@ import pytest
 
 from clipin_jax.inference.saliency import make_map_fn
 from clipin_jax.inference.saliency.attention_probe import AttentionProbe
-from clipin_jax.inference.saliency.methods import grad_cam
+from clipin_jax.inference.saliency.gradcam import grad_cam
 from tests.parity.compare import FORWARD_TOLERANCE, GRADIENT_TOLERANCE, deviation
 from tests.parity.host_runs import read_view
 from tests.parity.momentum_run import CONTRASTIVE, TEMPERATURE

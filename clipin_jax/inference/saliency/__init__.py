@@ -14,7 +14,7 @@ import numpy as np
 from scipy import ndimage
 
 from clipin_jax.errors import ClipinError, did_you_mean
-from clipin_jax.inference.saliency.methods import (
+from clipin_jax.inference.saliency.gradcam import (
     METHODS,
     PREDICTED,
     Maps,

@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from PIL import Image
 
-from clipin_jax.data.evaluation import eval_batches
+from clipin_jax.data.evaluation_batches import eval_batches
 from clipin_jax.data.source import Annotations, Record, Source
 from clipin_jax.data.text.tokenizer import Tokenizer, decode_row
 from clipin_jax.errors import ClipinError

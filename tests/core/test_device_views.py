@@ -7,7 +7,7 @@ import pytest
 
 from clipin_jax.config import load_config
 from clipin_jax.core import sharding
-from clipin_jax.core.augment import DRAWN, make_views
+from clipin_jax.core.device_views import DRAWN, make_views
 from clipin_jax.data.image import views
 from clipin_jax.data.pipeline import TrainBatches
 from tests.data.image.test_views import OFF

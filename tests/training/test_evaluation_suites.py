@@ -28,7 +28,11 @@ from clipin_jax.runs.build import build_experiment
 from clipin_jax.runs.checkpoint import Checkpoints
 from clipin_jax.runs.folder import open_folder
 from clipin_jax.training import console
-from clipin_jax.training.suites import evaluate_suite, list_suites, load_suite
+from clipin_jax.training.evaluation_suites import (
+    evaluate_suite,
+    list_suites,
+    load_suite,
+)
 from tests.conftest import REPOSITORY
 from tests.support import tiny_runs
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from clipin_jax.config.class_arguments import defaults
+from clipin_jax.config.key_origins import flatten, origin, recorded_recipes
 from clipin_jax.config.load import find_config, read_config
-from clipin_jax.config.origins import flatten, origin, recorded_recipes
 from clipin_jax.config.overrides import apply_overrides, drop_removed, split_override
-from clipin_jax.config.parts import defaults
 from clipin_jax.config.serialization import freeze
 
 

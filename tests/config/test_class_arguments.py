@@ -17,7 +17,7 @@ from clipin_jax.config import (
     to_json,
     with_defaults,
 )
-from clipin_jax.config.parts import PARTS
+from clipin_jax.config.class_arguments import PARTS
 from clipin_jax.errors import ClipinError
 
 ROOT = Path(__file__).parents[2]

@@ -42,9 +42,9 @@ def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
 
     A key is one that the config lists, an argument of the class that the config names
     there, or an entry of a group such as `evals` (`class_arguments.ENTRY_GROUPS`). A
-    value is a Python literal of the type that is there; strings need no quotes. Another class
-    drops the arguments that it lacks. A number may become a schedule. A dict replaces
-    a part, or adds an entry; None removes an entry.
+    value is a Python literal of the type that is there; strings need no quotes. A
+    number may become a schedule. Another class drops the arguments that only the one
+    before takes. A dict replaces a part, or adds an entry; None removes an entry.
 
     Args:
       config: not changed.

@@ -49,8 +49,8 @@ class TrainBatches:
 
     With `data.mask_probability` each view also has the result of `mask_tokens`:
       "masked_text": [b, L] int32, "masked_labels": [b, L] int32.
-    With `data.augment_on="device"` no view has "image"; `device_views.make_views` makes it
-    from "drawn": [b, 11] float32 in each view and from
+    With `data.augment_on="device"` no view has "image"; `device_views.make_views` makes
+    it from "drawn": [b, 11] float32 in each view and from
       "canvas": [b, S, S, 3] uint8, S is `data.augment.resize_first`.
 
     An epoch has every record once, see `order`. If an epoch ends within a batch, the

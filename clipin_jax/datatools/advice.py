@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 _MANY = 0.05  # share of cut or repeated captions and images above which to advise
+_MANY_BLANK = 0.01  # share of images of one colour above which to advise
 _MANY_SMALL = 0.2  # share of images below the model's size above which to advise
 
 Statistics = Mapping[str, Any]  # a part of `dataset_statistics`
@@ -94,6 +95,12 @@ def _image_advice(images: Statistics, config: ConfigDict) -> Iterator[Advice]:
         yield Advice(
             f"{images['duplicates']:.1%} of the images are copies of another, byte for "
             "byte: remove them, or join their captions"
+        )
+    blank = images["one_colour"]["share"]
+    if blank > _MANY_BLANK:
+        yield Advice(
+            f"{blank:.1%} of the images are nearly of one colour: look at some, as "
+            "they may be damaged or in another range of values"
         )
     if images["small"] > _MANY_SMALL:
         height, width = config.data.image_size

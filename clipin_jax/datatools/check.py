@@ -126,10 +126,12 @@ def _classes(classes: Mapping[str, int]) -> str:
 
 def _images(images: Mapping[str, Any]) -> dict[str, str]:
     kilobytes = images["bytes"]["median"] / 1000
+    blank = images["one_colour"]
     return {
         "images": f"{_shares(images['formats'])}; median {kilobytes:,.0f} kB",
         "height": f"{_spread(images['height'])} pixels",
         "width": f"{_spread(images['width'])} pixels",
+        "one colour": f"{blank['count']:,} = {blank['share']:.1%} of images, nearly",
     }
 
 

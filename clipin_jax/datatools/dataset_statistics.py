@@ -53,6 +53,7 @@ def _images(scan: ScanResult, config: ConfigDict) -> dict[str, Any]:
         "width": _spread(width),
         "bytes": _spread(np.asarray(scan.bytes)),
         "small": float(np.mean((height < model_height) | (width < model_width))),
+        "one_colour": {"count": scan.one_colour, "share": scan.one_colour / total},
         "duplicates": 1 - len(np.unique(np.asarray(scan.image))) / total,
     }
 

@@ -26,6 +26,8 @@ from clipin_jax.datatools.parallel_map import map_in_order
 
 _DESCRIBED = 20  # unusable records that are listed with origin and reason
 _LONGEST_REASON = 120  # letters
+_PROBED_SIDE = 64  # about as many rows and columns of an image are compared
+_ONE_COLOUR = 8  # levels by which 98% of an image's pixels differ at most
 
 _SIGNATURES = (
     (b"\xff\xd8\xff", "JPEG"),
@@ -54,6 +56,7 @@ class RecordSummary(NamedTuple):
       format: of the image, "pixels" if it is no file.
       bytes: of the image.
       height, width: of the image in pixels.
+      one_colour: whether the image is nearly of one colour.
       image, captions: 64-bit hashes.
       tokens: number of tokens of each caption, with start and end.
       kinds: of the captions.
@@ -65,6 +68,7 @@ class RecordSummary(NamedTuple):
     bytes: int
     height: int
     width: int
+    one_colour: bool
     image: int
     captions: tuple[int, ...]
     tokens: tuple[int, ...]
@@ -81,6 +85,7 @@ class ScanResult:
       caption, tokens: a number per caption, in the order of `index`; `caption` is a
         hash.
       formats, kinds, labels, reasons: how often each occurs.
+      one_colour: number of images that are nearly of one colour.
       unusable: number of unusable records.
       described: the first of them.
       seconds: how long the scan took.
@@ -96,7 +101,7 @@ class ScanResult:
         self.labels: Counter[int] = Counter()
         self.reasons: Counter[str] = Counter()
         self.described: list[UnusableRecord] = []
-        self.unusable = 0
+        self.unusable = self.one_colour = 0
         self.seconds = 0.0
 
     def __len__(self) -> int:
@@ -113,6 +118,7 @@ class ScanResult:
             return
         for name in ("index", "bytes", "height", "width", "image"):
             getattr(self, name).append(getattr(record, name))
+        self.one_colour += record.one_colour
         self.count.append(len(record.captions))
         self.caption.extend(record.captions)
         self.tokens.extend(record.tokens)
@@ -147,6 +153,7 @@ class RecordReader:
             bytes=len(image) if isinstance(image, bytes) else image.nbytes,
             height=pixels.shape[0],
             width=pixels.shape[1],
+            one_colour=is_one_colour(pixels),
             image=_hash(image if isinstance(image, bytes) else pixels.tobytes()),
             captions=tuple(
                 _hash(text.encode("utf-8", "surrogatepass")) for text in captions
@@ -221,6 +228,14 @@ def image_format(image: bytes | np.ndarray) -> str:
         if image.startswith(start):
             return name
     return _BRANDS.get(image[8:12], "other")
+
+
+def is_one_colour(pixels: np.ndarray) -> bool:
+    """Tells whether an image, [H, W, 3] uint8, is nearly of one colour."""
+    down, right = (max(1, side // _PROBED_SIDE) for side in pixels.shape[:2])
+    probed = pixels[::down, ::right].reshape(-1, 3)
+    low, high = np.percentile(probed, (1, 99), axis=0, method="nearest")
+    return bool((high.astype(int) - low < _ONE_COLOUR).all())
 
 
 def generalize_reason(reason: str) -> str:

@@ -1,8 +1,10 @@
+import io
 import json
 import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from clipin_jax.commands.main import main
 from clipin_jax.config import load_config
@@ -205,3 +207,19 @@ def test_the_command_takes_options_and_overrides(tmp_path, capsys):
     assert main([*argv, "batch_size=99"]) == 1
     assert main(["data", "check", f"clip:data={tmp_path / 'none'}"]) == 1
     assert capsys.readouterr().err.startswith("clipin: error: data folder")
+
+
+def test_images_of_one_colour_are_counted(tmp_path):
+    images = [encoded_image(n) for n in range(12)]
+    rng = np.random.default_rng(0)
+    dark = rng.integers(0, 6, (40, 40, 3), dtype=np.uint8)
+    for number, pixels in ((4, np.full_like(dark, 200)), (9, dark)):
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG")
+        images[number] = buffer.getvalue()
+    folder = pair_folder(tmp_path / "pairs", SENTENCES, images)
+    code, stats, printed = run_check(pair_config(folder), tmp_path)
+    assert code == 0
+    assert stats["images"]["one_colour"] == {"count": 2, "share": 2 / 12}
+    assert "one colour  2 = 16.7% of images, nearly" in printed
+    assert "16.7% of the images are nearly of one colour: look at some" in printed

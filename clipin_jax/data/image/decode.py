@@ -16,8 +16,20 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps
+from PIL import Image
 
+from clipin_jax.data.image.levels import (
+    check_colours,
+    is_deep,
+    reduce_array,
+    reduce_levels,
+)
+from clipin_jax.data.image.orientation import (
+    as_array,
+    is_upright_jpeg,
+    turn_upright,
+    upright_size,
+)
 from clipin_jax.data.source import BadRecord
 
 # The pipeline has its own threads; a second pool would only make them wait.
@@ -29,10 +41,6 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 MAX_PIXELS = 80_000_000  # a larger image may be a decompression bomb
 
 _JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
-_EXIF_SEGMENT, _IMAGE_FOLLOWS = 0xE1, 0xDA
-_ORIENTATION = 0x0112  # the EXIF tag with the orientation of the camera
-_UPRIGHT = (None, 0, 1)
-_SIDEWAYS = (5, 6, 7, 8)  # orientations that swap height and width
 
 
 class OpenImage(NamedTuple):
@@ -52,7 +60,8 @@ class OpenImage(NamedTuple):
         """Returns [H, W, 3] uint8, of at least `share` of height and width.
 
         Raises:
-          BadRecord: the file is damaged or truncated.
+          BadRecord: the file is damaged, truncated, or does not state the range of its
+            samples.
         """
         if isinstance(self.data, np.ndarray):
             return _from_array(self.data)
@@ -70,7 +79,7 @@ class OpenImage(NamedTuple):
                 return simplejpeg.decode_jpeg(self.data, **least)
             except ValueError:
                 pass  # Pillow may read it, or raise a better message
-        return decode(self.data)
+        return _decode_with_pillow(self.data)
 
 
 def open_image(data: bytes | np.ndarray, max_pixels: int = MAX_PIXELS) -> OpenImage:
@@ -108,20 +117,17 @@ def decode(data: bytes | np.ndarray, max_pixels: int = MAX_PIXELS) -> np.ndarray
       max_pixels: bound on the pixels of an image, checked before it is decoded.
 
     Returns:
-      [H, W, 3] uint8: rotated by the EXIF tag, transparency on white, 16 bits reduced
-      to 8, the first frame of an animation.
+      [H, W, 3] uint8: turned upright by EXIF or XMP, transparency on white, more than
+      8 bits reduced to 8 (see `levels`), the first frame of an animation.
 
     Raises:
-      BadRecord: the data is empty, damaged, truncated, too large or not an image.
+      BadRecord: the data is empty, damaged, truncated, too large or not an image; or it
+        does not state the range of its samples.
     """
     open_image(data, max_pixels)
     if isinstance(data, np.ndarray):
         return _from_array(data)
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return _to_rgb(ImageOps.exif_transpose(image))
-    except Exception as error:
-        raise BadRecord(_reason(error)) from error
+    return _decode_with_pillow(data)
 
 
 def _read_jpeg_header(data: bytes) -> tuple[int, int] | None:
@@ -132,33 +138,15 @@ def _read_jpeg_header(data: bytes) -> tuple[int, int] | None:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
         return None
-    if colours in ("CMYK", "YCCK") or _orientation(data) not in _UPRIGHT:
+    if colours in ("CMYK", "YCCK") or not is_upright_jpeg(data):
         return None
     return height, width
-
-
-def _orientation(data: bytes) -> int | None:
-    """Returns the EXIF orientation of a JPEG; it is in a segment before the image."""
-    at = 2
-    while data[at : at + 1] == b"\xff" and data[at + 1] != _IMAGE_FOLLOWS:
-        if data[at + 1] == _EXIF_SEGMENT and data[at + 4 : at + 8] == b"Exif":
-            break
-        at += 2 + int.from_bytes(data[at + 2 : at + 4])
-    else:
-        return None
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return image.getexif().get(_ORIENTATION)
-    except Exception:  # a damaged tag is ignored
-        return None
 
 
 def _open_any(data: bytes) -> OpenImage:
     try:
         with Image.open(io.BytesIO(data)) as image:
-            width, height = image.size
-            if image.getexif().get(_ORIENTATION) in _SIDEWAYS:
-                height, width = width, height
+            height, width = upright_size(image, data)
     # Pillow raises a dozen types of errors on damaged files: OSError, SyntaxError,
     # struct.error, IndexError ...
     except Exception as error:
@@ -166,22 +154,34 @@ def _open_any(data: bytes) -> OpenImage:
     return OpenImage(data, height, width, scalable=False)
 
 
+def _decode_with_pillow(data: bytes) -> np.ndarray:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return _to_rgb(image, data)
+    except BadRecord:
+        raise
+    except Exception as error:
+        raise BadRecord(_reason(error)) from error
+
+
 def _reason(error: Exception) -> str:
     text = str(error).replace(" <_io.BytesIO", "").split(" object at")[0]
     return f"{type(error).__name__}: {text}"
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
-    if image.mode[0] in "IF":  # 16 or 32 bits: `convert` would clip, not scale
-        return _from_array(np.asarray(image).clip(0, 65535).astype(np.uint16))
-    if image.has_transparency_data:
-        return _from_array(np.asarray(image.convert("RGBA")))
-    return np.array(image.convert("RGB"))
+def _to_rgb(image: Image.Image, data: bytes) -> np.ndarray:
+    upright = turn_upright(image, data)
+    if is_deep(image):
+        return _from_array(reduce_levels(as_array(upright), image, data))
+    check_colours(image, data)
+    if upright.has_transparency_data:
+        return _from_array(np.asarray(upright.convert("RGBA")))
+    return np.array(upright.convert("RGB"))
 
 
 def _from_array(image: np.ndarray) -> np.ndarray:
-    if image.dtype == np.uint16:
-        image = (image >> 8).astype(np.uint8)
+    if image.dtype == np.uint16 and image.size:
+        image = reduce_array(image)
     channels = image.shape[2] if image.ndim == 3 else 1
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or 0 in image.shape:
         raise BadRecord(f"no image: array of {image.dtype} {list(image.shape)}")

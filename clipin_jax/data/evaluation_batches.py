@@ -18,7 +18,7 @@ import numpy as np
 from clipin_jax.data.image import make_transforms, views
 from clipin_jax.data.image.decode import decode, open_image
 from clipin_jax.data.image.transform import Transform
-from clipin_jax.data.source import BadRecord, Source, read_record
+from clipin_jax.data.source import BadRecord, Source, read_image
 from clipin_jax.data.workers import Batch, check_share, read_options
 from clipin_jax.errors import ClipinError
 
@@ -168,7 +168,7 @@ class _SampleMaker:
         if index < 0:
             return {"image": self._blank, "mask": False, "index": np.int64(0)}
         try:
-            image = self._make_view(read_record(self._source, index)["image"], index)
+            image = self._make_view(read_image(self._source, index), index)
         except (BadRecord, OSError) as error:
             raise ClipinError(
                 f"record {index}, {self._source.describe(index)}, cannot be decoded: "

@@ -107,6 +107,17 @@ def read_record(source: Source, index: int) -> Record:
     return record
 
 
+def read_image(source: Source, index: int) -> bytes | np.ndarray:
+    """Returns the image of a record, which need not have captions.
+
+    Raises:
+      As `read_record`.
+    """
+    where = f"record {index} of {type(source).__name__}"
+    with explained(where, ignored=(BadRecord, OSError)):
+        return source[index]["image"]
+
+
 class MixturePart(NamedTuple):
     """Consecutive records of a source that have epochs of their own.
 

@@ -75,7 +75,7 @@ def test_example_of_each_source(folder, monkeypatch, name):
 def test_examples_of_settings(folder, monkeypatch):
     monkeypatch.chdir(folder)
     settings = [config for source, config in map(run_block, BLOCKS) if not source]
-    assert len(settings) == 5
+    assert len(settings) == 6
     for config in settings:
         if config.data.caption_weights:
             config.data.source = write_kinds(folder)

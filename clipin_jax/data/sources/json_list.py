@@ -38,6 +38,8 @@ class JsonList:
         become the kinds of the captions.
       label: None, or the key with the class, as its index or its name.
       classes: names of the classes in label order; () for those that occur, sorted.
+      label_separator: between several labels in one text, such as "|"; "" if a text is
+        one label.
 
     An entry without a value, or whose file is missing, is a bad record.
 
@@ -54,8 +56,11 @@ class JsonList:
         captions: str | Sequence[str] = "caption",
         label: str | None = None,
         classes: Sequence[str] = (),
+        label_separator: str = "",
     ):
-        self._columns = Columns("json_list", image, captions, label, classes)
+        self._columns = Columns(
+            "json_list", image, captions, label, classes, label_separator
+        )
         keys = (image, *self._columns.texts)
         contents, present = [], {}
         # The entries of each list, and the folder of its images.
@@ -76,7 +81,9 @@ class JsonList:
         self.classes = self._columns.classes
         self._check_images(files)
         chosen = image, self._columns.captions, label, self.classes
-        self.fingerprint = fingerprint("json_list 1", chosen, *contents)
+        self.fingerprint = fingerprint(
+            "json_list 1", chosen, *contents, *filter(None, [label_separator])
+        )
 
     def _check_images(self, files: str | Sequence[str]) -> None:
         paths = [self.describe(n) for n in range(min(len(self), _MOST_PROBED))]

@@ -51,6 +51,8 @@ class Parquet:
       label: None, or the column with the class, as its index or its name, or a list.
       classes: names of the classes in label order; () for those that occur, sorted. Set
         them if several sources must agree.
+      label_separator: between several labels in one text, such as "|"; "" if a text is
+        one label.
       folder: base of relative paths; "" for the folder of the file. Paths may lead out
         of it.
       cache_mb: memory for the groups that were read last, in each process. Shuffling in
@@ -70,8 +72,11 @@ class Parquet:
         classes: Sequence[str] = (),
         folder: str = "",
         cache_mb: int = 512,
+        label_separator: str = "",
     ):
-        self._columns = Columns("parquet", image, captions, label, classes)
+        self._columns = Columns(
+            "parquet", image, captions, label, classes, label_separator
+        )
         self._folder = folder
         self._paths = storage.expand_all(files, "parquet.files")
         with ThreadPoolExecutor(_THREADS) as pool:
@@ -95,6 +100,7 @@ class Parquet:
             [os.path.basename(path) for path in self._paths],
             [footer.digest for footer in footers],
             (image, self._columns.captions, label, self.classes),
+            *filter(None, [label_separator]),
         )
 
     def _check_columns(self, path: str, schema: Any) -> None:

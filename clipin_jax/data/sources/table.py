@@ -47,6 +47,8 @@ class Table:
         several diseases.
       classes: names of the classes in label order; () for those that occur, sorted, or
         for the names of several columns. Set them if several tables must agree.
+      label_separator: between several labels in one text, such as "|"; "" if a text is
+        one label.
       quoted: whether quotes around a cell are not part of it.
       ending: added to the names of images, such as ".png" if a table has ids.
 
@@ -67,6 +69,7 @@ class Table:
         classes: Sequence[str] = (),
         quoted: bool = True,
         ending: str = "",
+        label_separator: str = "",
     ):
         if separator and (not separator.isascii() or len(separator) != 1):
             raise ClipinError(
@@ -76,7 +79,9 @@ class Table:
             raise ClipinError(
                 f"table.separator is {separator!r}; it cannot separate cells"
             )
-        self._columns = Columns("table", image, captions, label, classes)
+        self._columns = Columns(
+            "table", image, captions, label, classes, label_separator
+        )
         self._folder, self._ending = folder, ending
         names = (image, *self._columns.texts)
         self._files = [
@@ -91,7 +96,7 @@ class Table:
             "table 1",
             [rows.digest for rows in self._files],
             (image, self._columns.captions, label, self.classes, separator, quoted),
-            *([ending] if ending else []),
+            *filter(None, [ending, label_separator]),
         )
 
     def _check_images(self) -> None:

@@ -22,7 +22,11 @@ import numpy as np
 
 from clipin_jax.data import storage
 from clipin_jax.data.formats.concatenation import Concatenation
-from clipin_jax.data.formats.sample_texts import SampleTexts, text_parts
+from clipin_jax.data.formats.sample_texts import (
+    SampleTexts,
+    check_whole_json,
+    text_parts,
+)
 from clipin_jax.data.formats.tar_headers import Fault
 from clipin_jax.data.formats.tar_index import SUFFIX, read_index, read_key
 from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
@@ -31,6 +35,7 @@ from clipin_jax.errors import ClipinError
 _IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
 _THREADS = 16
 _GAP = 1 << 16  # bytes between files of a sample that may be read in between
+_MOST_PROBED = 20  # first samples whose JSON is looked at
 _SHOWN = 5  # damaged tars or extensions that messages show
 _log = logging.getLogger(__name__)
 
@@ -116,6 +121,7 @@ class WebDataset:
         _warn(scans, index)
         self._shards = [scan.shard for scan in scans]
         self._records = Concatenation([len(s.starts) for s in self._shards])
+        self._check_whole_json()
         self.fingerprint = fingerprint(
             "webdataset 1",
             [scan.fingerprint for scan in scans],
@@ -183,6 +189,23 @@ class WebDataset:
             f"has an image and {texts}; there are {', '.join(seen) or 'none'}: "
             "set source.captions, source.label and source.image by these extensions"
         )
+
+    def _check_whole_json(self) -> None:
+        """Checks that a part that is a whole JSON file is no object."""
+        arguments = {"source.captions": self._captions, "source.label": self._labels}
+        whole = [
+            (argument, part)
+            for argument, parts in arguments.items()
+            for part in parts
+            if part.is_json and part.keys is None
+        ]
+        for index in range(min(len(self), _MOST_PROBED) if whole else 0):
+            try:
+                texts = dict(zip(self._texts, self._read(index, 1), strict=True))
+            except (BadRecord, OSError):
+                continue
+            for argument, part in whole:
+                check_whole_json(argument, part, texts[part.extension])
 
     def _locate(self, index: int) -> tuple[_Shard, int]:
         """Returns the tar of a record, and its number there."""

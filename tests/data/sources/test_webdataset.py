@@ -245,6 +245,27 @@ def test_wrong_arguments(write, tmp_path, monkeypatch, wrong, message):
         open_tars(**{"files": "0.tar", **wrong})
 
 
+@pytest.mark.parametrize(
+    "argument, extension, key",
+    [
+        ("captions", "json", "json:caption"),
+        ("captions", "meta.json", "meta.json:caption"),
+        ("label", "json", "json:"),
+    ],
+)
+def test_a_whole_json_file_is_no_caption(write, argument, extension, key):
+    content = json.dumps({"url": "u", "caption": "a dog", "class": 1}).encode()
+    path = write(tar_of(*pair("0"), (f"0.{extension}", content)))
+    with pytest.raises(ClipinError, match=f"source.{argument}='{key}.*'url', 'capt"):
+        open_tars(path, **{argument: extension})
+
+
+@pytest.mark.parametrize("content", [b'["a dog", " "]', b'"a dog"'])
+def test_a_json_file_may_be_a_text_or_a_list(write, content):
+    path = write(tar_of(("0.jpg", b"x"), ("0.json", content)))
+    assert open_tars(path, captions="json")[0]["captions"] == ("a dog",)
+
+
 def test_tars_without_any_sample(write):
     with pytest.raises(
         ClipinError, match="of 1 tars, .*; there are 1 x no files in it"

@@ -22,6 +22,7 @@ import numpy as np
 
 from clipin_jax.data import storage
 from clipin_jax.data.formats.concatenation import Concatenation
+from clipin_jax.data.formats.image_files import ENDINGS
 from clipin_jax.data.formats.sample_texts import (
     SampleTexts,
     check_whole_json,
@@ -32,7 +33,7 @@ from clipin_jax.data.formats.tar_index import SUFFIX, read_index, read_key
 from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
 from clipin_jax.errors import ClipinError
 
-_IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
+_IMAGES = tuple(ending.removeprefix(".") for ending in ENDINGS)
 _THREADS = 16
 _GAP = 1 << 16  # bytes between files of a sample that may be read in between
 _MOST_PROBED = 20  # first samples whose JSON is looked at

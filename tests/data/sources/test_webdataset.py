@@ -144,6 +144,12 @@ def test_which_file_is_the_image(write):
     assert open_tars(path, image="jpg")[0]["image"] == b"3"
 
 
+@pytest.mark.parametrize("extension", ["jfif", "JPE", "avif"])
+def test_rare_extensions_of_images(write, extension):
+    path = write(tar_of((f"a.{extension}", b"1"), ("a.txt", b"text")))
+    assert open_tars(path)[0]["image"] == b"1"
+
+
 def test_a_tar_with_every_kind_of_bad_record(write, caplog):
     cut = tar_of(("y.txt", b"text"), ("y.jpg", b"x" * 2000))[: 3 * 512 + 700]
     content = b"".join(

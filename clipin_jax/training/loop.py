@@ -84,7 +84,7 @@ def train(config: ConfigDict, workdir: str | Path) -> int:
     workdir = Path(workdir)
     with contextlib.ExitStack() as stack:
         interrupt = stack.enter_context(catch_interrupt(_NOTICE, _AT_ONCE))
-        if is_finished(config, workdir):
+        if is_finished(config, workdir, may_go_on=True):
             print(f"clipin: {workdir} is already done", file=sys.stderr)
             return DONE
         session = _open_session(config, workdir, stack)

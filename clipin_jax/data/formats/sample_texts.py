@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from clipin_jax.data.formats.caption_values import caption_texts, likely_key
+from clipin_jax.data.formats.nested_values import inner_value
 from clipin_jax.data.source import BadRecord, has_text
 from clipin_jax.errors import ClipinError
 
@@ -107,9 +108,7 @@ class SampleTexts:
         if part.extension not in self._parsed:
             self._parsed[part.extension] = _parse_json(part.extension, content)
         value = self._parsed[part.extension]
-        for key in part.keys:
-            value = value.get(key) if isinstance(value, dict) else None
-        return value
+        return inner_value(value, part.keys) if isinstance(value, dict) else None
 
 
 def check_whole_json(argument: str, part: TextPart, content: bytes | None) -> None:

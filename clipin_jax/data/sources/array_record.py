@@ -17,6 +17,7 @@ from clipin_jax.data import storage
 from clipin_jax.data.formats.columns import Columns, check_columns
 from clipin_jax.data.formats.concatenation import Concatenation
 from clipin_jax.data.formats.example_proto import parse_example
+from clipin_jax.data.formats.file_patterns import find_files
 from clipin_jax.data.formats.json_file import read_json
 from clipin_jax.data.source import (
     Annotations,
@@ -31,6 +32,7 @@ MANIFEST = "manifest.json"
 
 _OPEN_FILES = 256  # files that stay open between two reads
 _MOST_PROBED = 20  # first records, one of which must have a feature
+_ENDINGS = (".array_record", ".arrayrecord")  # in a folder
 _THREADS = 16
 _SAMPLE = 1 << 16  # bytes at both ends of a file that the fingerprint depends on
 _GROUP = re.compile(r"group_size:(\d+)")
@@ -70,7 +72,7 @@ class ArrayRecord:
         classes: Sequence[str] = (),
         label_separator: str = "",
     ):
-        self._paths = storage.expand_all(files, "array_record.files")
+        self._paths = find_files(files, "array_record.files", _ENDINGS)
         if label and not classes:
             classes = _read_classes(self._paths[0])
         self._columns = Columns(

@@ -14,11 +14,13 @@ from typing import Any
 from clipin_jax.data import storage
 from clipin_jax.data.formats.columns import Columns, image_path, read_image
 from clipin_jax.data.formats.concatenation import Concatenation
+from clipin_jax.data.formats.file_patterns import find_files
 from clipin_jax.data.formats.rows import Rows, open_delimited, open_json_lines
 from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
 from clipin_jax.errors import ClipinError
 
 _DELIMITED, _JSON = (".csv", ".tsv", ".txt"), (".jsonl", ".ndjson")
+_ENDINGS = (".csv", ".tsv", *_JSON)  # in a folder, where a .txt may be a caption
 _MOST_PROBED = 20  # first images, one of which must exist
 
 
@@ -86,7 +88,7 @@ class Table:
         names = (image, *self._columns.texts)
         self._files = [
             _open(path, names, separator, quoted)
-            for path in storage.expand_all(files, "table.files")
+            for path in find_files(files, "table.files", _ENDINGS)
         ]
         self._records = Concatenation([len(rows) for rows in self._files])
         self._columns.check_labels({rows.path: rows.values() for rows in self._files})

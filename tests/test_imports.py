@@ -52,7 +52,7 @@ ONLY_IN = {
 ALLOWED = {
     "errors": set(),
     "registry": set(),
-    "config": {"ml_collections", "yaml"},  # ml_collections needs yaml itself
+    "config": {"ml_collections"},
     "types": {"jax", "numpy"},
     "models": {"jax", "flax", "numpy"},
 }

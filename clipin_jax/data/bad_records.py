@@ -1,12 +1,39 @@
-"""Lists the bad records of a run with reasons."""
+"""Lists the bad records of a run with reasons, and judges their share."""
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 from clipin_jax.errors import ClipinError
+
+_CERTAINTY = math.log(1e6)  # a fair share stops one run in a million
+
+
+def exceeds(limit: float, *, bad: int, read: int, total: int) -> bool:
+    """Whether the bad records among those read show that the share is above a limit.
+
+    That is so if they are too many for the whole epochs that have begun, or if they are
+    so many that chance does not explain it (Chernoff's bound for a binomial).
+
+    Args:
+      limit: greatest share of all records that may be bad, from 0 to 1.
+      bad: number of bad records among those read.
+      read: number of records read, in a random order.
+      total: number of records of an epoch.
+    """
+    # Rounding must not turn an equal share into a greater one.
+    if bad > limit * total * math.ceil(read / total) + 1e-6:
+        return True
+    share = bad / read
+    if share <= limit:
+        return False
+    divergence = share * math.log(share / limit)
+    if share < 1:
+        divergence += (1 - share) * math.log((1 - share) / (1 - limit))
+    return read * divergence > _CERTAINTY
 
 
 class BadRecordLog:

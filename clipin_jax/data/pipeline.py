@@ -17,7 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from clipin_jax.data import make_source
-from clipin_jax.data.bad_records import BadRecordLog
+from clipin_jax.data.bad_records import BadRecordLog, exceeds
 from clipin_jax.data.image.views import check_augment, check_on_device
 from clipin_jax.data.order import endless_order
 from clipin_jax.data.samples import SampleMaker
@@ -33,8 +33,6 @@ from clipin_jax.data.workers import (
     read_options,
 )
 from clipin_jax.errors import ClipinError, check_choice
-
-_LEAST_JUDGED = 100  # records read before the share of bad ones may stop a run
 
 
 class TrainBatches:
@@ -70,15 +68,15 @@ class TrainBatches:
       tokenizer: of the captions.
       examples_per_epoch: number of records of the source.
       bad_records: number of unusable records of this share since the iterator started
-        or was set back; each is replaced by the next good one.
+        or was set back; each is replaced by a good one.
       cut_captions: the share of the last batch's captions that were cut at
         `data.context_length`.
 
     Raises:
       ClipinError: values out of range; a batch larger than the data, or not divisible
         by process_count; no pair among the first thousand records. While iterating:
-        more than `data.max_bad_fraction` of at least 100 records are bad; a caption is
-        too long and `data.long_captions` is "error".
+        the share of bad records is above `data.max_bad_fraction`, or no record can be
+        read; a caption is too long and `data.long_captions` is "error".
     """
 
     def __init__(
@@ -140,7 +138,7 @@ class TrainBatches:
         batch = self._next_batch()
         self._position += self._batch_size
         self.cut_captions = float(np.mean(batch.pop("cut_share")))
-        self._count_bad(batch["index"], batch.pop("bad_count"), batch.pop("first_bad"))
+        self._count_bad(batch.pop("bad"), read_any=bool(np.all(batch["index"] >= 0)))
         return batch
 
     def _next_batch(self) -> Batch:
@@ -154,25 +152,36 @@ class TrainBatches:
                 "lower data.processes, data.prefetch_batches or batch_size"
             ) from error
 
-    def _count_bad(
-        self, index: np.ndarray, bad_count: np.ndarray, first_bad: np.ndarray
-    ) -> None:
-        """Counts and lists the bad records of a batch; raises if there are too many."""
-        is_good = index >= 0
-        self._read += int(np.sum(bad_count) + np.sum(is_good))
-        self.bad_records += int(np.sum(bad_count))
-        if not np.any(bad_count):
+    def _count_bad(self, bad: np.ndarray, read_any: bool) -> None:
+        """Counts and lists the bad records of a batch; raises if there are too many.
+
+        Args:
+          bad: [b] int, index of each sample's bad record, -1 if there is none.
+          read_any: whether a good record replaced every bad one.
+        """
+        indices = bad[bad >= 0].tolist()
+        self._read += len(bad)
+        self.bad_records += len(indices)
+        if not indices:
             return
-        for first, count in zip(first_bad.tolist(), bad_count.tolist(), strict=True):
-            for bad in range(first, first + count):
-                self._list_bad(bad % len(self.source))
-        too_many = self.bad_records > self._data.max_bad_fraction * self._read
-        if too_many and self._read >= _LEAST_JUDGED or not np.all(is_good):
+        for index in indices:
+            self._list_bad(index)
+        too_many = exceeds(
+            self._data.max_bad_fraction,
+            bad=self.bad_records,
+            read=self._read,
+            total=self.examples_per_epoch,
+        )
+        if too_many or not read_any:
             example = self._log.entry
-            raise ClipinError(
+            what = (
                 f"{self.bad_records} of {self._read} records cannot be used, more than "
-                f"data.max_bad_fraction {self._data.max_bad_fraction} allows. One of "
-                f"them: record {example['index']}, {example['where']}: "
+                f"data.max_bad_fraction {self._data.max_bad_fraction} allows"
+                if too_many
+                else "no good record was found to replace a bad one"
+            )
+            raise ClipinError(
+                f"{what}. One of them: record {example['index']}, {example['where']}: "
                 f"{example['reason']}. Repair or remove such records, or raise the "
                 "limit"
             )
@@ -224,6 +233,10 @@ def _with_position(position: int, index: int) -> tuple[int, int]:
 def _check(data: ConfigDict, seed: int) -> None:
     check_augment(data.augment)
     check_weights(data.caption_weights)
+    if not 0 <= data.max_bad_fraction <= 1:
+        raise ClipinError(
+            f"data.max_bad_fraction is {data.max_bad_fraction}; it must be from 0 to 1"
+        )
     check_choice("data.views", data.views, (1, 2))
     check_choice("data.second_text", data.second_text, ("same", "another"))
     check_choice("data.augment_on", data.augment_on, ("host", "device"))

@@ -19,7 +19,7 @@ from clipin_jax.data.text.masking import mask_tokens
 from clipin_jax.data.text.tokenizer import Tokenizer
 from clipin_jax.errors import ClipinError, explained
 
-_ATTEMPTS = 100  # bad records in a row before it gives up
+_ATTEMPTS = 100  # bad records before it gives up
 _PROBED = 1000  # first records, one of which must be a pair
 _SHOWN = 60  # letters of a caption in a message
 _MASKS = 1  # number of the random stream of masks
@@ -46,7 +46,7 @@ class SampleMaker:
         self._views, self._second_text = data.views, data.second_text
         self._on_device = data.augment_on == "device"
         self._max_pixels = data.max_pixels
-        self._choice = CaptionChoice(data.caption_weights, data.caption_cleaning)
+        self._choice = CaptionChoice(data.caption_weights)
         self._masking: dict[str, Any] = {}
         if data.mask_probability:
             self._masking = dict(
@@ -62,16 +62,13 @@ class SampleMaker:
     def __call__(self, position_and_index: tuple[int, int]) -> dict[str, Any]:
         """Returns a sample as `TrainBatches` documents it, without the batch axis.
 
-        A bad record is replaced by the next good one. Without a good record, `index` is
-        -1 and the image is black. A sample has three more values:
-          bad_count: number of bad records before the good one.
-          first_bad: index of the first bad record, -1 if there is none.
+        A bad record is replaced by a good one. Without a good record, `index` is -1 and
+        the image is black. A sample has two more values:
+          bad: index of the bad record that was replaced, -1 if there is none.
           cut_share: share of the sample's captions that were too long.
         """
         position, first = position_and_index
-        attempts = min(_ATTEMPTS, len(self._source))
-        for bad_count in range(attempts):
-            index = (first + bad_count) % len(self._source)
+        for index in _candidates(first, len(self._source)):
             try:
                 record = read_record(self._source, index)
                 shares = self._choice.shares(record)
@@ -80,13 +77,10 @@ class SampleMaker:
             except (BadRecord, OSError):
                 continue
         else:
-            index, bad_count = -1, attempts
+            index = -1
             sample = self._make(position, _BLANK, None)
-        return sample | {
-            "index": np.int64(index),
-            "bad_count": np.int64(bad_count),
-            "first_bad": np.int64(first if bad_count else -1),
-        }
+        bad = first if index != first else -1
+        return sample | {"index": np.int64(index), "bad": np.int64(bad)}
 
     def why_bad(self, index: int) -> str:
         """Reads a record, and returns the reason why it is bad, "" if it is not."""
@@ -179,6 +173,17 @@ class SampleMaker:
             rng = np.random.default_rng((self._seed, position, _MASKS))
             text |= mask_tokens(ids, rng, **self._masking)
         return text
+
+
+def _candidates(first: int, count: int) -> list[int]:
+    """Returns the indices to try for a sample: a record, then its replacements.
+
+    Distances double at first, so that a long run of bad records is left in few attempts
+    and its records do not all have the same replacement.
+    """
+    doubling = [1 << power for power in range(count.bit_length()) if 1 << power < count]
+    offsets = dict.fromkeys([0, *doubling, *range(min(count, _ATTEMPTS))])
+    return [(first + offset) % count for offset in list(offsets)[:_ATTEMPTS]]
 
 
 def _hash(data: Any) -> np.int32:

@@ -25,6 +25,8 @@ class Figure:
     better: str = "higher"
 
 
+# Begin the names of values that stand beside a metric.
+BESIDE = CHANCE, CEILING = "chance/", "ceiling/"
 Figures = Mapping[str, Figure]  # metric name, or pattern such as "*_shot/accuracy"
 
 
@@ -49,7 +51,11 @@ class Evaluator(Protocol):
     figures: Figures
 
     def run(self, state: ModelState) -> Iterable[tuple[str, float]]:
-        """Yields (metric, value), and ("chance/METRIC", value) for a random guess."""
+        """Yields (metric, value).
+
+        Also ("chance/METRIC", value) for a random guess, and ("ceiling/METRIC", value)
+        where no model can reach the best value.
+        """
         ...
 
 
@@ -73,7 +79,7 @@ def shown_figures(
     figures = {}
     for key in values:
         name, _, metric = key.partition("/")
-        if name in evaluators and not metric.startswith("chance/"):
+        if name in evaluators and not metric.startswith(BESIDE):
             figures[key] = find_figure(evaluators[name].figures, metric)
     return {key: figure for key, figure in figures.items() if figure}
 

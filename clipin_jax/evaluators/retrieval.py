@@ -11,12 +11,13 @@ from clipin_jax.data.source import Source
 from clipin_jax.evaluators.base import Figure, prefixed
 from clipin_jax.evaluators.datasets.annotations import read_captions
 from clipin_jax.evaluators.metrics import scores
+from clipin_jax.evaluators.metrics.caption_matches import CaptionMatches, Ranks
 from clipin_jax.evaluators.metrics.reranking import rerank
 from clipin_jax.inference.encode_fns import ModelState
 from clipin_jax.inference.encoder import Encoder
 
 RECALLS = (1, 5, 10)
-DIRECTIONS = ("image_to_text", "text_to_image")
+DIRECTIONS = TO_TEXT, TO_IMAGE = "image_to_text", "text_to_image"
 FIGURES = {
     "*_R@1": Figure("{:.1%}", headline=True),
     "*_R@*": Figure("{:.1%}"),
@@ -24,21 +25,23 @@ FIGURES = {
     "*_median_rank": Figure("{:.1f}", better="lower"),
 }
 
-Ranks = tuple[np.ndarray, np.ndarray]  # of images [I] and of captions [T]; 0 is best
-
 
 class Retrieval:
     """R@1, 5, 10 and median rank in both directions.
 
-    An image may have several captions. Any of them is a match for the image; the image
-    is the only match for each of them. Ties count against the model.
+    An image may have several captions; each is a match for it. If several images share
+    a caption, each of them is a match for it. Ties count against the model.
+
+    With shared captions there are also figures by the stricter rule of CLIP_benchmark,
+    `strict/...`: only the captions listed for an image match it. `ceiling/strict/...`
+    is the best that a model can reach by that rule.
     """
 
     task = "zeroshot_retrieval"
-    figures = {**prefixed("reranked/", FIGURES), **FIGURES}
-    benchmark_keys = {
-        **{f"image_retrieval_recall@{k}": f"text_to_image_R@{k}" for k in RECALLS},
-        **{f"text_retrieval_recall@{k}": f"image_to_text_R@{k}" for k in RECALLS},
+    figures = {
+        **prefixed("reranked/", FIGURES),
+        **prefixed("strict/", FIGURES),
+        **FIGURES,
     }
 
     def __init__(
@@ -73,6 +76,17 @@ class Retrieval:
         self._candidates, self._cosine_weight = rerank, rerank_cosine_weight
         self._match = encoder.matcher() if rerank else None
         self._captions, self._image_of_caption = read_captions(source, max_captions)
+        self._matches = CaptionMatches(
+            self._captions, self._image_of_caption, len(source)
+        )
+        rule = "strict/" if self._matches.shared else ""  # CLIP_benchmark is strict
+        self.benchmark_keys = {
+            **{
+                f"image_retrieval_recall@{k}": f"{rule}{TO_IMAGE}_R@{k}"
+                for k in RECALLS
+            },
+            **{f"text_retrieval_recall@{k}": f"{rule}{TO_TEXT}_R@{k}" for k in RECALLS},
+        }
         self.source = source
         self.image_size = encoder.image_size
         self.interpolation = encoder.interpolation
@@ -86,9 +100,9 @@ class Retrieval:
         """
         image = self._comparison.images(state, self.source, self._batch_size)
         text = self._comparison.texts(state, self._captions, self._batch_size)
-        ranks = scores.feature_ranks(image, text, self._image_of_caption)
+        ranks = self._matches.ranks(image, text)
         self.examples = self._make_examples(image, text, ranks[1])
-        chances = self._chances(len(image))
+        chances = self._chances()
         yield from _recalls(ranks, chances)
         for direction, direction_ranks in zip(DIRECTIONS, ranks, strict=True):
             yield f"{direction}_median_rank", scores.median_rank(direction_ranks)
@@ -97,19 +111,31 @@ class Retrieval:
             for name, value in _recalls(reranked, chances):
                 if not name.startswith("chance/"):
                     yield f"reranked/{name}", value
+        if self._matches.shared:
+            yield from self._strict(image, text)
         for direction, chance in zip(DIRECTIONS, chances, strict=True):
             # One half may be slightly less after rounding.
             median = float(np.argmax(chance >= 0.5 - 1e-9) + 1)
             yield f"chance/{direction}_median_rank", median
 
-    def _chances(self, num_images: int) -> tuple[np.ndarray, np.ndarray]:
+    def _strict(
+        self, image: np.ndarray, text: np.ndarray
+    ) -> Iterator[tuple[str, float]]:
+        """Yields the recalls if only an image's own captions match it."""
+        ranks = scores.feature_ranks(image, text, self._image_of_caption)
+        ceilings = {k: self._matches.strict_ceilings(k) for k in RECALLS}
+        for number, direction in enumerate(DIRECTIONS):
+            for k in RECALLS:
+                name = f"strict/{direction}_R@{k}"
+                yield name, scores.recall_at(ranks[number], k)
+                yield f"ceiling/{name}", ceilings[k][number]
+
+    def _chances(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns the recalls at 1, 2, ... of a random order, for both directions."""
-        num_captions = len(self._image_of_caption)
-        captions_of_image = np.bincount(self._image_of_caption, minlength=num_images)
-        images_of_caption = np.ones(num_captions, int)
+        captions_of_image, images_of_caption = self._matches.counts()
         return (
-            scores.chance_recalls(captions_of_image, num_captions),
-            scores.chance_recalls(images_of_caption, num_images),
+            scores.chance_recalls(captions_of_image, len(self._captions)),
+            scores.chance_recalls(images_of_caption, len(self.source)),
         )
 
     def _rerank(
@@ -131,7 +157,7 @@ class Retrieval:
         return rerank(
             image,
             text,
-            self._image_of_caption,
+            self._matches,
             ranks,
             k=self._candidates,
             score=score,

@@ -1,8 +1,9 @@
 """Saves and restores the train state of a run. The only file that imports orbax.
 
 Each `<folder>/<step>/` has the arrays, written by orbax, and `manifest.json`: the
-position in the data, the score, and a checksum of every file. The manifest is written
-before the folder gets its final name, so a folder without it is incomplete.
+position in the data, and a checksum of every file. The manifest is written before the
+folder gets its final name, so a folder without it is incomplete. `scores.json` follows
+when the state has been evaluated.
 """
 
 import contextlib
@@ -67,15 +68,14 @@ class Checkpoints:
         with self._explained("opened"):
             self._manager = self._open(read_only)
         for step in self._manager.all_steps() if best_metric else ():
-            with contextlib.suppress(DamageError):
-                self._note_score(step, checksums.read_facts(self._step_folder(step)))
+            scores = checksums.read_scores(self._step_folder(step)) or {}
+            self._rank(step, scores.get(best_metric))
 
     def save(
         self,
         step: int,
         state: Any,
         data_state: Mapping[str, Any],
-        metrics: Mapping[str, float] | None = None,
         force: bool = False,
     ) -> bool:
         """Starts to save in the background; an existing step is not written again.
@@ -84,7 +84,6 @@ class Checkpoints:
           step: steps taken.
           state: a pytree of jax arrays; they may be donated once this returns.
           data_state: the position in the data, a small dict that JSON can write.
-          metrics: the scores of this step, if it was evaluated.
           force: whether to save even if `every_steps` does not divide the step.
 
         Returns:
@@ -105,14 +104,34 @@ class Checkpoints:
         flat = _flat(state)
         self._facts = {
             "step": step,
-            "score": self._score(metrics),
             "data_state": dict(data_state),
             "arrays": _shapes(flat),
         }
-        self._note_score(step, self._facts)
         with self._explained(f"saved at step {step}"):
             items = ocp.args.Composite(state=ocp.args.StandardSave(flat))
             return self._manager.save(step, args=items, force=True)
+
+    def add_scores(self, step: int, scores: Mapping[str, float]) -> None:
+        """Adds the scores of a saved step; removes checkpoints that lost their rank.
+
+        Raises:
+          ClipinError: this, or the save in the background, failed.
+        """
+        self.wait()
+        if step not in self._manager.all_steps():
+            return
+        self._rank(step, self._best_score(scores))
+        with self._explained(f"given scores at step {step}"):
+            if jax.process_index() == 0:
+                checksums.write_scores(self._step_folder(step), scores)
+            steps = self._manager.all_steps()
+            for lost in sorted(set(steps) - self._retention.kept(steps)):
+                if lost not in self._retention.damaged:
+                    self._manager.delete(lost)
+
+    def has_scores(self, step: int) -> bool:
+        """Whether the evaluation of a saved step was completed."""
+        return checksums.read_scores(self._step_folder(step)) is not None
 
     def restore_latest(self, abstract_state: Any) -> tuple[Any, dict, int] | None:
         """Restores the newest checkpoint that is not damaged.
@@ -264,20 +283,19 @@ class Checkpoints:
                 "another run folder"
             )
 
-    def _score(self, metrics: Mapping[str, float] | None) -> float | None:
-        if not self._best_metric or not metrics:
+    def _best_score(self, scores: Mapping[str, float]) -> float | None:
+        if not self._best_metric or not scores:
             return None
-        if self._best_metric not in metrics:
+        if self._best_metric not in scores:
             _log.warning(
                 "checkpoint.best_metric %r is not among the scores: %s",
                 self._best_metric,
-                did_you_mean(self._best_metric, metrics),
+                did_you_mean(self._best_metric, scores),
             )
             return None
-        return float(metrics[self._best_metric])
+        return float(scores[self._best_metric])
 
-    def _note_score(self, step: int, facts: dict[str, Any]) -> None:
-        score = facts["score"]
+    def _rank(self, step: int, score: float | None) -> None:
         if score is not None and math.isfinite(score):
             self._retention.scores[step] = score
 

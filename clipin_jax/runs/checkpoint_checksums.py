@@ -5,10 +5,12 @@ It detects truncated copies and flipped bits before an array is read.
 
 import json
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 NAME = "manifest.json"
+SCORES = "scores.json"
 
 
 class DamageError(Exception):
@@ -71,6 +73,26 @@ def read_verified_facts(folder: Path) -> dict[str, Any]:
         if not same:
             raise DamageError(f"{name} was changed or cut")
     return facts
+
+
+def write_scores(folder: Path, scores: Mapping[str, float]) -> None:
+    """Writes the scores of a finished checkpoint beside its arrays.
+
+    Raises:
+      OSError: the file cannot be written.
+    """
+    temporary = folder / f"{SCORES}.tmp"
+    temporary.write_text(json.dumps(dict(scores)))
+    temporary.replace(folder / SCORES)
+
+
+def read_scores(folder: Path) -> dict[str, float] | None:
+    """Returns the scores of a checkpoint; None if it was not evaluated to the end."""
+    try:
+        scores = json.loads((folder / SCORES).read_bytes())
+        return {str(name): float(value) for name, value in scores.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
 
 
 def file_checksum(path: Path) -> int:

@@ -12,12 +12,53 @@ from clipin_jax.errors import ClipinError
 _STDERR = 2  # file descriptor
 
 
-@contextlib.contextmanager
-def catch_interrupt(notice: str = "", at_once: str = "") -> Iterator[threading.Event]:
-    """Yields an event that SIGTERM or Ctrl-C sets instead of ending the process.
+class Interrupted(BaseException):
+    """Ends work that may be left out, see `Interrupt.raising`."""
 
-    Python handles signals in the main thread only; in other threads the event stays
-    unset.
+
+class Interrupt:
+    """Tells whether SIGTERM or Ctrl-C has asked to stop.
+
+    Attributes:
+      signal: number of the first signal, 0 before one came.
+    """
+
+    def __init__(self) -> None:
+        self.signal = 0
+        self._event = threading.Event()
+        self._raises = False
+
+    def is_set(self) -> bool:
+        """Returns whether a signal came."""
+        return self._event.is_set()
+
+    def set(self, number: int) -> None:
+        """Notes a signal; raises Interrupted inside `raising`."""
+        self.signal = self.signal or number
+        self._event.set()
+        if self._raises:
+            raise Interrupted
+
+    @contextlib.contextmanager
+    def raising(self) -> Iterator[None]:
+        """Lets a signal end the work inside at once, by Interrupted.
+
+        For work that changes nothing until it is complete, such as an evaluation.
+        """
+        self._raises = True
+        try:
+            if self.is_set():
+                raise Interrupted
+            yield
+        finally:
+            self._raises = False
+
+
+@contextlib.contextmanager
+def catch_interrupt(notice: str = "", at_once: str = "") -> Iterator[Interrupt]:
+    """Yields what SIGTERM and Ctrl-C set instead of ending the process.
+
+    Python handles signals in the main thread only; in other threads it stays unset.
 
     Args:
       notice: printed to stderr when the first signal arrives.
@@ -26,21 +67,21 @@ def catch_interrupt(notice: str = "", at_once: str = "") -> Iterator[threading.E
     Raises:
       ClipinError: a second Ctrl-C came and `at_once` is not empty.
     """
-    event = threading.Event()
+    interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
-        yield event
+        yield interrupt
         return
 
     def on_signal(number: int, frame: Any) -> None:
-        if event.is_set() and number == signal.SIGINT and at_once:
+        if interrupt.is_set() and number == signal.SIGINT and at_once:
             raise KeyboardInterrupt
-        event.set()
         # Not `print`: the signal may have interrupted one.
         os.write(_STDERR, notice.encode())
+        interrupt.set(number)
 
     before = {s: signal.signal(s, on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield event
+        yield interrupt
     except KeyboardInterrupt:
         raise ClipinError(at_once) from None
     finally:

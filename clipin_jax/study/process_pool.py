@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
@@ -20,6 +19,7 @@ from clipin_jax.config import to_json
 from clipin_jax.data.cpus import available_cpus
 from clipin_jax.errors import REQUEUE
 from clipin_jax.runs.folder import write_file
+from clipin_jax.runs.interrupt import Interrupt
 from clipin_jax.study.collect_results import failure_file
 from clipin_jax.study.process_tasks import serve_tasks
 from clipin_jax.study.study_file import PlannedRun, Study
@@ -101,7 +101,7 @@ class StudyProcesses(contextlib.AbstractContextManager["StudyProcesses"]):
             process.close()
 
     def train(
-        self, missing: Sequence[PlannedRun], jobs: int, interrupt: threading.Event
+        self, missing: Sequence[PlannedRun], jobs: int, interrupt: Interrupt
     ) -> None:
         """Trains runs until none is left or the interrupt is set.
 

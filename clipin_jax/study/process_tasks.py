@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from clipin_jax.config import from_json
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import REQUEUE, ClipinError
 
 
 def serve_tasks(tasks: Connection, cores: Sequence[int]) -> None:
@@ -51,7 +51,10 @@ def train_run(config: str, folder: Path, log: Path) -> tuple[int, float]:
 
     start = time.monotonic()
     with output_to(log):
-        code = train(from_json(config).lock(), folder)
+        try:
+            code = train(from_json(config).lock(), folder)
+        except KeyboardInterrupt:  # after everything has been saved
+            code = REQUEUE
     return code, time.monotonic() - start
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from clipin_jax.evaluators.base import Figure
+from clipin_jax.evaluators.base import CEILING, CHANCE, Figure
 from clipin_jax.runs.build import Experiment
 
 
@@ -86,16 +86,25 @@ def _peak(schedule: Any) -> str:
 
 
 def scores(values: Mapping[str, float], figures: Mapping[str, Figure]) -> str:
-    """Returns the scores of evaluators, one per line, with chance beside each.
+    """Returns the scores of evaluators, one per line, with chance and ceiling beside.
 
     Args:
-      values: `EVALUATOR/METRIC` -> number, with `EVALUATOR/chance/METRIC` if known.
+      values: `EVALUATOR/METRIC` -> number, with `EVALUATOR/chance/METRIC` and
+        `EVALUATOR/ceiling/METRIC` if known.
       figures: formats of the values; values without one are left out.
     """
     rows = []
     for key, figure in figures.items():
-        chance = _chance_of(key, values)
-        beside = "" if chance is None else f"(chance {figure.format.format(chance)})"
+        known = {
+            "chance": _beside(CHANCE, key, values),
+            "at most": _beside(CEILING, key, values),
+        }
+        texts = [
+            f"{name} {figure.format.format(value)}"
+            for name, value in known.items()
+            if value is not None
+        ]
+        beside = f"({', '.join(texts)})" if texts else ""
         row = f"  {key:<40} {figure.format.format(values[key]):>7}  {beside}"
         rows.append(row.rstrip())
     return "\n".join(rows)
@@ -119,7 +128,7 @@ def table(values: Mapping[str, float], figures: Mapping[str, Figure]) -> str:
             continue
         name, _, metric = key.partition("/")
         dataset, _, protocol = name.partition(":")
-        cells = (values[key], _chance_of(key, values))
+        cells = (values[key], _beside(CHANCE, key, values))
         rows.append(
             (
                 "" if dataset == last_dataset else dataset,
@@ -132,9 +141,10 @@ def table(values: Mapping[str, float], figures: Mapping[str, Figure]) -> str:
     return "\n".join(_row(cells) for cells in rows)
 
 
-def _chance_of(key: str, values: Mapping[str, float]) -> float | None:
+def _beside(prefix: str, key: str, values: Mapping[str, float]) -> float | None:
+    """Returns the chance or the ceiling of a score."""
     evaluator, _, metric = key.partition("/")
-    return values.get(f"{evaluator}/chance/{metric}")
+    return values.get(f"{evaluator}/{prefix}{metric}")
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -3,8 +3,8 @@
 import contextlib
 import dataclasses
 import functools
+import signal
 import sys
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,9 @@ from clipin_jax.runs.build import Experiment, build_experiment
 from clipin_jax.runs.checkpoint import Checkpoints
 from clipin_jax.runs.checkpoint_retention import Retention
 from clipin_jax.runs.folder import is_finished, open_folder, write_file
-from clipin_jax.runs.interrupt import catch_interrupt
+from clipin_jax.runs.interrupt import Interrupt, Interrupted, catch_interrupt
 from clipin_jax.runs.metric_writers import MetricWriters, check_metric_writers
+from clipin_jax.runs.owner import own_folder
 from clipin_jax.training.evaluate import evaluate_state, write_figures, write_results
 from clipin_jax.training.nonfinite import NonfiniteSteps
 from clipin_jax.training.run_log import RunLog
@@ -75,24 +76,31 @@ def train(config: ConfigDict, workdir: str | Path) -> int:
       workdir: the run's folder; created if it does not exist, else resumed.
 
     Returns:
-      0 when done; 75 if SIGTERM or Ctrl-C stopped it, with everything saved.
+      0 when done; 75 if SIGTERM stopped it, with everything saved.
 
     Raises:
       ClipinError: an error in the config, the data, the folder or the disk, or too many
         steps in a row that are not finite.
+      KeyboardInterrupt: Ctrl-C stopped it, with everything saved.
     """
-    workdir = Path(workdir)
+    with catch_interrupt(_NOTICE, _AT_ONCE) as interrupt:
+        code = _train(config, Path(workdir).expanduser(), interrupt)
+    if code == REQUEUE and interrupt.signal == signal.SIGINT:
+        raise KeyboardInterrupt  # so that Ctrl-C ends a loop over runs, too
+    return code
+
+
+def _train(config: ConfigDict, workdir: Path, interrupt: Interrupt) -> int:
+    if is_finished(config, workdir):
+        print(f"clipin: {workdir} is already done", file=sys.stderr)
+        return DONE
     with contextlib.ExitStack() as stack:
-        interrupt = stack.enter_context(catch_interrupt(_NOTICE, _AT_ONCE))
-        if is_finished(config, workdir, may_go_on=True):
-            print(f"clipin: {workdir} is already done", file=sys.stderr)
-            return DONE
         session = _open_session(config, workdir, stack)
         stack.enter_context(jax.set_mesh(session.experiment.mesh))
         return run_loop(session, interrupt)
 
 
-def run_loop(session: Session, interrupt: threading.Event) -> int:
+def run_loop(session: Session, interrupt: Interrupt) -> int:
     """Takes the steps of a run; returns its exit code.
 
     The host is one step ahead of the devices: it fetches the next batch while they
@@ -104,9 +112,12 @@ def run_loop(session: Session, interrupt: threading.Event) -> int:
     first_step = step + 1
     must_stop = functools.partial(_must_stop, interrupt, config.log_every_steps)
     log = _start_log(session, step)
+    evaluate = functools.partial(_evaluate, session, log, interrupt)
     limit = config.max_nonfinite_steps
     nonfinite = NonfiniteSteps(limit, session.workdir, log.print_line)
     with contextlib.closing(log):
+        if 0 < step < config.total_steps and not session.checkpoints.has_scores(step):
+            evaluate(state, step)  # the run was stopped in this evaluation
         while not (stop := must_stop(step)) and step < config.total_steps:
             # Data.
             with log.waiting_for_data():
@@ -124,18 +135,19 @@ def run_loop(session: Session, interrupt: threading.Event) -> int:
             log.show_progress(step)
             if _is_due(step, config.health_every_steps):
                 log.write_health(step, health_fn(state, batch))
-            # Evaluate and save; after the last step `_finish` does it.
+            # Save, then evaluate; after the last step `_finish` does it.
             if not is_last:
-                scores = _evaluate(session, log, state, step)
-                _save(session, state, step, scores)
+                _save(session, state, step, force=bool(_due(session, step)))
+                evaluate(state, step)
             if step == first_step:
                 log.forget_compilation()
-        if stop:
-            _save(session, state, step, force=True)
-            log.print_line(f"clipin: saved at step {step}, stopping")
-            return REQUEUE
-        _finish(session, log, state, step)
-        return DONE
+        _save(session, state, step, force=True)
+        session.checkpoints.wait()
+        if not stop and (scores := evaluate(state, step)) is not None:
+            _finish(session, log, step, scores)
+            return DONE
+        log.print_line(f"clipin: saved at step {step}, stopping")
+        return REQUEUE
 
 
 def _open_session(
@@ -160,6 +172,8 @@ def _open_session(
     check_arguments(Checkpoints, keep, "checkpoint", given=1)
     Retention(keep.keep_last, keep.keep_every_steps, keep.best_mode)
     check_metric_writers(log)
+    if jax.process_index() == 0:
+        stack.enter_context(own_folder(workdir))
     open_folder(config, workdir)
     checkpoints = Checkpoints(workdir / "checkpoints", **keep)
     stack.enter_context(contextlib.closing(checkpoints))
@@ -233,44 +247,57 @@ def _next_batch(session: Session, step: int) -> tuple[np.ndarray, Any]:
     return indices, sharding.put(batch, experiment.mesh)
 
 
-def _evaluate(
-    session: Session, log: RunLog, state: TrainState, step: int
-) -> dict[str, float]:
-    """Runs the evaluators that are due; all of them after the last step."""
+def _due(session: Session, step: int) -> dict[str, Evaluator]:
+    """Returns the evaluators that are due; all of them after the last step."""
     config = session.experiment.config
     is_last = step == config.total_steps
-    due = {
+    return {
         name: evaluator
         for name, evaluator in session.evaluators.items()
         if is_last or _is_due(step, config.evals[name].get("every_steps", 0))
     }
+
+
+def _evaluate(
+    session: Session, log: RunLog, interrupt: Interrupt, state: TrainState, step: int
+) -> dict[str, float] | None:
+    """Runs the evaluators that are due on a saved state, and adds its scores.
+
+    A signal ends it at once, with None: the run evaluates when it is resumed.
+    """
+    due = _due(session, step)
     if not due:
         return {}
     log.print_line(f"clipin: evaluation at step {step}")
-    scores = evaluate_state(due, state)
+    try:
+        # Several processes vote when to stop: one alone must not leave the others.
+        alone = jax.process_count() == 1
+        with interrupt.raising() if alone else contextlib.nullcontext():
+            scores = evaluate_state(due, state)
+    except Interrupted:
+        return None
+    except ClipinError as error:
+        raise ClipinError(
+            f"{error}. The model is saved at step {step}, and the same command goes on "
+            "from there: repair this, or leave the evaluation out"
+        ) from error
     figures = shown_figures(due, scores)
     log.write_scores(step, scores, figures)
     if jax.process_index() == 0:
         write_figures(session.workdir, figures)
+    session.checkpoints.add_scores(step, scores)
     return scores
 
 
 def _save(
-    session: Session,
-    state: TrainState,
-    step: int,
-    scores: Mapping[str, float] | None = None,
-    *,
-    force: bool = False,
+    session: Session, state: TrainState, step: int, *, force: bool = False
 ) -> None:
-    """Saves in the background; if forced, waits for it."""
+    """Starts to save in the background, if a save is due or forced."""
     position = session.batches.get_state()
-    session.checkpoints.save(step, state, position, scores, force=force)
-    if force:
-        session.checkpoints.wait()
+    session.checkpoints.save(step, state, position, force=force)
 
 
-def _must_stop(interrupt: threading.Event, vote_every: int, step: int) -> bool:
+def _must_stop(interrupt: Interrupt, vote_every: int, step: int) -> bool:
     """Tells whether to stop now; several processes vote at the steps that they log."""
     if jax.process_count() == 1:
         return interrupt.is_set()
@@ -284,11 +311,11 @@ def _is_due(step: int, every: int) -> bool:
     return bool(every) and step % every == 0
 
 
-def _finish(session: Session, log: RunLog, state: TrainState, step: int) -> None:
-    """Evaluates and saves the last step, and marks the run as done."""
+def _finish(
+    session: Session, log: RunLog, step: int, scores: Mapping[str, float]
+) -> None:
+    """Writes the scores of the last step, and marks the run as done."""
     workdir, config = session.workdir, session.experiment.config
-    scores = _evaluate(session, log, state, step)
-    _save(session, state, step, scores, force=True)
     if jax.process_index() == 0:
         write_results(
             workdir, step, config=config, evaluators=session.evaluators, scores=scores

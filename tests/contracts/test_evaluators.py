@@ -112,8 +112,8 @@ def test_scores_are_finite_and_the_same_again(evaluation):
     assert len(values) == len(first) > 0
     for metric, value in values.items():
         assert isinstance(value, float) and math.isfinite(value), metric
-        if metric.startswith("chance/"):
-            assert metric.removeprefix("chance/") in values
+        beside, _, of = metric.partition("/")
+        assert beside not in ("chance", "ceiling") or of in values
 
 
 def test_figures_are_of_metrics(evaluation):

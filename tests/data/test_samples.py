@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from clipin_jax.data import make_source
+from clipin_jax.data.bad_records import exceeds
 from clipin_jax.data.evaluation_batches import eval_batches
 from clipin_jax.data.pipeline import TrainBatches
 from clipin_jax.errors import ClipinError
@@ -46,8 +47,7 @@ def test_bad_images_are_replaced_by_the_next_and_counted(images, processes):
     data = plain_config(images, max_bad_fraction=0.5, processes=processes)
     batches = TrainBatches(data, seed=0, batch_size=20)
     first, second = next(batches), next(batches)
-    # 3 is followed by 4, which is bad too, so 3 costs two and 4 another one.
-    assert batches.bad_records == 4
+    assert batches.bad_records == 3
     batches.close()
     assert first["index"].tolist() == [0, 1, 2, 5, 5, *range(5, 20)]
     assert second["index"].tolist() == [*range(20, 39), 0]
@@ -58,14 +58,54 @@ def test_bad_images_are_replaced_by_the_next_and_counted(images, processes):
 def test_too_many_bad_images_stop_the_run(images):
     spoil(images, 7, 17)
     batches = TrainBatches(plain_config(images), seed=0, batch_size=20)
-    # Two of 40 are more than 1 %, but 100 records must have been seen.
-    taken = 0
-    with pytest.raises(ClipinError, match=r"of 10\d records .*record 17, .*17\.png: "):
-        while taken < 20:
-            next(batches)
-            taken += 1
-    assert taken == 4
+    # Two of 40 are more than 1 %, whatever comes later.
+    with pytest.raises(ClipinError, match=r"2 of 20 records .*record 17, .*17\.png: "):
+        next(batches)
     batches.close()
+
+
+def test_a_run_of_bad_records_is_counted_once_and_left_quickly(images):
+    spoil(images, *range(4, 20))
+    data = plain_config(images, max_bad_fraction=0.4)
+    batches = TrainBatches(data, seed=0, batch_size=20)
+    used = next(batches)["index"].tolist()
+    next(batches)
+    assert batches.bad_records == 16
+    batches.close()
+    replacements = used[4:]
+    assert all(index in (*range(4), *range(20, 40)) for index in replacements)
+    assert max(map(replacements.count, replacements)) <= 5  # not 16
+
+
+@pytest.mark.parametrize("share, limit", [(0.008, 0.01), (0.01, 0.01), (0.0, 0.0)])
+def test_a_share_within_the_limit_stops_no_run(share, limit):
+    rng, total = np.random.default_rng(0), 20_000
+    is_bad = np.zeros(total, bool)
+    is_bad[: round(share * total)] = True
+    for _ in range(200):
+        order = [rng.permutation(total) for _ in range(2)]
+        bad = np.cumsum(is_bad[np.concatenate(order)])
+        for read in (1, 2, 5, *range(16, 2 * total + 1, 496)):
+            count = int(bad[read - 1])
+            assert not exceeds(limit, bad=count, read=read, total=total)
+
+
+@pytest.mark.parametrize(
+    "share, limit, most", [(0.03, 0.01, 4000), (0.011, 0.01, 20_000), (0.2, 0.01, 200)]
+)
+def test_a_share_above_the_limit_stops_the_run_within_an_epoch(share, limit, most):
+    rng, total = np.random.default_rng(0), 20_000
+    is_bad = np.zeros(total, bool)
+    is_bad[: round(share * total)] = True
+    for _ in range(50):
+        bad = np.cumsum(is_bad[rng.permutation(total)])
+        reads = range(16, total + 1, 16)
+        stops = (
+            read
+            for read in reads
+            if exceeds(limit, bad=int(bad[read - 1]), read=read, total=total)
+        )
+        assert next(stops) <= most
 
 
 def test_few_bad_images_are_tolerated(images):
@@ -90,7 +130,8 @@ def test_a_hundred_bad_images_in_a_row_stop_the_run(images, processes):
     data = plain_config(images, max_bad_fraction=1.0, processes=processes)
     batches = TrainBatches(data, seed=0, batch_size=20)
     spoil(images, *range(40))
-    with pytest.raises(ClipinError, match="record .*png: UnidentifiedImageError"):
+    match = "no good record .*record .*png: UnidentifiedImageError"
+    with pytest.raises(ClipinError, match=match):
         next(batches)
     batches.close()
 

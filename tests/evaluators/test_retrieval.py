@@ -50,8 +50,15 @@ def test_any_own_caption_is_a_hit_for_its_image(encoder):
     retrieval = Retrieval(encoder, source=source, batch_size=16)
     values = dict(retrieval.run(ONE_HOT))
     assert values["image_to_text_R@1"] == 1
-    # The second caption of each fits no image: all images tie, so it comes last.
-    assert values["text_to_image_R@1"] == values["text_to_image_R@5"] == 0.5
+    # The second caption is that of all images: any image matches it.
+    assert values["text_to_image_R@1"] == 1
+    assert values["chance/text_to_image_R@1"] == pytest.approx((1 / 9 + 1) / 2)
+    # By the strict rule each has one image, all images tie, and so it comes last.
+    for k in (1, 5):
+        assert values[f"strict/text_to_image_R@{k}"] == 0.5
+    assert values["ceiling/strict/text_to_image_R@1"] == pytest.approx(5 / 9)
+    assert values["ceiling/strict/image_to_text_R@1"] == 1
+    assert retrieval.benchmark_keys["image_retrieval_recall@1"].startswith("strict/")
     first = dict(
         Retrieval(encoder, source=source, batch_size=16, max_captions=1).run(ONE_HOT)
     )
@@ -69,12 +76,12 @@ def test_a_collapsed_model_scores_zero(encoder):
 
 
 def test_examples_show_the_best_and_the_worst(encoder):
-    source = images([[i] for i in range(10)] + [[3]])
+    source = gray_images([*([f"image {i}"] for i in range(10)), ["wrong 3"]])
     retrieval = Retrieval(encoder, source=source, batch_size=8)
     assert retrieval.examples == {}
     list(retrieval.run(ONE_HOT))
     worst, best = retrieval.examples["worst"][0], retrieval.examples["best"][0]
-    assert (worst["image"], worst["caption"]) == (10, "image 3")
+    assert (worst["image"], worst["caption"]) == (10, "wrong 3")
     assert worst["rank"] == 11 and worst["retrieved"][0] == (3, 1.0)
     assert best["rank"] == 1 and best["retrieved"][0] == (best["image"], 1.0)
     assert len({e["image"] for e in retrieval.examples["best"]}) == 4

@@ -138,15 +138,37 @@ def test_keeps_the_last_few_every_so_many_and_the_best(tmp_path):
     )
     checkpoints = Checkpoints(tmp_path, **options)
     for step, score in scores.items():
-        checkpoints.save(step, make_state(step), {}, {"eval/score": score})
+        checkpoints.save(step, make_state(step), {})
+        assert not checkpoints.has_scores(step)
+        checkpoints.add_scores(step, {"eval/score": score, "eval/other": 1.0})
+        assert checkpoints.has_scores(step)
     checkpoints.close()
     assert step_folders(tmp_path) == [2, 4, 5, 6]
 
     again = Checkpoints(tmp_path, **options)  # the best one is known after a restart
-    again.save(7, make_state(7), {}, {"eval/score": 0.5})
+    again.save(7, make_state(7), {})
+    again.add_scores(7, {"eval/score": 0.5})
     again.save(8, make_state(8), {})
     again.close()
     assert step_folders(tmp_path) == [2, 4, 7, 8]
+
+
+def test_a_new_best_checkpoint_replaces_the_old_one_at_once(tmp_path):
+    checkpoints = Checkpoints(tmp_path, every_steps=1, best_metric="score")
+    for step, score in ((1, 0.5), (2, 0.1), (3, 0.9)):
+        checkpoints.save(step, make_state(step), {})
+        checkpoints.add_scores(step, {"score": score})
+        checkpoints.wait()
+        assert step_folders(tmp_path) == {1: [1], 2: [1, 2], 3: [3]}[step]
+    checkpoints.close()
+
+
+def test_damaged_scores_count_as_none(tmp_path, abstract):
+    save_steps(tmp_path, [1, 2])
+    (tmp_path / "2" / "scores.json").write_text('{"score": ')
+    checkpoints = Checkpoints(tmp_path, best_metric="score")
+    assert not checkpoints.has_scores(2)
+    assert latest(checkpoints, abstract)[2] == 2
 
 
 def test_retention_of_the_lowest():
@@ -161,7 +183,8 @@ def test_retention_of_the_lowest():
 
 def test_warns_of_a_best_metric_that_is_not_measured(tmp_path, caplog):
     checkpoints = Checkpoints(tmp_path, every_steps=1, best_metric="retrieval/R@1")
-    checkpoints.save(1, make_state(1), {}, {"retrieval/R@10": 1.0})
+    checkpoints.save(1, make_state(1), {})
+    checkpoints.add_scores(1, {"retrieval/R@10": 1.0})
     checkpoints.close()
     assert "did you mean 'retrieval/R@10'" in caplog.text
 

@@ -30,6 +30,7 @@ def test_a_run_folder_has_the_config_as_json_and_as_text(tmp_path):
 
 def test_some_keys_may_change_and_the_others_are_named(tmp_path):
     run_folder.open_folder(config(), tmp_path)
+    (tmp_path / "checkpoints" / "2").mkdir(parents=True)
     changed = config(log={"x": 2})
     run_folder.open_folder(changed, tmp_path)
     assert run_folder.load_folder(tmp_path) == changed
@@ -39,6 +40,15 @@ def test_some_keys_may_change_and_the_others_are_named(tmp_path):
     with pytest.raises(ClipinError, match=r"key4: None there, 4 now; and 4 more\)"):
         run_folder.open_folder(config(**many), tmp_path)
     assert run_folder.load_folder(tmp_path) == changed
+
+
+def test_a_run_without_a_checkpoint_may_begin_anew(tmp_path):
+    run_folder.open_folder(config(), tmp_path)
+    (tmp_path / "bad_records.jsonl").write_text("of the first try")
+    (tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp").mkdir(parents=True)
+    run_folder.open_folder(config(seed=1), tmp_path)
+    assert run_folder.load_folder(tmp_path) == config(seed=1)
+    assert not (tmp_path / "bad_records.jsonl").exists()
 
 
 def test_a_run_is_finished_only_with_the_same_config(tmp_path):

@@ -1,6 +1,8 @@
 import dataclasses
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +15,10 @@ import pytest
 from clipin_jax.commands.main import main
 from clipin_jax.config import to_json, with_defaults
 from clipin_jax.errors import DONE, REQUEUE, ClipinError
+from clipin_jax.evaluators.retrieval import Retrieval
 from clipin_jax.runs import folder as run_folder
 from clipin_jax.runs.checkpoint import Checkpoints
+from clipin_jax.runs.owner import own_folder
 from clipin_jax.training import loop
 from tests.support import tiny_runs
 
@@ -77,7 +81,11 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 ):
     before = signal.getsignal(number)
     with tiny_runs.signal_at(step, number):
-        assert loop.train(config, tmp_path) == REQUEUE
+        if number == signal.SIGINT:  # ends a loop over runs, too
+            with pytest.raises(KeyboardInterrupt):
+                loop.train(config, tmp_path)
+        else:
+            assert loop.train(config, tmp_path) == REQUEUE
     assert f"saved at step {step}, stopping" in capfd.readouterr().err
     assert not (tmp_path / "DONE").exists()
     _, position = tiny_runs.load_state(config, tmp_path, step)
@@ -141,10 +149,82 @@ def test_the_command_stops_with_75_and_then_finishes_with_0(
 ):
     run_folder.open_folder(config, tmp_path)
     command = ["train", str(tmp_path)]
-    with tiny_runs.signal_at(3, signal.SIGTERM):
+    with tiny_runs.signal_at(3, signal.SIGINT):
         assert main(command) == 75
     assert "saved at step 3, stopping\n" in capfd.readouterr().err
     assert main(command) == 0
+    tiny_runs.assert_same_run(config, straight, tmp_path)
+
+
+def patch_evaluation(monkeypatch: pytest.MonkeyPatch, before: Any) -> None:
+    """Calls a function at the start of each evaluation."""
+    run = Retrieval.run
+
+    def patched(self: Any, state: Any) -> Any:
+        before()
+        return run(self, state)
+
+    monkeypatch.setattr(Retrieval, "run", patched)
+
+
+@pytest.mark.parametrize("step", [4, tiny_runs.LAST])
+def test_a_signal_ends_an_evaluation_of_a_saved_model(
+    config, straight, tmp_path, monkeypatch, step
+):
+    evaluations = []
+
+    def interrupt() -> None:
+        evaluations.append(max(row["step"] for row in tiny_runs.metric_rows(tmp_path)))
+        if evaluations[-1] == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch_evaluation(patch, interrupt)
+        assert loop.train(config, tmp_path) == REQUEUE
+    assert evaluations[-1] == step
+    tiny_runs.load_state(config, tmp_path, step)
+    assert loop.train(config, tmp_path) == DONE
+    tiny_runs.assert_same_run(config, straight, tmp_path)
+
+
+@pytest.mark.parametrize("step", [4, tiny_runs.LAST])
+def test_an_evaluation_that_fails_loses_nothing(
+    config, straight, tmp_path, monkeypatch, step
+):
+    def fail() -> None:
+        if max(row["step"] for row in tiny_runs.metric_rows(tmp_path)) == step:
+            raise ClipinError("record 3 cannot be decoded")
+
+    with monkeypatch.context() as patch:
+        patch_evaluation(patch, fail)
+        for _ in range(2):  # at every start again, until it is repaired
+            with pytest.raises(ClipinError) as error:
+                loop.train(config, tmp_path)
+            message = f"record 3 .*The model is saved at step {step}, .*evaluation out"
+            assert re.search(message, str(error.value))
+            tiny_runs.load_state(config, tmp_path, step)
+        assert not (tmp_path / "DONE").exists()
+        without = tiny_runs.tiny_run("evals={}")
+        folder = tmp_path / "copy"
+        shutil.copytree(tmp_path, folder)
+        assert loop.train(without, folder) == DONE  # leaves it out
+    assert loop.train(config, tmp_path) == DONE  # it was repaired
+    tiny_runs.assert_same_run(config, straight, tmp_path)
+
+
+def test_a_folder_in_use_is_refused(config, tmp_path):
+    with own_folder(tmp_path), pytest.raises(ClipinError, match="is in use by process"):
+        loop.train(config, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_failed_before_a_checkpoint_may_begin_anew(
+    config, straight, tmp_path
+):
+    run_folder.open_folder(tiny_runs.tiny_run("seed=7"), tmp_path)
+    (tmp_path / "bad_records.jsonl").write_text("of other data")
+    (tmp_path / "checkpoints").mkdir()
+    assert loop.train(config, tmp_path) == DONE
     tiny_runs.assert_same_run(config, straight, tmp_path)
 
 

@@ -12,13 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from clipin_jax.data.source import (
-    Annotations,
-    BadRecord,
-    Record,
-    clean_captions,
-    fingerprint,
-)
+from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
 from clipin_jax.errors import ClipinError, check_choice, first_line
 
 
@@ -95,7 +89,7 @@ class Tfds:
 
     def _annotations(self, example: dict[str, Any]) -> Annotations:
         texts = np.ravel(np.asarray(_at(example, self._captions), object))
-        captions = clean_captions(map(_text, texts))
+        captions = tuple(_text(text) for text in texts)
         if not captions:
             raise BadRecord(f"no caption in feature {self._captions!r}")
         if self._label is None:

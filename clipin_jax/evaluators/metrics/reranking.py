@@ -14,12 +14,13 @@ _ROWS = 512  # queries compared with all keys at a time
 _PAIRS = 1 << 14  # pairs whose vectors are held at a time
 
 ScoreFn = Callable[[np.ndarray], np.ndarray]
+MatchFn = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def rerank(
     image: np.ndarray,
     text: np.ndarray,
-    image_of_text: np.ndarray,
+    is_match: MatchFn,
     ranks: tuple[np.ndarray, np.ndarray],
     *,
     k: int,
@@ -33,7 +34,7 @@ def rerank(
     Args:
       image: [I, E] float32 of unit norm.
       text: [T, E] float32 of unit norm.
-      image_of_text: [T] int.
+      is_match: indices of images and of texts to whether they match, bool.
       ranks: image-to-text [I] and text-to-image [T] by the cosines; 0 is best.
       k: how many candidates a query has.
       score: [P, 2] pairs of an image and a text to [P].
@@ -50,8 +51,8 @@ def rerank(
     unique = np.stack(np.divmod(unique, len(text)), axis=1)
     scores = score(unique) + cosine_weight * _cosines(image, text, unique)
     of_images, of_texts = np.split(scores[inverse], [texts.size])
-    is_own_text = image_of_text[texts] == np.arange(len(image))[:, None]
-    is_own_image = images == image_of_text[:, None]
+    is_own_text = is_match(_queries(texts), texts)
+    is_own_image = is_match(images, _queries(images))
     return (
         new_ranks(ranks[0], of_images.reshape(texts.shape), is_own_text),
         new_ranks(ranks[1], of_texts.reshape(images.shape), is_own_image),
@@ -109,5 +110,9 @@ def new_ranks(
 
 def _pairs(index: np.ndarray) -> np.ndarray:
     """Turns candidates [Q, k] into pairs of query and candidate, [Q * k, 2]."""
-    queries = np.repeat(np.arange(len(index)), index.shape[1])
-    return np.stack([queries, index.ravel()], axis=1)
+    return np.stack([_queries(index).ravel(), index.ravel()], axis=1)
+
+
+def _queries(index: np.ndarray) -> np.ndarray:
+    """Returns the index of each candidate's query: [Q, k] int."""
+    return np.broadcast_to(np.arange(len(index))[:, None], index.shape)

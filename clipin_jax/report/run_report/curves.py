@@ -16,7 +16,7 @@ from clipin_jax.report.components import (
 )
 from clipin_jax.report.markup import Markup, tag
 from clipin_jax.report.run_history import RunHistory
-from clipin_jax.report.run_report.scores import chance_key, figure_of
+from clipin_jax.report.run_report.scores import chance_key, figure_of, is_score
 
 _EVALUATIONS = "Evaluations"
 _HEALTH = "Health of the non-contrastive branch"
@@ -67,7 +67,7 @@ def _has_chart(runs: Sequence[RunHistory], key: str) -> bool:
     """Returns whether a score is one that its evaluator shows."""
     name = key.split("/")[0]
     known = any(name in run.described_evals for run in runs)
-    return "/chance/" not in key and (not known or figure_of(runs, key) is not None)
+    return is_score(key) and (not known or figure_of(runs, key) is not None)
 
 
 def _charts(

@@ -30,7 +30,7 @@ def scores_section(runs: Sequence[RunHistory]) -> Markup:
     """Returns the scores; a note if there are none."""
     scores = [run.final_scores() for run in runs]
     keys = dict.fromkeys(key for final in scores for key in final)
-    keys = [key for key in keys if "/chance/" not in key]
+    keys = [key for key in keys if is_score(key)]
     if not keys:
         return note("No evaluation has run yet.")
     bodies = []
@@ -49,10 +49,21 @@ def scores_section(runs: Sequence[RunHistory]) -> Markup:
     return tag("div", about, scrolling_table(head, *bodies, class_="scores"))
 
 
+def is_score(key: str) -> bool:
+    """Whether a value is a score, and not the chance level or ceiling of one."""
+    return not key.partition("/")[2].startswith(("chance/", "ceiling/"))
+
+
 def chance_key(key: str) -> str:
     """Returns the key of the chance level of a score."""
     name, _, figure = key.partition("/")
     return f"{name}/chance/{figure}"
+
+
+def ceiling_key(key: str) -> str:
+    """Returns the key of the best value that any model can reach."""
+    name, _, figure = key.partition("/")
+    return f"{name}/ceiling/{figure}"
 
 
 def figure_of(runs: Sequence[RunHistory], key: str) -> FigureFormat | None:
@@ -64,8 +75,8 @@ def _score_row(
     key: str, scores: Sequence[dict[str, float]], figure: FigureFormat | None
 ) -> Markup:
     values = [final.get(key) for final in scores]
-    chances = (final.get(chance_key(key)) for final in scores)
-    chance = next((value for value in chances if value is not None), None)
+    chance = _first_value(scores, chance_key(key))
+    ceiling = _first_value(scores, ceiling_key(key))
     best = _best(figure, [value for value in values if value is not None])
     cells = []
     for index, value in enumerate(values):
@@ -76,12 +87,18 @@ def _score_row(
         bar = _bar(figure, value, chance)
         cells.append(tag("td", text, bar, class_=f"number {colour_class(index)}"))
     beside = "" if chance is None else _score_text(figure, chance)
+    if ceiling is not None:
+        beside = f"{beside} at most {_score_text(figure, ceiling)}".strip()
     return tag(
         "tr",
         tag("th", key.partition("/")[2].replace("_", " "), scope="row"),
         tag("td", beside, class_="number chance"),
         *cells,
     )
+
+
+def _first_value(scores: Sequence[dict[str, float]], key: str) -> float | None:
+    return next((final[key] for final in scores if key in final), None)
 
 
 def _score_text(figure: FigureFormat | None, value: float) -> str:

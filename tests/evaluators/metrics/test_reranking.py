@@ -38,7 +38,13 @@ def test_equals_a_slow_loop(k, monkeypatch):
 
     ranks = feature_ranks(image, text, image_of_text)
     images, texts = rerank(
-        image, text, image_of_text, ranks, k=k, score=score, cosine_weight=0.5
+        image,
+        text,
+        lambda i, t: image_of_text[t] == i,
+        ranks,
+        k=k,
+        score=score,
+        cosine_weight=0.5,
     )
     assert len(asked) == len(set(asked))  # no pair is matched twice
     cosine = image @ text.T
@@ -58,7 +64,7 @@ def test_a_perfect_matching_head_ranks_true_pairs_first():
     images, texts = rerank(
         image,
         text,
-        image_of_text,
+        lambda i, t: image_of_text[t] == i,
         ranks,
         k=8,
         score=lambda pairs: pairs[:, 0] == pairs[:, 1],

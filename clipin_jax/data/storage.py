@@ -13,10 +13,12 @@ import itertools
 import os
 import re
 from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from clipin_jax.errors import ClipinError
 
+_URL = re.compile(r"\w{2,}:/")
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _WILD = re.compile(r"[*?\[]")
 _OPEN_FILES = 256  # local files that stay open between two reads of a range
@@ -25,6 +27,21 @@ _OPEN_FILES = 256  # local files that stay open between two reads of a range
 def is_remote(path: str) -> bool:
     """Tells whether a path is a URL such as `gs://bucket/name`."""
     return "://" in path
+
+
+def local_path(path: str | Path) -> Path:
+    """Returns a path of this machine, `~` being the home.
+
+    Raises:
+      ClipinError: it is a URL, as of a bucket.
+    """
+    # `Path` makes one slash of two.
+    if _URL.match(str(path)):
+        raise ClipinError(
+            f"{path} is a URL: runs are read and written in folders of this machine; "
+            "name one, such as the mount of a bucket"
+        )
+    return Path(path).expanduser()
 
 
 def join(folder: str, name: str) -> str:

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from clipin_jax.core.state import TrainState
+from clipin_jax.data.storage import local_path
 from clipin_jax.data.text import caption_tokenizer
 from clipin_jax.errors import ClipinError
 from clipin_jax.inference.encode_fns import make_encode_fns
@@ -71,7 +72,7 @@ def open_run(workdir: str | Path, cache: FeatureCache | None = None) -> OpenedRu
     Raises:
       ClipinError: the folder has no run, or its config is damaged.
     """
-    folder = Path(workdir)
+    folder = local_path(workdir)
     config = load_folder(folder)
     experiment = build_experiment(config)
     encoder = make_encoder(config, experiment.learner, experiment.mesh, cache)

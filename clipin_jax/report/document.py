@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from clipin_jax.data.storage import local_path
 from clipin_jax.errors import ClipinError
 from clipin_jax.report.markup import Markup, tag
 from clipin_jax.report.style import STYLE
@@ -55,7 +56,7 @@ def write_document(text: str, path: str | Path) -> Path:
     Raises:
       ClipinError: the file cannot be written.
     """
-    path = Path(path)
+    path = local_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

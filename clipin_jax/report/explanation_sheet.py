@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from clipin_jax.data.storage import local_path
 from clipin_jax.errors import ClipinError
 from clipin_jax.inference.explain import Explanation, explain_image
 from clipin_jax.report.heatmaps import (
@@ -42,14 +43,15 @@ def write_explanations(
     Raises:
       ClipinError: as in `explain_image`, or the file cannot be written.
     """
-    if Path(output).suffix.lower() != ".png":
+    output = local_path(output)
+    if output.suffix.lower() != ".png":
         raise ClipinError(f"--output is {output}: give a file that ends with .png")
-    names = run_labels([Path(workdir).absolute() for workdir in workdirs])
+    names = run_labels([local_path(workdir).absolute() for workdir in workdirs])
     explanations = [explain_image(w, images, texts, **options) for w in workdirs]
     if not jax.process_index():
         rows, titles = _rows(explanations, names)
         write_png(sheet(rows, titles), output)
-    return Path(output)
+    return output
 
 
 def _rows(

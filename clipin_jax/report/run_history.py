@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from clipin_jax.data.storage import local_path
 from clipin_jax.errors import ClipinError
 
 Points = dict[int, float]  # step -> value
@@ -90,7 +91,7 @@ def read_histories(folders: Sequence[Path]) -> list[RunHistory]:
     """
     if not folders:
         raise ClipinError("a report needs at least one run folder")
-    folders = list(dict.fromkeys(Path(folder).resolve() for folder in folders))
+    folders = list(dict.fromkeys(local_path(folder).resolve() for folder in folders))
     return [
         _read_history(folder, label)
         for folder, label in zip(folders, run_labels(folders), strict=True)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from clipin_jax.data.storage import local_path
 from clipin_jax.errors import DONE, FAILED, REQUEUE, ClipinError
 from clipin_jax.runs.folder import is_finished, write_file
 from clipin_jax.runs.interrupt import catch_interrupt
@@ -40,7 +41,7 @@ def run_study(
     if jobs < 1:
         raise ClipinError(f"--jobs is {jobs}: it must be at least 1")
     study = load_study(spec)
-    folder = Path(workdir or Path("runs/studies") / study.name)
+    folder = local_path(workdir or Path("runs/studies") / study.name)
     _make_folder(folder)
     missing = [
         planned

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from clipin_jax import __version__
 from clipin_jax.core.state import TrainState
+from clipin_jax.data.storage import local_path
 from clipin_jax.errors import ClipinError, explained
 from clipin_jax.evaluators import make_evaluators
 from clipin_jax.evaluators.base import Evaluator, Figure, shown_figures
@@ -65,7 +66,7 @@ def evaluate(
     Raises:
       ClipinError: no run, no such checkpoint, or no evaluators in its config.
     """
-    workdir = Path(workdir)
+    workdir = local_path(workdir)
     run = open_run(workdir)
     evaluators = make_evaluators(run.config.evals, run.encoder)
     if not evaluators:
@@ -126,7 +127,7 @@ def write_results(
     Raises:
       ClipinError: the file cannot be written.
     """
-    path = Path(output) if output else workdir / "eval" / f"{step}.json"
+    path = local_path(output) if output else workdir / "eval" / f"{step}.json"
     records = {
         name: clip_benchmark_record(
             evaluator,

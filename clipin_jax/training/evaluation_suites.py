@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from clipin_jax.config import call_file, config_folder, list_purposes
 from clipin_jax.core.state import TrainState
+from clipin_jax.data.storage import local_path
 from clipin_jax.errors import ClipinError, did_you_mean
 from clipin_jax.evaluators import make_available
 from clipin_jax.evaluators.base import Evaluator, shown_figures
@@ -94,14 +95,14 @@ def evaluate_suite(
     Raises:
       ClipinError: no run, checkpoint, suite or data, or nothing that can be evaluated.
     """
-    workdir = Path(workdir)
+    workdir = local_path(workdir)
     config, reasons = _suite_config(load_folder(workdir), suite, data, only)
     run = open_run(workdir, FeatureCache())
     state, step = run.restore(step)
     evaluators, more_reasons = make_available(config.evals, run.encoder)
     skipped = reasons | more_reasons
     name = Path(suite).stem
-    path = Path(output) if output else workdir / "eval" / f"{step}-{name}.json"
+    path = local_path(output) if output else workdir / "eval" / f"{step}-{name}.json"
 
     def write(scores: Mapping[str, float]) -> None:
         finished = {key.partition("/")[0] for key in scores}

@@ -19,6 +19,7 @@ from clipin_jax.core import sharding
 from clipin_jax.core.state import TrainState
 from clipin_jax.core.step import make_health_fn, make_train_step
 from clipin_jax.data.pipeline import TrainBatches
+from clipin_jax.data.storage import local_path
 from clipin_jax.errors import DONE, REQUEUE, ClipinError
 from clipin_jax.evaluators import make_evaluators
 from clipin_jax.evaluators.base import Evaluator, shown_figures
@@ -84,7 +85,7 @@ def train(config: ConfigDict, workdir: str | Path) -> int:
       KeyboardInterrupt: Ctrl-C stopped it, with everything saved.
     """
     with catch_interrupt(_NOTICE, _AT_ONCE) as interrupt:
-        code = _train(config, Path(workdir).expanduser(), interrupt)
+        code = _train(config, local_path(workdir), interrupt)
     if code == REQUEUE and interrupt.signal == signal.SIGINT:
         raise KeyboardInterrupt  # so that Ctrl-C ends a loop over runs, too
     return code

@@ -1,6 +1,7 @@
 """Paths and patterns, local and remote."""
 
 import concurrent.futures
+from pathlib import Path
 
 import fsspec
 import pytest
@@ -65,3 +66,15 @@ def test_many_files_in_many_threads(tmp_path):
 
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         assert all(pool.map(check, range(6000)))
+
+
+@pytest.mark.parametrize("url", ["gs://bucket/run", Path("s3://bucket/run"), "gs:/b"])
+def test_a_url_is_no_folder_of_a_run(url):
+    with pytest.raises(ClipinError, match="is a URL.*mount of a bucket"):
+        storage.local_path(url)
+
+
+def test_a_tilde_is_the_home(monkeypatch):
+    monkeypatch.setenv("HOME", "/somebody")
+    assert storage.local_path("~/runs") == Path("/somebody/runs")
+    assert storage.local_path("a:b") == Path("a:b")

@@ -108,13 +108,18 @@ def metric_rows(folder: Path) -> list[dict[str, Any]]:
 
 def assert_same_run(config: ConfigDict, folder: Path, other: Path) -> None:
     """Compares two finished runs bit for bit: state, data position, metrics, scores."""
+    assert_same_end(config, folder, other)
+    assert metric_rows(folder) == metric_rows(other)
+
+
+def assert_same_end(config: ConfigDict, folder: Path, other: Path) -> None:
+    """Compares the ends of two runs bit for bit: state, data position, scores."""
     state, position = load_state(config, folder, config.total_steps)
     other_state, other_position = load_state(config, other, config.total_steps)
     assert position == other_position
     assert jax.tree.structure(state) == jax.tree.structure(other_state)
     for x, y in zip(jax.tree.leaves(state), jax.tree.leaves(other_state), strict=True):
         assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
-    assert metric_rows(folder) == metric_rows(other)
     assert scores(folder, config.total_steps) == scores(other, config.total_steps)
 
 

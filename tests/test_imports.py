@@ -52,7 +52,7 @@ ONLY_IN = {
 ALLOWED = {
     "errors": set(),
     "registry": set(),
-    "config": {"ml_collections"},
+    "config": {"ml_collections", "yaml"},  # ml_collections needs yaml itself
     "types": {"jax", "numpy"},
     "models": {"jax", "flax", "numpy"},
 }

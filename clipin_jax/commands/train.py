@@ -1,10 +1,17 @@
 """`clipin train`: trains a model, or resumes a run."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from clipin_jax.commands.parsing import Verbs, add_config, add_verb, listing
-from clipin_jax.config import find_config, list_configs, load_config
+from clipin_jax.config import (
+    find_config,
+    followers,
+    list_configs,
+    load_config,
+    override_key,
+)
 from clipin_jax.errors import REQUEUE
 
 EPILOG = """
@@ -12,6 +19,7 @@ examples:
   clipin train quickstart
   clipin train quickstart:clipin --workdir runs/first optim.learning_rate=1e-3
   clipin train runs/first                         # resumes that run
+  clipin train runs/first total_steps=2000        # goes on when it is done
 
 Options follow the colon. KEY=VALUE sets any key that `clipin config NAME` lists; adds
 an entry, as in evals.second={'type': 'retrieval', ...}; or removes one, as in
@@ -38,7 +46,11 @@ def call(args: argparse.Namespace) -> int:
 
     config = load_config(args.config, args.overrides)
     path = find_config(args.config.partition(":")[0])
-    folder = path.parent if path.name == "config.json" else f"runs/{config.name}"
+    is_run = path.stem == "config" and path.suffix != ".py"
+    folder = path.parent if is_run else f"runs/{config.name}"
+    for key in map(override_key, args.overrides if is_run else ()):
+        if following := followers(config, key):
+            print(f"clipin: {key} also sets {', '.join(following)}", file=sys.stderr)
     try:
         return train(config, args.workdir or Path(folder))
     except KeyboardInterrupt:  # after everything has been saved

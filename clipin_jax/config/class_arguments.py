@@ -7,6 +7,7 @@ take seconds.
 
 from __future__ import annotations
 
+import copy
 import importlib
 import inspect
 import re
@@ -153,7 +154,7 @@ def arguments(place: str, group: Mapping[str, Any]) -> dict[str, Argument]:
 
 
 def with_defaults(config: ConfigDict) -> ConfigDict:
-    """Returns a copy that lists the arguments which the config leaves out.
+    """Returns a copy, not locked, that lists the arguments which the config leaves out.
 
     Not those whose default is None, or is of a type that JSON lacks. A run keeps this
     copy, so that it stays what it is when a default changes.
@@ -161,7 +162,7 @@ def with_defaults(config: ConfigDict) -> ConfigDict:
     Raises:
       ClipinError: a class that does not exist.
     """
-    complete = ConfigDict(config.to_dict())
+    complete = copy.deepcopy(config).unlock()
     for key, default, _ in defaults(config):
         if default is None or not _is_plain(default):
             continue

@@ -36,7 +36,7 @@ def explain_config(spec: str, overrides: Sequence[str] = ()) -> dict[str, Entry]
     """
     with recorded_recipes() as calls:
         config = read_config(spec)
-    file = "run" if find_config(spec.partition(":")[0]).suffix == ".json" else "page"
+    file = "page" if find_config(spec.partition(":")[0]).suffix == ".py" else "run"
     config = apply_overrides(config, overrides)
     drop_removed(config)
     changed = tuple(f"{split_override(text)[0]}." for text in overrides)

@@ -7,19 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ml_collections import ConfigDict
 
-from clipin_jax.config.overrides import (
-    apply_changes,
-    apply_overrides,
-    drop_removed,
-    fields,
-    is_unset,
-)
-from clipin_jax.config.serialization import from_json
+from clipin_jax.config.links import fields, is_unset
+from clipin_jax.config.overrides import apply_changes, apply_overrides, drop_removed
+from clipin_jax.config.serialization import from_json, from_tree
 from clipin_jax.errors import ClipinError, did_you_mean
 
 PACKAGE = Path(__file__).resolve().parents[1]
+_SAVED = (".json", ".yaml", ".yml")  # files that hold values, not Python
 
 
 def list_configs() -> dict[str, str]:
@@ -35,13 +32,13 @@ def list_studies() -> dict[str, str]:
 def find_config(name: str) -> Path:
     """Returns the file of a config.
 
-    name: of `list_configs`, a .py or .json file, or a run's folder.
+    name: of `list_configs`, a .py, .json or .yaml file, or a run's folder.
 
     Raises:
       ClipinError: none of them, with the nearest name.
     """
     path = Path(name)
-    if path.suffix in (".py", ".json") and path.is_file():
+    if path.suffix in (".py", *_SAVED) and path.is_file():
         return path
     if (path / "config.json").is_file():
         return path / "config.json"
@@ -82,8 +79,8 @@ def read_config(spec: str) -> ConfigDict:
     """Returns a config as its file has it, not locked; values may be missing."""
     name, _, arg = spec.partition(":")
     path = find_config(name)
-    if path.suffix == ".json":
-        return _read_json(path, arg)
+    if path.suffix in _SAVED:
+        return _read_saved(path, arg)
     return _run_config_file(path, arg)
 
 
@@ -151,13 +148,25 @@ def _failing_line(error: Exception, path: Path) -> int | None:
     return lines[-1] if lines else 1
 
 
-def _read_json(path: Path, arg: str) -> ConfigDict:
+def _read_saved(path: Path, arg: str) -> ConfigDict:
+    """Reads the config of a run, as JSON or YAML."""
     if arg:
         raise ClipinError(f"{path} takes no options, but was given {arg!r}")
     try:
-        return from_json(path.read_text())
+        text = path.read_text()
+        return from_json(text) if path.suffix == ".json" else _from_yaml(text)
     except (OSError, ValueError) as error:
         raise ClipinError(f"config {path} cannot be read: {error}") from error
+
+
+def _from_yaml(text: str) -> ConfigDict:
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    if not isinstance(tree, dict):
+        raise ValueError("it holds no mapping")
+    return from_tree(tree)
 
 
 def missing_key(error: AttributeError | KeyError) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict, config_dict
 
 from clipin_jax.config.class_arguments import ANY, ENTRY_GROUPS, REQUIRED, arguments
+from clipin_jax.config.links import fields, is_unset
 from clipin_jax.config.values import read_literal, read_value
 from clipin_jax.errors import ClipinError
 
@@ -74,6 +75,11 @@ def split_override(item: str) -> tuple[str, str]:
     return key.strip().removeprefix("--").removeprefix("config."), text.strip()
 
 
+def override_key(item: str) -> str:
+    """Returns the key of "KEY=VALUE"."""
+    return split_override(item)[0]
+
+
 def apply_changes(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
     """Returns a changed copy of a config, from dotted keys and values of any type.
 
@@ -106,27 +112,6 @@ def drop_removed(config: ConfigDict) -> None:
     for key, group, name, field in list(fields(config)):
         if field is None and _entry_types(key.rpartition(".")[0]):
             del group[name]
-
-
-def fields(
-    config: ConfigDict, prefix: str = ""
-) -> Iterator[tuple[str, ConfigDict, str, Any]]:
-    """Yields dotted key, group, name and the field itself, references not followed."""
-    for name, field in config.items(preserve_field_references=True):
-        yield f"{prefix}{name}", config, name, field
-        if isinstance(field, ConfigDict):
-            yield from fields(field, f"{prefix}{name}.")
-
-
-def is_unset(field: Any) -> bool:
-    """Whether a field is a required placeholder without a value."""
-    if not isinstance(field, config_dict.FieldReference):
-        return False
-    try:
-        field.get()
-    except config_dict.RequiredValueError:
-        return True
-    return False
 
 
 def _find(config: ConfigDict, key: str) -> _Place:

@@ -2,11 +2,16 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from clipin_jax.config.links import links, restore_links
 from clipin_jax.errors import ClipinError
+
+LINKS = "links"  # the key of a file that lists them
+_FOLLOWS = " = "
 
 
 def resolve(config: ConfigDict) -> dict[str, Any]:
@@ -17,27 +22,51 @@ def resolve(config: ConfigDict) -> dict[str, Any]:
 def to_json(config: ConfigDict) -> str:
     """Returns the resolved config as JSON; tuples are written as lists.
 
+    The list `links` beside the values keeps which keys follow others, as in
+    "optim.learning_rate.total_steps = total_steps".
+
     Raises:
       ClipinError: a value that JSON cannot hold.
     """
-    return json.dumps(resolve(config), indent=2, sort_keys=True, default=_refuse) + "\n"
+    tree, texts = resolve(config), links(config)
+    if texts:
+        tree[LINKS] = [f"{key}{_FOLLOWS}{text}" for key, text in texts.items()]
+    return _dump(tree)
+
+
+def _dump(tree: dict[str, Any]) -> str:
+    return json.dumps(tree, indent=2, sort_keys=True, default=_refuse) + "\n"
 
 
 def from_json(data: str) -> ConfigDict:
     """Returns the config of `to_json`, not locked; lists are read as tuples.
 
+    Keys follow others as before. Files without `links` are read too.
+
     Raises:
-      ValueError: `data` is no JSON object.
+      ValueError: `data` is no JSON object, or its links do not fit its values.
     """
     tree = json.loads(data)
     if not isinstance(tree, dict):
         raise ValueError("it holds no JSON object")
-    return ConfigDict(freeze(tree))
+    return from_tree(tree)
+
+
+def from_tree(tree: Mapping[str, Any]) -> ConfigDict:
+    """Returns the config of a parsed file, as `from_json` does.
+
+    Raises:
+      ValueError: its links do not fit its values.
+    """
+    config = ConfigDict(freeze({k: v for k, v in tree.items() if k != LINKS}))
+    pairs = [str(line).partition(_FOLLOWS) for line in tree.get(LINKS, ())]
+    restore_links(config, {key: text for key, _, text in pairs})
+    return config
 
 
 def config_hash(config: ConfigDict) -> str:
     """Returns twelve hexadecimal digits, the same for equal resolved configs."""
-    return hashlib.sha256(to_json(config).encode()).hexdigest()[:12]
+    return hashlib.sha256(_dump(resolve(config)).encode()).hexdigest()[:12]
 
 
 def difference(a: ConfigDict, b: ConfigDict) -> dict[str, tuple[Any, Any]]:

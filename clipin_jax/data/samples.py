@@ -46,7 +46,7 @@ class SampleMaker:
         self._views, self._second_text = data.views, data.second_text
         self._on_device = data.augment_on == "device"
         self._max_pixels = data.max_pixels
-        self._choice = CaptionChoice(data.caption_weights)
+        self._choice = CaptionChoice(data.caption_weights, data.caption_cleaning)
         self._masking: dict[str, Any] = {}
         if data.mask_probability:
             self._masking = dict(

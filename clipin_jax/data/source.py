@@ -32,13 +32,20 @@ files and locks out of its attributes.
 from __future__ import annotations
 
 import hashlib
+import html
 import json
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, NotRequired, Protocol, TypedDict
 
 import numpy as np
 
 from clipin_jax.errors import explained
+
+# Controls, formats, white space, and marks without a letter.
+_BLANK_CATEGORIES = frozenset(("Cc", "Cf", "Zs", "Zl", "Zp", "Mn"))
+# Fillers of Hangul and the empty pattern of Braille, which are letters and a symbol.
+_BLANK_LETTERS = frozenset("\u115f\u1160\u3164\uffa0\u2800")
 
 
 class Annotations(TypedDict):
@@ -144,8 +151,24 @@ def fingerprint(*parts: Any) -> str:
 
 
 def clean_captions(texts: Iterable[str]) -> tuple[str, ...]:
-    """Returns the results of `clean_text` that are not empty."""
-    return tuple(text for text in map(clean_text, texts) if text)
+    """Returns the results of `clean_text` that a reader would see."""
+    return tuple(text for text in map(clean_text, texts) if has_text(text))
+
+
+def has_text(text: str) -> bool:
+    """Tells whether a reader would see anything of a text.
+
+    White space, HTML entities of it, and zero-width or control characters are nothing.
+    """
+    if text[:1].isalnum() and text[0] not in _BLANK_LETTERS:  # nearly every caption
+        return True
+    if "&" in text:
+        text = html.unescape(html.unescape(text))
+    return any(
+        letter not in _BLANK_LETTERS
+        and unicodedata.category(letter) not in _BLANK_CATEGORIES
+        for letter in text
+    )
 
 
 def clean_text(text: str) -> str:

@@ -12,7 +12,7 @@ import glob
 import itertools
 import os
 import re
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from clipin_jax.errors import ClipinError
 
 _URL = re.compile(r"\w{2,}:/")
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_CHOICE = re.compile(r"\{([^{}]*,[^{}]*)\}")
 _WILD = re.compile(r"[*?\[]")
 _OPEN_FILES = 256  # local files that stay open between two reads of a range
 
@@ -59,14 +60,17 @@ def parent(path: str) -> str:
 def expand(pattern: str) -> list[str]:
     """Returns the files that match a pattern, sorted by name.
 
-    `{000..099}` stands for every number from 000 to 099; each of these files must
-    exist. `*`, `?` and `[...]` match the files that exist.
+    A file with this very name is meant first. `{000..099}` stands for every number from
+    000 to 099, `{a,b}` for either; each of these files must exist. `*`, `?` and `[...]`
+    match the files that exist.
 
     Raises:
       ClipinError: no such file, or a remote store that cannot be reached.
     """
+    if is_pattern(pattern) and exists(_expand_user(pattern)):
+        return [_expand_user(pattern)]
     paths = []
-    for name in map(_expand_user, _expand_ranges(pattern)):
+    for name in map(_expand_user, _expand_braces(pattern)):
         matches = _glob(name) if _WILD.search(name) else [name] * exists(name)
         if not matches:
             origin = "" if name == pattern else f", which {pattern} asks for"
@@ -75,20 +79,9 @@ def expand(pattern: str) -> list[str]:
     return paths
 
 
-def expand_all(patterns: str | Sequence[str], where: str) -> list[str]:
-    """Returns the files that match one pattern or several, each once.
-
-    Args:
-      patterns: see `expand`.
-      where: the config key of the patterns, for messages.
-
-    Raises:
-      ClipinError: no pattern, or a pattern without a file.
-    """
-    listed = [patterns] if isinstance(patterns, str) else list(patterns)
-    if not listed or not all(isinstance(item, str) and item for item in listed):
-        raise ClipinError(f"{where} is {patterns!r}; it must name files")
-    return list(dict.fromkeys(path for pattern in listed for path in expand(pattern)))
+def is_pattern(path: str) -> bool:
+    """Tells whether a path has signs of a pattern, see `expand`."""
+    return any(sign.search(path) for sign in (_RANGE, _CHOICE, _WILD))
 
 
 def exists(path: str) -> bool:
@@ -154,6 +147,15 @@ def _expand_user(path: str) -> str:
     return path if is_remote(path) else os.path.expanduser(path)
 
 
+def _expand_braces(pattern: str) -> Iterator[str]:
+    """Yields the pattern with each `{a,b}` replaced by its parts, then the ranges."""
+    choices = [match.split(",") for match in _CHOICE.findall(pattern)]
+    text = _CHOICE.sub("\0", pattern).split("\0")
+    for parts in itertools.product(*choices):
+        joined = itertools.zip_longest(text, parts, fillvalue="")
+        yield from _expand_ranges("".join(itertools.chain.from_iterable(joined)))
+
+
 def _expand_ranges(pattern: str) -> Iterator[str]:
     """Yields the pattern with each `{first..last}` replaced by its numbers."""
     spans = [
@@ -168,11 +170,22 @@ def _expand_ranges(pattern: str) -> Iterator[str]:
 
 def _glob(pattern: str) -> list[str]:
     if not is_remote(pattern):
-        return sorted(filter(os.path.isfile, glob.glob(pattern, recursive=True)))
+        names = glob.glob(_escape_folders(pattern), recursive=True)
+        return sorted(filter(os.path.isfile, names))
     with _as_clipin_error(pattern):
         store, name = _store(pattern)
         return sorted(store.unstrip_protocol(each) for each in store.glob(name))
     return []
+
+
+def _escape_folders(pattern: str) -> str:
+    """Returns a pattern in which folders that exist under their very name are plain."""
+    parts = pattern.split("/")
+    for count in range(len(parts) - 1, 0, -1):
+        folder = "/".join(parts[:count])
+        if folder and os.path.isdir(folder):
+            return "/".join([glob.escape(folder), *parts[count:]])
+    return pattern
 
 
 def _store(url: str) -> tuple[Any, str]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from clipin_jax.data.source import BadRecord, Record, Source
+from clipin_jax.data.source import BadRecord, Record, Source, has_text
 from clipin_jax.datatools.record_scan import (
     UnusableRecord,
     image_format,
@@ -70,7 +70,7 @@ def _encode(record: Record, pixels: np.ndarray) -> EncodedRecord:
 
 def _check_captions(record: Record) -> None:
     captions = record["captions"]
-    if not captions or not all(text.strip() for text in captions):
+    if not captions or not all(map(has_text, captions)):
         raise BadRecord("no caption, or an empty one")
     try:
         "".join((*captions, *record.get("kinds", ()))).encode()

@@ -134,7 +134,7 @@ class RecordReader:
         self._source, self._tokenizer = source, tokenizer
         self._cleaning = data.caption_cleaning, data.caption_words
         self._max_pixels = data.max_pixels
-        self._choice = CaptionChoice(data.caption_weights)
+        self._choice = CaptionChoice(data.caption_weights, data.caption_cleaning)
         row = tokenizer(["a"])[0].tolist()
         self._marks = row.index(tokenizer.end) + 1 - len(tokenizer.encode("a"))
 

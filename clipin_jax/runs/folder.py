@@ -4,13 +4,21 @@ import contextlib
 import importlib.metadata
 import json
 import platform
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
-from clipin_jax.config import difference, from_json, to_json, with_defaults
+from clipin_jax.config import (
+    difference,
+    followers,
+    from_json,
+    to_json,
+    with_defaults,
+)
 from clipin_jax.errors import ClipinError
 from clipin_jax.runs import owner
 
@@ -23,6 +31,7 @@ FREE_KEYS = (
     "health_every_steps", "log.", "log_every_steps", "max_nonfinite_steps", "mesh.",
     "sharding",
 )  # fmt: skip
+DONE = "DONE"  # the file of a finished run
 _SHOWN = 5  # differing keys in a message
 # What a run may have written before its first checkpoint. Metrics are cut at step 0.
 _BEFORE_CHECKPOINTS = ("bad_records.jsonl", "nonfinite_batches.json")
@@ -55,6 +64,9 @@ def open_folder(config: ConfigDict, workdir: Path) -> None:
         )
     if jax.process_index():
         return
+    if (workdir / DONE).is_file():
+        (workdir / DONE).unlink()
+        print(f"clipin: {_longer_notice(config, workdir)}", file=sys.stderr)
     content = to_json(with_defaults(config))
     write_file(saved, content)
     write_file(workdir / "config.yaml", str(ConfigDict(json.loads(content))))
@@ -65,16 +77,24 @@ def _has_checkpoint(workdir: Path) -> bool:
     return any(path.name.isdigit() for path in workdir.glob("checkpoints/*"))
 
 
-def is_finished(config: ConfigDict, workdir: Path) -> bool:
+def is_finished(config: ConfigDict, workdir: Path, *, may_go_on: bool = False) -> bool:
     """Returns whether a folder holds the finished run of a config.
+
+    Args:
+      config: of the run.
+      workdir: its folder.
+      may_go_on: return False where the config is the same but for more steps; such a
+        run goes on.
 
     Raises:
       ClipinError: the finished run is of another config.
     """
-    if not (workdir / "DONE").is_file():
+    if not (workdir / DONE).is_file():
         return False
-    _check_same(config, load_folder(workdir), workdir)
-    return True
+    changed = _check_same(config, load_folder(workdir), workdir)
+    if changed and not may_go_on:
+        raise _other_config(changed, workdir)
+    return not changed
 
 
 def write_file(path: Path, content: str) -> None:
@@ -112,7 +132,10 @@ def load_folder(workdir: Path) -> ConfigDict:
         raise ClipinError(f"{path} is damaged: {error}") from error
 
 
-def _check_same(config: ConfigDict, saved: ConfigDict, workdir: Path) -> None:
+def _check_same(
+    config: ConfigDict, saved: ConfigDict, workdir: Path
+) -> dict[str, tuple[Any, Any]]:
+    """Returns what makes the run longer; raises if anything else has changed."""
     changed = {
         key: values
         for key, values in difference(
@@ -120,14 +143,37 @@ def _check_same(config: ConfigDict, saved: ConfigDict, workdir: Path) -> None:
         ).items()
         if not f"{key}.".startswith(FREE_KEYS)  # a whole group may be empty
     }
-    if not changed:
-        return
+    if changed and not _is_longer(config, saved, changed, workdir):
+        raise _other_config(changed, workdir)
+    return changed
+
+
+def _other_config(changed: dict[str, tuple[Any, Any]], workdir: Path) -> ClipinError:
     shown = list(changed.items())[:_SHOWN]
     listed = "; ".join(f"{k}: {a!r} there, {b!r} now" for k, (a, b) in shown)
     more = f"; and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
-    raise ClipinError(
+    return ClipinError(
         f"{workdir} holds a run of another config ({listed}{more}): choose another "
         "--workdir to start anew, or repeat the command that made it to resume"
+    )
+
+
+def _is_longer(
+    config: ConfigDict, saved: ConfigDict, changed: Iterable[str], workdir: Path
+) -> bool:
+    """Whether a run that took its last step would only take more of them."""
+    length = {"total_steps", *followers(config, "total_steps")}
+    if not length.issuperset(changed) or config.total_steps <= saved.total_steps:
+        return False
+    return (workdir / "checkpoints" / str(saved.total_steps)).is_dir()
+
+
+def _longer_notice(config: ConfigDict, workdir: Path) -> str:
+    following = ", ".join(followers(config, "total_steps")) or "no other key"
+    return (
+        f"{workdir} goes on from step {load_folder(workdir).total_steps} to "
+        f"{config.total_steps}; {following} follows total_steps, so schedules are from "
+        "here on those of the longer run"
     )
 
 

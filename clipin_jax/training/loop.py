@@ -92,7 +92,7 @@ def train(config: ConfigDict, workdir: str | Path) -> int:
 
 
 def _train(config: ConfigDict, workdir: Path, interrupt: Interrupt) -> int:
-    if is_finished(config, workdir):
+    if is_finished(config, workdir, may_go_on=True):
         print(f"clipin: {workdir} is already done", file=sys.stderr)
         return DONE
     with contextlib.ExitStack() as stack:

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from clipin_jax.data import storage
+from clipin_jax.data.formats.caption_values import caption_texts
 from clipin_jax.data.formats.labels import (
     LabelColumn,
     Labels,
@@ -32,6 +33,8 @@ class Columns:
         the captions; () to make the caption of the names of the record's classes.
       label: None, the column with the class, or one column per class.
       classes: names of the classes in label order, () if they are unknown.
+      label_separator: between several labels in one text, such as "|"; "" if a text is
+        one label.
 
     Attributes:
       image: as given.
@@ -50,6 +53,7 @@ class Columns:
         captions: str | Sequence[str],
         label: str | Sequence[str] | None,
         classes: Sequence[str],
+        label_separator: str = "",
     ):
         self.image = image
         self.captions = (captions,) if isinstance(captions, str) else tuple(captions)
@@ -65,9 +69,14 @@ class Columns:
             )
         if classes and not label:
             raise ClipinError(f"{source}.classes has names, but {source}.label none")
+        if label_separator and not isinstance(label, str):
+            raise ClipinError(
+                f"{source}.label_separator is {label_separator!r}, but {source}.label "
+                "names no single column with labels"
+            )
         self.labels: Labels | None = None
         if isinstance(label, str) and label:
-            self.labels = LabelColumn(source, label, classes)
+            self.labels = LabelColumn(source, label, classes, label_separator)
         elif label:
             self.labels = MemberColumns(source, label, classes)
         self.texts = tuple(dict.fromkeys((*self.captions, *self.label_columns)))
@@ -168,16 +177,15 @@ def read_image(value: Any, folder: str) -> bytes:
 
 
 def image_path(name: str, folder: str) -> str:
-    """Returns the path of an image file. Absolute paths and URLs are kept."""
+    """Returns the path of an image file. Absolute paths and URLs are kept.
+
+    White space around the name is removed, as it is around a column's name.
+    """
+    name = name.strip()
     if storage.is_remote(name) or name.startswith("/"):
         return name
     return storage.join(folder, name)
 
 
 def _texts(values: Mapping[str, Any], column: str) -> tuple[str, ...]:
-    value = values.get(column)
-    texts = value if isinstance(value, list) else [] if value is None else [value]
-    texts = [text for text in texts if text is not None]
-    if not all(isinstance(text, str) for text in texts):
-        raise BadRecord(f"{column}: neither text nor a list of texts")
-    return clean_captions(texts)
+    return clean_captions(caption_texts(values.get(column), column))

@@ -18,6 +18,8 @@ NO_CLASS = "none of the classes"  # the caption of a record without a class
 
 _MOST_CLASSES = 1 << 20  # a larger number is no class index
 _INDEX = re.compile(r"\d{1,18}(\.0+)?")  # some tables write whole numbers as 3.0
+_ALWAYS_JOINING = ("|", ";")
+_JOINING = (*_ALWAYS_JOINING, ",", "/")  # signs that may join labels
 _SHOWN = 32  # characters of a value in a message
 _MEMBERSHIP = {"0": 0, "0.0": 0, "1": 1, "1.0": 1}
 
@@ -63,17 +65,21 @@ class LabelColumn:
       source: name of the source, for messages.
       column: with the label.
       classes: names of the classes in label order; () to take them from the labels.
+      separator: between several labels in one text; "" if a text is one label.
 
     Raises:
       ClipinError: two classes have one name.
     """
 
-    def __init__(self, source: str, column: str, classes: Sequence[str]):
+    def __init__(
+        self, source: str, column: str, classes: Sequence[str], separator: str = ""
+    ):
         if isinstance(classes, str) or len(set(classes)) < len(classes):
             raise ClipinError(
                 f"{source}.classes is {classes!r}; it must be a list of different names"
             )
         self._source, self._column, self.columns = source, column, (column,)
+        self._separator = separator
         self._set_classes(classes)
 
     def _set_classes(self, classes: Sequence[str]) -> None:
@@ -82,10 +88,17 @@ class LabelColumn:
 
     def read(self, values: Mapping[str, Any]) -> int | list[int]:
         """Returns an index, or a list of them if the value is a list."""
-        value = values.get(self._column)
+        value = self._split(values.get(self._column))
         if isinstance(value, list):
             return [self._index(item) for item in value]
         return self._index(value)
+
+    def _split(self, value: Any) -> Any:
+        """Returns the labels of a text as a list; any other value unchanged."""
+        if not self._separator or not isinstance(value, str):
+            return value
+        parts = [part.strip() for part in value.split(self._separator)]
+        return list(filter(None, parts)) or ""
 
     def check(self, tables: Tables) -> None:
         """Takes the classes from all labels, unless they were given.
@@ -100,9 +113,17 @@ class LabelColumn:
         where = f"{self._source}: column {self._column!r}"
         rows = chain.from_iterable(tables.values())
         try:
-            numbers, names = _split_labels(row.get(self._column) for row in rows)
+            values = (self._split(row.get(self._column)) for row in rows)
+            numbers, names = _split_labels(values)
         except OSError as error:
             raise ClipinError(f"{where} cannot be read: {first_line(error)}") from error
+        if mark := _joined_by(names, numbers):
+            joined = first_few(sorted(name for name in names if mark in name))
+            raise ClipinError(
+                f"{where} has several labels in one text ({joined}); set "
+                f"source.label_separator={mark!r}, or source.classes to all names if "
+                "they are single labels"
+            )
         if numbers and names:
             raise ClipinError(
                 f"{where} has numbers ({first_few(sorted(numbers))}) and names "
@@ -126,8 +147,16 @@ class LabelColumn:
         if index is None or self.classes and index >= len(self.classes):
             raise BadRecord(
                 f"label {_shorten(value)} is none of {len(self.classes)} classes"
+                + self._hint(value)
             )
         return index
+
+    def _hint(self, value: Any) -> str:
+        """Returns what to do about a text with several classes; "" for others."""
+        if not isinstance(value, str):
+            return ""
+        mark = _joined_by({value}, set()) or _joined_by({value, *self.classes}, set())
+        return f"; set source.label_separator={mark!r}" if mark in value else ""
 
 
 class MemberColumns:
@@ -206,6 +235,17 @@ def _split_labels(values: Iterable[Any]) -> tuple[set[int], set[str]]:
         elif isinstance(value, str) and value.strip():
             names.add(value.strip())
     return numbers, names
+
+
+def _joined_by(names: set[str], numbers: set[int]) -> str:
+    """Returns the sign that joins several labels in one name; "" if none does."""
+    single = names | set(map(str, numbers))
+    for mark in _JOINING:
+        for name in names:
+            parts = [part.strip() for part in name.split(mark)]
+            if len(parts) > 1 and (mark in _ALWAYS_JOINING or set(parts) <= single):
+                return mark
+    return ""
 
 
 def _parse_index(value: Any) -> int | None:

@@ -18,6 +18,7 @@ import numpy as np
 
 from clipin_jax.data import storage
 from clipin_jax.data.formats.columns import check_columns
+from clipin_jax.data.formats.nested_values import value_at
 from clipin_jax.data.source import BadRecord
 from clipin_jax.errors import ClipinError
 
@@ -185,7 +186,7 @@ def open_json_lines(path: str, keys: Sequence[str]) -> Rows:
             reason = reason or f"{error} ({rows.describe(row)})"
             continue
         present |= dict.fromkeys(values)
-        present |= {key: None for key in keys if _value_at(values, key) is not None}
+        present |= {key: None for key in keys if value_at(values, key) is not None}
         if set(keys) <= set(present):
             break
     if not present:
@@ -231,7 +232,7 @@ class _JsonLines:
 
     def parse(self, text: bytes) -> Mapping[str, Any]:
         values = _parse_object(text)
-        return {key: _value_at(values, key) for key in self._keys}
+        return {key: value_at(values, key) for key in self._keys}
 
 
 def row_ends(data: bytes, separator: str, quoted: bool) -> np.ndarray:
@@ -336,13 +337,3 @@ def _parse_object(text: bytes) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise BadRecord("no JSON object")
     return values
-
-
-def _value_at(values: Mapping[str, Any], key: str) -> Any:
-    """Returns the value of a key, or of dotted inner keys; None if it is missing."""
-    if key in values:
-        return values[key]
-    value: Any = values
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value

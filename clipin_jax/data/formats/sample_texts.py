@@ -6,9 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from clipin_jax.data.source import BadRecord
+from clipin_jax.data.formats.caption_values import caption_texts, likely_key
+from clipin_jax.data.formats.nested_values import inner_value
+from clipin_jax.data.source import BadRecord, has_text
 from clipin_jax.errors import ClipinError
 
+_SHOWN = 8  # keys in a message
 _MOST_CLASSES = 1 << 31  # bound on labels if the classes are unknown
 
 
@@ -23,6 +26,11 @@ class TextPart(NamedTuple):
     name: str
     extension: str
     keys: tuple[str, ...] | None
+
+    @property
+    def is_json(self) -> bool:
+        """Whether the file is JSON by its extension."""
+        return self.extension.rpartition(".")[2] == "json"
 
 
 def text_parts(argument: str, value: str | Sequence[str]) -> list[TextPart]:
@@ -65,16 +73,14 @@ class SampleTexts:
 
     def captions(self, part: TextPart) -> list[str]:
         """Returns captions, none of them empty. Raises BadRecord for other values."""
-        value = self._value(part)
-        texts = value if isinstance(value, list) else [value] * (value is not None)
-        if not all(isinstance(text, str) for text in texts):
-            raise BadRecord(f"{part.name}: neither text nor a list of texts")
-        stripped = [text.strip() for text in texts]
+        stripped = [
+            text.strip() for text in caption_texts(self._value(part), part.name)
+        ]
         try:
             "".join(stripped).encode()
         except UnicodeEncodeError as error:  # half of a character: JSON's \\uD800
             raise BadRecord(f"{part.name}: no valid Unicode") from error
-        return [text for text in stripped if text]
+        return list(filter(has_text, stripped))
 
     def label(self, part: TextPart, classes: int) -> int:
         """Returns the index of a class. Raises BadRecord for other values."""
@@ -96,13 +102,38 @@ class SampleTexts:
         if content is None:
             return None
         if part.keys is None:
-            return _decode(part.extension, content)
+            text = _decode(part.extension, content)
+            is_json_text = part.is_json and text.lstrip()[:1] == '"'
+            return _parse_json(part.extension, content) if is_json_text else text
         if part.extension not in self._parsed:
             self._parsed[part.extension] = _parse_json(part.extension, content)
         value = self._parsed[part.extension]
-        for key in part.keys:
-            value = value.get(key) if isinstance(value, dict) else None
-        return value
+        return inner_value(value, part.keys) if isinstance(value, dict) else None
+
+
+def check_whole_json(argument: str, part: TextPart, content: bytes | None) -> None:
+    """Checks that a whole JSON file is a text, and no object that has one.
+
+    Args:
+      argument: its name, for messages.
+      part: a whole file.
+      content: of that file in a sample.
+
+    Raises:
+      ClipinError: it is an object, with the name of the key that is likely meant.
+    """
+    try:
+        values = _parse_json(part.extension, content or b"")
+    except BadRecord:
+        return
+    if isinstance(values, dict):
+        keys = ", ".join(map(repr, list(values)[:_SHOWN])) or "none"
+        key = likely_key(values) or "KEY"
+        raise ClipinError(
+            f"{argument} is {part.name!r}, a file with a JSON object, not a text; name "
+            f"one of its keys, as {argument}='{part.name}:{key}'; the first sample has "
+            f"{keys}"
+        )
 
 
 def _decode(name: str, content: bytes) -> str:

@@ -18,26 +18,21 @@ from typing import NamedTuple
 import numpy as np
 
 from clipin_jax.data import storage
+from clipin_jax.data.content import HEAD, describe_content, packed_with
 from clipin_jax.data.formats.tar_headers import Fault, Window, walk
 from clipin_jax.data.source import fingerprint
 from clipin_jax.errors import ClipinError
 
 SUFFIX = ".index.npz"  # of the index, after the name of the tar
 
-_VERSION = 1  # of the index
-_PACKED = {
-    b"\x1f\x8b": "gzip",
-    b"BZh": "bzip2",
-    b"\xfd7zXZ": "xz",
-    b"\x28\xb5\x2f\xfd": "zstd",
-}
-_LONGEST_MAGIC = 6
+_VERSION = 2  # of the index
+_MOST_APART = 1 << 22  # samples of a tar whose files are joined, with 100 bytes each
 _NAME_CHUNK = 1 << 12  # bytes read to find one name
 _ARRAYS = ("starts", "faults", "rows", "kinds", "offsets", "sizes")
 
 
 class TarIndex(NamedTuple):
-    """Samples of a tar: consecutive files with the same key.
+    """Samples of a tar: files with the same key, consecutive or apart.
 
     Of each sample:
       starts: [samples] int64, offset of its first header.
@@ -169,19 +164,20 @@ def _make(window: Window) -> TarIndex:
         trouble=_describe(troubles) if has_files else "no files in it",
         size=window.size,
     )
-    _mark_repeated(index, np.asarray(keys))
+    index, kept = _join_apart(index, np.asarray(keys))
+    _mark_repeated(index, np.asarray(keys)[kept])
     return index
 
 
 def _index_of_no_tar(window: Window) -> TarIndex:
     """Returns an index of one sample with the fault NO_TAR."""
-    magic = window.read(0, _LONGEST_MAGIC)
-    for start, name in _PACKED.items():
-        if magic.startswith(start):
-            raise ClipinError(
-                f"{window.path} is compressed ({name}): unpack it to a plain .tar "
-                "first; samples inside a compressed one cannot be read by themselves"
-            )
+    head = window.read(0, HEAD)
+    if name := packed_with(head):
+        raise ClipinError(
+            f"{window.path} is compressed ({name}): unpack it to a plain .tar "
+            "first; samples inside a compressed one cannot be read by themselves"
+        )
+    content = describe_content(head)
     none = np.zeros(0, np.int64)
     return TarIndex(
         starts=np.zeros(1, np.int64),
@@ -191,9 +187,47 @@ def _index_of_no_tar(window: Window) -> TarIndex:
         offsets=none,
         sizes=none,
         extensions=(),
-        trouble=Fault.NO_TAR.reason,
+        trouble=Fault.NO_TAR.reason + f", but {content}" * bool(content),
         size=window.size,
     )
+
+
+def _join_apart(index: TarIndex, keys: np.ndarray) -> tuple[TarIndex, np.ndarray]:
+    """Joins samples whose files are apart, as `tar cf a.tar *.jpg *.txt` leaves them.
+
+    A sample is joined to an earlier one with its key, unless both have a file with the
+    same extension, or one is faulty.
+
+    Args:
+      index: of the tar.
+      keys: [samples] int, hash of each key.
+
+    Returns:
+      The index, and the numbers of the samples that are left: [n] int.
+    """
+    count = len(keys)
+    apart = _repeated(keys)
+    everything = np.arange(count)
+    if not len(apart) or len(apart) > _MOST_APART:
+        return index, everything
+    bounds = np.searchsorted(index.rows, np.arange(count + 1))
+    first_of: dict[int, int] = {}
+    kinds_of: dict[int, set[int]] = {}
+    target = everything.copy()
+    for row in np.flatnonzero(np.isin(keys, keys[apart])).tolist():
+        kinds = set(index.kinds[bounds[row] : bounds[row + 1]].tolist())
+        first = first_of.setdefault(int(keys[row]), row)
+        if first == row:
+            kinds_of[row] = kinds
+        elif not (kinds & kinds_of[first] or index.faults[row] or index.faults[first]):
+            target[row] = first
+            kinds_of[first] |= kinds
+    kept = np.flatnonzero(target == everything)
+    rows = np.searchsorted(kept, target)[index.rows].astype(index.rows.dtype)
+    joined = index._replace(
+        starts=index.starts[kept], faults=index.faults[kept], rows=rows
+    )
+    return joined, kept
 
 
 def _mark_repeated(index: TarIndex, keys: np.ndarray) -> None:

@@ -17,14 +17,22 @@ from clipin_jax.data import storage
 from clipin_jax.data.formats.columns import Columns, check_columns
 from clipin_jax.data.formats.concatenation import Concatenation
 from clipin_jax.data.formats.example_proto import parse_example
+from clipin_jax.data.formats.file_patterns import find_files
 from clipin_jax.data.formats.json_file import read_json
-from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
+from clipin_jax.data.source import (
+    Annotations,
+    BadRecord,
+    Record,
+    fingerprint,
+    has_text,
+)
 from clipin_jax.errors import ClipinError, first_line
 
 MANIFEST = "manifest.json"
 
 _OPEN_FILES = 256  # files that stay open between two reads
 _MOST_PROBED = 20  # first records, one of which must have a feature
+_ENDINGS = (".array_record", ".arrayrecord")  # in a folder
 _THREADS = 16
 _SAMPLE = 1 << 16  # bytes at both ends of a file that the fingerprint depends on
 _GROUP = re.compile(r"group_size:(\d+)")
@@ -44,6 +52,8 @@ class ArrayRecord:
       label: None, or the feature with the index of the class, its name, or several.
       classes: names of the classes in label order; () for those in `manifest.json`
         beside the files, if there is one.
+      label_separator: between several labels in one text, such as "|"; "" if a text is
+        one label.
 
     Damaged records keep their index and are bad records.
 
@@ -60,11 +70,14 @@ class ArrayRecord:
         kinds: str | None = None,
         label: str | None = None,
         classes: Sequence[str] = (),
+        label_separator: str = "",
     ):
-        self._paths = storage.expand_all(files, "array_record.files")
+        self._paths = find_files(files, "array_record.files", _ENDINGS)
         if label and not classes:
             classes = _read_classes(self._paths[0])
-        self._columns = Columns("array_record", image, captions, label, classes)
+        self._columns = Columns(
+            "array_record", image, captions, label, classes, label_separator
+        )
         if kinds and len(self._columns.captions) != 1:
             raise ClipinError(
                 "array_record.kinds needs a single feature in array_record.captions"
@@ -84,6 +97,7 @@ class ArrayRecord:
             [os.path.basename(path) for path in self._paths],
             (counts, digests),
             (image, self._columns.captions, kinds, label, self.classes),
+            *filter(None, [label_separator]),
         )
 
     def __len__(self) -> int:
@@ -132,7 +146,7 @@ class ArrayRecord:
             if not isinstance(kinds, list) or len(kinds) != len(texts):
                 raise BadRecord(f"{self._kinds}: not a kind for each caption")
             pairs = zip(texts, kinds, strict=True)
-            annotations["kinds"] = tuple(kind for text, kind in pairs if text.strip())
+            annotations["kinds"] = tuple(kind for text, kind in pairs if has_text(text))
         return annotations
 
     def _check_features(self) -> None:

@@ -28,6 +28,8 @@ class HfDatasets:
       label: None, or the column with the class or several.
       classes: names of the classes in label order; () for those of the feature
         ClassLabel, else for those that occur, sorted.
+      label_separator: between several labels in one text, such as "|"; "" if a text is
+        one label.
 
     Raises:
       ClipinError: the library is not installed; the folder has no such data set, split,
@@ -42,15 +44,20 @@ class HfDatasets:
         captions: str | Sequence[str] = "caption",
         label: str | None = None,
         classes: Sequence[str] = (),
+        label_separator: str = "",
     ):
         rows, self._folder = _load(folder, split)
-        columns = Columns("hf_datasets", image, captions, label, classes)
+        columns = Columns(
+            "hf_datasets", image, captions, label, classes, label_separator
+        )
         check_columns((image, *columns.texts), rows.column_names, self._folder)
         if not len(rows):
             raise ClipinError(f"{self._folder} has no rows; set source.folder")
         names = _class_names(rows.features[label]) if label else ()
         if names and not classes:
-            columns = Columns("hf_datasets", image, captions, label, names)
+            columns = Columns(
+                "hf_datasets", image, captions, label, names, label_separator
+            )
         if label and not columns.classes:
             labels = rows.select_columns([label]).with_format(None)
             columns.check_labels({self._folder: labels})
@@ -62,6 +69,7 @@ class HfDatasets:
             "hf_datasets 1",
             _digest(rows, self._folder),
             (image, columns.captions, label, self.classes),
+            *filter(None, [label_separator]),
         )
 
     def __len__(self) -> int:

@@ -14,18 +14,24 @@ from typing import Any
 
 from clipin_jax.data import storage
 from clipin_jax.data.formats.folders import list_folder, walk
+from clipin_jax.data.formats.image_files import (
+    ENDINGS,
+    count_kinds,
+    ending,
+    is_image,
+)
 from clipin_jax.data.formats.json_file import read_json
 from clipin_jax.data.source import Annotations, Record, clean_text, fingerprint
 from clipin_jax.errors import ClipinError, first_few
 
-_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 _log = logging.getLogger(__name__)
 
 
 class ImageFolder:
     """One record per image, sorted by class and name.
 
-    Images are recognized by their ending. Hidden files and folders are left out. Links
+    Images are recognized by their ending, those without one by their content. A warning
+    says how many other files there are. Hidden files and folders are left out. Links
     are followed; a broken link is a bad record.
 
     Args:
@@ -68,12 +74,17 @@ class ImageFolder:
             class_names = _read_names(path, folders, self._root)
         self.classes = tuple(map(clean_text, class_names.values()))
         self._captions = [_fill(templates, name) for name in self.classes]
+        left_out: list[str] = []
         self._files = [
             (label, name)
             for label, class_folder in enumerate(class_names)
             if class_folder in folders
-            for name in _list_images(self._root, class_folder)
+            for name in _list_images(self._root, class_folder, left_out)
         ]
+        left_out += [name for name in listing.files if ending(name) in ENDINGS]
+        if left_out:
+            message = "%s: left out %d files that are no images of a class: %s"
+            _log.warning(message, self._root, len(left_out), count_kinds(left_out))
         self.fingerprint = fingerprint("image_folder 1", self._files, self._captions)
 
     def __len__(self) -> int:
@@ -96,15 +107,22 @@ class ImageFolder:
         return storage.join(self._root, self._files[index][1])
 
 
-def _list_images(root: str, class_folder: str) -> list[str]:
-    """Returns the images of a class, relative to the folder of all classes."""
+def _list_images(root: str, class_folder: str, left_out: list[str]) -> list[str]:
+    """Returns the images of a class, relative to the folder of all classes.
+
+    The other files are added to `left_out`.
+    """
     folder = storage.join(root, class_folder)
-    names = [n for n in walk(folder) if n.lower().endswith(_ENDINGS)]
+    names, others = [], []
+    for name in walk(folder):
+        chosen = names if is_image(storage.join(folder, name)) else others
+        chosen.append(name)
     if not names:
         raise ClipinError(
-            f"class folder {folder} has no image "
-            f"({', '.join(_ENDINGS)}); add some, or remove the folder"
+            f"class folder {folder} has no image ({count_kinds(others) or 'empty'}); "
+            f"add some ({', '.join(ENDINGS[:4])}, ...), or remove the folder"
         )
+    left_out += others
     return [f"{class_folder}/{name}" for name in names]
 
 

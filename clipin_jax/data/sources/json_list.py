@@ -20,10 +20,13 @@ from clipin_jax.data.formats.columns import (
     read_image,
 )
 from clipin_jax.data.formats.concatenation import Concatenation
+from clipin_jax.data.formats.file_patterns import find_files
 from clipin_jax.data.formats.json_file import read_json
+from clipin_jax.data.formats.nested_values import value_at
 from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
 from clipin_jax.errors import ClipinError
 
+_ENDINGS = (".json", ".json.gz")  # in a folder
 _MOST_PROBED = 100  # first images, one of which must exist
 
 
@@ -35,9 +38,11 @@ class JsonList:
       folder: base of the images' relative paths; "" for the folder of the list.
       image: the key with the image's file.
       captions: the key with one caption or a list of them; or several keys, which
-        become the kinds of the captions.
+        become the kinds of the captions. Dots join the keys of inner objects.
       label: None, or the key with the class, as its index or its name.
       classes: names of the classes in label order; () for those that occur, sorted.
+      label_separator: between several labels in one text, such as "|"; "" if a text is
+        one label.
 
     An entry without a value, or whose file is missing, is a bad record.
 
@@ -54,21 +59,31 @@ class JsonList:
         captions: str | Sequence[str] = "caption",
         label: str | None = None,
         classes: Sequence[str] = (),
+        label_separator: str = "",
     ):
-        self._columns = Columns("json_list", image, captions, label, classes)
+        self._columns = Columns(
+            "json_list", image, captions, label, classes, label_separator
+        )
         keys = (image, *self._columns.texts)
         contents, present = [], {}
         # The entries of each list, and the folder of its images.
         self._lists: list[list[Mapping[str, Any]]] = []
         self._folders: list[str] = []
-        for path in storage.expand_all(files, "json_list.files"):
+        for path in find_files(files, "json_list.files", _ENDINGS):
             content, entries = read_json(path, "source.files", list)
             contents.append(content)
             _check(entries, path)
             present |= dict.fromkeys(key for entry in entries for key in entry)
-            self._lists.append(
-                [{key: entry.get(key) for key in keys} for entry in entries]
-            )
+            chosen_values: list[Mapping[str, Any]] = [
+                {key: value_at(entry, key) for key in keys} for entry in entries
+            ]
+            present |= {
+                key: None
+                for values in chosen_values
+                for key, value in values.items()
+                if value is not None
+            }
+            self._lists.append(chosen_values)
             self._folders.append(folder or storage.parent(path))
         self._records = Concatenation([len(entries) for entries in self._lists])
         check_columns(keys, tuple(present), f"json_list.files {files}")
@@ -76,7 +91,9 @@ class JsonList:
         self.classes = self._columns.classes
         self._check_images(files)
         chosen = image, self._columns.captions, label, self.classes
-        self.fingerprint = fingerprint("json_list 1", chosen, *contents)
+        self.fingerprint = fingerprint(
+            "json_list 1", chosen, *contents, *filter(None, [label_separator])
+        )
 
     def _check_images(self, files: str | Sequence[str]) -> None:
         paths = [self.describe(n) for n in range(min(len(self), _MOST_PROBED))]

@@ -22,9 +22,12 @@ import numpy as np
 from clipin_jax.data import storage
 from clipin_jax.data.formats.columns import Columns, check_columns, read_image
 from clipin_jax.data.formats.concatenation import Concatenation
+from clipin_jax.data.formats.file_patterns import find_files
+from clipin_jax.data.formats.nested_values import root_of, value_at
 from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
-from clipin_jax.errors import ClipinError, first_line
+from clipin_jax.errors import ClipinError, did_you_mean, first_line
 
+_ENDINGS = (".parquet", ".parq")  # in a folder
 _THREADS = 16
 _TAIL = 1 << 16  # bytes at the end of a file that are read first
 _MAGIC = b"PAR1"
@@ -46,11 +49,14 @@ class Parquet:
       files: a pattern (see `storage.expand`), or several.
       image: the column with the image: its encoded bytes, a path or URL, or a struct
         of `bytes` and `path`, as Hugging Face writes.
-      captions: the column with a text or a list of texts; or several, whose names
-        become the kinds of the captions.
+      captions: the column with a text (also as UTF-8 bytes) or a list of texts; or
+        several, whose names become the kinds of the captions. "sentences.raw" is a
+        field of a struct, or of each struct in a list; so may be `image` and `label`.
       label: None, or the column with the class, as its index or its name, or a list.
       classes: names of the classes in label order; () for those that occur, sorted. Set
         them if several sources must agree.
+      label_separator: between several labels in one text, such as "|"; "" if a text is
+        one label.
       folder: base of relative paths; "" for the folder of the file. Paths may lead out
         of it.
       cache_mb: memory for the groups that were read last, in each process. Shuffling in
@@ -70,10 +76,13 @@ class Parquet:
         classes: Sequence[str] = (),
         folder: str = "",
         cache_mb: int = 512,
+        label_separator: str = "",
     ):
-        self._columns = Columns("parquet", image, captions, label, classes)
+        self._columns = Columns(
+            "parquet", image, captions, label, classes, label_separator
+        )
         self._folder = folder
-        self._paths = storage.expand_all(files, "parquet.files")
+        self._paths = find_files(files, "parquet.files", _ENDINGS)
         with ThreadPoolExecutor(_THREADS) as pool:
             footers = list(pool.map(_read_footer, self._paths))
         for path, footer in zip(self._paths, footers, strict=True):
@@ -95,20 +104,28 @@ class Parquet:
             [os.path.basename(path) for path in self._paths],
             [footer.digest for footer in footers],
             (image, self._columns.captions, label, self.classes),
+            *filter(None, [label_separator]),
         )
 
     def _check_columns(self, path: str, schema: Any) -> None:
         columns = self._columns
-        check_columns((columns.image, *columns.texts), schema.names, path)
+        roots = [root_of(n, schema.names) for n in (columns.image, *columns.texts)]
+        check_columns(roots, schema.names, path)
         meanings = [(columns.image, _IMAGE)]
         meanings += [(name, _TEXT) for name in columns.captions]
         meanings += [(name, _LABEL) for name in columns.label_columns]
         for name, meaning in meanings:
-            arrow_type = schema.field(name).type
-            if not _fits(arrow_type, meaning):
+            root = root_of(name, schema.names)
+            arrow_type = schema.field(root).type
+            if name != root:
+                arrow_type = _inner_type(arrow_type, name.split(".")[1:], path, name)
+            is_image = meaning == _TEXT and name == columns.image
+            if is_image or not _fits(arrow_type, meaning):
+                hint = _inner_names(arrow_type)
+                inner = ", ".join(f"{name}.{field}" for field in hint)
                 raise ClipinError(
                     f"{path}: column {name!r} is not {meaning}, but "
-                    f"{first_line(arrow_type)}"
+                    f"{first_line(arrow_type)}" + f"; name one of {inner}" * bool(inner)
                 )
 
     def __len__(self) -> int:
@@ -144,7 +161,8 @@ class Parquet:
         if row >= table.num_rows:
             raise BadRecord("truncated row group")
         try:
-            return {name: table.column(name)[row].as_py() for name in names}
+            values = {n: table.column(n)[row].as_py() for n in table.column_names}
+            return {name: value_at(values, name) for name in names}
         except UnicodeDecodeError as error:
             raise BadRecord("not UTF-8") from error
 
@@ -153,7 +171,8 @@ class Parquet:
         for file, group, _ in self._groups.tolist():
             try:
                 names = self._columns.label_columns
-                yield from _read_group(self._paths[file], group, names).to_pylist()
+                for row in _read_group(self._paths[file], group, names).to_pylist():
+                    yield {name: value_at(row, name) for name in names}
             except (BadRecord, UnicodeDecodeError):
                 continue
 
@@ -239,7 +258,10 @@ def _read_footer(path: str) -> _Footer:
 
 
 def _read_group(path: str, group: int, names: tuple[str, ...]) -> Any:
-    """Reads some columns of a group as an Arrow table. Raises BadRecord, OSError."""
+    """Reads some columns of a group as an Arrow table. Raises BadRecord, OSError.
+
+    Of a name with dots, the whole outer column is read.
+    """
     from pyarrow import ArrowException, parquet
 
     try:
@@ -247,8 +269,10 @@ def _read_group(path: str, group: int, names: tuple[str, ...]) -> Any:
             reader = parquet.ParquetFile(
                 file, pre_buffer=True, page_checksum_verification=True
             )
+            present = reader.schema_arrow.names
+            roots = list(dict.fromkeys(root_of(name, present) for name in names))
             # The pipeline has its own threads.
-            return reader.read_row_group(group, columns=list(names), use_threads=False)
+            return reader.read_row_group(group, columns=roots, use_threads=False)
     except OSError as error:
         # Arrow raises its errors as OSError without a number.
         if error.errno is None and not storage.is_remote(path):
@@ -269,6 +293,38 @@ def _open(path: str) -> contextlib.AbstractContextManager[Any]:
     return store.open(name, "rb")
 
 
+def _inner_type(arrow_type: Any, keys: Sequence[str], path: str, name: str) -> Any:
+    """Returns the type of an inner field. Raises ClipinError if there is none."""
+    for key in keys:
+        known = _inner_names(arrow_type)
+        if key not in known:
+            raise ClipinError(
+                f"{path} has no column {name!r}: {did_you_mean(key, known)}"
+            )
+        arrow_type = _item_type(arrow_type)
+        arrow_type = arrow_type.field(arrow_type.get_field_index(key)).type
+    return arrow_type
+
+
+def _inner_names(arrow_type: Any) -> list[str]:
+    """Returns the fields of a struct, or of a list of structs; else none."""
+    from pyarrow import types
+
+    arrow_type = _item_type(arrow_type)
+    if not types.is_struct(arrow_type):
+        return []
+    return [arrow_type.field(n).name for n in range(arrow_type.num_fields)]
+
+
+def _item_type(arrow_type: Any) -> Any:
+    """Returns the type of the items of a list; any other type unchanged."""
+    from pyarrow import types
+
+    lists = (types.is_list, types.is_large_list, types.is_fixed_size_list)
+    is_list = any(check(arrow_type) for check in lists)
+    return _item_type(arrow_type.value_type) if is_list else arrow_type
+
+
 def _fits(arrow_type: Any, meaning: str) -> bool:
     """Tells whether a column of this type can have that meaning."""
     from pyarrow import types
@@ -279,12 +335,11 @@ def _fits(arrow_type: Any, meaning: str) -> bool:
     binary = str(arrow_type) in ("binary", "large_binary", "binary_view")
     if meaning == _IMAGE:
         if types.is_struct(arrow_type):
-            fields = {arrow_type.field(n).name for n in range(arrow_type.num_fields)}
-            return bool(fields & {"bytes", "path"})
+            return bool({"bytes", "path"} & set(_inner_names(arrow_type)))
         return text or binary or types.is_fixed_size_binary(arrow_type)
-    is_list = types.is_list(arrow_type) or types.is_large_list(arrow_type)
-    if is_list or types.is_fixed_size_list(arrow_type):
-        return _fits(arrow_type.value_type, meaning)
+    item_type = _item_type(arrow_type)
+    if item_type is not arrow_type:
+        return _fits(item_type, meaning)
     if meaning == _LABEL:
         return text or types.is_integer(arrow_type) or types.is_floating(arrow_type)
-    return text
+    return text or binary

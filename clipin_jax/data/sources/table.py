@@ -14,11 +14,13 @@ from typing import Any
 from clipin_jax.data import storage
 from clipin_jax.data.formats.columns import Columns, image_path, read_image
 from clipin_jax.data.formats.concatenation import Concatenation
+from clipin_jax.data.formats.file_patterns import find_files
 from clipin_jax.data.formats.rows import Rows, open_delimited, open_json_lines
 from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
 from clipin_jax.errors import ClipinError
 
 _DELIMITED, _JSON = (".csv", ".tsv", ".txt"), (".jsonl", ".ndjson")
+_ENDINGS = (".csv", ".tsv", *_JSON)  # in a folder, where a .txt may be a caption
 _MOST_PROBED = 20  # first images, one of which must exist
 
 
@@ -47,6 +49,8 @@ class Table:
         several diseases.
       classes: names of the classes in label order; () for those that occur, sorted, or
         for the names of several columns. Set them if several tables must agree.
+      label_separator: between several labels in one text, such as "|"; "" if a text is
+        one label.
       quoted: whether quotes around a cell are not part of it.
       ending: added to the names of images, such as ".png" if a table has ids.
 
@@ -67,6 +71,7 @@ class Table:
         classes: Sequence[str] = (),
         quoted: bool = True,
         ending: str = "",
+        label_separator: str = "",
     ):
         if separator and (not separator.isascii() or len(separator) != 1):
             raise ClipinError(
@@ -76,12 +81,14 @@ class Table:
             raise ClipinError(
                 f"table.separator is {separator!r}; it cannot separate cells"
             )
-        self._columns = Columns("table", image, captions, label, classes)
+        self._columns = Columns(
+            "table", image, captions, label, classes, label_separator
+        )
         self._folder, self._ending = folder, ending
         names = (image, *self._columns.texts)
         self._files = [
             _open(path, names, separator, quoted)
-            for path in storage.expand_all(files, "table.files")
+            for path in find_files(files, "table.files", _ENDINGS)
         ]
         self._records = Concatenation([len(rows) for rows in self._files])
         self._columns.check_labels({rows.path: rows.values() for rows in self._files})
@@ -91,7 +98,7 @@ class Table:
             "table 1",
             [rows.digest for rows in self._files],
             (image, self._columns.captions, label, self.classes, separator, quoted),
-            *([ending] if ending else []),
+            *filter(None, [ending, label_separator]),
         )
 
     def _check_images(self) -> None:

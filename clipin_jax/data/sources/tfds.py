@@ -12,7 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
+from clipin_jax.data.source import (
+    Annotations,
+    BadRecord,
+    Record,
+    clean_captions,
+    fingerprint,
+)
 from clipin_jax.errors import ClipinError, check_choice, first_line
 
 
@@ -89,7 +95,7 @@ class Tfds:
 
     def _annotations(self, example: dict[str, Any]) -> Annotations:
         texts = np.ravel(np.asarray(_at(example, self._captions), object))
-        captions = tuple(_text(text) for text in texts)
+        captions = clean_captions(map(_text, texts))
         if not captions:
             raise BadRecord(f"no caption in feature {self._captions!r}")
         if self._label is None:

@@ -3,10 +3,11 @@
     00000.tar: 000000.jpg  000000.txt  000000.json
                000001.jpg  000001.txt  000001.json
 
-Consecutive files with the same name up to the first dot of the base name are one
-sample; the rest after that dot is their extension. Tars are neither unpacked nor read
-from end to end: samples are read by index, also from an object store. Hidden files and
-those without an extension belong to no sample.
+Files with the same name up to the first dot of the base name are one sample; the rest
+after that dot is their extension. They may be apart, as in `tar cf a.tar *.jpg *.txt`,
+in up to four million samples of a tar; the index takes about 100 bytes for each. Tars
+are neither unpacked nor read from end to end: samples are read by index, also from an
+object store. Hidden files and those without an extension belong to no sample.
 """
 
 from __future__ import annotations
@@ -22,15 +23,23 @@ import numpy as np
 
 from clipin_jax.data import storage
 from clipin_jax.data.formats.concatenation import Concatenation
-from clipin_jax.data.formats.sample_texts import SampleTexts, text_parts
+from clipin_jax.data.formats.file_patterns import find_files
+from clipin_jax.data.formats.image_files import ENDINGS
+from clipin_jax.data.formats.sample_texts import (
+    SampleTexts,
+    check_whole_json,
+    text_parts,
+)
 from clipin_jax.data.formats.tar_headers import Fault
 from clipin_jax.data.formats.tar_index import SUFFIX, read_index, read_key
 from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
 from clipin_jax.errors import ClipinError
 
-_IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
+_IMAGES = tuple(ending.removeprefix(".") for ending in ENDINGS)
+_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")  # in a folder
 _THREADS = 16
 _GAP = 1 << 16  # bytes between files of a sample that may be read in between
+_MOST_PROBED = 20  # first samples whose JSON is looked at
 _SHOWN = 5  # damaged tars or extensions that messages show
 _log = logging.getLogger(__name__)
 
@@ -71,7 +80,7 @@ class WebDataset:
 
     Args:
       files: the tars: a pattern such as `/data/{00000..00099}.tar` or
-        `gs://bucket/*.tar`, or several.
+        `gs://bucket/*.tar`, a folder of tars, or several of these.
       captions: the extension of the file with the caption, "txt"; or a key in a JSON
         file, "json:caption", with dots between the keys of inner objects. The value may
         be a list of captions. With several of these strings, all that a sample has are
@@ -116,6 +125,7 @@ class WebDataset:
         _warn(scans, index)
         self._shards = [scan.shard for scan in scans]
         self._records = Concatenation([len(s.starts) for s in self._shards])
+        self._check_whole_json()
         self.fingerprint = fingerprint(
             "webdataset 1",
             [scan.fingerprint for scan in scans],
@@ -176,6 +186,12 @@ class WebDataset:
             counts.update(dict(scan.counts))
         seen = [f"{n} x {name!r}" for name, n in counts.most_common(_SHOWN)]
         seen += [f"{n} x {trouble}" for trouble, n in troubles.items() if trouble]
+        if not counts:
+            raise ClipinError(
+                f"none of {len(scans)} tars, the first of them {scans[0].shard.path}, "
+                f"has a file for a sample; there are {', '.join(seen)}: repair them, "
+                "or leave them out of source.files"
+            )
         texts = " or ".join(part.name for part in self._captions)
         texts += "".join(f" and {part.name}" for part in self._labels)
         raise ClipinError(
@@ -183,6 +199,23 @@ class WebDataset:
             f"has an image and {texts}; there are {', '.join(seen) or 'none'}: "
             "set source.captions, source.label and source.image by these extensions"
         )
+
+    def _check_whole_json(self) -> None:
+        """Checks that a part that is a whole JSON file is no object."""
+        arguments = {"source.captions": self._captions, "source.label": self._labels}
+        whole = [
+            (argument, part)
+            for argument, parts in arguments.items()
+            for part in parts
+            if part.is_json and part.keys is None
+        ]
+        for index in range(min(len(self), _MOST_PROBED) if whole else 0):
+            try:
+                texts = dict(zip(self._texts, self._read(index, 1), strict=True))
+            except (BadRecord, OSError):
+                continue
+            for argument, part in whole:
+                check_whole_json(argument, part, texts[part.extension])
 
     def _locate(self, index: int) -> tuple[_Shard, int]:
         """Returns the tar of a record, and its number there."""
@@ -261,7 +294,7 @@ def _read_spans(path: str, spans: Sequence[tuple[int, int]]) -> list[bytes | Non
 
 def _list_tars(patterns: str | Sequence[str]) -> list[str]:
     """Returns the files that match the patterns, each once."""
-    paths = storage.expand_all(patterns, "webdataset.files")
+    paths = find_files(patterns, "webdataset.files", _ENDINGS)
     # A pattern that ends in "*" also matches the indices beside the tars.
     tars = [path for path in paths if not path.endswith(SUFFIX)]
     if not tars:

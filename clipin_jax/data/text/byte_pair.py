@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import functools
 import gzip
+import heapq
 import html
 import importlib.resources
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import ftfy
@@ -22,6 +23,7 @@ from clipin_jax.data.text.tokenizer import BaseTokenizer
 
 _MERGES = "clip_merges.txt.gz"
 _CACHED_WORDS = 1 << 16
+_LONGEST_CACHED = 64  # letters of a word that is kept in the cache
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
@@ -46,11 +48,16 @@ def _load_merges() -> tuple[tuple[str, str], ...]:
 
 
 class _Vocabulary(NamedTuple):
-    """symbols: by id. ids: of symbols. ranks: of merges, lower ones come first."""
+    """The tables of a vocabulary.
+
+    symbols: by id. ids: of symbols. ranks: of merges, lower ones come first.
+    longest: letters of the longest symbol.
+    """
 
     symbols: list[str]
     ids: dict[str, int]
     ranks: dict[tuple[str, str], int]
+    longest: int
 
 
 @functools.cache
@@ -62,7 +69,8 @@ def _load_vocabulary(special_tokens: tuple[str, ...]) -> _Vocabulary:
     symbols += [first + second for first, second in merges]
     symbols += special_tokens
     ids = {symbol: number for number, symbol in enumerate(symbols)}
-    return _Vocabulary(symbols, ids, {pair: rank for rank, pair in enumerate(merges)})
+    ranks = {pair: rank for rank, pair in enumerate(merges)}
+    return _Vocabulary(symbols, ids, ranks, max(map(len, symbols)))
 
 
 def clean(text: str) -> str:
@@ -112,12 +120,25 @@ class BytePairTokenizer(BaseTokenizer):
         self.pad = self.end if pad_with_end else 0
         marks = "".join(regex.escape(mark) + "|" for mark in self._special)
         self._pattern = regex.compile(marks + _WORDS, regex.IGNORECASE)
+        # This many letters fill a row, even if each id has the most letters.
+        self._longest_word = context_length * self._vocabulary.longest
         self._word = functools.lru_cache(_CACHED_WORDS)(self._encode_word)
 
     def encode(self, text: str) -> list[int]:
-        """Returns the ids of one caption, without marks, not cleaned and not cut."""
+        """Returns the ids of one caption, without marks, not cleaned and not cut.
+
+        Of a word that fills a row in any case, the rest is left out.
+        """
         words = self._pattern.findall(clean(text))
-        return [number for word in words for number in self._word(word)]
+        return [
+            number
+            for word in words
+            for number in (
+                self._word(word)
+                if len(word) <= _LONGEST_CACHED
+                else self._encode_word(word)
+            )
+        ]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Returns the text of ids; the end of a word becomes a space.
@@ -132,26 +153,50 @@ class BytePairTokenizer(BaseTokenizer):
     def _encode_word(self, word: str) -> tuple[int, ...]:
         if word in self._special:
             return (self._vocabulary.ids[word],)
+        word = word[: self._longest_word]
         parts = [self._alphabet[byte] for byte in word.encode("utf-8")]
         parts[-1] += "</w>"
-        ranks = self._vocabulary.ranks
-        while len(parts) > 1:
-            pairs = zip(parts, parts[1:], strict=False)
-            best = min(pairs, key=lambda pair: ranks.get(pair, len(ranks)))
-            if best not in ranks:
-                break
-            parts = _merge(parts, best)
-        return tuple(self._vocabulary.ids[part] for part in parts)
+        merged = merge_pairs(parts, self._vocabulary.ranks)
+        return tuple(self._vocabulary.ids[part] for part in merged)
 
 
-def _merge(parts: list[str], pair: tuple[str, str]) -> list[str]:
-    """Joins every occurrence of a pair, from left to right."""
-    merged, place = [], 0
-    while place < len(parts):
-        if tuple(parts[place : place + 2]) == pair:
-            merged.append(parts[place] + parts[place + 1])
-            place += 2
-        else:
-            merged.append(parts[place])
-            place += 1
-    return merged
+def merge_pairs(
+    parts: Sequence[str], ranks: Mapping[tuple[str, str], int]
+) -> list[str]:
+    """Merges pairs of neighbours until no pair has a rank, lowest ranks first.
+
+    Equal pairs merge from left to right. A merged part occurs only in pairs of higher
+    ranks, as byte-pair encoding learns them, so that one queue gives the order. It
+    takes n log n steps for n parts.
+
+    Args:
+      parts: letters of a word.
+      ranks: of pairs.
+    """
+    merged: list[str | None] = list(parts)
+    end = len(parts)
+    before, behind = list(range(-1, end - 1)), list(range(1, end + 1))
+    queue = [
+        (ranks[pair], place)
+        for place, pair in enumerate(zip(parts, parts[1:], strict=False))
+        if pair in ranks
+    ]
+    heapq.heapify(queue)
+    while queue:
+        rank, left = heapq.heappop(queue)
+        right = behind[left]
+        first, second = merged[left], merged[right] if right < end else None
+        # One of the two has been merged since.
+        if first is None or second is None or ranks.get((first, second)) != rank:
+            continue
+        merged[left], merged[right] = first + second, None
+        behind[left] = behind[right]
+        if behind[left] < end:
+            before[behind[left]] = left
+        for start, stop in ((before[left], left), (left, behind[left])):
+            if start < 0 or stop >= end:
+                continue
+            new_rank = ranks.get((str(merged[start]), str(merged[stop])))
+            if new_rank is not None:
+                heapq.heappush(queue, (new_rank, start))
+    return [part for part in merged if part is not None]

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from clipin_jax.data.source import Annotations, BadRecord
+from clipin_jax.data.source import Annotations, BadRecord, has_text
+from clipin_jax.data.text.caption_cleaning import clean_caption
 from clipin_jax.errors import ClipinError
 
 
@@ -38,19 +39,24 @@ class CaptionChoice:
       weights: pairs of a kind and its weight, relative to the other kinds that a record
         has; captions of kinds without a weight are never chosen. Empty: all captions
         of a record are chosen equally often.
+      cleaning: the rule by which captions are cleaned, see `caption_cleaning`.
     """
 
-    def __init__(self, weights: Sequence[tuple[str, float]]):
-        self._weights = dict(weights)
+    def __init__(self, weights: Sequence[tuple[str, float]], cleaning: str = ""):
+        self._weights, self._cleaning = dict(weights), cleaning
 
     def shares(self, record: Annotations) -> np.ndarray | None:
         """Returns the probability of each caption: [captions] float; None if equal.
 
         Raises:
-          BadRecord: the record has no caption of these kinds.
+          BadRecord: the record has no caption of these kinds, or an empty caption.
         """
         if not record["captions"]:
             raise BadRecord("no caption")
+        for text in record["captions"]:
+            if not has_text(clean_caption(text, self._cleaning)):
+                rule = f" after data.caption_cleaning={self._cleaning}"
+                raise BadRecord("an empty caption" + rule * bool(self._cleaning))
         if not self._weights:
             return None
         kinds = record.get("kinds", ())

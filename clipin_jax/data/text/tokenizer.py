@@ -13,6 +13,9 @@ from clipin_jax.data.text.caption_cleaning import check_cleaning, clean_caption
 from clipin_jax.errors import ClipinError, check_choice
 
 _CACHED_CAPTIONS = 1 << 14
+_LONGEST_CACHED = 1 << 12  # letters of a caption that is kept in the cache
+_LONGEST_CAPTION = 1 << 16  # letters that are encoded, in rows of up to 1024 ids
+_LETTERS_PER_ID = 64  # the same for longer rows
 _SHOWN = 60  # letters of a caption in a message
 
 
@@ -111,7 +114,8 @@ class BaseTokenizer(ABC):
         self.context_length = context_length
         self._refuse_long = long_captions == "error"
         self._cleaning = cleaning, max_words
-        self._row = functools.lru_cache(_CACHED_CAPTIONS)(self._clean_row)
+        self._longest = max(_LONGEST_CAPTION, _LETTERS_PER_ID * context_length)
+        self._cached_row = functools.lru_cache(_CACHED_CAPTIONS)(self._clean_row)
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Returns rows of ids. texts: B captions -> [B, L] int32.
@@ -149,6 +153,13 @@ class BaseTokenizer(ABC):
     @abstractmethod
     def decode(self, ids: Iterable[int]) -> str:
         """Returns the text of ids. Marks and padding are spelled: cut a row first."""
+
+    def _row(self, text: str) -> tuple[tuple[int, ...], int]:
+        """Returns the ids of a row without padding, and their number before the cut."""
+        if len(text) <= _LONGEST_CACHED:
+            return self._cached_row(text)
+        # A row has room for the first ids only.
+        return self._clean_row(text[: self._longest])
 
     def _clean_row(self, text: str) -> tuple[tuple[int, ...], int]:
         return self._encode_row(clean_caption(text, *self._cleaning))

@@ -5,6 +5,7 @@ import pickle
 
 import fsspec
 import pytest
+from PIL import Image
 
 from clipin_jax.data import make_source, storage
 from clipin_jax.data.image.decode import decode
@@ -51,6 +52,31 @@ def test_classes_and_images_are_sorted(folder):
     for index in (-1, 4):
         with pytest.raises(IndexError):
             source[index]
+
+
+def test_images_with_rare_endings_or_none(tmp_path, caplog):
+    taken = ["1.jfif", "2.jpe", "3.AVIF", "4.Tif", "5.JPEG", "6", "7.8", "8.webp"]
+    image = b"\xff\xd8\xff\xe0 and more"
+    contents = dict.fromkeys(taken, image)
+    others = {"9": b"text", "a.txt": b"a", "b.TXT": b"b", "c.heic": image, "d.": b""}
+    (tmp_path / "cat").mkdir()
+    for name, content in (contents | others).items():
+        (tmp_path / "cat" / name).write_bytes(content)
+    (tmp_path / "outside.jpg").write_bytes(image)
+    source = open_folder(tmp_path)
+    names = [source.describe(n).rpartition("/")[2] for n in range(len(source))]
+    assert names == taken
+    warning = "left out 6 files that are no images of a class: 2 "
+    assert warning in caplog.text
+    for kind in ("2 without an ending", "2 .txt", "1 .heic", "1 .jpg"):
+        assert kind in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "JPEG"])
+def test_every_format_is_recognized_by_content(tmp_path, kind):
+    (tmp_path / "cat").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "cat" / "0", kind)
+    assert decode(open_folder(tmp_path)[0]["image"]).shape == (8, 8, 3)
 
 
 def test_several_templates_are_several_captions(folder):

@@ -2,10 +2,12 @@
 
 import json
 import pickle
+import re
 
 import numpy as np
 import pytest
 
+from clipin_jax.data import make_source
 from clipin_jax.data.formats import rows
 from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators.datasets.annotations import read_captions, read_labels
@@ -144,3 +146,74 @@ def test_columns_of_classes_in_json(tmp_path):
 def test_wrong_columns_of_classes(tmp_path, wrong, message):
     with pytest.raises(ClipinError, match=message):
         diseases(tmp_path, **wrong)
+
+
+FINDINGS = ["Mass|Edema", "Edema", "None", "Edema | Mass", ""]
+
+
+def _findings(folder, values=FINDINGS, **cfg):
+    content = "filepath,title,kind\n" + "".join(f'a.jpg,t,"{v}"\n' for v in values)
+    return open_text_table(folder, content, label="kind", **cfg)
+
+
+def test_several_labels_in_a_cell(tmp_path):
+    source = _findings(tmp_path, label_separator="|")
+    assert source.classes == ("Edema", "Mass", "None")
+    labels = [source.annotations(n)["label"] for n in range(4)]
+    assert labels == [[1, 0], [0], [2], [0, 1]]
+    assert bad_record_reason(source, 4) == "no label"
+    numbers = _findings(tmp_path, ["0;2", "1"], label_separator=";")
+    assert numbers.annotations(0)["label"] == [0, 2] and len(numbers.classes) == 3
+    named = _findings(tmp_path, label_separator="|", classes=("None", "Mass", "Edema"))
+    assert named.annotations(0)["label"] == [1, 2]
+    assert source.fingerprint != _findings(tmp_path, classes=source.classes).fingerprint
+
+
+@pytest.mark.parametrize(
+    "values, mark",
+    [
+        (FINDINGS, "|"),
+        (["a;b", "c"], ";"),
+        (["1|3", "2"], "|"),
+        (["a, b", "a", "b"], ","),
+    ],
+)
+def test_several_labels_without_a_separator_are_no_class(tmp_path, values, mark):
+    with pytest.raises(ClipinError, match=f"label_separator={re.escape(repr(mark))}"):
+        _findings(tmp_path, values)
+    # A hint beside each bad record where the classes are given.
+    source = _findings(tmp_path, values, classes=("Edema", "Mass", "a", "b", "3"))
+    assert f"set source.label_separator={mark!r}" in bad_record_reason(source, 0)
+
+
+def test_names_with_signs_of_their_own_are_classes(tmp_path):
+    source = _findings(tmp_path, ["shark, great", "dog/wolf", "dog"])
+    assert source.classes == ("dog", "dog/wolf", "shark, great")
+
+
+def test_a_separator_without_a_single_column(tmp_path):
+    with pytest.raises(ClipinError, match="label_separator is '|'"):
+        open_text_table(tmp_path, "filepath,title\na.jpg,t\n", label_separator="|")
+
+
+def test_several_labels_in_a_text_of_other_formats(tmp_path):
+    import pyarrow
+    from pyarrow import parquet
+
+    rows = [{"image": "a.jpg", "caption": "t", "y": y} for y in ("b|a", "a")]
+    (tmp_path / "a.jpg").write_bytes(b"")
+    (tmp_path / "l.json").write_text(json.dumps(rows))
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "t.parquet")
+    for name, file in (("json_list", "l.json"), ("parquet", "t.parquet")):
+        arguments = dict(name=name, files=str(tmp_path / file), label="y")
+        with pytest.raises(ClipinError, match="label_separator='|'"):
+            make_source(**arguments)
+        source = make_source(**arguments, label_separator="|")
+        assert source.annotations(0)["label"] == [1, 0]
+
+
+def test_spaces_around_cells(tmp_path):
+    content = "filepath , title , kind\n a.jpg , a dog , dog\n"
+    source = open_text_table(tmp_path, content, label="kind")
+    assert source[0]["captions"] == ("a dog",) and source.classes == ("dog",)
+    assert source[0]["image"] == b""

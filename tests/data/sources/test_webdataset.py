@@ -144,6 +144,71 @@ def test_which_file_is_the_image(write):
     assert open_tars(path, image="jpg")[0]["image"] == b"3"
 
 
+def members_apart(keys, extensions=("jpg", "txt")):
+    """All files of an extension, then those of the next one."""
+    return [
+        (f"{key}.{extension}", f"{extension} of {key}".encode())
+        for extension in extensions
+        for key in keys
+    ]
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        members_apart("012"),
+        members_apart("012", ("txt", "json", "jpg")),
+        [*members_apart("01"), *members_apart("2")],
+        [*members_apart("0"), *reversed(members_apart("12"))],
+    ],
+)
+def test_files_of_a_sample_that_are_apart_are_joined(write, caplog, members):
+    source = open_tars(write(tar_of(*members)))
+    assert len(source) == 3 and not bad(source) and not caplog.text
+    records = {source.describe(n)[0]: source[n] for n in range(3)}
+    assert records == {
+        key: {"image": f"jpg of {key}".encode(), "captions": (f"txt of {key}",)}
+        for key in "012"
+    }
+
+
+def test_a_sample_that_comes_again_is_not_joined(write):
+    members = [*pair("0"), *pair("1"), *pair("0", "another"), ("1.json", b"{}")]
+    source = open_tars(write(tar_of(*members)))
+    assert bad(source) == {2: "the key occurs twice in this tar"}
+    assert source[0]["captions"] == ("text",)
+
+
+def test_too_many_samples_are_left_apart(write, monkeypatch):
+    monkeypatch.setattr("clipin_jax.data.formats.tar_index._MOST_APART", 2)
+    with pytest.raises(ClipinError, match="has an image and txt"):
+        open_tars(write(tar_of(*members_apart("012"))))
+
+
+@pytest.mark.parametrize(
+    "content, name",
+    [
+        (b"<html>404</html>", "an HTML page"),
+        (b"\n<!DOCTYPE HTML>", "an HTML page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "a Git-LFS pointer"),
+        (b"<?xml version='1.0'?><Error/>", "an XML page"),
+        (b"PK\x03\x04" + b"x" * 600, "a ZIP archive"),
+    ],
+)
+def test_a_file_that_is_no_tar_is_called_what_it_is(write, caplog, content, name):
+    path = write(content)
+    with pytest.raises(ClipinError, match=f"not a tar, but {name}.*source.files"):
+        open_tars(path)
+    source = open_tars([path, write(tar_of(*pair("a")), "b.tar")])
+    assert len(source) == 2 and f"not a tar, but {name}" in caplog.text
+
+
+@pytest.mark.parametrize("extension", ["jfif", "JPE", "avif"])
+def test_rare_extensions_of_images(write, extension):
+    path = write(tar_of((f"a.{extension}", b"1"), ("a.txt", b"text")))
+    assert open_tars(path)[0]["image"] == b"1"
+
+
 def test_a_tar_with_every_kind_of_bad_record(write, caplog):
     cut = tar_of(("y.txt", b"text"), ("y.jpg", b"x" * 2000))[: 3 * 512 + 700]
     content = b"".join(
@@ -243,6 +308,27 @@ def test_wrong_arguments(write, tmp_path, monkeypatch, wrong, message):
     write(b"\x1f\x8b" + b"x" * 2000, "9.tar")
     with pytest.raises(ClipinError, match=message):
         open_tars(**{"files": "0.tar", **wrong})
+
+
+@pytest.mark.parametrize(
+    "argument, extension, key",
+    [
+        ("captions", "json", "json:caption"),
+        ("captions", "meta.json", "meta.json:caption"),
+        ("label", "json", "json:"),
+    ],
+)
+def test_a_whole_json_file_is_no_caption(write, argument, extension, key):
+    content = json.dumps({"url": "u", "caption": "a dog", "class": 1}).encode()
+    path = write(tar_of(*pair("0"), (f"0.{extension}", content)))
+    with pytest.raises(ClipinError, match=f"source.{argument}='{key}.*'url', 'capt"):
+        open_tars(path, **{argument: extension})
+
+
+@pytest.mark.parametrize("content", [b'["a dog", " "]', b'"a dog"'])
+def test_a_json_file_may_be_a_text_or_a_list(write, content):
+    path = write(tar_of(("0.jpg", b"x"), ("0.json", content)))
+    assert open_tars(path, captions="json")[0]["captions"] == ("a dog",)
 
 
 def test_tars_without_any_sample(write):

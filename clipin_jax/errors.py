@@ -12,6 +12,7 @@ from typing import Any
 # it was stopped with everything saved, and the same command goes on.
 DONE, FAILED, REQUEUE, INTERRUPTED = 0, 1, 75, 130
 
+_LISTED = 40  # names in a message, of a module with hundreds
 _SHOWN = 3  # values of a list in a message
 # Folders of this package, of Python and of what is installed.
 _LIBRARIES = (
@@ -32,6 +33,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     guess = f"did you mean {near[0]!r}? " if near else ""
+    if len(known) > _LISTED:
+        known = [*known[:_LISTED], "..."]
     return f"{guess}known: {', '.join(known) or 'none'}"
 
 

@@ -192,3 +192,5 @@ def _run_local(config: ConfigDict) -> None:
     config.checkpoint.every_steps = 10
     for evaluation in config.evals.values():
         evaluation.batch_size = 32
+        if "every_steps" in evaluation:
+            evaluation.every_steps = 10

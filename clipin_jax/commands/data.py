@@ -2,6 +2,8 @@
 
 import argparse
 
+from ml_collections import ConfigDict
+
 from clipin_jax.commands.parsing import (
     Verbs,
     add_config,
@@ -10,7 +12,7 @@ from clipin_jax.commands.parsing import (
     output_file,
     whole_numbers,
 )
-from clipin_jax.config import load_config
+from clipin_jax.config import check_keys, check_lists, load_config
 
 EPILOG = """
 examples:
@@ -72,17 +74,25 @@ def _register_convert(actions: Verbs) -> None:
     add_overrides(parser)
 
 
+def _load(args: argparse.Namespace) -> ConfigDict:
+    """Returns the config; its evaluations need no data here."""
+    config = load_config(args.config, args.overrides, without=("evals",))
+    check_keys(config)
+    check_lists(config, "data")
+    return config
+
+
 def _check(args: argparse.Namespace) -> int:
     from clipin_jax.datatools.check import check
 
-    config = load_config(args.config, args.overrides)
+    config = _load(args)
     return check(config, records=args.records, output=args.output, json_file=args.json)
 
 
 def _bench(args: argparse.Namespace) -> int:
     from clipin_jax.datatools.bench import bench
 
-    config = load_config(args.config, args.overrides)
+    config = _load(args)
     return bench(
         config, step_ms=args.step_ms, seconds=args.seconds, workers=args.workers,
         as_json=args.json,
@@ -92,7 +102,7 @@ def _bench(args: argparse.Namespace) -> int:
 def _convert(args: argparse.Namespace) -> int:
     from clipin_jax.datatools.convert import convert
 
-    config = load_config(args.config, args.overrides)
+    config = _load(args)
     return convert(
         config, args.out, to=args.to, records_per_file=args.records_per_file,
         overwrite=args.overwrite,

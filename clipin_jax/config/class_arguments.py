@@ -110,11 +110,13 @@ class Argument(NamedTuple):
       kind: the type of its values; `ANY` where it takes any literal.
       default: `REQUIRED` if there is none.
       owner: the name of the class.
+      is_list: whether it takes a list and no string.
     """
 
     kind: type
     default: Any
     owner: str
+    is_list: bool = False
 
 
 REQUIRED = inspect.Parameter.empty
@@ -137,7 +139,10 @@ def arguments(place: str, group: Mapping[str, Any]) -> dict[str, Argument]:
     if part is None:
         return {}
     target = _class(part, place, group)
-    settings = {k: Argument(type(v), v, "") for k, v in part.settings.items()}
+    settings = {
+        k: Argument(type(v), v, "", isinstance(v, tuple))
+        for k, v in part.settings.items()
+    }
     # Losses have numbers that a config may set, schedule or learn.
     scalars = getattr(target, "scalars", {})
     owner = target.__name__
@@ -145,7 +150,7 @@ def arguments(place: str, group: Mapping[str, Any]) -> dict[str, Argument]:
         settings
         | {k: Argument(float, value, owner) for k, value in scalars.items()}
         | {
-            p.name: Argument(_kind(p), p.default, owner)
+            p.name: Argument(_kind(p), p.default, owner, _is_list(p))
             for p in _parameters(target)[part.given :]
             if p.name not in part.filled
             and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
@@ -176,20 +181,21 @@ def with_defaults(config: ConfigDict) -> ConfigDict:
 
 def defaults(config: ConfigDict) -> Iterator[tuple[str, Any, str]]:
     """Yields dotted key, default and class of the arguments that are left out."""
-    for place, group in list(_groups(config, "")):
+    for place, group in list(groups(config)):
         for name, argument in arguments(place, group).items():
             if name not in group and argument.default is not REQUIRED:
                 yield f"{place}.{name}", argument.default, argument.owner
 
 
-def _groups(group: Any, place: str) -> Iterator[tuple[str, Any]]:
+def groups(group: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields dotted key and group, of all groups in a group."""
     if isinstance(group, ConfigDict):  # a required value may still be missing
         group = dict(group.items(preserve_field_references=True))
     for name, value in group.items():
         if isinstance(value, Mapping | ConfigDict):
             key = f"{place}.{name}".lstrip(".")
             yield key, value
-            yield from _groups(value, key)
+            yield from groups(value, key)
 
 
 def _is_plain(value: Any) -> bool:
@@ -246,3 +252,11 @@ def _kind(parameter: inspect.Parameter) -> type:
         kind = type(parameter.default)
         return kind if kind in (bool, int, float, str, tuple) else ANY
     return ANY
+
+
+def _is_list(parameter: inspect.Parameter) -> bool:
+    annotation = parameter.annotation
+    union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    choices = set(typing.get_args(annotation)) if union else {annotation}
+    kinds = {typing.get_origin(choice) or choice for choice in choices - {ANY}}
+    return bool(kinds) and kinds <= {Sequence, list, tuple}

@@ -52,9 +52,11 @@ def find_config(name: str) -> Path:
 
 
 def load_config(
-    spec: str,
+    spec: str | Path,
     overrides: Sequence[str] = (),
     changes: Mapping[str, Any] | None = None,
+    *,
+    without: Sequence[str] = (),
 ) -> ConfigDict:
     """Returns a locked config.
 
@@ -62,13 +64,20 @@ def load_config(
       spec: "NAME", "NAME:OPTIONS", a path, or a run's folder.
       overrides: "dotted.key=value", see `apply_overrides`; applied last.
       changes: dotted keys and values, see `apply_changes`.
+      without: groups such as "evals" that are emptied, so that they need no values.
 
     Raises:
       ClipinError: what is wrong with the name, options, file, changes or overrides.
     """
-    config = read_config(spec)
+    if isinstance(overrides, str | Mapping):
+        raise ClipinError(
+            f"overrides is {overrides!r}: give a list, such as ['total_steps=200'], or "
+            "a dict as changes"
+        )
+    config = read_config(spec := str(spec))
     config = apply_overrides(apply_changes(config, changes or {}), overrides)
     drop_removed(config)
+    config = apply_changes(config, {group: {} for group in without})
     unset = [key for key, _, _, field in fields(config) if is_unset(field)]
     if unset:
         raise ClipinError(f"config {spec} needs a value for {unset[0]}: {unset[0]}=...")

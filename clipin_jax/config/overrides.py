@@ -18,6 +18,8 @@ from clipin_jax.errors import ClipinError
 PART_KEYS = ("name", "type")
 _BRACKETS = ("(", "[", "{")  # begin a literal
 _FREE = (str, ANY)  # kinds of keys that take any text
+# Names at least this similar are proposed; for short ones, chance is too likely.
+_NEAR, _SAME, _SHORT = 0.6, 0.8, 4
 
 
 class _Place(NamedTuple):
@@ -119,7 +121,7 @@ def _find(config: ConfigDict, key: str) -> _Place:
     group_key, _, name = key.rpartition(".")
     group = _group(config, group_key)
     if group is None:
-        raise _no_key(config, key, ())
+        raise _unlisted(config, key, ())
     listed = dict(group.items(preserve_field_references=True))
     entry = _entry_types(group_key)
     if name in listed:
@@ -128,7 +130,7 @@ def _find(config: ConfigDict, key: str) -> _Place:
         return _Place(group, name, None, ConfigDict, entry)
     known = arguments(group_key, group)
     if name not in known:
-        raise _no_key(config, key, (f"{group_key}.{other}" for other in known))
+        raise _unlisted(config, key, (f"{group_key}.{other}" for other in known))
     argument = known[name]
     current = None if argument.default is REQUIRED else argument.default
     return _Place(group, name, current, argument.kind, ())
@@ -231,23 +233,42 @@ def _names_a_part(value: Any, current: ConfigDict) -> bool:
     return type(value) is dict and any(k in value and k in current for k in PART_KEYS)
 
 
-def _no_key(config: ConfigDict, key: str, more: Iterable[str]) -> ClipinError:
-    """The error for a key that does not exist; `more` are keys that are not listed."""
-    listed = (place[0] for place in fields(config))
-    return ClipinError(f"no config key {key!r}: {_nearest_key(key, (*listed, *more))}")
+def _unlisted(config: ConfigDict, key: str, more: Iterable[str]) -> ClipinError:
+    """The error for a key that a config does not list; `more` are other keys."""
+    return no_key(key, (*(place[0] for place in fields(config)), *more))
 
 
-def _nearest_key(key: str, keys: Iterable[str]) -> str:
+def no_key(key: str, known: Iterable[str]) -> ClipinError:
+    """Returns the error for a key that does not exist, with the nearest known one."""
+    return ClipinError(f"no config key {key!r}: {_nearest_key(key, tuple(known))}")
+
+
+def _nearest_key(key: str, keys: Sequence[str]) -> str:
     """The right key for a wrong one, else the keys of its nearest existing group."""
-    last_names = {k: k.rpartition(".")[2] for k in keys}
-    last_name = key.rpartition(".")[2]
-    near = difflib.get_close_matches(last_name, set(last_names.values()), cutoff=0.6)
-    candidates = [k for k, last in last_names.items() if last in near]
-    if candidates:
-        best = difflib.get_close_matches(key, candidates, n=1, cutoff=0.0)
-        return f"did you mean {best[0]!r}?"
-    group = key
-    while group and group not in last_names:
+    group, _, name = key.rpartition(".")
+    inside = [k for k in keys if k.rpartition(".")[0] == group]
+    # A key of another group is what was meant only if its name is nearly the same.
+    cutoff = _SAME if group and inside or len(name) < _SHORT else _NEAR
+    same = [k for k in keys if k.rpartition(".")[2] == name]
+    near = _similar(key, inside, _NEAR if len(name) >= _SHORT else _SAME)
+    if near := _similar(key, same, 1) or near or _similar(key, keys, cutoff):
+        return f"did you mean {near!r}?"
+    while group and not any(k.startswith(f"{group}.") for k in keys):
         group = group.rpartition(".")[0]
-    inside = [last for k, last in last_names.items() if k.rpartition(".")[0] == group]
-    return f"{group or 'the config'} has {', '.join(sorted(inside)) or 'no keys'}"
+    names = {k.rpartition(".")[2] for k in keys if k.rpartition(".")[0] == group}
+    return f"{group or 'the config'} has {', '.join(sorted(names)) or 'no keys'}"
+
+
+def _similar(key: str, keys: Sequence[str], cutoff: float) -> str | None:
+    """The key whose last name has these initials, as `lr`, or is most like this one."""
+    name = key.rpartition(".")[2]
+    last = {k: k.rpartition(".")[2] for k in keys}
+    candidates = [k for k, n in last.items() if len(name) > 1 and name == _initials(n)]
+    if not candidates:
+        near = difflib.get_close_matches(name, set(last.values()), cutoff=cutoff)
+        candidates = [k for k, n in last.items() if n in near]
+    return next(iter(difflib.get_close_matches(key, candidates, n=1, cutoff=0)), None)
+
+
+def _initials(name: str) -> str:
+    return "".join(word[:1] for word in name.split("_"))

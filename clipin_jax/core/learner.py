@@ -9,12 +9,13 @@ from flax.core import FrozenDict
 from ml_collections import ConfigDict
 
 from clipin_jax.core.learner_parts import make_objective, make_tower
-from clipin_jax.errors import ClipinError, explained
+from clipin_jax.errors import ClipinError, check_choice, explained
 from clipin_jax.models import IMAGE_TOWERS, TEXT_TOWERS
 from clipin_jax.models.two_towers import TwoTowers
 from clipin_jax.objectives.base import Inputs, Objective
 from clipin_jax.types import Array, Batch, Features, Hyper, Metrics, View
 
+DTYPES = ("float32", "bfloat16", "float16", "float64")
 TARGET_VIEWS = ("second", "same")
 OTHER_VIEW = {"view1": "view2", "view2": "view1"}
 
@@ -226,8 +227,8 @@ def build(config: ConfigDict) -> Learner:
       ClipinError: an unknown name, or an argument that the class does not have.
     """
     dtypes: dict[str, Any] = dict(
-        dtype=jnp.dtype(config.model.dtype),
-        param_dtype=jnp.dtype(config.model.param_dtype),
+        dtype=_dtype(config.model, "dtype"),
+        param_dtype=_dtype(config.model, "param_dtype"),
     )
     stack = dict(scan_layers=config.model.scan_layers, remat=config.model.remat)
     if not config.objectives:
@@ -260,6 +261,11 @@ def build(config: ConfigDict) -> Learner:
     )
     _check(learner)
     return learner
+
+
+def _dtype(model: ConfigDict, key: str) -> Any:
+    check_choice(f"model.{key}", model[key], DTYPES)
+    return jnp.dtype(model[key])
 
 
 def _check(learner: Learner) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax.core import FrozenDict
 from ml_collections import ConfigDict
@@ -36,6 +37,7 @@ from clipin_jax.errors import ClipinError, describe_error
 from clipin_jax.types import Array, Hyper
 
 Bound = tuple[re.Pattern[str], float, float]
+_TRIED = 3  # steps on a small tree; a rule with a warm-up may begin with 0
 _BOUND = "tuples (pattern, low, high)"
 
 
@@ -216,23 +218,35 @@ def _make_bound(bound: Any) -> Bound:
     return compile_pattern(pattern, "optim.bounds"), low, high
 
 
+@functools.lru_cache(64)
 def _try(optimizer: Optimizer, name: str) -> None:
-    """Traces the rule on a small tree, to raise errors of its arguments."""
+    """Takes a few steps on a small tree, to raise errors of the rule's arguments."""
 
-    def step(params: Params) -> Params:
-        decay = optax.add_decayed_weights(0.1)
-        rule = direction(optimizer.rule, decay, optimizer.arguments)
-        return rule.update(params, rule.init(params), params)[0]
+    def steps(params: Params) -> list[Params]:
+        rule = direction(
+            optimizer.rule, optax.add_decayed_weights(0.0), optimizer.arguments
+        )
+        gradients, state, directions = params, rule.init(params), []
+        for _ in range(_TRIED):
+            update, state = rule.update(gradients, state, params)
+            directions.append(update)
+        return directions
 
     shapes = {"kernel": (2, 2), "bias": (2,)}
-    params = {k: jax.ShapeDtypeStruct(s, jnp.float32) for k, s in shapes.items()}
+    params = {key: jnp.full(shape, 0.5) for key, shape in shapes.items()}
     try:
-        jax.eval_shape(step, params)
+        flat = np.concatenate([np.ravel(x) for x in jax.tree.leaves(steps(params))])
     except Exception as error:  # whatever an optimizer raises
         raise ClipinError(
             f"optim.name {name!r} cannot be built from {dict(optimizer.arguments)}: "
             f"{describe_error(error)}"
         ) from error
+    if not np.all(np.isfinite(flat)) or np.sum(flat) <= 0:  # all gradients are positive
+        raise ClipinError(
+            f"optim.name {name!r} with {dict(optimizer.arguments)} does not descend: "
+            f"for gradients of 0.5 its first directions are {flat[0]:g}, and must be "
+            "positive (see clipin_jax/core/optimizers.py)"
+        )
 
 
 def add_decayed_weights(

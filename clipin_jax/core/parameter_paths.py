@@ -65,13 +65,15 @@ def compile_pattern(pattern: Any, where: str) -> re.Pattern[str]:
         ) from None
 
 
-def require_match(pattern: re.Pattern[str], paths: Iterable[str], where: str) -> None:
+def require_match(
+    pattern: str | re.Pattern[str], paths: Iterable[str], where: str
+) -> None:
     """Checks that a pattern matches at least one path.
 
     Raises:
       ClipinError: it matches none; the message names the nearest path.
     """
-    paths = list(paths)
+    paths, pattern = list(paths), compile_pattern(pattern, where)
     if any(pattern.search(path) for path in paths):
         return
     modules = {

@@ -113,6 +113,8 @@ def make_hyper(config: ConfigDict, objectives: Mapping[str, Any]) -> Callable:
         for where, group in specs.items()
     }
 
+    seed = _fold_seed(config.seed)
+
     def hyper(step: int) -> Hyper:
         dtype = jax.dtypes.canonicalize_dtype(float)
         numbers = {
@@ -120,10 +122,17 @@ def make_hyper(config: ConfigDict, objectives: Mapping[str, Any]) -> Callable:
             for where, group in schedules.items()
         }
         return {
-            "seed": np.asarray(config.seed, np.uint32),
+            "seed": np.asarray(seed, np.uint32),
             "optim": numbers["optim"],
             "target": numbers["target"],
             "objectives": {name: numbers[f"objectives.{name}"] for name in objectives},
         }
 
     return hyper
+
+
+def _fold_seed(seed: int) -> int:
+    """Returns a seed of 32 bits; larger ones, such as a time in ns, are hashed."""
+    if seed < 2**32:
+        return seed
+    return int(np.random.SeedSequence(seed).generate_state(1)[0])

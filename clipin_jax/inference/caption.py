@@ -14,7 +14,7 @@ MAX_BATCH = 64  # images at a time
 
 def caption_images(
     workdir: str | Path,
-    images: Sequence[str | Path],
+    images: str | Path | Sequence[str | Path],
     step: int | None = None,
     strategy: str = "",
 ) -> list[str]:
@@ -25,7 +25,7 @@ def caption_images(
 
     Args:
       workdir: the run's folder.
-      images: image files.
+      images: image files, or one.
       step: the checkpoint's step; None for the newest undamaged one.
       strategy: one of `generation.STRATEGIES` in place of the config's.
 

@@ -38,12 +38,13 @@ class ImageFiles:
         return self._paths[index]
 
 
-def find_image_files(paths: Sequence[str | Path]) -> ImageFiles:
-    """Returns a source of files, all of which exist.
+def find_image_files(paths: str | Path | Sequence[str | Path]) -> ImageFiles:
+    """Returns a source of files, or of one, all of which exist.
 
     Raises:
       ClipinError: one of them does not exist.
     """
+    paths = [paths] if isinstance(paths, str | Path) else paths
     for path in map(str, paths):
         if not storage.exists(path):
             raise ClipinError(f"image file {path} does not exist")

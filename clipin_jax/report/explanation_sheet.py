@@ -20,9 +20,9 @@ from clipin_jax.report.run_history import run_labels
 
 
 def write_explanations(
-    workdirs: Sequence[str | Path],
-    images: Sequence[str | Path],
-    texts: Sequence[str],
+    workdirs: str | Path | Sequence[str | Path],
+    images: str | Path | Sequence[str | Path],
+    texts: str | Sequence[str],
     output: str | Path,
     **options: Any,
 ) -> Path:
@@ -33,7 +33,7 @@ def write_explanations(
     the text, the map of each word.
 
     Args:
-      workdirs: run folders.
+      workdirs: run folders, or one.
       images, texts: as in `explain_image`, and so are the options.
       output: the PNG file.
 
@@ -46,6 +46,7 @@ def write_explanations(
     output = local_path(output)
     if output.suffix.lower() != ".png":
         raise ClipinError(f"--output is {output}: give a file that ends with .png")
+    workdirs = [workdirs] if isinstance(workdirs, str | Path) else workdirs
     names = run_labels([local_path(workdir).absolute() for workdir in workdirs])
     explanations = [explain_image(w, images, texts, **options) for w in workdirs]
     if not jax.process_index():

@@ -14,7 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from clipin_jax.config import with_defaults
+from clipin_jax.config import check_keys, check_lists, with_defaults
 from clipin_jax.core import sharding
 from clipin_jax.core.state import TrainState
 from clipin_jax.core.step import make_health_fn, make_train_step
@@ -37,6 +37,7 @@ from clipin_jax.runs.folder import is_finished, open_folder, write_file
 from clipin_jax.runs.interrupt import Interrupt, Interrupted, catch_interrupt
 from clipin_jax.runs.metric_writers import MetricWriters, check_metric_writers
 from clipin_jax.runs.owner import own_folder
+from clipin_jax.runs.value_checks import check_values
 from clipin_jax.training.evaluate import evaluate_state, write_figures, write_results
 from clipin_jax.training.nonfinite import NonfiniteSteps
 from clipin_jax.training.run_log import RunLog
@@ -155,7 +156,10 @@ def _open_session(
     config: ConfigDict, workdir: Path, stack: contextlib.ExitStack
 ) -> Session:
     """Builds and opens all resources; the stack closes them."""
+    check_keys(config)
+    check_lists(config)
     experiment = build_experiment(config)
+    check_values(experiment)
     batches = TrainBatches(
         config.data,
         seed=config.seed,

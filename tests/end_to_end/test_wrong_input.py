@@ -103,6 +103,11 @@ def test_config_and_options(refused, tmp_path, command, expected):
         ("max_nonfinite_steps=0", ["max_nonfinite_steps is 0", "at least 1"]),
         ("log_every_steps=-1", ["log_every_steps is -1", "at least 0"]),
         ("seed=-1", ["seed is -1"]),
+        ("batch_size=1", ["batch_size is 1", "compares the pairs"]),
+        ("model.dtype=bf16", ["model.dtype is 'bf16'", "'bfloat16'"]),
+        ("model.dtype=float16", ["model.dtype is 'float16'", "CPU"]),
+        ("optim.no_decay=('bias(',)", ["optim.no_decay", "regular expression"]),
+        ("optim.learning_rate.peak=-1", ["optim.learning_rate is -", "at step 0"]),
         ("mesh.data=3", ["mesh.data = 3", "1 device"]),
         ("model.text.vocab_size=100", ["vocab_size is 100", "at least 49408"]),
         ("checkpoint.keep_last=0", ["keep_last is 0", "at least 1"]),
@@ -123,6 +128,33 @@ def test_config_and_options(refused, tmp_path, command, expected):
 def test_invalid_values(refused, original, tmp_path, override, expected):
     line = refused(argv(original, tmp_path / "run", override))
     assert all(part in line for part in expected), line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "line, expected",
+    [
+        ("config.optim.clipnorm = 1.0", ["optim.clipnorm", "'clip_norm'"]),
+        ("config.data.augment.flipp = 0.5", ["'data.augment.flip'"]),
+        ("config.checkpoint.every_step = 5", ["checkpoint.every_step", "every_steps"]),
+        ("config.mesh.fdsp = 1", ["mesh.fdsp", "'mesh.fsdp'"]),
+        ("config.log.tensorbord = True", ["log.tensorbord", "'tensorboard'"]),
+        ("config.bach_size = 8", ["bach_size", "'batch_size'"]),
+        ("config.model.image.widht = 8", ["model.image.widht", "'width'"]),
+        ("config.evals.retrieval.sorce = {}", ["evals.retrieval.sorce"]),
+    ],
+)
+def test_keys_of_a_page_that_do_not_exist(refused, tmp_path, line, expected):
+    page = tmp_path / "page.py"
+    page.write_text(
+        "from clipin_jax.config import load_config\n\n"
+        "def get_config(arg):\n"
+        "    config = load_config('quickstart:runlocal').unlock()\n"
+        f"    {line}\n"
+        "    return config\n"
+    )
+    message = refused(["train", str(page), "--workdir", str(tmp_path / "run")])
+    assert all(part in message for part in expected), message
     assert not (tmp_path / "run").exists()
 
 

@@ -13,11 +13,13 @@ from clipin_jax.report.run_report import example_gallery, overview, scores
 from clipin_jax.report.run_report.curves import curves_section
 
 
-def write_report(workdirs: Sequence[Path], output: Path) -> Path:
+def write_report(
+    workdirs: str | Path | Sequence[str | Path], output: str | Path
+) -> Path:
     """Writes the page about some runs; a run may be unfinished or damaged at its end.
 
     Args:
-      workdirs: the run folders.
+      workdirs: run folders, or one.
       output: the HTML file.
 
     Returns:
@@ -26,7 +28,9 @@ def write_report(workdirs: Sequence[Path], output: Path) -> Path:
     Raises:
       ClipinError: a folder holds no run, or the file cannot be written.
     """
-    return write_document(report_page(read_histories(workdirs)), output)
+    folders = [workdirs] if isinstance(workdirs, str | Path) else workdirs
+    page = report_page(read_histories([Path(folder) for folder in folders]))
+    return write_document(page, Path(output))
 
 
 def report_page(runs: Sequence[RunHistory]) -> str:

@@ -1,0 +1,89 @@
+"""Checks the keys of a config, and the form of its lists, before anything is made."""
+
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from clipin_jax.config.class_arguments import arguments, groups
+from clipin_jax.config.key_origins import flatten
+from clipin_jax.config.overrides import no_key
+from clipin_jax.config.recipes import joint_space, pair_data, run_settings
+from clipin_jax.errors import ClipinError
+
+_PARTS = ("objectives", "optim", "data", "evals")  # beside those of `run_settings`
+# Groups with the keys that recipes list. Others hold arguments of a class, which are
+# checked where it is called, or names that the user chooses.
+_GROUPS = ("", "model", "model.projection", "target", "mesh", "data", "data.augment")
+
+
+def check_keys(config: ConfigDict) -> None:
+    """Checks that the package knows each key that is no argument of a class.
+
+    Raises:
+      ClipinError: one that it does not know, with the nearest key.
+      KeyError: of ml_collections, see `missing_key`: a config of another version, which
+        does not have all keys.
+    """
+    known = _known_config()
+    for name in known:
+        config[name]
+    for place in _GROUPS:
+        group, keys = _group(config, place), set(_group(known, place))
+        for name in group:
+            if name not in keys:
+                prefix = f"{place}." if place else ""
+                raise no_key(f"{prefix}{name}", (f"{prefix}{key}" for key in keys))
+
+
+def check_lists(config: ConfigDict, within: str = "") -> None:
+    """Checks that no string stands where a list is meant: it would be read by letters.
+
+    Args:
+      config: of a run.
+      within: the one group to check, such as "data"; "" for all. The classes that
+        it names are imported.
+
+    Raises:
+      ClipinError: a string for a list.
+    """
+    for key, value in _lists(config, within):
+        if isinstance(value, str):
+            raise ClipinError(
+                f"{key} is the string {value!r}: give a list, such as ({value!r},)"
+            )
+
+
+def _lists(config: ConfigDict, within: str) -> Iterator[tuple[str, Any]]:
+    """Yields dotted key and value of every key that takes a list."""
+    flat = {} if within else flatten(config)
+    for key, value in flatten(_known_config()).items():
+        if isinstance(value, tuple) and key in flat:
+            yield key, flat[key]
+    for place, group in groups(config):
+        if not f"{place}.".startswith(f"{within}." if within else ""):
+            continue
+        known = arguments(place, group)
+        for name, value in group.items():
+            if name in known and known[name].is_list:
+                yield f"{place}.{name}", value
+
+
+def _group(config: ConfigDict, place: str) -> Mapping[str, Any]:
+    """Returns a group; {} if it is not there."""
+    group: Any = config
+    for name in filter(None, place.split(".")):
+        group = group.get(name, {})
+    return group if isinstance(group, Mapping | ConfigDict) else {}
+
+
+@functools.cache
+def _known_config() -> ConfigDict:
+    """Returns a config with the keys that recipes list."""
+    config = run_settings("", batch_size=1, total_steps=1)
+    towers = dict(image=dict(image_size=(1, 1)), text=dict(context_length=1))
+    config.model = joint_space(1) | towers
+    config.update({name: {} for name in _PARTS})
+    config.data = pair_data(config, lambda *_: {}, {})
+    return config

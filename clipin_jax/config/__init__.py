@@ -8,9 +8,9 @@ from clipin_jax.config.class_arguments import groups as config_groups
 from clipin_jax.config.class_arguments import with_defaults
 from clipin_jax.config.clipin_plugin import CLIPIN, plug_clipin
 from clipin_jax.config.key_checks import check_keys, check_lists
+from clipin_jax.config.key_links import followers, links
 from clipin_jax.config.key_listing import Entry, differing, explain_config
 from clipin_jax.config.key_origins import UNSET
-from clipin_jax.config.links import followers, links
 from clipin_jax.config.load import (
     call_file,
     config_folder,

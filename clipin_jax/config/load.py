@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from ml_collections import ConfigDict
 
-from clipin_jax.config.links import fields, is_unset
+from clipin_jax.config.key_links import fields, is_unset
 from clipin_jax.config.overrides import apply_changes, apply_overrides, drop_removed
 from clipin_jax.config.serialization import from_json, from_tree
 from clipin_jax.errors import ClipinError, did_you_mean

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict, config_dict
 
 from clipin_jax.config.class_arguments import ANY, ENTRY_GROUPS, REQUIRED, arguments
-from clipin_jax.config.links import fields, is_unset
+from clipin_jax.config.key_links import fields, is_unset
 from clipin_jax.config.values import read_literal, read_value
 from clipin_jax.errors import ClipinError
 

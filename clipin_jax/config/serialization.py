@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from clipin_jax.config.links import links, restore_links
+from clipin_jax.config.key_links import links, restore_links
 from clipin_jax.errors import ClipinError
 
 LINKS = "links"  # the key of a file that lists them

@@ -83,7 +83,7 @@ class RunHistory:
         }
 
 
-def read_histories(folders: Sequence[Path]) -> list[RunHistory]:
+def read_histories(folders: Sequence[str | Path]) -> list[RunHistory]:
     """Reads run folders; a folder that is given twice is read once.
 
     Raises:
@@ -91,10 +91,10 @@ def read_histories(folders: Sequence[Path]) -> list[RunHistory]:
     """
     if not folders:
         raise ClipinError("a report needs at least one run folder")
-    folders = list(dict.fromkeys(local_path(folder).resolve() for folder in folders))
+    paths = list(dict.fromkeys(local_path(folder).resolve() for folder in folders))
     return [
-        _read_history(folder, label)
-        for folder, label in zip(folders, run_labels(folders), strict=True)
+        _read_history(path, label)
+        for path, label in zip(paths, run_labels(paths), strict=True)
     ]
 
 

@@ -54,6 +54,7 @@ def open_folder(config: ConfigDict, workdir: Path) -> None:
     if saved.is_file() and _has_checkpoint(workdir):
         _check_same(config, load_folder(workdir), workdir)
     elif saved.is_file():
+        load_folder(workdir)  # names a damaged file rather than replace it
         if not jax.process_index():
             for name in _BEFORE_CHECKPOINTS:
                 (workdir / name).unlink(missing_ok=True)

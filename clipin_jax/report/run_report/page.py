@@ -29,8 +29,7 @@ def write_report(
       ClipinError: a folder holds no run, or the file cannot be written.
     """
     folders = [workdirs] if isinstance(workdirs, str | Path) else workdirs
-    page = report_page(read_histories([Path(folder) for folder in folders]))
-    return write_document(page, Path(output))
+    return write_document(report_page(read_histories(folders)), output)
 
 
 def report_page(runs: Sequence[RunHistory]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from clipin_jax.data import storage
+from clipin_jax.data.formats.compressed import UNPACKED
 from clipin_jax.data.formats.folders import list_folder
 from clipin_jax.errors import ClipinError, first_few
 
@@ -34,7 +35,7 @@ def find_files(
     for pattern in (part for item in listed for part in _split(item)):
         names = _list_folder(pattern, where, endings)
         paths |= dict.fromkeys(storage.expand(pattern) if names is None else names)
-    return list(paths)
+    return [path for path in paths if not path.endswith(UNPACKED)]
 
 
 def _split(text: str) -> Iterator[str]:

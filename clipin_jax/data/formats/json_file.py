@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from clipin_jax.data import storage
+from clipin_jax.data.content import HEAD, describe_content
+from clipin_jax.data.formats.compressed import unpack
 from clipin_jax.errors import ClipinError
 
 
@@ -25,12 +27,14 @@ def read_json(path: str, keys: str, kind: type = dict) -> tuple[bytes, Any]:
     try:
         if not storage.exists(path):
             raise FileNotFoundError(2, "No such file")
-        content = storage.read(path)
+        content = unpack(storage.read(path), path)
     except OSError as error:
         raise ClipinError(
             f"captions file {path} cannot be read ({error.strerror or error}); set "
             f"{keys}"
         ) from error
+    if name := describe_content(content[:HEAD]):
+        raise ClipinError(f"captions file {path} is no JSON, but {name}; set {keys}")
     data = parse_json(content, f"captions file {path}")
     if not isinstance(data, kind):
         name = "object" if kind is dict else "list"

@@ -6,17 +6,17 @@ The row itself is read on demand.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import logging
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from clipin_jax.data import storage
+from clipin_jax.data.content import describe_content
+from clipin_jax.data.formats.cells import row_ends, split_cells
 from clipin_jax.data.formats.columns import check_columns
 from clipin_jax.data.formats.nested_values import value_at
 from clipin_jax.data.source import BadRecord
@@ -30,7 +30,7 @@ _MOST_PROBED = 1000  # first JSON objects, one of which must have a key
 _ROWS_AT_ONCE = 4096  # rows read at once when all are read
 _BOM = b"\xef\xbb\xbf"
 _UNQUOTED_HINT = "set source.quoted=False if quotes are plain characters there"
-_NEWLINE, _RETURN, _QUOTE = b'\n\r"'
+_NEWLINE, _RETURN = b"\n\r"
 _log = logging.getLogger(__name__)
 
 
@@ -125,15 +125,21 @@ class Rows:
 
 
 def open_delimited(
-    path: str, columns: Sequence[str], separator: str = "", quoted: bool = True
+    path: str,
+    columns: Sequence[str],
+    *,
+    separator: str = "",
+    quoted: bool = True,
+    header: Sequence[str] = (),
 ) -> Rows:
     """Opens rows of cells below a header.
 
     Args:
       path: of the file.
       columns: the columns that it must have.
-      separator: one ASCII character, or "" to detect it in the header.
+      separator: one ASCII character, or "" to detect it in the first row.
       quoted: whether cells may be in quotes.
+      header: names of all columns if the first row does not have them.
 
     Raises:
       ClipinError: the file has no header, no rows, a missing or repeated column, or a
@@ -143,22 +149,29 @@ def open_delimited(
     start = storage.read_range(path, 0, _HEADER).removeprefix(_BOM).lstrip(b"\r\n")
     if not start:
         raise ClipinError(f"{path} is empty; set source.files")
-    mark, names = _read_header(start, columns, separator, quoted=quoted, path=path)
-    mark_name = _SEPARATORS.get(mark, repr(mark))
+    if content := describe_content(start):
+        raise ClipinError(f"{path} is no table, but {content}; set source.files")
+    first = _read_first(
+        start, columns, separator, quoted=quoted, header=header, path=path
+    )
+    mark_name = _SEPARATORS.get(first.separator, repr(first.separator))
     remark = f", separated by {mark_name}" + " (detected)" * (not separator)
-    check_columns(columns, names, path, remark)
+    names = _names(first.cells, header, path, remark)
+    hint = "" if header else "; if its first row is no header, set source.columns"
+    check_columns(columns, names, path, remark + hint)
     repeated = [name for name in columns if names.count(name) > 1]
     if repeated:
         raise ClipinError(f"{path}: column {repeated[0]!r} comes twice{remark}")
-    rows = Rows(path, _Delimited(names, mark, quoted), header=True)
+    row_format = _Delimited(names, first.separator, quoted, first.spaced)
+    rows = Rows(path, row_format, header=first.cells == names)
     if not len(rows):
         raise ClipinError(f"{path} has a header, but no rows")
     if rows.inner_breaks > 0:
         message = "%s: %d line breaks inside cells in quotes; %s"
         _log.warning(message, path, rows.inner_breaks, _UNQUOTED_HINT)
     if not separator:
-        usual = {".csv": ",", ".tsv": "\t"}.get(path.lower()[-4:], mark)
-        level = logging.INFO if usual == mark else logging.WARNING
+        usual = {".csv": ",", ".tsv": "\t"}.get(path.lower()[-4:], first.separator)
+        level = logging.INFO if usual == first.separator else logging.WARNING
         _log.log(level, "%s: columns are separated by %s", path, mark_name)
     return rows
 
@@ -203,17 +216,20 @@ class _Delimited:
     character.
     """
 
-    def __init__(self, names: Sequence[str], separator: str, quoted: bool):
-        self._names, self._separator, self._quoted = names, separator, quoted
+    def __init__(
+        self, names: Sequence[str], separator: str, quoted: bool, spaced: bool
+    ):
+        self._names = names
+        self._splitting = separator, quoted, spaced
         self.unended = "end"
         if quoted:
             self.unended = f"end: a quote is never closed; {_UNQUOTED_HINT}"
 
     def ends(self, data: bytes) -> np.ndarray:
-        return row_ends(data, self._separator, self._quoted)
+        return row_ends(data, *self._splitting)
 
     def parse(self, text: bytes) -> Mapping[str, Any]:
-        cells = _split_cells(text, self._separator, self._quoted)
+        cells = split_cells(text, *self._splitting)
         if len(cells) != len(self._names):
             raise BadRecord(f"{len(cells)} cells, the header has {len(self._names)}")
         return dict(zip(self._names, cells, strict=True))
@@ -235,53 +251,6 @@ class _JsonLines:
         return {key: value_at(values, key) for key in self._keys}
 
 
-def row_ends(data: bytes, separator: str, quoted: bool) -> np.ndarray:
-    """Returns the offset after each complete row of cells: [n] int.
-
-    Args:
-      data: begins with a row; after the last end is an incomplete row or nothing.
-      separator: of cells, one ASCII character.
-      quoted: whether cells may be in quotes.
-    """
-    characters = np.frombuffer(data, np.uint8)
-    breaks = np.flatnonzero((characters == _NEWLINE) | (characters == _RETURN))
-    # In CR LF only the LF ends the row. A CR at the end of the data does not count, as
-    # LF may follow in the next block.
-    following = np.append(characters[1:], _NEWLINE)[breaks]
-    breaks = breaks[(characters[breaks] == _NEWLINE) | (following != _NEWLINE)]
-    if not quoted or b'"' not in data:
-        return breaks + 1
-    quotes = np.flatnonzero(characters == _QUOTE)
-    if not _quotes_enclose_cells(characters, quotes, ord(separator)):
-        return _match_rows(data, separator)
-    # Every quote opens or closes, so breaks after an odd number of them are inside.
-    return breaks[np.searchsorted(quotes, breaks) % 2 == 0] + 1
-
-
-def _quotes_enclose_cells(
-    characters: np.ndarray, quotes: np.ndarray, separator: int
-) -> np.bool_ | bool:
-    """Tells whether quotes only enclose whole cells, and are doubled inside."""
-    may_adjoin = np.isin(np.arange(256), [separator, _NEWLINE, _RETURN, _QUOTE])
-    # As if a line break were before the data and another after it.
-    around = np.concatenate([[_NEWLINE], characters, [_NEWLINE]])
-    opening, closing = quotes[::2], quotes[1::2]
-    return may_adjoin[around[opening]].all() and may_adjoin[around[closing + 2]].all()
-
-
-def _match_rows(data: bytes, separator: str) -> np.ndarray:
-    """Returns `row_ends` for quotes anywhere, by a slower regular expression."""
-    mark = re.escape(separator)
-    rest = rf"[^{mark}\r\n]*+"
-    cell = rf'(?:"(?:[^"]++|"")*+"{rest}|(?!"){rest})'
-    row = rf"{cell}(?:{mark}{cell})*+(?:\r\n|\n|\r(?=[^\n]))"
-    pattern, ends, at = re.compile(row.encode()), [], 0
-    while match := pattern.match(data, at):
-        at = match.end()
-        ends.append(at)
-    return np.array(ends, np.int64)
-
-
 def _nonempty_rows(data: bytes, ends: np.ndarray) -> tuple[int, np.ndarray]:
     """Returns the number of line breaks inside rows, and the nonempty rows' starts."""
     if not len(ends):
@@ -293,36 +262,61 @@ def _nonempty_rows(data: bytes, ends: np.ndarray) -> tuple[int, np.ndarray]:
     return lines - len(ends), begins[nonempty]
 
 
-def _read_header(
-    start: bytes, columns: Sequence[str], separator: str, *, quoted: bool, path: str
-) -> tuple[str, list[str]]:
-    """Returns the separator and the names of the columns.
+class _FirstRow(NamedTuple):
+    """The first row of a file: its separator, its cells, and `spaced` of `row_ends`."""
 
-    If none is given, it takes one that yields all `columns`, else the one that yields
-    most columns.
+    separator: str
+    cells: list[str]
+    spaced: bool
+
+
+def _read_first(
+    start: bytes,
+    columns: Sequence[str],
+    separator: str,
+    *,
+    quoted: bool,
+    header: Sequence[str],
+    path: str,
+) -> _FirstRow:
+    """Returns the first row of a file.
+
+    If no separator is given, it takes one that yields all `columns`, or as many cells
+    as `header` has, else the one that yields most cells.
     """
-    names = {}
+    rows: dict[str, _FirstRow] = {}
     for mark in separator or _SEPARATORS:
         ends = row_ends(start, mark, quoted)
         line = (start[: ends[0]] if len(ends) else start).strip(b"\r\n")
+        sign = mark.encode()
+        # A space after each separator is no part of a cell, so that quotes behind it
+        # enclose the cell.
+        spaced = mark != " " and 0 < line.count(sign) == line.count(sign + b" ")
         try:
-            names[mark] = [cell.strip() for cell in _split_cells(line, mark, quoted)]
+            cells = split_cells(line, mark, quoted, spaced)
         except BadRecord as error:
             raise ClipinError(f"{path}: its header is {error}; correct it") from error
-    best = max(names, key=lambda m: (set(columns) <= set(names[m]), len(names[m])))
-    return best, names[best]
+        rows[mark] = _FirstRow(mark, [cell.strip() for cell in cells], spaced)
+
+    def fit(row: _FirstRow) -> tuple[bool, int]:
+        named = set(columns) <= set(row.cells)
+        return (len(row.cells) == len(header) if header else named), len(row.cells)
+
+    return max(rows.values(), key=fit)
 
 
-def _split_cells(text: bytes, separator: str, quoted: bool) -> list[str]:
-    """Returns the cells of one row. Raises BadRecord."""
-    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-    try:
-        [cells] = csv.reader([text.decode()], delimiter=separator, quoting=quoting)
-    except UnicodeDecodeError as error:
-        raise BadRecord("not UTF-8") from error
-    except csv.Error as error:
-        raise BadRecord(f"no valid row: {error}") from error
-    return cells
+def _names(
+    cells: list[str], header: Sequence[str], path: str, remark: str
+) -> list[str]:
+    """Returns the names of the columns. Raises ClipinError if they are not as many."""
+    if not header:
+        return cells
+    if len(header) != len(cells):
+        raise ClipinError(
+            f"{path}: source.columns has {len(header)} names, but its first row has "
+            f"{len(cells)} cells{remark}"
+        )
+    return list(header)
 
 
 def _parse_object(text: bytes) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Images: decoding of any file to RGB pixels, and random views of them.
 
-Imports `errors`, `registry`, `data.source`, numpy, OpenCV and Pillow; never jax.
+Imports `errors`, `registry`, `data.source`, `data.content`, numpy, OpenCV and Pillow;
+never jax.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from clipin_jax.data.content import HEAD, describe_content
 from clipin_jax.data.image.levels import (
     check_colours,
     is_deep,
@@ -150,7 +151,9 @@ def _open_any(data: bytes) -> OpenImage:
     # Pillow raises a dozen types of errors on damaged files: OSError, SyntaxError,
     # struct.error, IndexError ...
     except Exception as error:
-        raise BadRecord(_reason(error)) from error
+        content = describe_content(data[:HEAD])
+        reason = f"no image, but {content}" if content else _reason(error)
+        raise BadRecord(reason) from error
     return OpenImage(data, height, width, scalable=False)
 
 

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from clipin_jax.data import storage
+from clipin_jax.data.content import HEAD, describe_content
 from clipin_jax.data.formats.columns import Columns, check_columns, read_image
 from clipin_jax.data.formats.concatenation import Concatenation
 from clipin_jax.data.formats.file_patterns import find_files
@@ -238,9 +239,12 @@ def _read_footer(path: str) -> _Footer:
         tail = storage.read_range(path, max(0, size - _TAIL), _TAIL)
         length = int.from_bytes(tail[-8:-4], "little") + 8
         if tail[-4:] != _MAGIC or length > size:
+            content = describe_content(storage.read_range(path, 0, HEAD))
+            is_cut = content == "a Parquet file" or not content
+            kind = "or cut off" if is_cut else f"but {content}"
             raise ClipinError(
-                f"{path} is no Parquet file, or cut off; write it again, or leave it "
-                "out of source.files"
+                f"{path} is no Parquet file, {kind}; write it again, or leave it out "
+                "of source.files"
             )
         if length > len(tail):
             tail = storage.read_range(path, size - length, length)

@@ -13,6 +13,8 @@ from typing import Any
 
 from clipin_jax.data import storage
 from clipin_jax.data.formats.columns import Columns, image_path, read_image
+from clipin_jax.data.formats.compressed import ENDINGS as PACKED
+from clipin_jax.data.formats.compressed import plain_file, plain_name
 from clipin_jax.data.formats.concatenation import Concatenation
 from clipin_jax.data.formats.file_patterns import find_files
 from clipin_jax.data.formats.rows import Rows, open_delimited, open_json_lines
@@ -20,7 +22,10 @@ from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
 from clipin_jax.errors import ClipinError
 
 _DELIMITED, _JSON = (".csv", ".tsv", ".txt"), (".jsonl", ".ndjson")
-_ENDINGS = (".csv", ".tsv", *_JSON)  # in a folder, where a .txt may be a caption
+# In a folder, where a .txt may be a caption.
+_ENDINGS = tuple(
+    kind + packing for kind in (".csv", ".tsv", *_JSON) for packing in ("", *PACKED)
+)
 _MOST_PROBED = 20  # first images, one of which must exist
 
 
@@ -28,9 +33,10 @@ class Table:
     """One record per row, one file after the other.
 
     Files that end in .csv, .tsv or .txt have a header and rows of cells, split as
-    Python's csv module does; .jsonl and .ndjson have one object per line. Only the
-    offsets of rows are kept in memory. A remote table costs a request for each row:
-    copy it to a local disk; its images may stay remote.
+    Python's csv module does; .jsonl and .ndjson have one object per line. Local tables
+    in gzip, bzip2 or xz are unpacked once to a file beside them. Only the offsets of
+    rows are kept in memory. A remote table costs a request for each row: copy it to a
+    local disk; its images may stay remote.
 
     Unusable rows keep their index and are bad records: those with too few or too many
     cells, not in UTF-8, or without a caption. Empty lines are skipped.
@@ -52,6 +58,7 @@ class Table:
       label_separator: between several labels in one text, such as "|"; "" if a text is
         one label.
       quoted: whether quotes around a cell are not part of it.
+      columns: names of all columns of tables without a header; () if they have one.
       ending: added to the names of images, such as ".png" if a table has ids.
 
     Raises:
@@ -71,6 +78,7 @@ class Table:
         classes: Sequence[str] = (),
         quoted: bool = True,
         ending: str = "",
+        columns: Sequence[str] = (),
         label_separator: str = "",
     ):
         if separator and (not separator.isascii() or len(separator) != 1):
@@ -86,10 +94,17 @@ class Table:
         )
         self._folder, self._ending = folder, ending
         names = (image, *self._columns.texts)
-        self._files = [
-            _open(path, names, separator, quoted)
-            for path in find_files(files, "table.files", _ENDINGS)
-        ]
+        paths = find_files(files, "table.files", _ENDINGS)
+        if isinstance(columns, str) or len(set(columns)) < len(columns):
+            raise ClipinError(
+                f"table.columns is {columns!r}; it must be a list of different names"
+            )
+        layout = dict(separator=separator, quoted=quoted, header=tuple(columns))
+        self._files = [_open(path, names, layout) for path in paths]
+        self._parents = {
+            rows.path: storage.parent(path)
+            for rows, path in zip(self._files, paths, strict=True)
+        }
         self._records = Concatenation([len(rows) for rows in self._files])
         self._columns.check_labels({rows.path: rows.values() for rows in self._files})
         self.classes = self._columns.classes
@@ -98,7 +113,7 @@ class Table:
             "table 1",
             [rows.digest for rows in self._files],
             (image, self._columns.captions, label, self.classes, separator, quoted),
-            *filter(None, [ending, label_separator]),
+            *filter(None, [ending, label_separator, list(columns)]),
         )
 
     def _check_images(self) -> None:
@@ -150,16 +165,21 @@ class Table:
         if not isinstance(name, str) or not name.strip():
             raise BadRecord("no image is named")
         name = name.strip() + self._ending if self._ending else name
-        return image_path(name, self._folder or storage.parent(rows.path))
+        return image_path(name, self._folder or self._parents[rows.path])
 
 
-def _open(path: str, columns: Sequence[str], separator: str, quoted: bool) -> Rows:
-    name = path.lower()
+def _open(path: str, columns: Sequence[str], layout: dict[str, Any]) -> Rows:
+    name = plain_name(path)
     try:
+        plain = plain_file(path)
         if name.endswith(_DELIMITED):
-            return open_delimited(path, columns, separator, quoted)
+            return open_delimited(plain, columns, **layout)
+        if name.endswith(_JSON) and layout["header"]:
+            raise ClipinError(
+                f"{path} is JSON, which has keys: leave out source.columns"
+            )
         if name.endswith(_JSON):
-            return open_json_lines(path, columns)
+            return open_json_lines(plain, columns)
     except OSError as error:
         raise ClipinError(
             f"{path} cannot be read ({error.strerror or error}); set source.files"

@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from clipin_jax.data import storage
+from clipin_jax.data.formats.compressed import plain_file
 from clipin_jax.data.formats.concatenation import Concatenation
 from clipin_jax.data.formats.file_patterns import find_files
 from clipin_jax.data.formats.image_files import ENDINGS
@@ -80,7 +81,8 @@ class WebDataset:
 
     Args:
       files: the tars: a pattern such as `/data/{00000..00099}.tar` or
-        `gs://bucket/*.tar`, a folder of tars, or several of these.
+        `gs://bucket/*.tar`, a folder of tars, or several of these. A local `.tar.gz`
+        (also bz2, xz) is unpacked once to a file in the folder of its index.
       captions: the extension of the file with the caption, "txt"; or a key in a JSON
         file, "json:caption", with dots between the keys of inner objects. The value may
         be a list of captions. With several of these strings, all that a sample has are
@@ -157,7 +159,8 @@ class WebDataset:
 
     def _scan(self, tar: str, folder: str) -> _Scan:
         try:
-            index, is_kept = read_index(tar, folder)
+            path = plain_file(tar, folder)
+            index, is_kept = read_index(path, folder)
         except OSError as error:
             raise ClipinError(
                 f"{tar} cannot be read ({error.strerror or error}); repair it, or "
@@ -167,7 +170,7 @@ class WebDataset:
         columns += [index.column((extension,)) for extension in self._texts]
         offsets = np.stack([column[0] for column in columns], 1)
         sizes = np.stack([column[1] for column in columns], 1)
-        shard = _Shard(tar, index.starts, index.faults, offsets, sizes)
+        shard = _Shard(path, index.starts, index.faults, offsets, sizes)
         arrays = [array.tobytes() for array in shard[1:]]
         return _Scan(
             shard,

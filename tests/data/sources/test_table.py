@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from clipin_jax.data import make_source, storage
 from clipin_jax.data.formats import rows
-from clipin_jax.data.formats.rows import row_ends
+from clipin_jax.data.formats.cells import row_ends
 from clipin_jax.errors import ClipinError
 from tests.support.tables import (
     TSV,
@@ -329,3 +329,51 @@ def test_real_photographs(data_folder, tmp_path):
             "image": (folder / "images" / name).read_bytes(),
             "captions": (caption.strip(),),
         }
+
+
+@pytest.mark.parametrize("mark", ["\t", ",", ";", "|"])
+def test_tables_without_a_header(tmp_path, mark):
+    content = f"a.jpg{mark}a dog{mark}7\na.jpg{mark}a cat{mark}8\n"
+    names = ("filepath", "title", "other")
+    source = open_text_table(tmp_path, content, columns=names)
+    assert [source[n]["captions"] for n in range(2)] == [("a dog",), ("a cat",)]
+    headed = open_text_table(tmp_path, f"{mark.join(names)}\n{content}", columns=names)
+    assert len(headed) == 2
+    renamed = open_text_table(tmp_path, content, columns=("filepath", "other", "title"))
+    assert renamed[1]["captions"] == ("8",)
+    assert source.fingerprint != renamed.fingerprint
+
+
+@pytest.mark.parametrize(
+    "cfg, message",
+    [
+        ({}, "no column 'filepath'.*if its first row is no header, set source.columns"),
+        (dict(columns=("filepath", "title")), "has 2 names, but its first row has 3"),
+        (dict(columns=("filepath", "a", "b")), "no column 'title'"),
+        (dict(columns="abc"), "must be a list of different names"),
+        (dict(columns=("filepath", "title", "title")), "list of different names"),
+    ],
+)
+def test_wrong_names_of_columns(tmp_path, cfg, message):
+    with pytest.raises(ClipinError, match=message):
+        open_text_table(tmp_path, "a.jpg,a dog,7\n", **cfg)
+
+
+def test_names_of_columns_for_json(tmp_path):
+    line = '{"filepath": "a.jpg", "title": "t"}\n'
+    with pytest.raises(ClipinError, match="is JSON, which has keys"):
+        open_text_table(tmp_path, line, "t.jsonl", columns=("filepath", "title"))
+
+
+def test_spaces_behind_separators(tmp_path):
+    content = (
+        'filepath, title\na.jpg, "a dog, big"\na.jpg, plain "quoted"\n'
+        'a.jpg,  "two\nlines"\na.jpg, last\n'
+    )
+    source = open_text_table(tmp_path, content)
+    assert [source[n]["captions"][0] for n in range(len(source))] == [
+        "a dog, big",
+        'plain "quoted"',
+        "two\nlines",
+        "last",
+    ]

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clipin_jax.data import storage
+from clipin_jax.data.compressed import ENDINGS as PACKED
+from clipin_jax.data.compressed import plain_file, plain_name
 from clipin_jax.data.formats.columns import Columns, image_path, read_image
-from clipin_jax.data.formats.compressed import ENDINGS as PACKED
-from clipin_jax.data.formats.compressed import plain_file, plain_name
 from clipin_jax.data.formats.concatenation import Concatenation
 from clipin_jax.data.formats.file_patterns import find_files
 from clipin_jax.data.formats.rows import Rows, open_delimited, open_json_lines
@@ -175,9 +175,7 @@ def _open(path: str, columns: Sequence[str], layout: dict[str, Any]) -> Rows:
         if name.endswith(_DELIMITED):
             return open_delimited(plain, columns, **layout)
         if name.endswith(_JSON) and layout["header"]:
-            raise ClipinError(
-                f"{path} is JSON, which has keys: leave out source.columns"
-            )
+            raise ClipinError(f"{path} is JSON, which has keys: unset source.columns")
         if name.endswith(_JSON):
             return open_json_lines(plain, columns)
     except OSError as error:

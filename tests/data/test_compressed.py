@@ -8,8 +8,7 @@ import pickle
 
 import pytest
 
-from clipin_jax.data import make_source
-from clipin_jax.data.formats import compressed
+from clipin_jax.data import compressed, make_source
 from clipin_jax.data.image.decode import decode
 from clipin_jax.data.source import BadRecord
 from clipin_jax.errors import ClipinError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -9,6 +10,8 @@ from typing import NamedTuple
 
 from clipin_jax.data import storage
 from clipin_jax.errors import ClipinError, first_few
+
+_log = logging.getLogger(__name__)
 
 
 class Listing(NamedTuple):
@@ -49,13 +52,16 @@ def walk(folder: str) -> Iterator[str]:
     yield from _walk(folder, "", ())
 
 
-def check_images(names: Sequence[str], folder: str, named_in: str) -> None:
+def check_images(
+    names: Sequence[str], folder: str, named_in: str, *, lenient: bool = False
+) -> None:
     """Checks that files exist; lists each folder once.
 
     Args:
       names: of the files, relative to the folder.
       folder: the folder of the files.
       named_in: the file that lists them, for messages.
+      lenient: warn of files that are missing beside others, as of bad records.
 
     Raises:
       ClipinError: some are missing, or the folder is.
@@ -70,11 +76,15 @@ def check_images(names: Sequence[str], folder: str, named_in: str) -> None:
         listing = list_folder(storage.join(folder, inside) if inside else folder)
         known = set(listing.files) if listing else set()
         missing += [name for name in members if os.path.basename(name) not in known]
-    if missing:
-        raise ClipinError(
-            f"{len(missing)} of {len(names)} image files named in {named_in} are not "
-            f"in {folder} ({first_few(missing)}); add them, or remove their entries"
-        )
+    if not missing:
+        return
+    text = (
+        f"{len(missing)} of {len(names)} image files named in {named_in} are not in "
+        f"{folder} ({first_few(missing)}); add them, or remove their entries"
+    )
+    if not lenient or len(missing) == len(names):
+        raise ClipinError(text)
+    _log.warning("%s", text)
 
 
 def _local(folder: str) -> dict[str, bool]:

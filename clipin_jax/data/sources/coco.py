@@ -21,6 +21,7 @@ from clipin_jax.data.formats.folders import check_images
 from clipin_jax.data.formats.json_file import read_json, read_rows
 from clipin_jax.data.source import (
     Annotations,
+    BadRecord,
     Record,
     clean_captions,
     fingerprint,
@@ -55,11 +56,12 @@ class Coco:
     the default is "".
 
     Images without a caption (or, with `labels`, without a label) are left out; a
-    warning says how many.
+    warning says how many. An image that is missing, or whose captions are null, is a
+    bad record.
 
     Raises:
       ClipinError: a file or folder is missing; the JSON is malformed, empty or has no
-        such keys; captions refer to absent images; image files are missing.
+        such keys; captions refer to absent images; all image files are missing.
     """
 
     def __init__(
@@ -91,7 +93,8 @@ class Coco:
             path = storage.join(root, boxes.replace("{split}", split))
             boxes_content = _add_boxes(annotations, path)
         self._records = _join(entries, annotations, label_of, self._file)
-        check_images([name for name, _ in self._records], self._images, self._file)
+        names = [name for name, _ in self._records]
+        check_images(names, self._images, self._file, lenient=True)
         self.fingerprint = fingerprint(
             "coco 1", content, labels, self.classes, *([boxes_content] if boxes else [])
         )
@@ -108,7 +111,10 @@ class Coco:
         """Returns captions and label of a record without reading its image."""
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
-        return self._records[index][1]
+        annotations = self._records[index][1]
+        if not annotations["captions"]:
+            raise BadRecord("no caption")
+        return annotations
 
     def describe(self, index: int) -> str:
         """Returns the image file of a record."""
@@ -120,9 +126,11 @@ def _read_entries(
 ) -> tuple[dict[Any, dict[str, Any]], dict[Any, Annotations]]:
     """Returns the entries of images by id, and the annotations by image id."""
     images = read_rows(data, "images", {"id": (int, str), "file_name": str}, file)
-    rows = read_rows(
-        data, "annotations", {"image_id": (int, str), "caption": str}, file
-    )
+    rows = read_rows(data, "annotations", {"image_id": (int, str)}, file)
+    if not any(isinstance(row.get("caption"), str) for row in rows):
+        raise ClipinError(
+            f"captions file {file}: annotations[0] has no valid 'caption'"
+        )
     entries = {entry["id"]: entry for entry in images}
     if len(entries) < len(images):
         raise ClipinError(
@@ -131,6 +139,9 @@ def _read_entries(
         )
     texts, has_kinds = defaultdict(list), any("kind" in row for row in rows)
     for row in rows:
+        if not isinstance(row.get("caption"), str):
+            texts[row["image_id"]] += []  # a bad record, unless it has another caption
+            continue
         for text in clean_captions([row["caption"]]):
             texts[row["image_id"]].append((text, str(row.get("kind", ""))))
     absent = [key for key in texts if key not in entries]
@@ -142,10 +153,9 @@ def _read_entries(
         )
     annotations: dict[Any, Annotations] = {}
     for key, pairs in texts.items():
-        captions, kinds = zip(*pairs, strict=True)
-        annotations[key] = {"captions": captions}
+        annotations[key] = {"captions": tuple(text for text, _ in pairs)}
         if has_kinds:
-            annotations[key]["kinds"] = kinds
+            annotations[key]["kinds"] = tuple(kind for _, kind in pairs)
     return entries, annotations
 
 

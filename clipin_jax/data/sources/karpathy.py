@@ -18,6 +18,7 @@ from clipin_jax.data.formats.folders import check_images
 from clipin_jax.data.formats.json_file import check_row, read_json, read_rows
 from clipin_jax.data.source import (
     Annotations,
+    BadRecord,
     Record,
     clean_captions,
     fingerprint,
@@ -37,11 +38,12 @@ class Karpathy:
       images: the folder of the image files, relative to `folder`. An entry's
         `filepath`, if it has one, is a folder inside it.
 
-    Images without a sentence are left out; a warning says how many.
+    Images without a sentence are left out; a warning says how many. An image that is
+    missing, or whose sentences are null, is a bad record.
 
     Raises:
       ClipinError: the JSON file is missing, malformed, empty or has no such keys; there
-        is no such split; or image files are missing.
+        is no such split; or all image files are missing.
     """
 
     classes = ()
@@ -63,22 +65,25 @@ class Karpathy:
         known, splits = sorted({entry["split"] for entry in entries}), split.split("+")
         for part in splits:
             check_choice("karpathy.split", part, known)
+        if not any(map(_has_text, entries)):
+            for number, entry in enumerate(entries):
+                where = f"captions file {path}: images[{number}].sentences[0]"
+                for sentence in entry["sentences"][:1]:
+                    check_row(sentence, {"raw": str}, where)
         self._records = [
-            (
-                _file_name(entry),
-                _sentences(entry, f"captions file {path}: images[{number}]"),
-            )
-            for number, entry in enumerate(entries)
+            (_file_name(entry), _sentences(entry))
+            for entry in entries
             if entry["split"] in splits
         ]
         self._drop_uncaptioned(path)
-        check_images([name for name, _ in self._records], self._images, path)
+        names = [name for name, _ in self._records]
+        check_images(names, self._images, path, lenient=True)
         self.fingerprint = fingerprint("karpathy 1", content, sorted(splits))
 
     def _drop_uncaptioned(self, path: str) -> None:
         count = len(self._records)
-        self._records = [record for record in self._records if record[1]]
-        if not self._records:
+        self._records = [record for record in self._records if record[1] != ()]
+        if not any(sentences for _, sentences in self._records):
             raise ClipinError(f"captions file {path}: no image has a sentence")
         dropped = count - len(self._records)
         if dropped:
@@ -96,7 +101,10 @@ class Karpathy:
         """Returns the captions of a record without reading its image."""
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
-        return {"captions": self._records[index][1]}
+        captions = self._records[index][1]
+        if captions is None:
+            raise BadRecord("no caption")
+        return {"captions": captions}
 
     def describe(self, index: int) -> str:
         """Returns the image file of a record."""
@@ -108,7 +116,19 @@ def _file_name(entry: dict[str, Any]) -> str:
     return f"{folder}/{entry['filename']}" if folder else entry["filename"]
 
 
-def _sentences(entry: dict[str, Any], where: str) -> tuple[str, ...]:
-    for number, sentence in enumerate(entry["sentences"]):
-        check_row(sentence, {"raw": str}, f"{where}.sentences[{number}]")
-    return clean_captions(sentence["raw"] for sentence in entry["sentences"])
+def _raw_texts(entry: dict[str, Any]) -> list[str | None]:
+    """Returns the text of each sentence, None where there is none."""
+    raw = [row.get("raw") for row in entry["sentences"] if isinstance(row, dict)]
+    raw += [None] * (len(entry["sentences"]) - len(raw))
+    return [text if isinstance(text, str) else None for text in raw]
+
+
+def _has_text(entry: dict[str, Any]) -> bool:
+    return any(text is not None for text in _raw_texts(entry))
+
+
+def _sentences(entry: dict[str, Any]) -> tuple[str, ...] | None:
+    """Returns the sentences of an image; None if they are null."""
+    texts = _raw_texts(entry)
+    sentences = clean_captions(text for text in texts if text is not None)
+    return sentences if sentences or None not in texts else None

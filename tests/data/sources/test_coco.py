@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 
 import cv2
 import fsspec
@@ -10,6 +11,7 @@ import pytest
 
 from clipin_jax.data import make_source
 from clipin_jax.data.image.decode import decode
+from clipin_jax.data.source import BadRecord
 from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators.datasets.annotations import read_captions
 
@@ -104,8 +106,9 @@ def test_a_folder_in_a_store(folder):
     assert remote.describe(1) == f"{url}/images/sub/b.png"
     assert remote.fingerprint == local.fingerprint and remote.classes == local.classes
     store.rm(f"{path}/images/sub/b.png")
-    with pytest.raises(ClipinError, match=r"1 of 2 image files .*sub/b\.png"):
-        open_coco(url)
+    with pytest.raises(OSError):
+        open_coco(url)[1]
+    assert open_coco(url)[0]["image"] == local[0]["image"]
 
 
 def test_images_without_labels_are_left_out(folder, content, caplog):
@@ -206,10 +209,34 @@ def test_captions_of_absent_images(folder, content):
         open_coco(folder)
 
 
-def test_absent_image_files(folder):
+def test_absent_image_files(folder, caplog):
     (folder / "images" / "sub" / "b.png").unlink()
     (folder / "images" / "sub").rmdir()
-    with pytest.raises(ClipinError, match=r"1 of 2 image files .*sub/b\.png"):
+    source = open_coco(folder)
+    assert len(source) == 2 and source[0]["image"]
+    assert re.search(r"1 of 2 image files .*sub/b\.png", caplog.text)
+    with pytest.raises(FileNotFoundError):
+        source[1]
+    (folder / "images" / "a.jpg").unlink()
+    with pytest.raises(ClipinError, match=r"2 of 2 image files .*a\.jpg"):
+        open_coco(folder)
+
+
+def test_null_captions(folder, content):
+    content["annotations"][1]["caption"] = None
+    content["annotations"].append({"image_id": 10})
+    write(folder, content)
+    source = open_coco(folder)
+    assert len(source) == 2
+    assert source[0]["captions"] == ("a dog and a cat", "two pets")
+    for read in (source.__getitem__, source.annotations):
+        with pytest.raises(BadRecord, match="no caption"):
+            read(1)
+    assert source.describe(1).endswith("b.png")
+    for row in content["annotations"]:
+        row["caption"] = None
+    write(folder, content)
+    with pytest.raises(ClipinError, match=r"annotations\[0\] has no valid 'caption'"):
         open_coco(folder)
 
 

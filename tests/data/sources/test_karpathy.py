@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from clipin_jax.data import make_source, storage
+from clipin_jax.data.source import BadRecord
 from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators.datasets.annotations import read_captions
 
@@ -64,6 +65,20 @@ def test_images_of_a_split_have_all_their_sentences(folder, caplog):
     for index in (-1, 2):
         with pytest.raises(IndexError):
             source[index]
+
+
+def test_missing_images_and_null_sentences_are_bad_records(folder, content, caplog):
+    content["images"][0]["filename"] = "none.jpg"
+    content["images"][3]["sentences"] = [{"raw": None}, {}]
+    write(folder, content)
+    source = open_karpathy(folder, split="train+val")
+    assert captions_of(open_karpathy(folder, split="val")) == [("a cow",)]
+    assert len(source) == 3 and source[1]["captions"] == ("a cow",)
+    assert "1 of 3 image files" in caplog.text
+    with pytest.raises(OSError):
+        source[0]
+    with pytest.raises(BadRecord, match="no caption"):
+        source[2]
 
 
 def test_splits_are_joined_in_the_order_of_the_file(folder):

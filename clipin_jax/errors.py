@@ -14,6 +14,7 @@ DONE, FAILED, REQUEUE, INTERRUPTED = 0, 1, 75, 130
 
 _LISTED = 40  # names in a message, of a module with hundreds
 _SHOWN = 3  # values of a list in a message
+_LONGEST = 120  # letters of a value in a message
 # Folders of this package, of Python and of what is installed.
 _LIBRARIES = (
     str(Path(__file__).resolve().parent),
@@ -30,7 +31,7 @@ class ClipinError(Exception):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Returns the end of a message about a wrong name: the nearest one, then all."""
-    known = sorted(known)
+    known = sorted(map(shorten, known))
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     guess = f"did you mean {near[0]!r}? " if near else ""
     if len(known) > _LISTED:
@@ -90,12 +91,18 @@ def check_choice(key: str, value: Any, choices: Collection[Any]) -> None:
     """
     if value not in choices:
         names = [str(choice) for choice in choices]
-        raise ClipinError(f"{key} is {value!r}: {did_you_mean(str(value), names)}")
+        shown = shorten(repr(value))
+        raise ClipinError(f"{key} is {shown}: {did_you_mean(str(value), names)}")
+
+
+def shorten(text: str) -> str:
+    """Returns a value for a message; a long one, as of base64, is cut."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
 def first_few(values: Sequence[Any]) -> str:
     """Returns the first few values of a list, for a message."""
-    shown = ", ".join(str(value) for value in values[:_SHOWN])
+    shown = ", ".join(shorten(str(value)) for value in values[:_SHOWN])
     return shown + (", ..." if len(values) > _SHOWN else "")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from clipin_jax.data.source import BadRecord
+from clipin_jax.errors import first_few
 
 _USUAL_KEYS = ("caption", "captions", "text", "title", "TEXT", "alt")
 
@@ -52,7 +53,7 @@ def _single(value: Any, name: str) -> list[str]:
         raise BadRecord(f"{name}: neither text nor a list of texts")
     parsed = _parse_json(value, "{")
     if isinstance(parsed, dict):
-        keys = ", ".join(map(repr, list(parsed)[:5]))
+        keys = first_few([repr(key) for key in parsed])
         raise BadRecord(f"{name}: a JSON object with the keys {keys}, not a caption")
     return [value]
 

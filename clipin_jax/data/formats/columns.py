@@ -6,12 +6,14 @@ ArrayRecord, JSON lists, Hugging Face datasets.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
 from clipin_jax.data import storage
 from clipin_jax.data.formats.caption_values import caption_texts
+from clipin_jax.data.formats.image_files import embedded_image
 from clipin_jax.data.formats.labels import (
     LabelColumn,
     Labels,
@@ -20,7 +22,9 @@ from clipin_jax.data.formats.labels import (
     class_annotations,
 )
 from clipin_jax.data.source import Annotations, BadRecord, clean_captions
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import ClipinError, shorten
+
+_SHOWN = 40  # columns in a message
 
 
 class Columns:
@@ -139,9 +143,11 @@ def check_columns(
         if name not in present:
             near = get_close_matches(name, present, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
+            shown = [repr(shorten(column)) for column in present[:_SHOWN]]
+            shown += ["..."] * (len(present) > _SHOWN)
             raise ClipinError(
                 f"{where} has no column {name!r}{hint}; there are "
-                f"{', '.join(map(repr, present)) or 'none'}{remark}. Set source.image, "
+                f"{', '.join(shown) or 'none'}{remark}. Set source.image, "
                 "source.captions and source.label"
             )
 
@@ -150,7 +156,8 @@ def read_image(value: Any, folder: str) -> bytes:
     """Returns the bytes of an image file.
 
     Args:
-      value: the bytes, the path, or {"bytes": ..., "path": ...} with either.
+      value: the bytes, the path, the bytes in base64, or {"bytes": ..., "path": ...}
+        with either.
       folder: base of relative paths.
 
     Raises:
@@ -167,7 +174,11 @@ def read_image(value: Any, folder: str) -> bytes:
     path = image_path(value, folder)
     try:
         return storage.read(path)
-    except OSError:
+    except OSError as error:
+        if (content := embedded_image(value)) is not None:
+            return content
+        if error.errno == errno.ENAMETOOLONG:
+            raise BadRecord(f"no file name: {shorten(value)}") from error
         raise
     # ValueError for a zero byte in a local name; stores raise all kinds of errors.
     except Exception as error:

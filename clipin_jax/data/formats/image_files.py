@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections import Counter
 
@@ -20,6 +21,8 @@ _SIGNATURES = (
 )  # fmt: skip
 _BRANDS = (b"WEBP", b"avif", b"avis")  # from byte 8 on
 _LONGEST_SIGNATURE = 12
+_SHORTEST_BASE64 = 64  # letters; no image is shorter
+_FROM_URLSAFE = str.maketrans("-_", "+/")
 
 
 def ending(name: str) -> str:
@@ -40,7 +43,30 @@ def is_image(path: str) -> bool:
         head = storage.read_range(path, 0, _LONGEST_SIGNATURE)
     except OSError:
         return False
+    return has_image_signature(head)
+
+
+def has_image_signature(head: bytes) -> bool:
+    """Tells whether the first bytes of a file are those of an image."""
     return head.startswith(_SIGNATURES) or head[8:12] in _BRANDS
+
+
+def embedded_image(text: str) -> bytes | None:
+    """Returns the image that a text holds in base64; None if it holds none.
+
+    Both alphabets, line breaks, missing padding and `data:image/...;base64,` are read.
+    """
+    start, comma, rest = text.partition(",")
+    if start.startswith("data:") and comma:
+        text = rest
+    elif len(text) < _SHORTEST_BASE64:
+        return None
+    standard = "".join(text.split()).translate(_FROM_URLSAFE).rstrip("=")
+    try:
+        content = base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True)
+    except ValueError:  # also of letters outside of ASCII
+        return None
+    return content if has_image_signature(content) else None
 
 
 def count_kinds(names: list[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from clipin_jax.data.formats.caption_values import caption_texts, likely_key
 from clipin_jax.data.formats.nested_values import inner_value
 from clipin_jax.data.source import BadRecord, has_text
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import ClipinError, shorten
 
 _SHOWN = 8  # keys in a message
 _MOST_CLASSES = 1 << 31  # bound on labels if the classes are unknown
@@ -127,7 +127,7 @@ def check_whole_json(argument: str, part: TextPart, content: bytes | None) -> No
     except BadRecord:
         return
     if isinstance(values, dict):
-        keys = ", ".join(map(repr, list(values)[:_SHOWN])) or "none"
+        keys = ", ".join(shorten(repr(key)) for key in list(values)[:_SHOWN]) or "none"
         key = likely_key(values) or "KEY"
         raise ClipinError(
             f"{argument} is {part.name!r}, a file with a JSON object, not a text; name "

@@ -21,10 +21,11 @@ from clipin_jax.data.formats.columns import (
 )
 from clipin_jax.data.formats.concatenation import Concatenation
 from clipin_jax.data.formats.file_patterns import find_files
+from clipin_jax.data.formats.image_files import embedded_image
 from clipin_jax.data.formats.json_file import read_json
 from clipin_jax.data.formats.nested_values import value_at
 from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import ClipinError, shorten
 
 _ENDINGS = (".json", ".json.gz")  # in a folder
 _MOST_PROBED = 100  # first images, one of which must exist
@@ -96,11 +97,11 @@ class JsonList:
         )
 
     def _check_images(self, files: str | Sequence[str]) -> None:
-        paths = [self.describe(n) for n in range(min(len(self), _MOST_PROBED))]
-        if not any(map(storage.exists, paths)):
+        paths = [self._image_path(n) for n in range(min(len(self), _MOST_PROBED))]
+        if not any(storage.exists(p) or embedded_image(p) is not None for p in paths):
             raise ClipinError(
                 f"{files}: none of the first {len(paths)} images exists (the first is "
-                f"{paths[0]}); set source.folder"
+                f"{shorten(paths[0])}); set source.folder"
             )
 
     def __len__(self) -> int:
@@ -111,7 +112,7 @@ class JsonList:
         annotations = self.annotations(index)
         if not isinstance(self._entry(index)[self._columns.image], str):
             raise BadRecord("no image")
-        return {"image": read_image(self.describe(index), ""), **annotations}
+        return {"image": read_image(self._image_path(index), ""), **annotations}
 
     def annotations(self, index: int) -> Annotations:
         """Returns captions, kinds and label of a record without reading its image."""
@@ -119,8 +120,14 @@ class JsonList:
 
     def describe(self, index: int) -> str:
         """Returns the image file of a record."""
-        name = self._entry(index)[self._columns.image]
-        return image_path(str(name), self._folders[self._records.locate(index)[0]])
+        return shorten(self._image_path(index))
+
+    def _image_path(self, index: int) -> str:
+        """Returns the path of an image, or the image itself in base64."""
+        name = str(self._entry(index)[self._columns.image])
+        if embedded_image(name) is not None:
+            return name
+        return image_path(name, self._folders[self._records.locate(index)[0]])
 
     def _entry(self, index: int) -> Mapping[str, Any]:
         number, entry = self._records.locate(index)

@@ -17,9 +17,10 @@ from clipin_jax.data.compressed import plain_file, plain_name
 from clipin_jax.data.formats.columns import Columns, image_path, read_image
 from clipin_jax.data.formats.concatenation import Concatenation
 from clipin_jax.data.formats.file_patterns import find_files
+from clipin_jax.data.formats.image_files import embedded_image
 from clipin_jax.data.formats.rows import Rows, open_delimited, open_json_lines
 from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import ClipinError, shorten
 
 _DELIMITED, _JSON = (".csv", ".tsv", ".txt"), (".jsonl", ".ndjson")
 # In a folder, where a .txt may be a caption.
@@ -43,7 +44,7 @@ class Table:
 
     Args:
       files: the tables: a pattern (see `storage.expand`), or several.
-      image: the column with the path or URL of the image.
+      image: the column with the path or URL of the image, or its file in base64.
       captions: the column with the caption; or several, whose names become the kinds of
         the captions. In JSON it may have a list of captions, and "meta.title" is a key
         of an inner object. () makes the caption of the names of the record's classes.
@@ -123,9 +124,9 @@ class Table:
                 path = self._image_path(*self._row(index))
             except (BadRecord, OSError):
                 continue
-            if storage.exists(path):
+            if storage.exists(path) or embedded_image(path) is not None:
                 return
-            paths.append(path)
+            paths.append(shorten(path))
         if paths:
             raise ClipinError(
                 f"none of the first {len(paths)} images of {self._files[0].path} "
@@ -154,7 +155,7 @@ class Table:
             path = self._image_path(rows, rows[row])
         except (BadRecord, OSError):
             return rows.describe(row)
-        return f"{path} in {rows.describe(row)}"
+        return f"{shorten(path)} in {rows.describe(row)}"
 
     def _row(self, index: int) -> tuple[Rows, Mapping[str, Any]]:
         number, row = self._records.locate(index)
@@ -165,6 +166,8 @@ class Table:
         if not isinstance(name, str) or not name.strip():
             raise BadRecord("no image is named")
         name = name.strip() + self._ending if self._ending else name
+        if embedded_image(name) is not None:
+            return name
         return image_path(name, self._folder or self._parents[rows.path])
 
 

@@ -125,6 +125,15 @@ def view_batches(
     )
 
 
+def check_first(source: Source) -> None:
+    """Decodes the first image, so that unreadable data is an error at once.
+
+    Raises:
+      ClipinError: it cannot be decoded.
+    """
+    _SampleMaker(source, np.zeros(1, int), lambda image, _: decode(image), (1, 1))(0)
+
+
 def _padded_batches(
     source: Source,
     order: np.ndarray,

@@ -1,4 +1,4 @@
-"""`clipin data check`: scans the training data and reports what to fix."""
+"""`clipin data check`: scans the data of a config and reports what to fix."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from clipin_jax.data.text import caption_tokenizer
 from clipin_jax.datatools.advice import Advice, advise
 from clipin_jax.datatools.check_page import check_page
 from clipin_jax.datatools.dataset_statistics import dataset_statistics
+from clipin_jax.datatools.evaluation_scan import check_evaluations
 from clipin_jax.datatools.record_scan import RecordReader, scan_records
 from clipin_jax.datatools.record_views import make_record_views
 from clipin_jax.errors import DONE, FAILED, ClipinError
@@ -37,8 +38,10 @@ def check(
 ) -> int:
     """Scans the training data of a config; prints statistics and advice.
 
+    Of evaluations only the images are read, since one that cannot be ends them.
+
     Args:
-      config: any config; only its data, batch size and name are used.
+      config: any config; only its data, evals, batch size and name are used.
       records: how many to read, spread evenly over the source; 0 for all.
       output: writes an HTML page with more statistics, and samples of training.
       json_file: writes the statistics as JSON.
@@ -65,6 +68,7 @@ def check(
     statistics = dataset_statistics(scan, source, config)
     statistics["speed"]["threads"] = threads
     advice = advise(statistics, config)
+    advice += check_evaluations(config, records=records, threads=threads)
     statistics["advice"] = [item._asdict() for item in advice]
     print_line(_summary(statistics, advice))
     if json_file:

@@ -11,6 +11,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from clipin_jax.data import make_source
+from clipin_jax.data.evaluation_batches import check_first
+from clipin_jax.data.sources import is_source
 from clipin_jax.errors import ClipinError, explained
 from clipin_jax.evaluators.base import Evaluator
 from clipin_jax.evaluators.captioning import Captioning
@@ -114,11 +116,6 @@ def _check_figures(evaluator: Evaluator) -> None:
             figure.format.format(0.5)
 
 
-def is_source(argument: str) -> bool:
-    """Whether an argument of this name is a source, built from its own dict."""
-    return argument == "source" or argument.endswith("_source")
-
-
 def _make(
     name: str, entry: ConfigDict, encoder: Encoder, sources: dict[str, Any]
 ) -> Evaluator:
@@ -143,4 +140,5 @@ def _make_source(key: str, entry: Any) -> Any:
     source = make_source(**entry)
     if not len(source):
         raise ClipinError(f"{key} is empty: there is nothing to evaluate")
+    check_first(source)
     return source

@@ -94,6 +94,29 @@ def test_unusable_records_are_counted_with_their_reasons(tmp_path):
     assert run_check(lenient, tmp_path)[0] == 0
 
 
+def test_images_of_evaluations_are_read(tmp_path):
+    folder = pair_folder(tmp_path / "pairs", SENTENCES)
+    bad = [encoded_image(n) for n in range(12)]
+    bad[3], bad[9] = b"", b"not an image at all"
+    other = pair_folder(tmp_path / "other", SENTENCES, bad)
+    source = f"{{'name': 'coco', 'folder': '{other}', 'split': 'train'}}"
+    entries = [
+        f"evals.{name}={{'type': 'retrieval', 'source': {source}}}"
+        for name in ("bad", "the_same")
+    ]
+    missing = "{'name': 'coco', 'folder': '/nowhere'}"
+    entries.append(f"evals.gone={{'type': 'retrieval', 'source': {missing}}}")
+    config = pair_config(folder, *entries)
+    code, stats, printed = run_check(config, tmp_path)
+    assert code == 1
+    texts = [item["text"] for item in stats["advice"] if item["stops"]]
+    assert len(texts) == 2  # equal sources are read once
+    assert texts[0].startswith("evals.bad.source: 2 of 12 images cannot be read: ")
+    assert "record 3, " in texts[0] and "3.jpg: the file is empty" in texts[0]
+    assert texts[1].startswith("evals.gone.source: ") and "/nowhere" in texts[1]
+    assert f"training would stop: {texts[0]}" in printed
+
+
 def test_equal_faults_are_counted_together():
     for reasons in (
         ["truncated (12 bytes left)", "truncated (1,300 bytes left)"],

@@ -112,3 +112,14 @@ def test_figures_are_found_by_name_or_pattern():
     assert find_figure(figures, "a_R@1") == Figure(headline=True)
     assert find_figure(figures, "b_R@5") == Figure("{:.0f}")
     assert find_figure(figures, "rank") is None
+
+
+def test_a_first_image_that_cannot_be_decoded_is_an_error_at_once(encoder, tmp_path):
+    folder = tmp_path / "of one class"
+    folder.mkdir()
+    (folder / "0.png").write_bytes(b"no image")
+    source = {"name": "image_folder", "folder": str(tmp_path)}
+    evals = ConfigDict({"mine": dict(type="retrieval", source=source)})
+    match = r"evals.mine: record 0, .*0\.png, cannot be decoded"
+    with pytest.raises(ClipinError, match=match):
+        make_evaluators(evals, encoder)

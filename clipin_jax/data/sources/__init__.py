@@ -66,6 +66,11 @@ _MEMBERS = (
 )  # fmt: skip
 
 
+def is_source(argument: str) -> bool:
+    """Whether an argument of this name is a source, built from its own dict."""
+    return argument == "source" or argument.endswith("_source")
+
+
 def make_source(*, name: str = "", **arguments: Any) -> Source:
     """Builds a source.
 

@@ -225,6 +225,8 @@ def test_sources_of_pixels_are_scanned_too(tmp_path):
 def test_the_command_takes_options_and_overrides(tmp_path, capsys):
     folder = pair_folder(tmp_path / "pairs", SENTENCES)
     argv = ["data", "check", f"clip:data={folder},small", "batch_size=4"]
+    assert main(argv) == 1  # there is no "val" split to evaluate on
+    argv.append("evals={}")
     assert main([*argv, "--records", "5", "data.views=2"]) == 0
     assert "5 scanned" in capsys.readouterr().out
     assert main([*argv, "batch_size=99"]) == 1

@@ -32,6 +32,7 @@ FLOORS = [
     ["training"],
     ["datatools", "study"],
     ["commands", "__init__"],
+    ["__main__"],
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
@@ -253,3 +254,29 @@ def test_no_module_shadows_a_public_name():
     assert set(clipin_jax.__all__) <= set(dir(clipin_jax))
     with pytest.raises(AttributeError, match="has no attribute 'trian'"):
         clipin_jax.trian  # noqa: B018
+
+
+ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_no_module_of_a_room_has_the_name_of_what_the_room_offers(name):
+    """`import clipin_jax.ROOM.NAME` would set that name to the module."""
+    package = importlib.import_module(f"clipin_jax.{name}")
+    for path in (PACKAGE / name).glob("[!_]*.py"):
+        module = importlib.import_module(f"clipin_jax.{name}.{path.stem}")
+        assert getattr(package, path.stem) is module
+
+
+def test_public_names_are_the_same_in_any_order():
+    run_python(
+        "import clipin_jax.training.evaluate, clipin_jax.report, clipin_jax.config\n"
+        "from clipin_jax import *\n"
+        "from clipin_jax import train as first\n"
+        "import clipin_jax, clipin_jax.training.loop\n"
+        "for _ in range(2):\n"
+        "    assert clipin_jax.train is first is train\n"
+        "    assert clipin_jax.evaluate is evaluate\n"
+        "    assert clipin_jax.write_report is write_report\n"
+        "    assert all(callable(globals()[name]) for name in clipin_jax.__all__)"
+    )

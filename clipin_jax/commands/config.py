@@ -14,6 +14,7 @@ from clipin_jax.config import (
     differing,
     explain_config,
     find_config,
+    split_spec,
 )
 from clipin_jax.errors import DONE
 
@@ -48,7 +49,7 @@ def call(args: argparse.Namespace) -> int:
     if args.diff is None:
         content = {key: _as_dict(entry) for key, entry in entries.items()}
         rows = [_row(entry) for entry in entries.values()]
-        file = find_config(args.config.partition(":")[0])
+        file = find_config(split_spec(args.config)[0])
         text = f"{args.config}, from {file}\n{_sections(entries, rows)}"
     else:
         pairs = differing(explain_config(args.diff), entries)

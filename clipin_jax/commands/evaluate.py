@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from clipin_jax.commands.parsing import Verbs, add_step, add_verb, names, output_file
 from clipin_jax.errors import DONE, ClipinError
@@ -10,6 +11,7 @@ EPILOG = """
 examples:
   clipin evaluate runs/first                      # the evals of its config
   clipin evaluate runs/first --step 500 --json scores.json
+  clipin evaluate runs/first evals.retrieval.source.folder=/new/place
   clipin evaluate runs/first --suite core --data /path/to/data
   clipin evaluate runs/first --suite full --data /path/to/data --only cifar10,retrieval
 
@@ -22,6 +24,10 @@ def register(verbs: Verbs) -> None:
     """Adds the verb."""
     parser = add_verb(verbs, "evaluate", "score a run", call, EPILOG)
     parser.add_argument("run", type=Path, help="a run's folder")
+    parser.add_argument(
+        "overrides", nargs="*", default=[], type=override, metavar="KEY=VALUE",
+        help="of evals, as where data has moved to",
+    )  # fmt: skip
     add_step(parser)
     parser.add_argument(
         "--output", "--json", type=output_file,
@@ -34,9 +40,18 @@ def register(verbs: Verbs) -> None:
     )
 
 
+def override(text: str) -> str:
+    """KEY=VALUE, checked so that a wrong word ends with the usage."""
+    if not text.startswith(("evals", "data.source")) or "=" not in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is no KEY=VALUE of evals")
+    return text
+
+
 def call(args: argparse.Namespace) -> int:
     """Evaluates by the suite if one is given, else by the run's config."""
-    chosen = dict(step=args.step, output=args.output)
+    chosen: dict[str, Any] = dict(step=args.step, output=args.output)
+    if args.suite and args.overrides:
+        raise ClipinError("a suite takes no KEY=VALUE: write a suite as a .py file")
     if args.suite:
         from clipin_jax.training.evaluation_suites import evaluate_suite
 
@@ -46,5 +61,7 @@ def call(args: argparse.Namespace) -> int:
     else:
         from clipin_jax.training.evaluate import evaluate
 
+        if args.overrides:
+            chosen["overrides"] = args.overrides
         evaluate(args.run, **chosen)
     return DONE

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Sequence
 from typing import TextIO
 
+import clipin_jax
 from clipin_jax.commands import (
     caption,
     config,
@@ -63,6 +64,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     top = argparse.ArgumentParser(
         "clipin", description="Image-text pretraining in JAX."
     )
+    version = f"clipin_jax {clipin_jax.__version__}"
+    top.add_argument("--version", action="version", version=version)
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb in VERBS:
         verb.register(verbs)

@@ -11,6 +11,7 @@ from clipin_jax.config import (
     list_configs,
     load_config,
     override_key,
+    split_spec,
 )
 from clipin_jax.errors import REQUEUE
 
@@ -45,7 +46,7 @@ def call(args: argparse.Namespace) -> int:
     from clipin_jax.training.loop import train
 
     config = load_config(args.config, args.overrides)
-    path = find_config(args.config.partition(":")[0])
+    path = find_config(split_spec(args.config)[0])
     is_run = path.stem == "config" and path.suffix != ".py"
     folder = path.parent if is_run else f"runs/{config.name}"
     for key in map(override_key, args.overrides if is_run else ()):

@@ -20,6 +20,7 @@ from clipin_jax.config.load import (
     list_studies,
     load_config,
     missing_key,
+    split_spec,
 )
 from clipin_jax.config.overrides import apply_changes, apply_overrides, override_key
 from clipin_jax.config.page_options import parse_options
@@ -58,6 +59,6 @@ __all__ = [
     "joint_space", "linear", "links", "list_configs", "list_purposes", "list_studies",
     "load_config", "missing_key", "override_key", "pair_data", "pair_evals",
     "pair_source", "parse_options", "plug_clipin", "resnet_sizes", "resolve",
-    "run_settings", "scenes_changes", "shrink_runlocal", "shrink_small", "text_sizes",
-    "to_json", "vit_sizes", "warmup_cosine", "with_defaults",
+    "run_settings", "scenes_changes", "shrink_runlocal", "shrink_small", "split_spec",
+    "text_sizes", "to_json", "vit_sizes", "warmup_cosine", "with_defaults",
 ]  # fmt: skip

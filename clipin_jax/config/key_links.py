@@ -95,18 +95,15 @@ def restore_links(config: ConfigDict, texts: Mapping[str, str]) -> None:
 
     Args:
       config: changed in place; each key has the value that it will follow.
-      texts: as `links` returns them.
+      texts: as `links` returns them. Those of keys that were removed are left out.
 
     Raises:
-      ValueError: a key does not exist, has another value than what it follows, or
-        follows itself.
+      ValueError: a key has another value than what it follows, or follows itself.
     """
     known = {key for key, *_ in fields(config)}
     needs = {key: _keys(text, known) for key, text in texts.items()}
     for key in graphlib.TopologicalSorter(needs).static_order():
-        if key not in known:
-            raise ValueError(f"links name {key!r}, which it does not have")
-        if key in texts:
+        if key in texts and known.issuperset({key, *needs[key]}):
             _restore(config, key, texts[key], known)
 
 

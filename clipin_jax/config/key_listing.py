@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from clipin_jax.config.class_arguments import defaults
 from clipin_jax.config.key_origins import flatten, origin, recorded_recipes
-from clipin_jax.config.load import find_config, read_config
+from clipin_jax.config.load import find_config, read_config, split_spec
 from clipin_jax.config.overrides import apply_overrides, drop_removed, split_override
 from clipin_jax.config.serialization import freeze
 
@@ -36,7 +36,7 @@ def explain_config(spec: str, overrides: Sequence[str] = ()) -> dict[str, Entry]
     """
     with recorded_recipes() as calls:
         config = read_config(spec)
-    file = "page" if find_config(spec.partition(":")[0]).suffix == ".py" else "run"
+    file = "page" if find_config(split_spec(spec)[0]).suffix == ".py" else "run"
     config = apply_overrides(config, overrides)
     drop_removed(config)
     changed = tuple(f"{split_override(text)[0]}." for text in overrides)

@@ -1,9 +1,11 @@
 """Finds configs by name, reads their files and applies changes."""
 
 import ast
+import contextlib
 import importlib.util
+import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from ml_collections import ConfigDict
 from clipin_jax.config.key_links import fields, is_unset
 from clipin_jax.config.overrides import apply_changes, apply_overrides, drop_removed
 from clipin_jax.config.serialization import from_json, from_tree
+from clipin_jax.config.values import find_path
 from clipin_jax.errors import ClipinError, did_you_mean
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -37,11 +40,8 @@ def find_config(name: str) -> Path:
     Raises:
       ClipinError: none of them, with the nearest name.
     """
-    path = Path(name)
-    if path.suffix in (".py", *_SAVED) and path.is_file():
+    if path := _config_file(name):
         return path
-    if (path / "config.json").is_file():
-        return path / "config.json"
     named = config_folder() / f"{name}.py"
     if named.is_file():
         return named
@@ -49,6 +49,30 @@ def find_config(name: str) -> Path:
         f"no config {name!r}: it is no file, no run folder and no known name; "
         f"{did_you_mean(name, list_configs())}"
     )
+
+
+def _config_file(name: str) -> Path | None:
+    path = find_path(name)
+    if path is None:
+        return None
+    if path.suffix in (".py", *_SAVED) and path.is_file():
+        return path
+    run = path / "config.json"
+    return run if run.is_file() else None
+
+
+def split_spec(spec: str) -> tuple[str, str]:
+    """Returns the name and the options of "NAME:OPTIONS".
+
+    The name of an existing file or run folder may have colons itself.
+    """
+    parts = spec.split(":")
+    for count in range(len(parts), 1, -1):
+        name = ":".join(parts[:count])
+        if _config_file(name):
+            return name, ":".join(parts[count:])
+    name, _, arg = spec.partition(":")
+    return name, arg
 
 
 def load_config(
@@ -86,7 +110,7 @@ def load_config(
 
 def read_config(spec: str) -> ConfigDict:
     """Returns a config as its file has it, not locked; values may be missing."""
-    name, _, arg = spec.partition(":")
+    name, arg = split_spec(spec)
     path = find_config(name)
     if path.suffix in _SAVED:
         return _read_saved(path, arg)
@@ -133,10 +157,11 @@ def call_file(path: Path, function: str, *arguments: Any) -> Any:
     assert spec is not None and spec.loader is not None  # the suffix is .py
     module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
-        if not hasattr(module, function):
-            raise ClipinError(f"{path} has no function {function}: define it there")
-        return getattr(module, function)(*arguments)
+        with _importable(path.resolve().parent):
+            spec.loader.exec_module(module)
+            if not hasattr(module, function):
+                raise ClipinError(f"{path} has no function {function}: define it there")
+            return getattr(module, function)(*arguments)
     except ClipinError as error:
         raise ClipinError(f"config {path.stem}: {error}") from None
     except Exception as error:  # whatever a user's file may raise
@@ -144,6 +169,27 @@ def call_file(path: Path, function: str, *arguments: Any) -> Any:
         raise ClipinError(
             f"config {path}, line {line}: {type(error).__name__}: {error}"
         ) from error
+
+
+@contextlib.contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Lets a file import the files beside it, as a script does.
+
+    They are forgotten afterwards: files of the same name in another folder differ.
+    """
+    if str(folder) in sys.path:
+        yield
+        return
+    before = set(sys.modules)
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name in set(sys.modules) - before:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file and folder in Path(file).parents:
+                del sys.modules[name]
 
 
 def _failing_line(error: Exception, path: Path) -> int | None:

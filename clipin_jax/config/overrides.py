@@ -11,7 +11,7 @@ from ml_collections import ConfigDict, config_dict
 
 from clipin_jax.config.class_arguments import ANY, ENTRY_GROUPS, REQUIRED, arguments
 from clipin_jax.config.key_links import fields, is_unset
-from clipin_jax.config.values import read_literal, read_value
+from clipin_jax.config.values import normal_forms, read_literal, read_value
 from clipin_jax.errors import ClipinError
 
 # A group with one of these is a named part: its other keys are the arguments.
@@ -123,6 +123,7 @@ def _find(config: ConfigDict, key: str) -> _Place:
     if group is None:
         raise _unlisted(config, key, ())
     listed = dict(group.items(preserve_field_references=True))
+    name = next((form for form in normal_forms(name) if form in listed), name)
     entry = _entry_types(group_key)
     if name in listed:
         return _Place(group, name, *_value_and_kind(listed[name]), entry)
@@ -151,7 +152,9 @@ def _group(config: ConfigDict, key: str) -> ConfigDict | None:
     group: Any = config
     place = ""
     for word in filter(None, key.split(".")):
-        inner = dict(group.items(preserve_field_references=True)).get(word)
+        listed = dict(group.items(preserve_field_references=True))
+        word = next((form for form in normal_forms(word) if form in listed), word)
+        inner = listed.get(word)
         above, place = place, f"{place}.{word}".lstrip(".")
         if not isinstance(inner, ConfigDict):
             is_argument = inner is None and word in arguments(above, group)
@@ -174,7 +177,7 @@ def _read(place: _Place, text: str, key: str) -> Any:
     if value == text and text[:1] in _BRACKETS and place.kind not in _FREE:
         raise ClipinError(
             f"{key} cannot be {text!r}, it is no Python literal: close its brackets, "
-            "put strings and names in quotes, and write True, False and None"
+            "and put strings and names in quotes"
         )
     if place.entry and (value is None or type(value) in place.entry):
         return value

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import jax
 from ml_collections import ConfigDict
 
 from clipin_jax import __version__
+from clipin_jax.config import apply_overrides, override_key
 from clipin_jax.core.state import TrainState
 from clipin_jax.data.storage import local_path
 from clipin_jax.errors import ClipinError, explained
@@ -51,7 +52,10 @@ def _metric(pair: Any) -> tuple[str, float]:
 
 
 def evaluate(
-    workdir: str | Path, step: int | None = None, output: str | Path | None = None
+    workdir: str | Path,
+    step: int | None = None,
+    output: str | Path | None = None,
+    overrides: Sequence[str] = (),
 ) -> dict[str, float]:
     """Evaluates a checkpoint of a run, prints the scores and writes them as JSON.
 
@@ -59,16 +63,20 @@ def evaluate(
       workdir: the run's folder; the run may still be training.
       step: the checkpoint's step; None for the newest undamaged one.
       output: the JSON file; `eval/<step>.json` in the run's folder if None.
+      overrides: "KEY=VALUE" of `evals`, or of `data.source`, whose folder evals may
+        share: where data has moved to, or other evals.
 
     Returns:
       `EVALUATOR/METRIC` -> number.
 
     Raises:
-      ClipinError: no run, no such checkpoint, or no evaluators in its config.
+      ClipinError: no run, no such checkpoint, no evaluators in its config, or another
+        key.
     """
     workdir = local_path(workdir)
     run = open_run(workdir)
-    evaluators = make_evaluators(run.config.evals, run.encoder)
+    config = _with_overrides(run.config, overrides)
+    evaluators = make_evaluators(config.evals, run.encoder)
     if not evaluators:
         raise ClipinError(
             f"the config of {workdir} has no evals: evaluate by a suite, such as "
@@ -81,11 +89,21 @@ def evaluate(
         shown = console.scores(scores, shown_figures(evaluators, scores))
         print(f"clipin: evaluation at step {step}\n{shown}")
         path = write_results(
-            workdir, step, config=run.config, evaluators=evaluators, scores=scores,
+            workdir, step, config=config, evaluators=evaluators, scores=scores,
             output=output,
         )  # fmt: skip
         print(f"clipin: written to {path}")
     return scores
+
+
+def _with_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+    for key in map(override_key, overrides):
+        if not f"{key}.".startswith(("evals.", "data.source.")):
+            raise ClipinError(
+                f"{key} belongs to training: an evaluation takes keys of evals, and of "
+                "data.source where evals share its folder"
+            )
+    return apply_overrides(config, overrides)
 
 
 def write_figures(workdir: Path, figures: Mapping[str, Figure]) -> None:

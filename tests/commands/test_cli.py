@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from clipin_jax import __version__
 from clipin_jax.commands import main as cli
 from clipin_jax.config import list_configs
 
@@ -37,8 +38,11 @@ def calls(monkeypatch) -> list[tuple]:
         made.append((config, workdir))
         return 75
 
-    def evaluate(workdir: Path, step: int | None, output: Path | None) -> dict:
-        made.append((workdir, step, output))
+    def evaluate(
+        workdir: Path, step: int | None, output: Path | None, overrides: Any = None
+    ) -> dict:
+        more = (overrides,) if overrides else ()
+        made.append((workdir, step, output, *more))
         return {"retrieval/R@1": 0.5}
 
     def write_report(workdirs: list[Path], output: Path) -> Path:
@@ -145,6 +149,26 @@ def test_an_environment_variable_prints_the_traceback_of_a_mistake(
     assert cli.main(["train", config, "rte=1"]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("Traceback") and lines[-1].startswith("clipin: error: ")
+
+
+@pytest.mark.parametrize("words", [["-m", "clipin_jax"], ["-c", "COMMAND"]])
+def test_the_version_is_printed(words):
+    words = [
+        "from clipin_jax.commands.main import main; main()" if w == "COMMAND" else w
+        for w in words
+    ]
+    done = subprocess.run(
+        [sys.executable, *words, "--version"], capture_output=True, text=True,
+        cwd=Path(__file__).parents[2], check=True,
+    )  # fmt: skip
+    assert done.stdout == f"clipin_jax {__version__}\n"
+
+
+def test_evaluate_takes_keys_of_evals(calls, capsys):
+    assert cli.main(["evaluate", "run", "evals.a.b=1", "--step", "2", "evals={}"]) == 0
+    assert calls == [(Path("run"), 2, None, ["evals.a.b=1", "evals={}"])]
+    assert cli.main(["evaluate", "run", "evals={}", "--suite", "core"]) == 1
+    assert "a suite takes no KEY=VALUE" in capsys.readouterr().err
 
 
 def test_only_what_is_missing_is_listed(capsys):

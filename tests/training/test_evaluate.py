@@ -60,6 +60,19 @@ def test_the_command(straight, tmp_path, capsys):
     assert "no checkpoint of step 5" in error and "2, 4, 6" in error
 
 
+def test_evaluations_may_be_changed(straight, tmp_path):
+    before, output = tiny_runs.read_files(straight), tmp_path / "scores.json"
+    changes = ["evals.retrieval.source.length=16", "evals.retrieval.source.seed=5"]
+    values = evaluate(straight, output=output, overrides=changes)
+    assert values["retrieval/chance/text_to_image_R@1"] == pytest.approx(1 / 16)
+    assert main(["evaluate", str(straight), *changes, "--output", str(output)]) == 0
+    assert json.loads(output.read_text())["scores"] == values
+    assert tiny_runs.read_files(straight) == before
+    for wrong in ("model.image.width=3", "seed=1", "evals.retrieval.sorce=3"):
+        with pytest.raises(ClipinError, match=wrong.partition("=")[0]):
+            evaluate(straight, overrides=[wrong])
+
+
 def test_invalid_runs_are_errors(straight, tmp_path):
     (tmp_path / "config.json").write_text((straight / "config.json").read_text())
     with pytest.raises(ClipinError, match="no checkpoints"):

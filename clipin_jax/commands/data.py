@@ -75,8 +75,8 @@ def _register_convert(actions: Verbs) -> None:
 
 
 def _load(args: argparse.Namespace) -> ConfigDict:
-    """Returns the config; its evaluations need no data here."""
-    config = load_config(args.config, args.overrides, without=("evals",))
+    """Returns the config; evaluations whose data is not named are left out."""
+    config = load_config(args.config, args.overrides, optional="evals")
     check_keys(config)
     check_lists(config, "data")
     return config

@@ -80,7 +80,7 @@ def load_config(
     overrides: Sequence[str] = (),
     changes: Mapping[str, Any] | None = None,
     *,
-    without: Sequence[str] = (),
+    optional: str = "",
 ) -> ConfigDict:
     """Returns a locked config.
 
@@ -88,7 +88,8 @@ def load_config(
       spec: "NAME", "NAME:OPTIONS", a path, or a run's folder.
       overrides: "dotted.key=value", see `apply_overrides`; applied last.
       changes: dotted keys and values, see `apply_changes`.
-      without: groups such as "evals" that are emptied, so that they need no values.
+      optional: a group such as "evals", whose entries are left out where they need a
+        value that is not given.
 
     Raises:
       ClipinError: what is wrong with the name, options, file, changes or overrides.
@@ -101,8 +102,12 @@ def load_config(
     config = read_config(spec := str(spec))
     config = apply_overrides(apply_changes(config, changes or {}), overrides)
     drop_removed(config)
-    config = apply_changes(config, {group: {} for group in without})
     unset = [key for key, _, _, field in fields(config) if is_unset(field)]
+    if optional:
+        incomplete = {k.split(".")[1] for k in unset if k.startswith(f"{optional}.")}
+        removed = {f"{optional}.{name}": None for name in incomplete}
+        config = apply_changes(config, removed)
+        unset = [key for key in unset if not key.startswith(f"{optional}.")]
     if unset:
         raise ClipinError(f"config {spec} needs a value for {unset[0]}: {unset[0]}=...")
     return config.lock()

@@ -1,4 +1,4 @@
-"""`clipin data` needs the training data alone."""
+"""`clipin data` needs the training data alone, and checks that of evals if it can."""
 
 import pytest
 
@@ -20,6 +20,13 @@ def test_no_folder_of_evaluations_is_needed(argv, tmp_path, capsys):
     argv = [str(tmp_path / "out") if word == "OUT" else word for word in argv]
     assert main(["data", *argv, "batch_size=8"]) == 0
     assert "error" not in capsys.readouterr().err
+
+
+def test_the_data_of_evaluations_is_checked_where_it_is_named(capsys):
+    argv = ["data", "check", "clip", SCENES, "--records", "8", "batch_size=8"]
+    assert main([*argv, "evals.retrieval.source.folder=/nowhere"]) == 1
+    shown = capsys.readouterr()
+    assert "/nowhere" in shown.out + shown.err
 
 
 @pytest.mark.parametrize(

@@ -272,7 +272,18 @@ def muge(folder, pairs, classes):
     return dict(folder=str(folder))
 
 
+def caption_files(folder, pairs, classes):
+    for number, pair in enumerate(pairs):
+        (folder / f"{number:05}.jpg").write_bytes(pair.image)
+        content = {"caption": pair.captions, "label": pair.label}
+        write_json(folder / f"{number:05}.json", content)
+    return dict(
+        folder=str(folder), captions="json:caption", label="json:label", classes=classes
+    )
+
+
 WRITERS = {
+    "caption_files": caption_files,
     "coco": coco,
     "karpathy": karpathy,
     "json_list": json_list,

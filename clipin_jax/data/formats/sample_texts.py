@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from clipin_jax.data.formats.caption_values import caption_texts, likely_key
 from clipin_jax.data.formats.nested_values import inner_value
-from clipin_jax.data.source import BadRecord, has_text
+from clipin_jax.data.source import Annotations, BadRecord, has_text
 from clipin_jax.errors import ClipinError, shorten
 
 _SHOWN = 8  # keys in a message
@@ -70,6 +70,29 @@ class SampleTexts:
 
     def __init__(self, contents: Mapping[str, bytes | None]):
         self._contents, self._parsed = contents, {}
+
+    def annotations(
+        self, captions: Sequence[TextPart], labels: Sequence[TextPart], classes: int
+    ) -> Annotations:
+        """Returns captions, with their kinds if there are several, and the label.
+
+        Args:
+          captions: where they are.
+          labels: where the label is; none for no label.
+          classes: how many there are; 0 if that is unknown.
+
+        Raises:
+          BadRecord: no caption, no label, or a value that is neither.
+        """
+        pairs = [(text, part.name) for part in captions for text in self.captions(part)]
+        if not pairs:
+            raise BadRecord("no caption")
+        annotations: Annotations = {"captions": tuple(text for text, _ in pairs)}
+        if len(captions) > 1:
+            annotations["kinds"] = tuple(kind for _, kind in pairs)
+        for part in labels:
+            annotations["label"] = self.label(part, classes)
+        return annotations
 
     def captions(self, part: TextPart) -> list[str]:
         """Returns captions, none of them empty. Raises BadRecord for other values."""

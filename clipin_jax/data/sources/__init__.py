@@ -6,14 +6,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from clipin_jax import registry
+from clipin_jax.data.mixture import Mixture, check_weights
 from clipin_jax.data.source import Source
 from clipin_jax.data.sources.array_record import ArrayRecord
+from clipin_jax.data.sources.caption_files import CaptionFiles
 from clipin_jax.data.sources.coco import Coco
 from clipin_jax.data.sources.hf_datasets import HfDatasets
 from clipin_jax.data.sources.image_folder import ImageFolder
 from clipin_jax.data.sources.json_list import JsonList
 from clipin_jax.data.sources.karpathy import Karpathy
-from clipin_jax.data.sources.mixture import Mixture, check_weights
 from clipin_jax.data.sources.muge import Muge
 from clipin_jax.data.sources.npz import Npz
 from clipin_jax.data.sources.parquet import Parquet
@@ -49,6 +50,7 @@ SOURCES: dict[str, Callable[..., Source]] = {
     "karpathy": Karpathy,  # the same images in Karpathy's splits
     "json_list": JsonList,  # lists of images and captions, as for ALBEF and BLIP
     "muge": Muge,  # a table of base64 and texts, as for Chinese-CLIP
+    "caption_files": CaptionFiles,  # a folder of images, a text file beside each
     "image_folder": ImageFolder,  # a folder per class, captions from templates
     "npz": Npz,  # arrays of images and labels, as in MedMNIST
     "voc": Voc,  # PASCAL VOC's folders, several classes per image

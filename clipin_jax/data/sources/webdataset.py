@@ -255,19 +255,7 @@ class WebDataset:
 
     def _annotations(self, texts: Sequence[bytes | None]) -> Annotations:
         sample = SampleTexts(dict(zip(self._texts, texts, strict=True)))
-        captions, kinds = [], []
-        for part in self._captions:
-            part_captions = sample.captions(part)
-            captions += part_captions
-            kinds += [part.name] * len(part_captions)
-        if not captions:
-            raise BadRecord("no caption")
-        annotations: Annotations = {"captions": tuple(captions)}
-        if len(self._captions) > 1:
-            annotations["kinds"] = tuple(kinds)
-        for part in self._labels:
-            annotations["label"] = sample.label(part, len(self.classes))
-        return annotations
+        return sample.annotations(self._captions, self._labels, len(self.classes))
 
 
 def _read_spans(path: str, spans: Sequence[tuple[int, int]]) -> list[bytes | None]:

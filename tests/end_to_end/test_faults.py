@@ -70,9 +70,9 @@ def train_with_fault(config, folder: Path, fault: faults.Fault) -> bool:
     return bool(happened)
 
 
-def check_end(config, straight: Path, folder: Path) -> None:
-    """Nothing is lost beyond a saving interval; the next start ends the run."""
-    assert steps_taken(folder) - newest(folder) <= EVERY
+def check_end(config, straight: Path, folder: Path, most_lost: int = EVERY) -> None:
+    """Nothing is lost beyond some steps; the next start ends the run."""
+    assert steps_taken(folder) - newest(folder) <= most_lost
     assert not list(folder.glob("owner.json*"))
     assert loop.train(config, folder) == DONE
     tiny_runs.assert_same_end(config, straight, folder)
@@ -97,7 +97,8 @@ def test_a_killed_process(config, straight, tmp_path, repository, seed):
     ended = subprocess.run(command, cwd=repository, capture_output=True, text=True)
     assert ended.returncode in (-signal.SIGKILL, DONE), ended.stderr
     (tmp_path / "owner.json").unlink(missing_ok=True)  # replaced by the next start
-    check_end(config, straight, tmp_path)
+    # A checkpoint that was being written in the background is lost, too.
+    check_end(config, straight, tmp_path, most_lost=2 * EVERY)
 
 
 @pytest.mark.parametrize("boundary", faults.BOUNDARIES)

@@ -57,7 +57,7 @@ def test_any_own_caption_is_a_hit_for_its_image(encoder):
     for k in (1, 5):
         assert values[f"strict/text_to_image_R@{k}"] == 0.5
     assert values["ceiling/strict/text_to_image_R@1"] == pytest.approx(5 / 9)
-    assert values["ceiling/strict/image_to_text_R@1"] == 1
+    assert "ceiling/strict/image_to_text_R@1" not in values  # it is 1
     assert retrieval.benchmark_keys["image_retrieval_recall@1"].startswith("strict/")
     first = dict(
         Retrieval(encoder, source=source, batch_size=16, max_captions=1).run(ONE_HOT)

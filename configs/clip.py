@@ -11,7 +11,7 @@ those of a small run: for a large one raise `batch_size`, `total_steps` and
 
 Options:
 
-- `data`: a folder in the COCO captions layout.
+- `data`: a folder in the COCO captions layout, or another folder or file of pairs.
 - `labels`: name of the classes in its JSON files, such as `category`; adds zero-shot
   classification and a linear probe.
 - `variant`: sizes of the ViT and its text tower.

@@ -84,9 +84,13 @@ def _source(options: ConfigDict) -> Callable[..., dict]:
     source = pair_source(options.data, options.runlocal)
     if options.runlocal and not options.data:
         return source
-    return lambda split, labels=None: dict(
-        source(split, labels), captions=options.captions
-    )
+
+    def with_captions(split: str, labels: str | None = None) -> dict:
+        made = source(split, labels)
+        of_coco = dict(captions=options.captions) if made["name"] == "coco" else {}
+        return dict(made, **of_coco)
+
+    return with_captions
 
 
 def _vocabulary(options: ConfigDict) -> str:

@@ -3,6 +3,8 @@
 Pages import them from `clipin_jax.config`, and set what they want otherwise.
 """
 
+import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +14,12 @@ from ml_collections.config_dict import required_placeholder
 from clipin_jax.config.key_origins import recipe
 
 SourceMaker = Callable[..., dict[str, Any]]
+
+# Files of pairs, compressed or not; `data.detect` tells which source reads one.
+_DATA_FILE = re.compile(
+    r"\.(csv|tsv|jsonl|ndjson|json|parquet|tar|tgz|array_record|npz)(\.(gz|bz2|xz))?$",
+    re.IGNORECASE,
+)
 
 SCENE_TEMPLATES = {  # prompts for the labels of the embedded scenes
     "shape": ("a {}", "a picture of a {}", "there is a {}"),
@@ -124,7 +132,8 @@ def pair_source(folder: str, runlocal: bool) -> SourceMaker:
     """Returns a function `(split, labels) -> source`.
 
     Args:
-      folder: of pairs in the COCO captions layout.
+      folder: of pairs in the COCO captions layout; or a folder or file of another
+        layout, which the source `auto` finds out.
       runlocal: whether to take the embedded scenes if there is no folder; otherwise it
         is required of the user.
     """
@@ -140,7 +149,26 @@ def pair_source(folder: str, runlocal: bool) -> SourceMaker:
         source = dict(name="coco", folder=where, split=split)
         return source | _classes(labels)
 
-    return scenes if runlocal and not folder else coco
+    @recipe(r".*source", name="pair_source")
+    def auto(split: str, labels: str | None = None) -> dict[str, Any]:
+        return dict(name="auto", path=where, split=split) | _classes(labels)
+
+    if runlocal and not folder:
+        return scenes
+    return auto if _is_other_layout(folder) else coco
+
+
+def _is_other_layout(path: str) -> bool:
+    """Whether a path is an existing folder without captions of COCO, or a data file."""
+    folder = os.path.expanduser(path)
+    if not os.path.isdir(folder):
+        return bool(_DATA_FILE.search(path))
+    names = os.listdir(folder)
+    if "annotations" in names and os.path.isdir(os.path.join(folder, "annotations")):
+        names += os.listdir(os.path.join(folder, "annotations"))
+    # With another name of its JSON file, which `data.source.captions` gives.
+    has_json = "images" in names and any(name.endswith(".json") for name in names)
+    return not has_json and not any(name.startswith("captions_") for name in names)
 
 
 def _classes(labels: str | None) -> dict[str, str]:

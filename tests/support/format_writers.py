@@ -282,7 +282,13 @@ def caption_files(folder, pairs, classes):
     )
 
 
+def auto(folder, pairs, classes):
+    csv_table(folder, pairs, classes)
+    return dict(path=str(folder))
+
+
 WRITERS = {
+    "auto": auto,
     "caption_files": caption_files,
     "coco": coco,
     "karpathy": karpathy,

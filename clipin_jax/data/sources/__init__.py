@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from clipin_jax import registry
+from clipin_jax.data.detect import detect
+from clipin_jax.data.held_out import HeldOut
 from clipin_jax.data.mixture import Mixture, check_weights
 from clipin_jax.data.source import Source
 from clipin_jax.data.sources.array_record import ArrayRecord
@@ -25,6 +29,8 @@ from clipin_jax.data.sources.voc import Voc
 from clipin_jax.data.sources.webdataset import WebDataset
 from clipin_jax.errors import explained
 
+_log = logging.getLogger(__name__)
+
 
 def mixture(sources: Mapping[str, Mapping[str, Any]]) -> Mixture:
     """Builds a mixture of several sources, see `Mixture`.
@@ -43,7 +49,41 @@ def mixture(sources: Mapping[str, Mapping[str, Any]]) -> Mixture:
     )
 
 
+def auto(path: str, split: str = "", labels: str | None = None) -> Source:
+    """Builds the source that the layout of a folder or file suggests, see `detect`.
+
+    It logs what it took the data for, and what to write to be sure.
+
+    Args:
+      path: of the folder or the file; or a pattern, as for `files` of other sources.
+      split: "train", "val", or "" for all records. Without files or folders of that
+        name, one record in twenty, at most a thousand, is held out as "val".
+      labels: None; or the column of the class, or `labels` of `coco`.
+
+    Raises:
+      ClipinError: the layout is none that is known; and see the source.
+    """
+    arguments, is_split = detect(path, split)
+    if labels:
+        arguments["labels" if arguments["name"] == "coco" else "label"] = labels
+    source = make_source(**arguments)
+    part = ""
+    if split and not is_split:
+        source = HeldOut(source, training=split == "train")
+        part = f", of which {split!r} has {len(source)} records"
+    written = json.dumps(arguments)
+    _log.warning(
+        "%s: taken for source %r%s; to be sure, write data.source='%s'",
+        path,
+        arguments["name"],
+        part,
+        written,
+    )
+    return source
+
+
 SOURCES: dict[str, Callable[..., Source]] = {
+    "auto": auto,  # one of the others, by the layout of a folder or file
     "scenes": Scenes,  # rendered on demand, nothing to download
     "mixture": mixture,  # several of the others, by weight
     "coco": Coco,  # COCO captions JSON and a folder of images

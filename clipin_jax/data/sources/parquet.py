@@ -85,7 +85,7 @@ class Parquet:
         self._folder = folder
         self._paths = find_files(files, "parquet.files", _ENDINGS)
         with ThreadPoolExecutor(_THREADS) as pool:
-            footers = list(pool.map(_read_footer, self._paths))
+            footers = list(pool.map(read_footer, self._paths))
         for path, footer in zip(self._paths, footers, strict=True):
             self._check_columns(path, footer.schema)
         groups = [
@@ -230,7 +230,7 @@ class GroupCache:
         self._lock = threading.Lock()
 
 
-def _read_footer(path: str) -> _Footer:
+def read_footer(path: str) -> _Footer:
     """Reads the end of a file. Raises ClipinError."""
     from pyarrow import ArrowException, BufferReader, parquet
 

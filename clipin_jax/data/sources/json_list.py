@@ -75,16 +75,10 @@ class JsonList:
             contents.append(content)
             _check(entries, path)
             present |= dict.fromkeys(key for entry in entries for key in entry)
-            chosen_values: list[Mapping[str, Any]] = [
-                {key: value_at(entry, key) for key in keys} for entry in entries
-            ]
-            present |= {
-                key: None
-                for values in chosen_values
-                for key, value in values.items()
-                if value is not None
-            }
-            self._lists.append(chosen_values)
+            values = [{key: value_at(entry, key) for key in keys} for entry in entries]
+            # Keys with dots, which `entries` do not have.
+            present |= {k: None for row in values for k in row if row[k] is not None}
+            self._lists.append(list(values))
             self._folders.append(folder or storage.parent(path))
         self._records = Concatenation([len(entries) for entries in self._lists])
         check_columns(keys, tuple(present), f"json_list.files {files}")

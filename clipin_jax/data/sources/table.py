@@ -82,24 +82,13 @@ class Table:
         columns: Sequence[str] = (),
         label_separator: str = "",
     ):
-        if separator and (not separator.isascii() or len(separator) != 1):
-            raise ClipinError(
-                f"table.separator is {separator!r}; it must be one ASCII character"
-            )
-        if separator in ('"', "\n", "\r"):
-            raise ClipinError(
-                f"table.separator is {separator!r}; it cannot separate cells"
-            )
+        _check_layout(separator, columns)
         self._columns = Columns(
             "table", image, captions, label, classes, label_separator
         )
         self._folder, self._ending = folder, ending
         names = (image, *self._columns.texts)
         paths = find_files(files, "table.files", _ENDINGS)
-        if isinstance(columns, str) or len(set(columns)) < len(columns):
-            raise ClipinError(
-                f"table.columns is {columns!r}; it must be a list of different names"
-            )
         layout = dict(separator=separator, quoted=quoted, header=tuple(columns))
         self._files = [_open(path, names, layout) for path in paths]
         self._parents = {
@@ -169,6 +158,20 @@ class Table:
         if embedded_image(name) is not None:
             return name
         return image_path(name, self._folder or self._parents[rows.path])
+
+
+def _check_layout(separator: str, columns: Sequence[str]) -> None:
+    """Checks arguments of a table. Raises ClipinError."""
+    if separator and (not separator.isascii() or len(separator) != 1):
+        raise ClipinError(
+            f"table.separator is {separator!r}; it must be one ASCII character"
+        )
+    if separator in ('"', "\n", "\r"):
+        raise ClipinError(f"table.separator is {separator!r}; it cannot separate cells")
+    if isinstance(columns, str) or len(set(columns)) < len(columns):
+        raise ClipinError(
+            f"table.columns is {columns!r}; it must be a list of different names"
+        )
 
 
 def _open(path: str, columns: Sequence[str], layout: dict[str, Any]) -> Rows:

@@ -14,7 +14,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from types import ModuleType
 from typing import Any, TypeVar
 
-from clipin_jax.errors import ClipinError, describe_error, did_you_mean, explained
+from clipin_jax.errors import (
+    ClipinError,
+    describe_error,
+    did_you_mean,
+    explained,
+    shorten,
+)
 
 T = TypeVar("T")
 _FORM = "'package.module:Class'"
@@ -36,8 +42,8 @@ def find(table: Mapping[str, T], name: str, where: str) -> T:
         return _import(name, where)
     if not isinstance(name, str) or name not in table:
         raise ClipinError(
-            f"{where} is {name!r}: {did_you_mean(str(name), table)}, or a class of "
-            f"another package as {_FORM}"
+            f"{where} is {shorten(repr(name))}: {did_you_mean(str(name), table)}, or a "
+            f"class of another package as {_FORM}"
         )
     return table[name]
 
@@ -174,7 +180,7 @@ def _name(target: Any) -> str:
 def _import(name: str, where: str) -> Any:
     module_name, _, attribute = name.partition(":")
     if not all(part.isidentifier() for part in (*module_name.split("."), attribute)):
-        raise ClipinError(f"{where} is {name!r}: write it as {_FORM}")
+        raise ClipinError(f"{where} is {shorten(repr(name))}: write it as {_FORM}")
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # whatever the imported file raises

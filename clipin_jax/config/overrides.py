@@ -12,7 +12,7 @@ from ml_collections import ConfigDict, config_dict
 from clipin_jax.config.class_arguments import ANY, ENTRY_GROUPS, REQUIRED, arguments
 from clipin_jax.config.key_links import fields, is_unset
 from clipin_jax.config.values import normal_forms, read_literal, read_value
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import ClipinError, shorten
 
 # A group with one of these is a named part: its other keys are the arguments.
 PART_KEYS = ("name", "type")
@@ -73,7 +73,7 @@ def split_override(item: str) -> tuple[str, str]:
     """
     key, equals, text = item.partition("=")
     if not equals:
-        raise ClipinError(f"cannot read {item!r}: write KEY=VALUE")
+        raise ClipinError(f"cannot read {shorten(repr(item))}: write KEY=VALUE")
     return key.strip().removeprefix("--").removeprefix("config."), text.strip()
 
 
@@ -176,15 +176,15 @@ def _read(place: _Place, text: str, key: str) -> Any:
     value = read_literal(text)
     if value == text and text[:1] in _BRACKETS and place.kind not in _FREE:
         raise ClipinError(
-            f"{key} cannot be {text!r}, it is no Python literal: close its brackets, "
-            "and put strings and names in quotes"
+            f"{key} cannot be {shorten(repr(text))}, it is no Python literal: close "
+            "its brackets, and put strings and names in quotes"
         )
     if place.entry and (value is None or type(value) in place.entry):
         return value
     if place.entry and place.name not in place.group:
         raise ClipinError(
-            f"{key} cannot be {value!r}: write a dict of its arguments to add it, "
-            "such as {'type': NAME}"
+            f"{key} cannot be {shorten(repr(value))}: write a dict of its arguments to "
+            "add it, such as {'type': NAME}"
         )
     if place.kind is ConfigDict and _names_a_part(value, place.current):
         return value
@@ -198,8 +198,8 @@ def _check_entries(entries: dict, kinds: tuple[type, ...], key: str) -> dict:
     for name, entry in entries.items():
         if entry is not None and type(entry) not in kinds:
             raise ClipinError(
-                f"{key} cannot have {name!r}: {entry!r}: each entry is a dict of its "
-                "arguments, such as {'type': NAME}"
+                f"{key} cannot have {name!r}: {shorten(repr(entry))}: each entry is a "
+                "dict of its arguments, such as {'type': NAME}"
             )
     return entries
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import ClipinError, shorten
 
 LEARNED = "learned"
 _CONSTANTS = {"true": True, "false": False, "none": None, "null": None}
@@ -93,7 +93,9 @@ def _convert(value: Any, current: Any, kind: type, key: str) -> Any:
             f"{key} is a group: set one of its keys, {keys}{_in_place_of(current)}"
         )
     now = "" if current is None else f", now {current!r}"
-    raise ClipinError(f"{key} cannot be {value!r}: it is of type {kind.__name__}{now}")
+    raise ClipinError(
+        f"{key} cannot be {shorten(repr(value))}: it is of type {kind.__name__}{now}"
+    )
 
 
 def _in_place_of(group: ConfigDict) -> str:
@@ -126,7 +128,8 @@ def _convert_items(value: tuple, current: Sequence, key: str) -> tuple:
         return value
     if len(value) != len(current):
         raise ClipinError(
-            f"{key} cannot be {value!r}: it has {len(current)} items, now {current!r}"
+            f"{key} cannot be {shorten(repr(value))}: it has {len(current)} items, now "
+            f"{current!r}"
         )
     return tuple(
         _convert(new, old, type(old), key)

@@ -18,7 +18,7 @@ import uuid
 import zlib
 from pathlib import Path
 
-from clipin_jax.data import storage
+from clipin_jax import storage
 from clipin_jax.data.content import HEAD, packed_with
 from clipin_jax.data.source import fingerprint
 from clipin_jax.errors import ClipinError, first_line

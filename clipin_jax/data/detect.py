@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clipin_jax.data import storage
+from clipin_jax import storage
 from clipin_jax.data.compressed import plain_file, plain_name, unpack
 from clipin_jax.data.formats.caption_values import likely_key
 from clipin_jax.data.formats.columns import image_path

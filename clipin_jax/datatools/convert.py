@@ -16,11 +16,11 @@ from ml_collections import ConfigDict
 from clipin_jax.data import make_source
 from clipin_jax.data.cpus import available_cpus
 from clipin_jax.data.source import Source, mixture_parts
-from clipin_jax.data.storage import is_remote
 from clipin_jax.datatools.conversion_manifest import FORMAT, ConversionManifest
 from clipin_jax.datatools.record_writers import FORMATS
 from clipin_jax.datatools.shards import ShardWriter
 from clipin_jax.errors import DONE, REQUEUE, ClipinError, check_choice
+from clipin_jax.storage import is_remote
 
 _TOLERATED = 100  # records read before the share of unusable ones is checked
 

@@ -11,7 +11,6 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from clipin_jax.core.state import TrainState
-from clipin_jax.data.storage import local_path
 from clipin_jax.data.text import caption_tokenizer
 from clipin_jax.errors import ClipinError
 from clipin_jax.inference.encode_fns import make_encode_fns
@@ -20,6 +19,7 @@ from clipin_jax.inference.feature_cache import FeatureCache
 from clipin_jax.runs.build import build_experiment
 from clipin_jax.runs.checkpoint import Checkpoints
 from clipin_jax.runs.folder import load_folder
+from clipin_jax.storage import local_path
 
 
 @dataclasses.dataclass(frozen=True)

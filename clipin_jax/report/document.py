@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from clipin_jax.data.storage import local_path
 from clipin_jax.errors import ClipinError
 from clipin_jax.report.markup import Markup, tag
 from clipin_jax.report.style import STYLE
+from clipin_jax.storage import local_path
 
 
 def document(

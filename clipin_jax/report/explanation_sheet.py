@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 
-from clipin_jax.data.storage import local_path
 from clipin_jax.errors import ClipinError
 from clipin_jax.inference.explain import Explanation, explain_image
 from clipin_jax.report.heatmaps import (
@@ -17,6 +16,7 @@ from clipin_jax.report.heatmaps import (
     write_png,
 )
 from clipin_jax.report.run_history import run_labels
+from clipin_jax.storage import local_path
 
 
 def write_explanations(

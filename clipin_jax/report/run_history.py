@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from clipin_jax.data.storage import local_path
 from clipin_jax.errors import ClipinError
+from clipin_jax.storage import local_path
 
 Points = dict[int, float]  # step -> value
 

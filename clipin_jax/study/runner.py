@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from clipin_jax.data.storage import local_path
 from clipin_jax.errors import DONE, FAILED, REQUEUE, ClipinError
 from clipin_jax.runs.folder import is_finished, write_file
 from clipin_jax.runs.interrupt import catch_interrupt
+from clipin_jax.storage import local_path
 from clipin_jax.study.collect_results import collect_results
 from clipin_jax.study.html_page import write_html_page
 from clipin_jax.study.markdown_page import study_markdown

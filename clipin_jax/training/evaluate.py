@@ -12,13 +12,13 @@ from ml_collections import ConfigDict
 from clipin_jax import __version__
 from clipin_jax.config import apply_overrides, override_key
 from clipin_jax.core.state import TrainState
-from clipin_jax.data.storage import local_path
 from clipin_jax.errors import ClipinError, explained
 from clipin_jax.evaluators import make_evaluators
 from clipin_jax.evaluators.base import Evaluator, Figure, shown_figures
 from clipin_jax.evaluators.clip_benchmark import clip_benchmark_record
 from clipin_jax.inference.build import open_run
 from clipin_jax.runs.folder import environment, write_file
+from clipin_jax.storage import local_path
 from clipin_jax.training import console
 
 

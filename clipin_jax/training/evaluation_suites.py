@@ -16,7 +16,6 @@ from ml_collections import ConfigDict
 
 from clipin_jax.config import call_file, config_folder, list_purposes
 from clipin_jax.core.state import TrainState
-from clipin_jax.data.storage import local_path
 from clipin_jax.errors import ClipinError, did_you_mean
 from clipin_jax.evaluators import make_available
 from clipin_jax.evaluators.base import Evaluator, shown_figures
@@ -24,6 +23,7 @@ from clipin_jax.evaluators.datasets.data_folder import DataFolder
 from clipin_jax.inference.build import open_run
 from clipin_jax.inference.feature_cache import FeatureCache
 from clipin_jax.runs.folder import load_folder
+from clipin_jax.storage import local_path
 from clipin_jax.training import console
 from clipin_jax.training.evaluate import evaluate_state, write_results
 

@@ -19,7 +19,6 @@ from clipin_jax.core import sharding
 from clipin_jax.core.state import TrainState
 from clipin_jax.core.step import make_health_fn, make_train_step
 from clipin_jax.data.pipeline import TrainBatches
-from clipin_jax.data.storage import local_path
 from clipin_jax.errors import DONE, REQUEUE, ClipinError
 from clipin_jax.evaluators import make_evaluators
 from clipin_jax.evaluators.base import Evaluator, shown_figures
@@ -38,6 +37,7 @@ from clipin_jax.runs.interrupt import Interrupt, Interrupted, catch_interrupt
 from clipin_jax.runs.metric_writers import MetricWriters, check_metric_writers
 from clipin_jax.runs.owner import own_folder
 from clipin_jax.runs.value_checks import check_values
+from clipin_jax.storage import local_path
 from clipin_jax.training.evaluate import evaluate_state, write_figures, write_results
 from clipin_jax.training.nonfinite import NonfiniteSteps
 from clipin_jax.training.run_log import RunLog

@@ -3,7 +3,8 @@
 import fsspec
 import pytest
 
-from clipin_jax.data import make_source, storage
+from clipin_jax import storage
+from clipin_jax.data import make_source
 from clipin_jax.data.source import BadRecord
 
 TSV = "filepath\ttitle\na.jpg\t a dog \nb.jpg\ta cat, two\n"

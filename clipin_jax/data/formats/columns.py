@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from clipin_jax.data import storage
+from clipin_jax import storage
 from clipin_jax.data.formats.caption_values import caption_texts
 from clipin_jax.data.formats.image_files import embedded_image
 from clipin_jax.data.formats.labels import (

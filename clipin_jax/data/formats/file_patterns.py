@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from clipin_jax.data import storage
+from clipin_jax import storage
 from clipin_jax.data.compressed import UNPACKED
 from clipin_jax.data.formats.folders import list_folder
 from clipin_jax.errors import ClipinError, first_few

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from clipin_jax.data import storage
+from clipin_jax import storage
 from clipin_jax.errors import ClipinError, first_few
 
 _log = logging.getLogger(__name__)

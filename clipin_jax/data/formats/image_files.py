@@ -6,7 +6,7 @@ import base64
 import re
 from collections import Counter
 
-from clipin_jax.data import storage
+from clipin_jax import storage
 
 ENDINGS = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".pjpeg", ".pjp", ".png", ".apng",

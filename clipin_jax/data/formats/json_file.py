@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from clipin_jax.data import storage
+from clipin_jax import storage
 from clipin_jax.data.compressed import unpack
 from clipin_jax.data.content import HEAD, describe_content
 from clipin_jax.errors import ClipinError

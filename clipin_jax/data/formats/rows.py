@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from clipin_jax.data import storage
+from clipin_jax import storage
 from clipin_jax.data.content import describe_content
 from clipin_jax.data.formats.cells import row_ends, split_cells
 from clipin_jax.data.formats.columns import check_columns

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from clipin_jax.data import storage
+from clipin_jax import storage
 
 _BLOCK = 512
 # Name, size, checksum, type, magic, first part of the name.

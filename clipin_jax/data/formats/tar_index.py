@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from clipin_jax.data import storage
+from clipin_jax import storage
 from clipin_jax.data.content import HEAD, describe_content, packed_with
 from clipin_jax.data.formats.tar_headers import Fault, Window, walk
 from clipin_jax.data.source import fingerprint

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from clipin_jax.data import storage
+from clipin_jax import storage
 from clipin_jax.data.formats.columns import Columns, check_columns
 from clipin_jax.data.formats.concatenation import Concatenation
 from clipin_jax.data.formats.example_proto import parse_example

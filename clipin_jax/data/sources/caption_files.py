@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from clipin_jax.data import storage
+from clipin_jax import storage
 from clipin_jax.data.formats.folders import list_folder, walk
 from clipin_jax.data.formats.image_files import count_kinds, ending, is_image
 from clipin_jax.data.formats.sample_texts import (

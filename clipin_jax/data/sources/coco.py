@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from clipin_jax.data import storage
+from clipin_jax import storage
 from clipin_jax.data.formats.folders import check_images
 from clipin_jax.data.formats.json_file import read_json, read_rows
 from clipin_jax.data.source import (

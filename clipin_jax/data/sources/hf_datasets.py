@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from clipin_jax.data import storage
+from clipin_jax import storage
 from clipin_jax.data.formats.columns import Columns, check_columns, read_image
 from clipin_jax.data.formats.json_file import read_json
 from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clipin_jax.data import storage
+from clipin_jax import storage
 from clipin_jax.data.formats.folders import list_folder, walk
 from clipin_jax.data.formats.image_files import (
     ENDINGS,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from clipin_jax.data import storage
+from clipin_jax import storage
 from clipin_jax.data.formats.folders import check_images
 from clipin_jax.data.formats.json_file import check_row, read_json, read_rows
 from clipin_jax.data.source import (

@@ -17,7 +17,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from clipin_jax.data import storage
+from clipin_jax import storage
 from clipin_jax.data.formats.json_file import check_row, parse_json
 from clipin_jax.data.source import (
     Annotations,

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from clipin_jax.data import storage
+from clipin_jax import storage
 from clipin_jax.data.class_names import class_names
 from clipin_jax.data.formats.labels import class_annotations
 from clipin_jax.data.source import Annotations, Record, fingerprint

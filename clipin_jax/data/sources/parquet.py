@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from clipin_jax.data import storage
+from clipin_jax import storage
 from clipin_jax.data.content import HEAD, describe_content
 from clipin_jax.data.formats.columns import Columns, check_columns, read_image
 from clipin_jax.data.formats.concatenation import Concatenation

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clipin_jax.data import storage
+from clipin_jax import storage
 from clipin_jax.data.compressed import ENDINGS as PACKED
 from clipin_jax.data.compressed import plain_file, plain_name
 from clipin_jax.data.formats.columns import Columns, image_path, read_image

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from clipin_jax.data import storage
+from clipin_jax import storage
 from clipin_jax.data.class_names import class_names
 from clipin_jax.data.formats.folders import check_images, list_folder
 from clipin_jax.data.formats.labels import class_annotations

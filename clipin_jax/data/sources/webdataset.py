@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from clipin_jax.data import storage
+from clipin_jax import storage
 from clipin_jax.data.compressed import plain_file
 from clipin_jax.data.formats.concatenation import Concatenation
 from clipin_jax.data.formats.file_patterns import find_files

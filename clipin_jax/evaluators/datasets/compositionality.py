@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from clipin_jax.data import storage
+from clipin_jax import storage
 from clipin_jax.data.formats.folders import Listing, list_folder
 from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators.datasets.text_columns import read_columns, read_text

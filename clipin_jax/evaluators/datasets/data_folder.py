@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from clipin_jax import storage
 from clipin_jax.config import SCENE_TEMPLATES
-from clipin_jax.data import storage
 from clipin_jax.data.class_names import known_datasets
 from clipin_jax.data.formats.folders import Listing, list_folder
 from clipin_jax.data.formats.json_file import read_json

@@ -12,8 +12,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from clipin_jax import storage
 from clipin_jax.data import class_names as package
-from clipin_jax.data import storage
 from clipin_jax.data.formats.json_file import parse_json
 from clipin_jax.errors import ClipinError, did_you_mean
 

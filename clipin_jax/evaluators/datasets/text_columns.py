@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 
-from clipin_jax.data import storage
+from clipin_jax import storage
 from clipin_jax.errors import ClipinError, did_you_mean
 
 

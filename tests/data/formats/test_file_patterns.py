@@ -7,7 +7,8 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from clipin_jax.data import make_source, storage
+from clipin_jax import storage
+from clipin_jax.data import make_source
 from clipin_jax.data.formats.file_patterns import find_files
 from clipin_jax.errors import ClipinError
 from tests.data.sources.test_webdataset import pair, tar_of

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipin_jax.data import storage
+from clipin_jax import storage
 from clipin_jax.data.formats import tar_index
 from clipin_jax.data.formats.tar_headers import Fault, Window, walk
 from clipin_jax.data.formats.tar_index import read_index, read_key, split_name

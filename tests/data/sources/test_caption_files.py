@@ -6,7 +6,8 @@ import pickle
 import fsspec
 import pytest
 
-from clipin_jax.data import make_source, storage
+from clipin_jax import storage
+from clipin_jax.data import make_source
 from clipin_jax.data.source import BadRecord
 from clipin_jax.errors import ClipinError
 

@@ -7,7 +7,8 @@ import fsspec
 import pytest
 from PIL import Image
 
-from clipin_jax.data import make_source, storage
+from clipin_jax import storage
+from clipin_jax.data import make_source
 from clipin_jax.data.image.decode import decode
 from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators.datasets.annotations import read_labels

@@ -7,7 +7,8 @@ import fsspec
 import numpy as np
 import pytest
 
-from clipin_jax.data import make_source, storage
+from clipin_jax import storage
+from clipin_jax.data import make_source
 from clipin_jax.data.source import BadRecord
 from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators.datasets.annotations import read_captions

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from clipin_jax.data import make_source, storage
+from clipin_jax import storage
+from clipin_jax.data import make_source
 from clipin_jax.data.formats import rows
 from clipin_jax.data.formats.cells import row_ends
 from clipin_jax.errors import ClipinError

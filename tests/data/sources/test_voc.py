@@ -6,7 +6,8 @@ import fsspec
 import numpy as np
 import pytest
 
-from clipin_jax.data import make_source, storage
+from clipin_jax import storage
+from clipin_jax.data import make_source
 from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators.datasets.annotations import read_labels
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from clipin_jax.data import storage
+from clipin_jax import storage
 from clipin_jax.errors import ClipinError
 
 

@@ -13,7 +13,7 @@ EPILOG = "example: clipin caption runs/coca one.jpg two.png --strategy nucleus"
 def register(verbs: Verbs) -> None:
     """Adds the verb."""
     parser = add_verb(verbs, "caption", "write captions for images", call, EPILOG)
-    parser.add_argument("run", type=Path, help="a run's folder")
+    parser.add_argument("run", help="a run's folder")
     parser.add_argument("images", type=Path, nargs="+", help="image files")
     add_step(parser)
     parser.add_argument(

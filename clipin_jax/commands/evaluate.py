@@ -1,7 +1,6 @@
 """`clipin evaluate`: scores a run by its config, or by a suite."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from clipin_jax.commands.parsing import Verbs, add_step, add_verb, names, output_file
@@ -23,7 +22,7 @@ takes the data sets that the folder has, and prints what it leaves out.
 def register(verbs: Verbs) -> None:
     """Adds the verb."""
     parser = add_verb(verbs, "evaluate", "score a run", call, EPILOG)
-    parser.add_argument("run", type=Path, help="a run's folder")
+    parser.add_argument("run", help="a run's folder, by path or URL")
     parser.add_argument(
         "overrides", nargs="*", default=[], type=override, metavar="KEY=VALUE",
         help="of evals, as where data has moved to",

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from clipin_jax import storage
 from clipin_jax.commands.parsing import Verbs, add_step, add_verb, output_file
 from clipin_jax.errors import DONE
 
@@ -18,7 +19,7 @@ def register(verbs: Verbs) -> None:
     parser = add_verb(
         verbs, "explain", "draw where models look in images for texts", call, EPILOG
     )
-    parser.add_argument("runs", type=Path, nargs="+", help="folders of runs")
+    parser.add_argument("runs", nargs="+", help="folders of runs")
     parser.add_argument(
         "--image", type=Path, nargs="+", required=True, help="image files"
     )
@@ -44,5 +45,5 @@ def call(args: argparse.Namespace) -> int:
         args.runs, args.image, args.text, args.output, method=args.method,
         layer=args.layer, words=args.words, step=args.step,
     )  # fmt: skip
-    print(f"clipin: written to {path}")
+    print(f"clipin: written to {storage.full_path(path)}")
     return DONE

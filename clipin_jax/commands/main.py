@@ -33,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     An error that the user can fix is one line on stderr.
     """
     logging.basicConfig(format="clipin: %(levelname)s: %(message)s")
+    # Its log repeats, with tracebacks, the errors that it raises.
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
     try:
         args = parse(argv)
         code = args.call(args)

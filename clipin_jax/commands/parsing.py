@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from clipin_jax.storage import full_path, is_remote
+
 # The verbs of a parser, as `add_subparsers` returns them.
 Verbs = Any
 
@@ -59,7 +61,9 @@ def listing(purposes: dict[str, str]) -> str:
 
 
 def output_file(name: str) -> Path:
-    """A path that can be written, checked before the content is computed."""
+    """A path or URL, checked before the content is computed."""
+    if is_remote(name := full_path(name)):
+        return Path(name)
     if Path(name).is_dir() or not Path(name).absolute().parent.is_dir():
         raise argparse.ArgumentTypeError(f"{name} is not a file in an existing folder")
     return Path(name)

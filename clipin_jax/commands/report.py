@@ -1,8 +1,8 @@
 """`clipin report`: writes an HTML page that compares runs."""
 
 import argparse
-from pathlib import Path
 
+from clipin_jax import storage
 from clipin_jax.commands.parsing import Verbs, add_verb, output_file
 from clipin_jax.errors import DONE
 
@@ -12,7 +12,7 @@ EPILOG = "example: clipin report runs/clip runs/clip_clipin --output comparison.
 def register(verbs: Verbs) -> None:
     """Adds the verb."""
     parser = add_verb(verbs, "report", "compare runs in one HTML file", call, EPILOG)
-    parser.add_argument("runs", type=Path, nargs="+", help="folders of runs")
+    parser.add_argument("runs", nargs="+", help="folders of runs")
     parser.add_argument(
         "--output", type=output_file, help="default: report.html in the first run"
     )
@@ -22,6 +22,6 @@ def call(args: argparse.Namespace) -> int:
     """Writes the HTML file."""
     from clipin_jax.report import write_report
 
-    output = args.output or args.runs[0] / "report.html"
-    print(f"report: {write_report(args.runs, output)}")
+    output = args.output or storage.join(args.runs[0], "report.html")
+    print(f"report: {storage.full_path(write_report(args.runs, output))}")
     return DONE

@@ -28,7 +28,7 @@ def register(verbs: Verbs) -> None:
         epilog=EPILOG + listing(list_studies()),
     )  # fmt: skip
     parser.add_argument("study", help="NAME[:OPTIONS], a .py file, or a results.json")
-    parser.add_argument("--workdir", type=Path, help="default: runs/studies/NAME")
+    parser.add_argument("--workdir", help="default: runs/studies/NAME")
     parser.add_argument(
         "--jobs", type=int, default=1, help="runs at a time; default: 1"
     )

@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 from clipin_jax.commands.parsing import Verbs, add_config, add_verb, listing
 from clipin_jax.config import (
@@ -38,7 +37,7 @@ def register(verbs: Verbs) -> None:
         epilog=EPILOG + listing(list_configs()),
     )  # fmt: skip
     add_config(parser)
-    parser.add_argument("--workdir", type=Path, help="default: runs/NAME")
+    parser.add_argument("--workdir", help="a path or URL; default: runs/NAME")
 
 
 def call(args: argparse.Namespace) -> int:
@@ -48,11 +47,11 @@ def call(args: argparse.Namespace) -> int:
     config = load_config(args.config, args.overrides)
     path = find_config(split_spec(args.config)[0])
     is_run = path.stem == "config" and path.suffix != ".py"
-    folder = path.parent if is_run else f"runs/{config.name}"
+    folder = str(path.parent) if is_run else f"runs/{config.name}"
     for key in map(override_key, args.overrides if is_run else ()):
         if following := followers(config, key):
             print(f"clipin: {key} also sets {', '.join(following)}", file=sys.stderr)
     try:
-        return train(config, args.workdir or Path(folder))
+        return train(config, args.workdir or folder)
     except KeyboardInterrupt:  # after everything has been saved
         return REQUEUE

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from ml_collections import ConfigDict
 
+from clipin_jax import storage
 from clipin_jax.config.key_links import fields, is_unset
 from clipin_jax.config.overrides import apply_changes, apply_overrides, drop_removed
 from clipin_jax.config.serialization import from_json, from_tree
@@ -35,7 +36,8 @@ def list_studies() -> dict[str, str]:
 def find_config(name: str) -> Path:
     """Returns the file of a config.
 
-    name: of `list_configs`, a .py, .json or .yaml file, or a run's folder.
+    name: of `list_configs`, a .py, .json or .yaml file, or a run's folder; the folder
+      and .json and .yaml files also by URL.
 
     Raises:
       ClipinError: none of them, with the nearest name.
@@ -52,6 +54,9 @@ def find_config(name: str) -> Path:
 
 
 def _config_file(name: str) -> Path | None:
+    if storage.is_remote(name):
+        url = name if name.endswith(_SAVED) else storage.join(name, "config.json")
+        return Path(url) if storage.exists(url) else None
     path = find_path(name)
     if path is None:
         return None
@@ -213,7 +218,7 @@ def _read_saved(path: Path, arg: str) -> ConfigDict:
     if arg:
         raise ClipinError(f"{path} takes no options, but was given {arg!r}")
     try:
-        text = path.read_text()
+        text = storage.read(storage.full_path(path)).decode()
         return from_json(text) if path.suffix == ".json" else _from_yaml(text)
     except (OSError, ValueError) as error:
         raise ClipinError(f"config {path} cannot be read: {error}") from error

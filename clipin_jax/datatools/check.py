@@ -21,7 +21,7 @@ from clipin_jax.datatools.evaluation_scan import check_evaluations
 from clipin_jax.datatools.record_scan import RecordReader, scan_records
 from clipin_jax.datatools.record_views import make_record_views
 from clipin_jax.errors import DONE, FAILED, ClipinError
-from clipin_jax.report.document import write_document
+from clipin_jax.storage import write_output
 
 RECORDS = 10_000  # scanned by default
 _EVERY = 10.0  # seconds between two lines of progress
@@ -73,7 +73,7 @@ def check(
     print_line(_summary(statistics, advice))
     if json_file:
         text = json.dumps(statistics, indent=2, ensure_ascii=False) + "\n"
-        print_line(f"statistics: {write_document(text, json_file)}")
+        print_line(f"statistics: {write_output(json_file, text)}")
     if output:
         page = check_page(
             statistics,
@@ -83,7 +83,7 @@ def check(
             samples=make_record_views(config, source, tokenizer),
             config=config,
         )
-        print_line(f"page: {write_document(page, output)}")
+        print_line(f"page: {write_output(output, page)}")
     return FAILED if any(item.stops for item in advice) else DONE
 
 

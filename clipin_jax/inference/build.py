@@ -19,7 +19,7 @@ from clipin_jax.inference.feature_cache import FeatureCache
 from clipin_jax.runs.build import build_experiment
 from clipin_jax.runs.checkpoint import Checkpoints
 from clipin_jax.runs.folder import load_folder
-from clipin_jax.storage import local_path
+from clipin_jax.runs.run_copy import RunCopy, open_copy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,13 +27,13 @@ class OpenedRun:
     """The model of a run folder.
 
     Attributes:
-      folder: the run folder.
+      copy: the run folder on this machine.
       config: the config of the run.
       encoder: encodes images and texts with its model, on all devices.
       abstract_state: shapes and shardings of its state.
     """
 
-    folder: Path
+    copy: RunCopy
     config: ConfigDict
     encoder: Encoder
     abstract_state: TrainState
@@ -47,13 +47,15 @@ class OpenedRun:
         Raises:
           ClipinError: no such checkpoint.
         """
-        checkpoints = Checkpoints(self.folder / "checkpoints", read_only=True)
-        with contextlib.closing(checkpoints):
-            if step is not None:
-                return checkpoints.restore(step, self.abstract_state)[0], step
-            restored = checkpoints.restore_latest(self.abstract_state)
+        with self.copy.named():
+            self.copy.fetch(step)
+            checkpoints = Checkpoints(self.copy.folder / "checkpoints", read_only=True)
+            with contextlib.closing(checkpoints):
+                if step is not None:
+                    return checkpoints.restore(step, self.abstract_state)[0], step
+                restored = checkpoints.restore_latest(self.abstract_state)
         if restored is None:
-            raise ClipinError(f"{self.folder} has no checkpoint yet")
+            raise ClipinError(f"{self.copy.name} has no checkpoint yet")
         state, _, step = restored
         return state, step
 
@@ -66,17 +68,18 @@ def open_run(workdir: str | Path, cache: FeatureCache | None = None) -> OpenedRu
         vectors = run.encoder.texts(state, ["a red star"])["embedding"]
 
     Args:
-      workdir: the run's folder.
+      workdir: the run's folder, by path or URL.
       cache: keeps features of images, see `Encoder`.
 
     Raises:
       ClipinError: the folder has no run, or its config is damaged.
     """
-    folder = local_path(workdir)
-    config = load_folder(folder)
+    copy = open_copy(workdir)
+    with copy.named():
+        config = load_folder(copy.folder)
     experiment = build_experiment(config)
     encoder = make_encoder(config, experiment.learner, experiment.mesh, cache)
-    return OpenedRun(folder, config, encoder, experiment.abstract_state)
+    return OpenedRun(copy, config, encoder, experiment.abstract_state)
 
 
 def make_encoder(

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
-from clipin_jax.errors import ClipinError
 from clipin_jax.report.markup import Markup, tag
 from clipin_jax.report.style import STYLE
-from clipin_jax.storage import local_path
 
 
 def document(
@@ -45,24 +42,6 @@ def document(
         tag("style", Markup(STYLE + style)),
     )
     return "<!doctype html>\n" + tag("html", head, body, lang="en") + "\n"
-
-
-def write_document(text: str, path: str | Path) -> Path:
-    """Writes a page, or another text, into a folder that is made if needed.
-
-    Returns:
-      The path.
-
-    Raises:
-      ClipinError: the file cannot be written.
-    """
-    path = local_path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ClipinError(f"cannot write {path}: {error.strerror or error}") from error
-    return path
 
 
 def _anchor(name: str) -> str:

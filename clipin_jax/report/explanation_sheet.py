@@ -6,17 +6,17 @@ from typing import Any
 
 import jax
 
+from clipin_jax import storage
 from clipin_jax.errors import ClipinError
 from clipin_jax.inference.explain import Explanation, explain_image
 from clipin_jax.report.heatmaps import (
     LabelledImage,
     magnified,
     overlay,
+    png,
     sheet,
-    write_png,
 )
 from clipin_jax.report.run_history import run_labels
-from clipin_jax.storage import local_path
 
 
 def write_explanations(
@@ -33,7 +33,7 @@ def write_explanations(
     the text, the map of each word.
 
     Args:
-      workdirs: run folders, or one.
+      workdirs: run folders by path or URL, or one.
       images, texts: as in `explain_image`, and so are the options.
       output: the PNG file.
 
@@ -43,16 +43,15 @@ def write_explanations(
     Raises:
       ClipinError: as in `explain_image`, or the file cannot be written.
     """
-    output = local_path(output)
-    if output.suffix.lower() != ".png":
+    if not str(output).lower().endswith(".png"):
         raise ClipinError(f"--output is {output}: give a file that ends with .png")
     workdirs = [workdirs] if isinstance(workdirs, str | Path) else workdirs
-    names = run_labels([local_path(workdir).absolute() for workdir in workdirs])
+    names = run_labels(list(map(storage.absolute, workdirs)))
     explanations = [explain_image(w, images, texts, **options) for w in workdirs]
     if not jax.process_index():
         rows, titles = _rows(explanations, names)
-        write_png(sheet(rows, titles), output)
-    return output
+        storage.write_output(output, png(sheet(rows, titles)))
+    return Path(output)
 
 
 def _rows(

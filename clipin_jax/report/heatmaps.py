@@ -7,14 +7,13 @@ power of 0.7. Source: salesforce/ALBEF, `visualization.ipynb`.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from clipin_jax.errors import ClipinError
 from clipin_jax.inference.saliency import enlarge
 
 BLUR, POWER = 0.02, 0.7
@@ -87,16 +86,11 @@ def sheet(rows: Sequence[Sequence[LabelledImage]], titles: Sequence[str]) -> np.
     return np.asarray(page)
 
 
-def write_png(image: np.ndarray, path: str | Path) -> None:
-    """Writes an image, [H, W, 3] uint8, as a PNG file.
-
-    Raises:
-      ClipinError: the file cannot be written.
-    """
-    try:
-        Image.fromarray(image).save(path, format="PNG", optimize=True)
-    except OSError as error:
-        raise ClipinError(f"cannot write {path}: {error.strerror or error}") from error
+def png(image: np.ndarray) -> bytes:
+    """Returns an image, [H, W, 3] uint8, as the content of a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
 
 
 def magnified(image: np.ndarray) -> np.ndarray:

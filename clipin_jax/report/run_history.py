@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from clipin_jax import storage
 from clipin_jax.errors import ClipinError
-from clipin_jax.storage import local_path
+from clipin_jax.runs.run_copy import RunCopy, open_copy
 
 Points = dict[int, float]  # step -> value
 
@@ -41,7 +42,7 @@ class RunHistory:
     """The config, the curves and the scores of one run.
 
     Attributes:
-      folder: of the run.
+      copy: the run's folder on this machine.
       label: its name on the page, different for every run.
       config: the resolved config, nested.
       series: metric name -> step -> value. A step that was logged twice, after a
@@ -54,7 +55,7 @@ class RunHistory:
       finished: whether the run is complete.
     """
 
-    folder: Path
+    copy: RunCopy
     label: str
     config: dict[str, Any]
     series: dict[str, Points]
@@ -63,6 +64,11 @@ class RunHistory:
     last_step: int
     seconds: float
     finished: bool
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder on this machine."""
+        return self.copy.folder
 
     @property
     def evals(self) -> list[str]:
@@ -91,20 +97,21 @@ def read_histories(folders: Sequence[str | Path]) -> list[RunHistory]:
     """
     if not folders:
         raise ClipinError("a report needs at least one run folder")
-    paths = list(dict.fromkeys(local_path(folder).resolve() for folder in folders))
+    names = list(dict.fromkeys(map(storage.absolute, folders)))
     return [
-        _read_history(path, label)
-        for path, label in zip(paths, run_labels(paths), strict=True)
+        _read_history(open_copy(name), label)
+        for name, label in zip(names, run_labels(names), strict=True)
     ]
 
 
-def run_labels(folders: Sequence[Path]) -> list[str]:
-    """Returns as few of the last parts of absolute paths as make all differ."""
-    for depth in range(1, max(len(folder.parts) for folder in folders)):
-        labels = ["/".join(folder.parts[-depth:]) for folder in folders]
+def run_labels(folders: Sequence[str]) -> list[str]:
+    """Returns as few of the last parts of absolute paths or URLs as make all differ."""
+    parts = [Path(folder).parts for folder in folders]
+    for depth in range(1, max(map(len, parts))):
+        labels = ["/".join(each[-depth:]) for each in parts]
         if len(set(labels)) == len(labels):
             return labels
-    return [str(folder) for folder in folders]
+    return list(folders)
 
 
 def read_json(path: Path) -> Any:
@@ -115,11 +122,12 @@ def read_json(path: Path) -> Any:
         return None
 
 
-def _read_history(folder: Path, label: str) -> RunHistory:
+def _read_history(copy: RunCopy, label: str) -> RunHistory:
+    folder = copy.folder
     path = folder / "config.json"
     if not path.is_file():
         raise ClipinError(
-            f"{folder} is not a run folder: it has no config.json. Give the folder"
+            f"{copy.name} is not a run folder: it has no config.json. Give the folder"
             " that a training run wrote"
         )
     config = read_json(path)
@@ -136,7 +144,7 @@ def _read_history(folder: Path, label: str) -> RunHistory:
     figures = _figures(folder)
     environment = read_json(folder / "environment.json")
     return RunHistory(
-        folder=folder,
+        copy=copy,
         label=label,
         config=config,
         series={key: dict(sorted(points.items())) for key, points in series.items()},

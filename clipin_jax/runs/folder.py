@@ -1,6 +1,5 @@
 """The folder of a run: its config, its environment, and whether it is done."""
 
-import contextlib
 import importlib.metadata
 import json
 import platform
@@ -12,6 +11,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from clipin_jax import storage
 from clipin_jax.config import (
     difference,
     followers,
@@ -38,13 +38,18 @@ _BEFORE_CHECKPOINTS = ("bad_records.jsonl", "nonfinite_batches.json")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
-def open_folder(config: ConfigDict, workdir: Path) -> None:
+def open_folder(config: ConfigDict, workdir: Path, run_name: str = "") -> None:
     """Creates the run's folder, or checks that an existing one has the same config.
 
     A run that has no checkpoint may begin anew with another config.
 
     Its config.json also lists arguments at their defaults, so that the run does not
     change if a later version has other defaults.
+
+    Args:
+      config: of the run.
+      workdir: its folder.
+      run_name: the path or URL by which the user knows it; `workdir` if "".
 
     Raises:
       ClipinError: the folder holds a run of another config, other files, or cannot be
@@ -67,7 +72,8 @@ def open_folder(config: ConfigDict, workdir: Path) -> None:
         return
     if (workdir / DONE).is_file():
         (workdir / DONE).unlink()
-        print(f"clipin: {_longer_notice(config, workdir)}", file=sys.stderr)
+        notice = _longer_notice(config, load_folder(workdir).total_steps)
+        print(f"clipin: {run_name or workdir} {notice}", file=sys.stderr)
     content = to_json(with_defaults(config))
     write_file(saved, content)
     write_file(workdir / "config.yaml", str(ConfigDict(json.loads(content))))
@@ -104,17 +110,12 @@ def write_file(path: Path, content: str) -> None:
     Raises:
       ClipinError: it cannot be written.
     """
-    temporary = path.with_name(f"{path.name}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(content)
-        temporary.replace(path)
+        storage.write(str(path), content.encode())
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise ClipinError(
-            f"cannot write {path}: {error.strerror}; make room, or choose another "
-            "--workdir"
+            f"cannot write {path}: {error.strerror or error}; make room, or choose "
+            "another --workdir"
         ) from error
 
 
@@ -169,12 +170,11 @@ def _is_longer(
     return (workdir / "checkpoints" / str(saved.total_steps)).is_dir()
 
 
-def _longer_notice(config: ConfigDict, workdir: Path) -> str:
+def _longer_notice(config: ConfigDict, last_step: int) -> str:
     following = ", ".join(followers(config, "total_steps")) or "no other key"
     return (
-        f"{workdir} goes on from step {load_folder(workdir).total_steps} to "
-        f"{config.total_steps}; {following} follows total_steps, so schedules are from "
-        "here on those of the longer run"
+        f"goes on from step {last_step} to {config.total_steps}; {following} follows "
+        "total_steps, so schedules are from here on those of the longer run"
     )
 
 

@@ -16,37 +16,39 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from clipin_jax import storage
 from clipin_jax.errors import ClipinError
 
 FILE = "owner.json"
 BEAT_SECONDS = 10.0  # between two writes of the owner
 STALE_SECONDS = 60.0  # without a write, after which an owner on another host is gone
+_CONFIRM_SECONDS = 2.0  # in which another process may replace the same stale file
 
 
 @contextlib.contextmanager
 def own_folder(
-    workdir: Path, *, beat: float = BEAT_SECONDS, stale: float = STALE_SECONDS
+    workdir: str | Path, *, beat: float = BEAT_SECONDS, stale: float = STALE_SECONDS
 ) -> Iterator[None]:
     """Holds the run folder until the end of the context; makes it if it is not there.
 
     A folder that was made, and in which nothing else was written, is removed again.
 
     Args:
-      workdir: of the run; also on a disk that several hosts share.
+      workdir: of the run; also on a disk that several hosts share, or a URL.
       beat: seconds between two writes of the file.
       stale: seconds without a write after which an owner on another host is gone.
 
     Raises:
       ClipinError: another process owns the folder, or it cannot be written.
     """
-    made = not workdir.exists()
-    path, owner = workdir / FILE, _this_process()
+    workdir = storage.full_path(workdir)
+    path, owner = storage.join(workdir, FILE), _this_process()
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
+        made = storage.make_folder(workdir)
         _acquire(path, owner, stale)
     except OSError as error:
         raise ClipinError(
-            f"cannot write {path}: {error.strerror}; choose another --workdir"
+            f"cannot write {path}: {error.strerror or error}; choose another --workdir"
         ) from error
     stop = threading.Event()
     thread = threading.Thread(target=_beat, args=(path, owner, beat, stop), daemon=True)
@@ -58,45 +60,60 @@ def own_folder(
         thread.join()
         with contextlib.suppress(OSError):
             if _is_ours(path, owner):
-                path.unlink()
+                storage.remove(path)
             if made:
-                workdir.rmdir()  # fails, as it should, if there is anything in it
+                os.rmdir(workdir)  # fails, as it should, if there is anything in it
 
 
-def _acquire(path: Path, owner: dict[str, Any], stale: float) -> None:
+def _acquire(path: str, owner: dict[str, Any], stale: float) -> None:
     gone = None
     while True:
-        with _one_at_a_time(path.parent):
+        with _one_at_a_time(storage.parent(path)) as locked:
             if gone is not None and _read(path) == gone:
-                path.unlink()
+                storage.remove(path)
             if _create(path, owner):
-                return
+                if gone is None or locked or _is_still_ours(path, owner):
+                    return
         gone = _wait_until_stale(path, stale)
 
 
 @contextlib.contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Keeps two processes from replacing the same stale file."""
+def _one_at_a_time(folder: str) -> Iterator[bool]:
+    """Keeps two processes from replacing the same stale file; False if it cannot."""
+    if storage.is_remote(folder):
+        yield False
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):  # some network disks have no such locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        yield _lock(handle)
     finally:
         os.close(handle)
 
 
-def _create(path: Path, owner: dict[str, Any]) -> bool:
+def _lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError:  # some network disks have no such locks
+        return False
+    return True
+
+
+def _create(path: str, owner: dict[str, Any]) -> bool:
     """Creates the file; False if it exists, also when two processes try at once."""
     try:
-        with path.open("x") as file:
-            json.dump(owner, file)
+        storage.create(path, json.dumps(owner).encode())
     except FileExistsError:
         return False
     return True
 
 
-def _wait_until_stale(path: Path, stale: float) -> dict[str, Any] | None:
+def _is_still_ours(path: str, owner: dict[str, Any]) -> bool:
+    """Whether no other process that saw the same stale file has replaced ours."""
+    time.sleep(_CONFIRM_SECONDS)
+    return _is_ours(path, owner)
+
+
+def _wait_until_stale(path: str, stale: float) -> dict[str, Any] | None:
     """Returns the owner if it is gone, None if it has released the folder.
 
     Raises:
@@ -115,9 +132,9 @@ def _wait_until_stale(path: Path, stale: float) -> dict[str, Any] | None:
         time.sleep(min(1.0, stale / 10))
 
 
-def _in_use(path: Path, other: dict[str, Any]) -> str:
+def _in_use(path: str, other: dict[str, Any]) -> str:
     return (
-        f"{path.parent} is in use by process {other.get('process')} on host "
+        f"{storage.parent(path)} is in use by process {other.get('process')} on host "
         f"{other.get('host')} since {other.get('since')}: wait until that run ends, or "
         "choose another --workdir"
     )
@@ -181,10 +198,10 @@ def _started(process: int) -> str:
     return "running"
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: str) -> dict[str, Any] | None:
     """Returns the content; {} if it is not yet written, None if there is no file."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(storage.read(path))
     except FileNotFoundError:
         return None
     except ValueError:
@@ -192,13 +209,13 @@ def _read(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else {}
 
 
-def _is_ours(path: Path, owner: dict[str, Any]) -> bool:
+def _is_ours(path: str, owner: dict[str, Any]) -> bool:
     other = _read(path) or {}
     return all(other.get(key) == owner[key] for key in owner if key != "beat")
 
 
 def _beat(
-    path: Path, owner: dict[str, Any], seconds: float, stop: threading.Event
+    path: str, owner: dict[str, Any], seconds: float, stop: threading.Event
 ) -> None:
     """Writes a new number while the file is ours; a full disk does not stop a run."""
     for number in range(1, 1 << 62):
@@ -207,6 +224,4 @@ def _beat(
         with contextlib.suppress(OSError):
             if not _is_ours(path, owner):
                 return
-            temporary = path.with_name(f"{FILE}.{owner['process']}.tmp")
-            temporary.write_text(json.dumps(owner | {"beat": number}))
-            temporary.replace(path)
+            storage.write(path, json.dumps(owner | {"beat": number}).encode())

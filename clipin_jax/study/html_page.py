@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from clipin_jax.report.components import chart_grid, fold, note
-from clipin_jax.report.document import document, write_document
+from clipin_jax.report.document import document
 from clipin_jax.report.markup import Markup, tag
 from clipin_jax.report.tables import compare_trees, key_table
 from clipin_jax.report.text_format import count_noun
+from clipin_jax.storage import write_output
 from clipin_jax.study import charts, conclusions
 from clipin_jax.study.result_tables import (
     BEST,
@@ -63,7 +64,7 @@ def write_html_page(results: Mapping[str, Any], path: Path) -> Path:
     Raises:
       ClipinError: the results are wrong, or the page cannot be written.
     """
-    return write_document(study_page(parse_results(results)), path)
+    return write_output(path, study_page(parse_results(results)))
 
 
 def study_page(results: StudyResults) -> str:

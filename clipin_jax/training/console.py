@@ -4,7 +4,6 @@ import dataclasses
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,7 +14,7 @@ from clipin_jax.runs.build import Experiment
 
 
 def banner(
-    experiment: Experiment, workdir: Path, examples_per_epoch: int, step: int
+    experiment: Experiment, run_name: str, examples_per_epoch: int, step: int
 ) -> str:
     """Returns lines that describe a run before its first step."""
     config, mesh = experiment.config, experiment.mesh
@@ -34,7 +33,7 @@ def banner(
         "schedule": f"{config.total_steps:,} steps of {config.batch_size} pairs = "
         f"{epochs:.3g} epochs{_peak(config.optim.learning_rate)}",
         "chance": _chance_losses(experiment),
-        "run": f"{workdir}" + (f", resumed at step {step:,}" if step else ""),
+        "run": run_name + (f", resumed at step {step:,}" if step else ""),
     }
     body = "\n".join(f"  {name:<11}{text}" for name, text in lines.items() if text)
     return f"clipin: {config.name}\n{body}"

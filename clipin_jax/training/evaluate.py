@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from clipin_jax import __version__
+from clipin_jax import __version__, storage
 from clipin_jax.config import apply_overrides, override_key
 from clipin_jax.core.state import TrainState
 from clipin_jax.errors import ClipinError, explained
@@ -18,7 +18,6 @@ from clipin_jax.evaluators.base import Evaluator, Figure, shown_figures
 from clipin_jax.evaluators.clip_benchmark import clip_benchmark_record
 from clipin_jax.inference.build import open_run
 from clipin_jax.runs.folder import environment, write_file
-from clipin_jax.storage import local_path
 from clipin_jax.training import console
 
 
@@ -60,9 +59,10 @@ def evaluate(
     """Evaluates a checkpoint of a run, prints the scores and writes them as JSON.
 
     Args:
-      workdir: the run's folder; the run may still be training.
+      workdir: the run's folder, by path or URL; the run may still be training.
       step: the checkpoint's step; None for the newest undamaged one.
-      output: the JSON file; `eval/<step>.json` in the run's folder if None.
+      output: the JSON file, by path or URL; `eval/<step>.json` in the run's folder if
+        None.
       overrides: "KEY=VALUE" of `evals`, or of `data.source`, whose folder evals may
         share: where data has moved to, or other evals.
 
@@ -73,13 +73,12 @@ def evaluate(
       ClipinError: no run, no such checkpoint, no evaluators in its config, or another
         key.
     """
-    workdir = local_path(workdir)
     run = open_run(workdir)
     config = _with_overrides(run.config, overrides)
     evaluators = make_evaluators(config.evals, run.encoder)
     if not evaluators:
         raise ClipinError(
-            f"the config of {workdir} has no evals: evaluate by a suite, such as "
+            f"the config of {run.copy.name} has no evals: evaluate by a suite, such as "
             "--suite core"
         )
     state, step = run.restore(step)
@@ -89,10 +88,10 @@ def evaluate(
         shown = console.scores(scores, shown_figures(evaluators, scores))
         print(f"clipin: evaluation at step {step}\n{shown}")
         path = write_results(
-            workdir, step, config=config, evaluators=evaluators, scores=scores,
+            run.copy.name, step, config=config, evaluators=evaluators, scores=scores,
             output=output,
         )  # fmt: skip
-        print(f"clipin: written to {path}")
+        print(f"clipin: written to {storage.full_path(path)}")
     return scores
 
 
@@ -119,7 +118,7 @@ def write_figures(workdir: Path, figures: Mapping[str, Figure]) -> None:
 
 
 def write_results(
-    workdir: Path,
+    workdir: str | Path,
     step: int,
     *,
     config: ConfigDict,
@@ -131,12 +130,13 @@ def write_results(
     """Writes scores, their formats, and records with CLIP_benchmark's keys.
 
     Args:
-      workdir: the run's folder.
+      workdir: the run's folder, by path or URL.
       step: of the evaluated state.
       config: of the run; its `evals` name the evaluators.
       evaluators: name -> evaluator, of those that have run.
       scores: `EVALUATOR/METRIC` -> number.
-      output: the JSON file; `eval/<step>.json` in the run's folder if None.
+      output: the JSON file, by path or URL; `eval/<step>.json` in the run's folder if
+        None.
       more: further keys of the file.
 
     Returns:
@@ -145,14 +145,13 @@ def write_results(
     Raises:
       ClipinError: the file cannot be written.
     """
-    path = local_path(output) if output else workdir / "eval" / f"{step}.json"
     records = {
         name: clip_benchmark_record(
             evaluator,
             _scores_of(name, scores),
             dataset=_dataset(name, config.evals[name]),
             model=config.name,
-            pretrained=f"{workdir.name}/{step}",
+            pretrained=f"{Path(workdir).name}/{step}",
         )
         for name, evaluator in evaluators.items()
     }
@@ -167,12 +166,8 @@ def write_results(
         **more,
         "environment": {"clipin_jax": __version__, **environment()},
     }
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(results, indent=2) + "\n")
-    except OSError as error:
-        raise ClipinError(f"cannot write {path}: {error.strerror}") from error
-    return path
+    path = output or storage.join(str(workdir), f"eval/{step}.json")
+    return storage.write_output(path, json.dumps(results, indent=2) + "\n")
 
 
 def _scores_of(name: str, scores: Mapping[str, float]) -> dict[str, float]:

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from clipin_jax import storage
 from clipin_jax.config import call_file, config_folder, list_purposes
 from clipin_jax.core.state import TrainState
 from clipin_jax.errors import ClipinError, did_you_mean
@@ -22,8 +23,6 @@ from clipin_jax.evaluators.base import Evaluator, shown_figures
 from clipin_jax.evaluators.datasets.data_folder import DataFolder
 from clipin_jax.inference.build import open_run
 from clipin_jax.inference.feature_cache import FeatureCache
-from clipin_jax.runs.folder import load_folder
-from clipin_jax.storage import local_path
 from clipin_jax.training import console
 from clipin_jax.training.evaluate import evaluate_state, write_results
 
@@ -82,12 +81,13 @@ def evaluate_suite(
     The file is rewritten after each evaluation, so that an interrupt loses at most one.
 
     Args:
-      workdir: the run's folder; the run may still be training.
+      workdir: the run's folder, by path or URL; the run may still be training.
       suite: its name, or the path of a file.
       data: a folder of data sets, see `data_folder`; "" for the embedded scenes.
       only: entries to keep, by data set, protocol or both ("ucm:retrieval"); all if ().
       step: the checkpoint's step; None for the newest undamaged one.
-      output: the JSON file; `eval/<step>-<suite>.json` in the run's folder if None.
+      output: the JSON file, by path or URL; `eval/<step>-<suite>.json` in the run's
+        folder if None.
 
     Returns:
       `DATASET:PROTOCOL/METRIC` -> number.
@@ -95,19 +95,18 @@ def evaluate_suite(
     Raises:
       ClipinError: no run, checkpoint, suite or data, or nothing that can be evaluated.
     """
-    workdir = local_path(workdir)
-    config, reasons = _suite_config(load_folder(workdir), suite, data, only)
     run = open_run(workdir, FeatureCache())
+    config, reasons = _suite_config(run.config, suite, data, only)
     state, step = run.restore(step)
     evaluators, more_reasons = make_available(config.evals, run.encoder)
     skipped = reasons | more_reasons
     name = Path(suite).stem
-    path = local_path(output) if output else workdir / "eval" / f"{step}-{name}.json"
+    path = output or storage.join(run.copy.name, f"eval/{step}-{name}.json")
 
     def write(scores: Mapping[str, float]) -> None:
         finished = {key.partition("/")[0] for key in scores}
         write_results(
-            workdir, step, config=config, scores=scores, output=path,
+            run.copy.name, step, config=config, scores=scores, output=path,
             evaluators={k: v for k, v in evaluators.items() if k in finished},
             suite=name, skipped=skipped,
         )  # fmt: skip
@@ -118,7 +117,7 @@ def evaluate_suite(
         figures = shown_figures(evaluators, scores)
         print(f"clipin: suite {name} at step {step}\n{console.table(scores, figures)}")
         print(console.left_out(skipped), end="")
-        print(f"clipin: written to {path}")
+        print(f"clipin: written to {storage.full_path(path)}")
     if not scores:
         raise ClipinError(_nothing(name, skipped))
     return scores

@@ -36,8 +36,8 @@ from clipin_jax.runs.folder import is_finished, open_folder, write_file
 from clipin_jax.runs.interrupt import Interrupt, Interrupted, catch_interrupt
 from clipin_jax.runs.metric_writers import MetricWriters, check_metric_writers
 from clipin_jax.runs.owner import own_folder
+from clipin_jax.runs.run_copy import RunCopy, working_copy
 from clipin_jax.runs.value_checks import check_values
-from clipin_jax.storage import local_path
 from clipin_jax.training.evaluate import evaluate_state, write_figures, write_results
 from clipin_jax.training.nonfinite import NonfiniteSteps
 from clipin_jax.training.run_log import RunLog
@@ -55,7 +55,8 @@ class Session:
 
     Attributes:
       experiment: everything that the config builds.
-      workdir: the run's folder.
+      name: the path or URL of the run's folder.
+      workdir: the run's folder, or the copy of it on this machine.
       batches: the training data.
       evaluators: by their names in `config.evals`.
       checkpoints: of this run.
@@ -63,6 +64,7 @@ class Session:
     """
 
     experiment: Experiment
+    name: str
     workdir: Path
     batches: TrainBatches
     evaluators: Mapping[str, Evaluator]
@@ -75,7 +77,8 @@ def train(config: ConfigDict, workdir: str | Path) -> int:
 
     Args:
       config: a locked config; `configs/clip.py` shows every key.
-      workdir: the run's folder; created if it does not exist, else resumed.
+      workdir: the run's folder, by path or URL; created if it does not exist, else
+        resumed.
 
     Returns:
       0 when done; 75 if SIGTERM stopped it, with everything saved.
@@ -85,19 +88,22 @@ def train(config: ConfigDict, workdir: str | Path) -> int:
         steps in a row that are not finite.
       KeyboardInterrupt: Ctrl-C stopped it, with everything saved.
     """
-    with catch_interrupt(_NOTICE, _AT_ONCE) as interrupt:
-        code = _train(config, local_path(workdir), interrupt)
+    with (
+        catch_interrupt(_NOTICE, _AT_ONCE) as interrupt,
+        working_copy(workdir) as run,
+    ):
+        code = _train(config, run, interrupt)
     if code == REQUEUE and interrupt.signal == signal.SIGINT:
         raise KeyboardInterrupt  # so that Ctrl-C ends a loop over runs, too
     return code
 
 
-def _train(config: ConfigDict, workdir: Path, interrupt: Interrupt) -> int:
-    if is_finished(config, workdir, may_go_on=True):
-        print(f"clipin: {workdir} is already done", file=sys.stderr)
+def _train(config: ConfigDict, run: RunCopy, interrupt: Interrupt) -> int:
+    if is_finished(config, run.folder, may_go_on=True):
+        print(f"clipin: {run.name} is already done", file=sys.stderr)
         return DONE
     with contextlib.ExitStack() as stack:
-        session = _open_session(config, workdir, stack)
+        session = _open_session(config, run, stack)
         stack.enter_context(jax.set_mesh(session.experiment.mesh))
         return run_loop(session, interrupt)
 
@@ -153,9 +159,10 @@ def run_loop(session: Session, interrupt: Interrupt) -> int:
 
 
 def _open_session(
-    config: ConfigDict, workdir: Path, stack: contextlib.ExitStack
+    config: ConfigDict, run: RunCopy, stack: contextlib.ExitStack
 ) -> Session:
     """Builds and opens all resources; the stack closes them."""
+    workdir = run.folder
     check_keys(config)
     check_lists(config)
     experiment = build_experiment(config)
@@ -179,13 +186,14 @@ def _open_session(
     check_metric_writers(log)
     if jax.process_index() == 0:
         stack.enter_context(own_folder(workdir))
-    open_folder(config, workdir)
+    open_folder(config, workdir, run.name)
     checkpoints = Checkpoints(workdir / "checkpoints", **keep)
     stack.enter_context(contextlib.closing(checkpoints))
     writers = MetricWriters(workdir, log)
     stack.enter_context(contextlib.closing(writers))
     return Session(
         experiment=experiment,
+        name=run.name,
         workdir=workdir,
         batches=batches,
         evaluators=evaluators,
@@ -234,7 +242,7 @@ def _restore_or_init(session: Session) -> tuple[TrainState, int]:
 def _start_log(session: Session, step: int) -> RunLog:
     return RunLog(
         experiment=session.experiment,
-        workdir=session.workdir,
+        run_name=session.name,
         writers=session.writers,
         batches=session.batches,
         step=step,
@@ -328,4 +336,4 @@ def _finish(
         for name, evaluator in session.evaluators.items():
             save_retrievals(workdir, name, evaluator)
         write_file(workdir / "DONE", "")
-    log.print_line(f"clipin: done; for a page: clipin report {workdir}")
+    log.print_line(f"clipin: done; for a page: clipin report {session.name}")

@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Mapping
-from pathlib import Path
 
 import jax
 
@@ -23,7 +22,7 @@ class RunLog:
         self,
         *,
         experiment: Experiment,
-        workdir: Path,
+        run_name: str,
         writers: MetricWriters,
         batches: TrainBatches,
         step: int,
@@ -32,7 +31,7 @@ class RunLog:
 
         Args:
           experiment: everything that the config builds.
-          workdir: the run's folder, for the banner.
+          run_name: the path or URL of the run's folder, for the banner.
           writers: of the run's metrics.
           batches: the training data, which counts cut captions and bad records.
           step: number of steps taken before; above 0 if the run is resumed.
@@ -41,7 +40,7 @@ class RunLog:
         self._progress = Progress(experiment.config.total_steps, step)
         self._throughput = Throughput(experiment.config.batch_size)
         self._shown: dict[str, float] = {}
-        facts = console.banner(experiment, workdir, batches.examples_per_epoch, step)
+        facts = console.banner(experiment, run_name, batches.examples_per_epoch, step)
         self.print_line(f"{facts}\nclipin: compiling the first step")
 
     def print_line(self, text: str) -> None:

@@ -1,5 +1,6 @@
-"""`~` is a home, and a URL is refused in one line, wherever a run folder is named."""
+"""`~` is a home; a store whose library is missing is one line, for every command."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,6 @@ from clipin_jax.commands.main import main
 from clipin_jax.inference.build import open_run
 from clipin_jax.report.run_report.page import write_report
 from clipin_jax.training.evaluate import evaluate
-from clipin_jax.training.loop import train
 from tests.support import tiny_runs
 
 URL = "gs://bucket/run"
@@ -26,7 +26,7 @@ def home(tmp_path, monkeypatch) -> Path:
 
 def test_a_tilde_is_the_home_in_python(home):
     with tiny_runs.on_one_device():
-        assert open_run("~/run").folder == home / "run"
+        assert open_run("~/run").copy.folder == home / "run"
         evaluate("~/run", output="~/scores.json")
     assert (home / "scores.json").is_file()
     write_report([Path("~/run")], Path("~/page.html"))
@@ -38,25 +38,27 @@ def test_a_tilde_is_the_home_in_python(home):
     "command",
     [
         ["train", tiny_runs.CONFIG, "--workdir", URL],
+        ["train", URL],
         ["evaluate", URL],
         ["evaluate", URL, "--suite", "core"],
         ["report", URL],
         ["caption", URL, "image.png"],
-        ["study", "looseness", "--workdir", URL],
     ],
     ids=lambda command: command[0],
 )
-def test_a_url_is_refused_in_one_line(command, tmp_path, monkeypatch, capfd):
+def test_a_store_without_its_library_is_one_line(command, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "gcsfs", None)  # as if it were not installed
     (tmp_path / "image.png").write_bytes(b"")
     assert main(command) == errors.FAILED
-    lines = capfd.readouterr().err.splitlines()
-    assert len(lines) == 1 and "is a URL" in lines[0]
+    [line] = capfd.readouterr().err.splitlines()
+    assert URL in line and "pip install 'clipin_jax[remote]'" in line
     assert [path.name for path in tmp_path.iterdir()] == ["image.png"]
 
 
-def test_a_url_is_refused_in_python(tmp_path, monkeypatch):
+def test_a_study_needs_a_folder_of_this_machine(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(errors.ClipinError, match="is a URL"):
-        train(tiny_runs.tiny_run(), URL)
+    assert main(["study", "looseness", "--workdir", URL]) == errors.FAILED
+    [line] = capfd.readouterr().err.splitlines()
+    assert f"{URL} is a URL: name a folder of this machine" in line
     assert not list(tmp_path.iterdir())

@@ -72,7 +72,7 @@ def test_the_command_forwards_its_options_and_prints_json(monkeypatch, capsys):
     monkeypatch.setattr(caption, "caption_images", caption_images)
     command = ["caption", "run", "1.png", "2.png", "--json", "--step", "2"]
     assert main([*command, "--strategy", "beam"]) == 0
-    assert calls == [(Path("run"), [Path("1.png"), Path("2.png")], 2, "beam")]
+    assert calls == [("run", [Path("1.png"), Path("2.png")], 2, "beam")]
     output = capsys.readouterr().out
     assert "Hündchen" in output
     assert json.loads(output) == [

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,13 +76,14 @@ def test_files_are_written_atomically(tmp_path, monkeypatch):
     run_folder.write_file(path, "first")
     run_folder.write_file(path, "second")
     with monkeypatch.context() as patch:
-        patch.setattr(run_folder.Path, "write_text", full)
+        patch.setattr(Path, "write_bytes", full)
         with pytest.raises(ClipinError, match="cannot write .*file.json: No space"):
             run_folder.write_file(path, "third")
     assert read_files(tmp_path) == {"folder/file.json": b"second"}
 
 
-def full(self: Any, content: str) -> None:
+def full(self: Path, content: bytes) -> None:
     """A disk that takes the first half."""
-    self.write_bytes(content[: len(content) // 2].encode())
+    with self.open("wb") as file:
+        file.write(content[: len(content) // 2])
     raise OSError(28, "No space left on device")

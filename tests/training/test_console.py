@@ -1,4 +1,3 @@
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,7 +22,7 @@ def built():
 
 
 def test_the_banner_names_what_matters(built):
-    text = console.banner(built, Path("runs/mine"), 256, step=0)
+    text = console.banner(built, "runs/mine", 256, step=0)
     expected = {
         "model": "vit 2x32 at 32x32, text_transformer 2x32, "
         f"{built.num_params / 1e6:.1f}M parameters",
@@ -52,11 +51,11 @@ def test_the_banner_says_how_many_parameters_are_trained():
     )
     millions = (built.num_trained / 1e6, built.num_params / 1e6)
     expected = "{:.1f}M of {:.1f}M parameters trained".format(*millions)
-    assert expected in console.banner(built, Path("runs/mine"), 256, step=0)
+    assert expected in console.banner(built, "runs/mine", 256, step=0)
 
 
 def test_the_banner_of_a_resumed_run(built):
-    text = console.banner(built, Path("runs/mine"), 256, step=1000)
+    text = console.banner(built, "runs/mine", 256, step=1000)
     assert text.endswith("runs/mine, resumed at step 1,000")
 
 
@@ -73,7 +72,7 @@ def test_the_banner_of_a_resumed_run(built):
 )
 def test_the_peak_of_any_schedule(rate, shown):
     config = load_config("clip:runlocal", [f"optim.learning_rate={rate}"])
-    assert shown in console.banner(build_experiment(config), Path("x"), 256, step=0)
+    assert shown in console.banner(build_experiment(config), "x", 256, step=0)
 
 
 def test_scores_are_shown_with_chance_beside_them():

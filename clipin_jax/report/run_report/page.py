@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from clipin_jax.report.components import colour_label, fold_each
-from clipin_jax.report.document import document, write_document
+from clipin_jax.report.document import document
 from clipin_jax.report.markup import Markup
 from clipin_jax.report.run_history import RunHistory, read_histories
 from clipin_jax.report.run_report import example_gallery, overview, scores
 from clipin_jax.report.run_report.curves import curves_section
+from clipin_jax.storage import write_output
 
 
 def write_report(
@@ -19,8 +20,8 @@ def write_report(
     """Writes the page about some runs; a run may be unfinished or damaged at its end.
 
     Args:
-      workdirs: run folders, or one.
-      output: the HTML file.
+      workdirs: run folders by path or URL, or one.
+      output: the HTML file, by path or URL.
 
     Returns:
       The file's path.
@@ -29,7 +30,7 @@ def write_report(
       ClipinError: a folder holds no run, or the file cannot be written.
     """
     folders = [workdirs] if isinstance(workdirs, str | Path) else workdirs
-    return write_document(report_page(read_histories(folders)), output)
+    return write_output(output, report_page(read_histories(folders)))
 
 
 def report_page(runs: Sequence[RunHistory]) -> str:

@@ -1,18 +1,22 @@
 """Every example of docs/data.md, run on a small data set in that format."""
 
+import contextlib
 import json
 import re
 import shlex
+import shutil
 
 import cv2
 import numpy as np
 import pytest
 
-from clipin_jax.commands.main import parse
+from clipin_jax.commands.main import main, parse
 from clipin_jax.config import load_config
 from clipin_jax.data import SOURCES, make_source
+from clipin_jax.data.class_names import known_datasets
 from clipin_jax.data.image.decode import decode
 from clipin_jax.data.pipeline import TrainBatches
+from clipin_jax.errors import DONE
 from tests.conftest import REPOSITORY
 from tests.support.format_writers import CLASS_WRITERS, WRITERS, Pair, write_pairs
 
@@ -109,3 +113,39 @@ def test_commands_parse():
         args = parse(arguments)
         config = load_config(args.config, args.overrides)
         assert config.evals.retrieval.source.folder == "data/coco"
+
+
+def test_commands_before_training_run(folder, monkeypatch, capfd):
+    monkeypatch.chdir(folder)
+    coco = folder / "data" / "coco"
+    shutil.copy(coco / "captions_train.json", coco / "captions_val.json")
+    shell = re.findall(r"^```bash\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)[-1]
+    for command in shell.splitlines():
+        # The run of the page has batches of 256, more than there are pairs here.
+        arguments = [*shlex.split(command, comments=True)[1:], "batch_size=4"]
+        if "bench" in arguments:
+            arguments += ["--seconds", "0.1"]
+        assert main(arguments) == DONE, capfd.readouterr().err
+    out = capfd.readouterr().out
+    assert "one colour" in out
+    assert "whole sample" in out and "threads=1 processes=1" in out
+    assert (folder / "check.html").read_text().startswith("<!doctype html>")
+    tars = sorted((folder / "shards").glob("*.tar"))
+    copy = make_source(name="webdataset", files=str(folder / "shards"))
+    assert tars and [copy[n]["image"] for n in range(len(copy))] == [
+        pair.image for pair in PAIRS
+    ]
+
+
+def test_the_number_of_known_data_sets():
+    [count] = re.findall(r"names and prompts of (\d+) well-known data sets", PAGE)
+    assert int(count) == len(known_datasets())
+
+
+def test_a_mixture_takes_three_of_four_records_from_the_web(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    config = load_config("clip:runlocal").unlock()
+    config.data.source = example_sources()["mixture"]
+    with contextlib.closing(TrainBatches(config.data, seed=0, batch_size=8)) as batches:
+        web = [int((next(batches)["index"] >= len(PAIRS)).sum()) for _ in range(3)]
+    assert web == [6, 6, 6]

@@ -224,13 +224,15 @@ def build(config: ConfigDict) -> Learner:
     `type` is its own key in `config.objectives` unless the config gives another.
 
     Raises:
-      ClipinError: an unknown name, or an argument that the class does not have.
+      ClipinError: an unknown name, an argument that the class does not have, or a
+        negative width.
     """
     dtypes: dict[str, Any] = dict(
         dtype=_dtype(config.model, "dtype"),
         param_dtype=_dtype(config.model, "param_dtype"),
     )
     stack = dict(scan_layers=config.model.scan_layers, remat=config.model.remat)
+    _check_widths(config.model)
     if not config.objectives:
         raise ClipinError(
             "objectives is empty: there is no loss; add one, such as "
@@ -261,6 +263,14 @@ def build(config: ConfigDict) -> Learner:
     )
     _check(learner)
     return learner
+
+
+def _check_widths(model: ConfigDict) -> None:
+    for key in ("embed_dim", "pre_projector"):
+        if model[key] < 0:
+            raise ClipinError(
+                f"model.{key} is {model[key]}: give a width, or 0 for none"
+            )
 
 
 def _dtype(model: ConfigDict, key: str) -> Any:

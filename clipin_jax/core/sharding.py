@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from clipin_jax.core.parameter_paths import compile_pattern, map_paths
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import ClipinError, shorten
 
 AXES = ("data", "fsdp")
 RULES = ("replicate", "fsdp")
@@ -58,10 +58,11 @@ def infer_sharding(tree: Any, rules: Iterable[tuple[str, str]], mesh: Mesh) -> A
       mesh: from `make_mesh`.
 
     Raises:
-      ClipinError: a rule that is unknown or no regular expression, or a leaf that no
-        rule matches.
+      ClipinError: a rule that is no pair, unknown or no regular expression, or a leaf
+        that no rule matches.
     """
-    compiled = [(compile_pattern(p, "sharding"), name) for p, name in rules]
+    pairs = map(_pair, rules)
+    compiled = [(compile_pattern(p, "sharding"), name) for p, name in pairs]
     for pattern, name in compiled:
         if name not in RULES:
             raise ClipinError(
@@ -76,6 +77,15 @@ def infer_sharding(tree: Any, rules: Iterable[tuple[str, str]], mesh: Mesh) -> A
         raise ClipinError(f'no sharding rule matches {path}: end with (".*", ...)')
 
     return map_paths(sharding, tree)
+
+
+def _pair(rule: Any) -> tuple[Any, Any]:
+    if not isinstance(rule, tuple | list) or len(rule) != 2:
+        raise ClipinError(
+            f"sharding has {shorten(repr(rule))}: give pairs (pattern, rule), such as "
+            '(".*", "replicate")'
+        )
+    return rule[0], rule[1]
 
 
 def _fsdp_spec(shape: tuple[int, ...], mesh: Mesh) -> tuple[str | None, ...]:

@@ -28,12 +28,12 @@ def check_values(experiment: Experiment) -> None:
     """Checks values that a run would accept, and that make no sense.
 
     Raises:
-      ClipinError: no pair could be compared in a batch; a rate, decay or pattern that
-        cannot be meant; a dtype that the devices cannot multiply.
+      ClipinError: no pair could be compared in a batch; a temperature, rate, decay or
+        pattern that cannot be meant; a dtype that the devices cannot multiply.
     """
     config = experiment.config
     _check_dtypes(config, experiment.mesh.devices.flat[0].platform)
-    _check_choices(experiment)
+    _check_objectives(experiment)
     _check_numbers(experiment)
     _check_patterns(config.optim, experiment.abstract_state.params)
     for warning in _warnings(config):
@@ -49,7 +49,7 @@ def _check_dtypes(config: ConfigDict, platform: str) -> None:
             )
 
 
-def _check_choices(experiment: Experiment) -> None:
+def _check_objectives(experiment: Experiment) -> None:
     size = experiment.config.batch_size
     for name, objective in experiment.learner.objectives.items():
         count = getattr(objective, "num_choices", None)
@@ -57,6 +57,12 @@ def _check_choices(experiment: Experiment) -> None:
             raise ClipinError(
                 f"batch_size is {size}, and objectives.{name} compares the pairs of a "
                 "batch: with one alone its loss is always 0; raise batch_size"
+            )
+        temperature = getattr(objective, "init_temperature", 1.0)
+        if not 0 < temperature < math.inf:
+            raise ClipinError(
+                f"objectives.{name}.init_temperature is {temperature:g}: give a number "
+                "above 0"
             )
 
 

@@ -8,6 +8,7 @@ from clipin_jax.runs.build import build_experiment
 from clipin_jax.runs.value_checks import check_values
 from tests.support.tiny import tiny_config
 
+CONTRASTIVE = "objectives.contrastive"
 LINEAR = "{'schedule': 'linear', 'start': 1e-3, 'end': %s, 'total_steps': 20}"
 
 
@@ -40,6 +41,12 @@ def test_a_config_that_makes_sense_is_silent(caplog):
         ("optim.bounds=(('scael', 0, 1),)", ["optim.bounds", "matches no parameter"]),
         ("optim.groups=(('scael', {'freeze': True}),)", ["optim.groups[0]"]),
         ("sharding=(('(', 'replicate'),)", ["sharding", "not a regular expression"]),
+        ("sharding=(1,)", ["sharding has 1", "pairs (pattern, rule)"]),
+        ("sharding=('.*', 'replicate')", ["sharding has '.*'", "pairs"]),
+        ("model.embed_dim=-3", ["model.embed_dim is -3", "0 for none"]),
+        ("model.pre_projector=-1", ["model.pre_projector is -1", "0 for none"]),
+        (f"{CONTRASTIVE}.init_temperature=0", [f"{CONTRASTIVE}.init_", "above 0"]),
+        (f"{CONTRASTIVE}.init_temperature=-1", [f"{CONTRASTIVE}.init_", "is -1"]),
         ("optim.b1=1", ["optim.name 'adamw'", "does not descend"]),
         ("optim.eps=-1", ["optim.name 'adamw'", "does not descend"]),
     ],

@@ -1,6 +1,7 @@
 """The learner: one module with two towers and any number of objectives."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -96,13 +97,26 @@ class Learner(nn.Module):
                 hyper=scalars,
                 train=train,
             )
-            with explained(f"objectives.{name}"):
+            with explained(f"objectives.{name}"), self._needs_joint_space(name):
                 loss, parts = _check_loss(objective(inputs), f"objectives.{name}")
             weight = objective.scalar("weight", scalars)
             total = total + weight * loss
             metrics |= {f"{name}/loss": loss, f"{name}/weight": weight}
             metrics |= {f"{name}/{part}": value for part, value in parts.items()}
         return {"loss": total, **metrics}
+
+    @contextlib.contextmanager
+    def _needs_joint_space(self, name: str) -> Iterator[None]:
+        """Says what an objective lacks that reads `embedding` where there is none."""
+        try:
+            yield
+        except KeyError as error:
+            if self.towers.embed_dim or error.args != ("embedding",):
+                raise
+            raise ClipinError(
+                f"objectives.{name} needs the joint space, but model.embed_dim is 0: "
+                "give its width, or remove the objective"
+            ) from None
 
     def targets(self, batch: Batch, train: bool = True) -> dict[str, Any]:
         """Returns the targets of the objectives; apply it with the target's parameters.
@@ -224,15 +238,15 @@ def build(config: ConfigDict) -> Learner:
     `type` is its own key in `config.objectives` unless the config gives another.
 
     Raises:
-      ClipinError: an unknown name, an argument that the class does not have, or a
-        negative width.
+      ClipinError: an unknown name, an argument that the class does not have, a
+        negative width, or a mean or deviation that pixels cannot have.
     """
     dtypes: dict[str, Any] = dict(
         dtype=_dtype(config.model, "dtype"),
         param_dtype=_dtype(config.model, "param_dtype"),
     )
     stack = dict(scan_layers=config.model.scan_layers, remat=config.model.remat)
-    _check_widths(config.model)
+    _check_model(config.model)
     if not config.objectives:
         raise ClipinError(
             "objectives is empty: there is no loss; add one, such as "
@@ -265,12 +279,22 @@ def build(config: ConfigDict) -> Learner:
     return learner
 
 
-def _check_widths(model: ConfigDict) -> None:
+def _check_model(model: ConfigDict) -> None:
     for key in ("embed_dim", "pre_projector"):
         if model[key] < 0:
             raise ClipinError(
                 f"model.{key} is {model[key]}: give a width, or 0 for none"
             )
+    if not all(0 <= mean <= 1 for mean in model.image_mean):
+        raise ClipinError(
+            f"model.image_mean is {model.image_mean}: give numbers from 0 to 1, the "
+            "range of the pixels"
+        )
+    if not all(0 < deviation <= 1 for deviation in model.image_std):
+        raise ClipinError(
+            f"model.image_std is {model.image_std}: give numbers above 0 and up to 1, "
+            "for pixels from 0 to 1"
+        )
 
 
 def _dtype(model: ConfigDict, key: str) -> Any:

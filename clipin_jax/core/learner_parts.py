@@ -7,9 +7,16 @@ import flax.linen as nn
 
 from clipin_jax import registry
 from clipin_jax.core.hashable import hashable
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import ClipinError, shorten
 from clipin_jax.objectives import OBJECTIVES
 from clipin_jax.objectives.base import Objective
+
+# Fields of our towers that count or measure something; none of them can be 0.
+_SIZES = (
+    "width", "depth", "depths", "num_heads", "mlp_ratio", "image_size", "patch_size",
+    "context_length", "vocab_size", "output_dim", "num_queries", "pool_width",
+    "pool_heads",
+)  # fmt: skip
 
 
 def make_tower(
@@ -27,15 +34,27 @@ def make_tower(
       shared: arguments of every tower.
 
     Raises:
-      ClipinError: an unknown name, a class that is no tower, or an unknown
-        argument.
+      ClipinError: an unknown name, a class that is no tower, an unknown argument,
+        or a size that is not above 0.
     """
     if "name" not in spec:
         raise ClipinError(f"{where}.name is missing: use one of {', '.join(table)}")
     arguments = {key: value for key, value in spec.items() if key != "name"}
     tower = registry.find(table, spec["name"], f"{where}.name")
     _check_module(tower, shared, f"{where}.name", "clipin_jax/models/base.py")
+    if spec["name"] in table:
+        _check_sizes(where, arguments)
     return _call(tower, where, arguments, shared)
+
+
+def _check_sizes(where: str, arguments: Mapping[str, Any]) -> None:
+    for key in arguments.keys() & set(_SIZES):
+        value = arguments[key]
+        sizes = value if isinstance(value, tuple | list) else (value,)
+        if not all(isinstance(size, int | float) and size > 0 for size in sizes):
+            raise ClipinError(
+                f"{where}.{key} is {shorten(repr(value))}: it must be above 0"
+            )
 
 
 def make_objective(

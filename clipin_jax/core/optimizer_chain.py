@@ -236,6 +236,8 @@ def _try(optimizer: Optimizer, name: str) -> None:
     params = {key: jnp.full(shape, 0.5) for key, shape in shapes.items()}
     try:
         flat = np.concatenate([np.ravel(x) for x in jax.tree.leaves(steps(params))])
+    except ClipinError:
+        raise
     except Exception as error:  # whatever an optimizer raises
         raise ClipinError(
             f"optim.name {name!r} cannot be built from {dict(optimizer.arguments)}: "

@@ -15,6 +15,7 @@ import optax
 from optax import GradientTransformation
 
 from clipin_jax.core.parameter_paths import Params, map_paths
+from clipin_jax.errors import ClipinError
 from clipin_jax.types import Array
 
 Rule = Callable[..., GradientTransformation]
@@ -33,6 +34,7 @@ def adamw(
 
     mu_dtype: of the first moment, such as "bfloat16"; None for the parameter's.
     """
+    _check_shares(b1=b1, b2=b2)
     adam = optax.scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype, nesterov=nesterov)
     return optax.chain(adam, decay)
 
@@ -49,6 +51,7 @@ def lion(
     Learning rates should be 3 to 10 times lower than for AdamW, decay as much higher.
     mu_dtype: of the moment; None for the parameter's.
     """
+    _check_shares(b1=b1, b2=b2)
     return optax.chain(optax.scale_by_lion(b1, b2, mu_dtype), decay)
 
 
@@ -65,6 +68,7 @@ def lamb(
     A stack of scanned layers is one parameter, with one norm.
     mu_dtype: of the first moment; None for the parameter's.
     """
+    _check_shares(b1=b1, b2=b2)
     adam = optax.scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype)
     return optax.chain(adam, decay, optax.scale_by_trust_ratio())
 
@@ -105,6 +109,7 @@ def adafactor(
     if multiply_by_parameter_scale:
         parts.append(optax.scale_by_param_block_rms())
     if momentum is not None:
+        _check_shares(momentum=momentum)
         parts.append(
             optax.ema(momentum, debias=False, accumulator_dtype=dtype_momentum)
         )
@@ -124,6 +129,7 @@ def sgd(
     """
     if momentum is None:
         return decay
+    _check_shares(momentum=momentum)
     return optax.chain(decay, optax.trace(momentum, nesterov, accumulator_dtype))
 
 
@@ -145,6 +151,7 @@ def muon(
       AdamW's learning rates suit both (arXiv 2502.16982); None for Muon's scale.
     ns_steps: steps of the iteration that orthogonalizes the momentum.
     """
+    _check_shares(beta=beta, adam_b1=adam_b1, adam_b2=adam_b2)
     both = optax.contrib.muon(
         1.0,
         ns_steps=ns_steps,
@@ -158,6 +165,15 @@ def muon(
         consistent_rms=consistent_rms,
     )
     return optax.chain(both, optax.scale(-1.0), decay)
+
+
+def _check_shares(**shares: float) -> None:
+    """Checks how much of a running mean each step keeps."""
+    for key, share in shares.items():
+        if not 0 <= share < 1:
+            raise ClipinError(
+                f"optim.{key} is {share:g}: give a number of at least 0 and below 1"
+            )
 
 
 def _matrices(params: Params) -> Params:

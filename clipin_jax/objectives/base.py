@@ -30,6 +30,7 @@ that its docstring describes. What an objective keeps between steps (batch stati
 a queue) is a variable of a flax collection, in a submodule that only `__call__` uses.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -39,6 +40,9 @@ import jax.numpy as jnp
 from clipin_jax.errors import ClipinError, did_you_mean
 from clipin_jax.models.base import Towers
 from clipin_jax.types import Array, Features, Hyper, Metrics, View
+
+# Limits of a temperature: similarities divided by less make a softmax one-hot.
+TEMPERATURES = (1e-4, math.inf)
 
 
 class Inputs(NamedTuple):
@@ -175,6 +179,7 @@ class ObjectiveModule(nn.Module):
 
     Attributes:
       scalars: see `Objective`.
+      limits: name -> least and greatest value of a scalar or a field; others are free.
       learned: the names out of `scalars` that are parameters (config value
         `"learned"`). They start at 1. Gradient descent can only shrink the learned
         weight of a positive loss: CLIPin was released so, we do not recommend it.
@@ -183,6 +188,7 @@ class ObjectiveModule(nn.Module):
     """
 
     scalars: ClassVar[Mapping[str, float]] = {"weight": 1.0}
+    limits: ClassVar[Mapping[str, tuple[float, float]]] = {}
     learned: tuple[str, ...] = ()
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32

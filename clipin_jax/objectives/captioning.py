@@ -19,6 +19,7 @@ class Captioning(ObjectiveModule):
       pad_id: the id of padding, which is not predicted.
     """
 
+    limits = {"label_smoothing": (0.0, 1.0)}
     label_smoothing: float = 0.0
     pad_id: int = 0
 

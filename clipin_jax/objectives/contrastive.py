@@ -31,6 +31,7 @@ class Contrastive(ObjectiveModule):
       label_smoothing: share of the positive that is spread over all candidates.
     """
 
+    limits = {"label_smoothing": (0.0, 1.0)}
     init_temperature: float = 0.07
     duplicates: str = "ignore"
     label_smoothing: float = 0.0

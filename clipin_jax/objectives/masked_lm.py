@@ -27,6 +27,7 @@ class MaskedLM(ObjectiveModule):
     """
 
     scalars = {"weight": 1.0, "distillation": 0.4}
+    limits = {"distillation": (0.0, 1.0)}
     target_view: str = "same"
 
     def targets(

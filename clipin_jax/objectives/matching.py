@@ -15,7 +15,12 @@ import optax
 from clipin_jax.errors import ClipinError
 from clipin_jax.models.base import FusingTower, Towers
 from clipin_jax.models.layers import Linear, at_least_float32
-from clipin_jax.objectives.base import Inputs, ObjectiveModule, require_method
+from clipin_jax.objectives.base import (
+    TEMPERATURES,
+    Inputs,
+    ObjectiveModule,
+    require_method,
+)
 from clipin_jax.objectives.duplicates import (
     IGNORE,
     MASK,
@@ -117,6 +122,7 @@ class Matching(ObjectiveModule):
     """
 
     scalars = {"weight": 1.0, "temperature": 0.07}
+    limits = {"temperature": TEMPERATURES}
     group: int = 0
     floor: float = 0.0
     duplicates: str = "ignore"

@@ -100,6 +100,7 @@ class MomentumContrastive(ObjectiveModule):
     """
 
     scalars = {"weight": 1.0, "distillation": 0.4}
+    limits = {"distillation": (0.0, 1.0)}
     queue_length: int = 65536
     init_temperature: float = 0.07
     target_view: str = "same"

@@ -8,7 +8,7 @@ a momentum contrast of image and text; within a modality it is MoCo v3 (arXiv
 
 import functools
 
-from clipin_jax.objectives.base import Inputs
+from clipin_jax.objectives.base import TEMPERATURES, Inputs
 from clipin_jax.objectives.clipin import TargetHeads
 from clipin_jax.objectives.losses import info_nce
 from clipin_jax.types import Array, Metrics
@@ -18,6 +18,7 @@ class MomentumInfoNCE(TargetHeads):
     """Applies InfoNCE to predictions and targets, with negatives from the batch."""
 
     scalars = {**TargetHeads.scalars, "temperature": 0.2}
+    limits = {"temperature": TEMPERATURES}
 
     def __call__(self, inputs: Inputs) -> tuple[Array, Metrics]:
         """Returns the weighted sum of the terms, and each term."""

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from clipin_jax.errors import ClipinError
 from clipin_jax.models.layers import BatchNorm, Linear, unit
-from clipin_jax.objectives.base import Inputs, ObjectiveModule
+from clipin_jax.objectives.base import TEMPERATURES, Inputs, ObjectiveModule
 from clipin_jax.objectives.losses import nt_xent
 from clipin_jax.types import Array, Metrics
 
@@ -50,6 +50,7 @@ class Simclr(ObjectiveModule):
     """
 
     scalars = {"weight": 1.0, "temperature": 0.1}
+    limits = {"temperature": TEMPERATURES}
     hidden_dim: int = 4096
     projection_dim: int = 256
 

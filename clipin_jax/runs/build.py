@@ -173,6 +173,11 @@ def _check_counts(config: ConfigDict) -> None:
 
 
 def _batch_shape(config: ConfigDict) -> BatchShape:
+    for key in ("image_size", "context_length"):
+        if np.min(config.data[key]) < 1:
+            raise ClipinError(
+                f"data.{key} is {config.data[key]}: it must be at least 1"
+            )
     return BatchShape(
         batch_size=config.batch_size,
         image_size=tuple(config.data.image_size),

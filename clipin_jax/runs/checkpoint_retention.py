@@ -19,7 +19,7 @@ class Retention:
       damaged: steps that cannot be read; the next good save deletes them.
 
     Raises:
-      ClipinError: `last` or `mode` is out of range.
+      ClipinError: `last`, `every_steps` or `mode` is out of range.
     """
 
     last: int
@@ -31,6 +31,11 @@ class Retention:
     def __post_init__(self) -> None:
         if self.last < 1:
             raise ClipinError(f"checkpoint.keep_last is {self.last}: keep at least 1")
+        if self.every_steps < 0:
+            raise ClipinError(
+                f"checkpoint.keep_every_steps is {self.every_steps}: it must be at "
+                "least 0, for none"
+            )
         if self.mode not in ("max", "min"):
             raise ClipinError(
                 f"checkpoint.best_mode is {self.mode!r}: use 'max' or 'min'"

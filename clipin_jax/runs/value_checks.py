@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -11,6 +11,7 @@ from clipin_jax.config import adamw, config_groups
 from clipin_jax.core.parameter_paths import paths_of, require_match
 from clipin_jax.errors import ClipinError, did_you_mean
 from clipin_jax.runs.build import Experiment
+from clipin_jax.types import Hyper
 
 _log = logging.getLogger(__name__)
 _SAMPLED = 64  # steps at which schedules are evaluated
@@ -32,12 +33,25 @@ def check_values(experiment: Experiment) -> None:
         pattern that cannot be meant; a dtype that the devices cannot multiply.
     """
     config = experiment.config
+    _check_counts(config)
     _check_dtypes(config, experiment.mesh.devices.flat[0].platform)
     _check_objectives(experiment)
     _check_numbers(experiment)
     _check_patterns(config.optim, experiment.abstract_state.params)
     for warning in _warnings(config):
         _log.warning("%s", warning)
+
+
+def _check_counts(config: ConfigDict) -> None:
+    """Checks that no count of steps is negative."""
+    keys = [key for key in _EVERY if "." in key]
+    keys += [f"evals.{name}.every_steps" for name in config.evals]
+    for place, group in config_groups(config):
+        if "schedule" in group:
+            keys += [f"{place}.warmup_steps", f"{place}.total_steps"]
+    for key in keys:
+        if (value := _value(config, key.split("."))) < 0:
+            raise ClipinError(f"{key} is {value}: it must be at least 0")
 
 
 def _check_dtypes(config: ConfigDict, platform: str) -> None:
@@ -64,6 +78,10 @@ def _check_objectives(experiment: Experiment) -> None:
                 f"objectives.{name}.init_temperature is {temperature:g}: give a number "
                 "above 0"
             )
+        for key, (least, most) in getattr(objective, "limits", {}).items():
+            if key not in objective.scalars:  # those are checked at every step
+                value = getattr(objective, key)
+                _check_number(f"objectives.{name}.{key}", value, least, most)
 
 
 def _check_numbers(experiment: Experiment) -> None:
@@ -71,22 +89,53 @@ def _check_numbers(experiment: Experiment) -> None:
     last = experiment.config.total_steps - 1
     steps = sorted({round(last * i / (_SAMPLED - 1)) for i in range(_SAMPLED)})
     sampled = [(step, experiment.hyper(step)) for step in steps]
-    limits = {
-        "optim.learning_rate": math.inf,
-        "optim.weight_decay": math.inf,
-        "target.decay": 1.0,
-    }
-    for key, most in limits.items():
-        group, _, name = key.partition(".")
+    rates = ("optim.learning_rate", "optim.weight_decay")
+    limits = dict.fromkeys(rates, (0.0, math.inf)) | {"target.decay": (0.0, 1.0)}
+    for name, objective in experiment.learner.objectives.items():
+        allowed = getattr(objective, "limits", {})
+        for key in sampled[0][1]["objectives"][name]:
+            free = (-math.inf, math.inf)
+            limits[f"objectives.{name}.{key}"] = allowed.get(key, free)
+    for key, (least, most) in limits.items():
         for step, hyper in sampled:
-            value = float(hyper[group][name])
-            if not 0 <= value <= most or math.isinf(value):
-                limit = "of at least 0" if most == math.inf else f"from 0 to {most:g}"
-                raise ClipinError(
-                    f"{key} is {value:g} at step {step}: give a number {limit}"
-                )
-    if not any(float(hyper["optim"]["learning_rate"]) for _, hyper in sampled):
-        _log.warning("optim.learning_rate is 0 in every step: nothing is learned")
+            value = float(_value(hyper, key.split(".")))
+            _check_number(key, value, least, most, f" at step {step}")
+    for warning in _odd_numbers([hyper for _, hyper in sampled]):
+        _log.warning("%s", warning)
+
+
+def _check_number(
+    key: str, value: float, least: float, most: float, when: str = ""
+) -> None:
+    if least <= value <= most and math.isfinite(value):
+        return
+    limit = f"from {least:g} to {most:g}"
+    if most == math.inf:
+        limit = f"of at least {least:g}" if math.isfinite(least) else "that is finite"
+    raise ClipinError(f"{key} is {value:g}{when}: give a number {limit}")
+
+
+def _odd_numbers(sampled: Sequence[Hyper]) -> Iterator[str]:
+    """Yields warnings about numbers that are allowed, and rarely meant."""
+    optim = [hyper["optim"] for hyper in sampled]
+    if not any(float(numbers["learning_rate"]) for numbers in optim):
+        yield "optim.learning_rate is 0 in every step: nothing is learned"
+    decay = max(float(numbers["weight_decay"]) for numbers in optim)
+    if decay > 1:
+        yield (
+            f"optim.weight_decay is {decay:g}: a step takes away this many times the "
+            "learning rate of each weight, and usual values are below 1"
+        )
+    for name in sampled[0]["objectives"]:
+        numbers = [hyper["objectives"][name] for hyper in sampled]
+        weights = [float(n["weight"]) for n in numbers if "weight" in n]
+        if any(weight < 0 for weight in weights):
+            yield (
+                f"objectives.{name}.weight is {min(weights):g}: where it is below 0, "
+                "its loss is raised, not lowered"
+            )
+        elif weights and not any(weights):
+            yield f"objectives.{name}.weight is 0 in every step: it teaches nothing"
 
 
 def _check_patterns(optim: ConfigDict, params: Any) -> None:
@@ -136,9 +185,9 @@ def _unreached(config: ConfigDict, steps: int) -> Iterator[str]:
             yield f"{key} is {value}, but the run has {steps} steps: {consequence}"
 
 
-def _value(config: ConfigDict, words: Iterable[str]) -> Any:
-    """Returns a value, 0 if it is left out."""
-    value: Any = config
+def _value(tree: Mapping[str, Any], words: Iterable[str]) -> Any:
+    """Returns the value at a path of keys, 0 if it is left out."""
+    value: Any = tree
     for word in words:
         value = value.get(word, 0)
     return value

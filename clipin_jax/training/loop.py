@@ -181,7 +181,7 @@ def _open_session(
     evaluators = make_evaluators(config.evals, encoder)
     keep, log = with_defaults(config).checkpoint, config.log.to_dict()
     # Check everything first: a wrong config must not leave a folder.
-    check_arguments(Checkpoints, keep, "checkpoint", given=1)
+    check_arguments(Checkpoints, keep, "checkpoint", given=1, filled=("read_only",))
     Retention(keep.keep_last, keep.keep_every_steps, keep.best_mode)
     check_metric_writers(log)
     if jax.process_index() == 0:

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import math
 import sysconfig
 import traceback
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -93,6 +94,28 @@ def check_choice(key: str, value: Any, choices: Collection[Any]) -> None:
         names = [str(choice) for choice in choices]
         shown = shorten(repr(value))
         raise ClipinError(f"{key} is {shown}: {did_you_mean(str(value), names)}")
+
+
+def check_range(
+    key: str, value: float, least: float, most: float, *, when: str = ""
+) -> None:
+    """Checks that a number is finite and within limits.
+
+    Args:
+      key: the argument, as a config names it.
+      value: as given.
+      least, most: the limits, which are allowed; infinite for none.
+      when: the end of what the message says of the value, as " at step 3".
+
+    Raises:
+      ClipinError: it is not.
+    """
+    if least <= value <= most and math.isfinite(value):
+        return
+    limit = f"from {least:g} to {most:g}"
+    if most == math.inf:
+        limit = f"of at least {least:g}" if math.isfinite(least) else "that is finite"
+    raise ClipinError(f"{key} is {value:g}{when}: give a number {limit}")
 
 
 def shorten(text: str) -> str:

@@ -12,7 +12,7 @@ from clipin_jax.commands.parsing import (
     output_file,
     whole_numbers,
 )
-from clipin_jax.config import check_keys, check_lists, load_config
+from clipin_jax.config import check_keys, check_lists, check_types, load_config
 
 EPILOG = """
 examples:
@@ -79,6 +79,7 @@ def _load(args: argparse.Namespace) -> ConfigDict:
     config = load_config(args.config, args.overrides, optional="evals")
     check_keys(config)
     check_lists(config, "data")
+    check_types(config, "data")
     return config
 
 

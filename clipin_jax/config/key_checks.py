@@ -1,18 +1,22 @@
 """Checks the keys of a config, and the form of its lists, before anything is made."""
 
 import functools
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from numbers import Integral
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import FieldReference
 
 from clipin_jax.config.class_arguments import arguments, groups
 from clipin_jax.config.key_origins import flatten
-from clipin_jax.config.overrides import no_key
+from clipin_jax.config.overrides import PART_KEYS, no_key
 from clipin_jax.config.recipes import joint_space, pair_data, run_settings
-from clipin_jax.errors import ClipinError
+from clipin_jax.config.values import LEARNED
+from clipin_jax.errors import ClipinError, shorten
 
 _PARTS = ("objectives", "optim", "data", "evals")  # beside those of `run_settings`
+_ENTRIES = ("objectives", "evals")  # groups of parts with a name of the user's
 # Groups with the keys that recipes list. Others hold arguments of a class, which are
 # checked where it is called, or names that the user chooses.
 _GROUPS = ("", "model", "model.projection", "target", "mesh", "data", "data.augment")
@@ -53,6 +57,82 @@ def check_lists(config: ConfigDict, within: str = "") -> None:
             raise ClipinError(
                 f"{key} is the string {value!r}: give a list, such as ({value!r},)"
             )
+
+
+def check_types(config: ConfigDict, within: str = "") -> None:
+    """Checks that each value is of a type that its key takes.
+
+    Overrides are read so. A page and an edited `config.json` can hold anything.
+
+    Args:
+      config: of a run.
+      within: as for `check_lists`.
+
+    Raises:
+      ClipinError: a value of another type.
+    """
+    for key, value, kind in _typed(config, within):
+        if not _KINDS[kind].accepts(value):
+            shown = value.to_dict() if isinstance(value, ConfigDict) else value
+            raise ClipinError(
+                f"{key} is {shorten(repr(shown))}: give {_KINDS[kind].form}"
+            )
+
+
+class _Kind(NamedTuple):
+    accepts: Callable[[Any], bool]
+    form: str
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_scalar(value: Any) -> bool:
+    is_schedule = isinstance(value, Mapping | ConfigDict) and "schedule" in value
+    return _is_number(value) or is_schedule or value == LEARNED
+
+
+_KINDS = {
+    bool: _Kind(lambda value: value in (True, False), "True or False"),
+    int: _Kind(
+        lambda value: isinstance(value, Integral) and not isinstance(value, bool),
+        "a whole number, such as 8",
+    ),
+    float: _Kind(_is_scalar, "a number"),
+    str: _Kind(lambda value: isinstance(value, str), "text"),
+    tuple: _Kind(lambda value: isinstance(value, tuple | list), "a list"),
+    dict: _Kind(lambda value: isinstance(value, Mapping | ConfigDict), "a dict"),
+}
+
+
+def _typed(config: ConfigDict, within: str) -> Iterator[tuple[str, Any, type]]:
+    """Yields dotted key, value and kind of every key whose kind is known."""
+    flat = {} if within else flatten(config)
+    for place, _ in groups(_known_config()):
+        above, _, name = place.rpartition(".")
+        if not within and name in _group(config, above):
+            yield place, _group(config, above)[name], dict
+    for name in () if within else _ENTRIES:
+        for entry, value in _group(config, name).items():
+            yield f"{name}.{entry}", value, dict
+    for key, default in flatten(_known_config()).items():
+        if type(default) in _KINDS and key in flat:
+            yield key, flat[key], type(default)
+            items = default if isinstance(default, tuple) else ()
+            item_kind = type(items[0]) if items else None
+            if item_kind in (int, float):
+                yield from ((key, item, item_kind) for item in flat[key])
+    for place, group in groups(config):
+        if not f"{place}.".startswith(f"{within}." if within else ""):
+            continue
+        if any(":" in str(group.get(key, "")) for key in (*PART_KEYS, "schedule")):
+            continue  # a class of another package, which says what is wrong itself
+        known = arguments(place, group)
+        for name, value in group.items():
+            if name in known and known[name].kind in _KINDS:
+                value = value.get() if isinstance(value, FieldReference) else value
+                yield f"{place}.{name}", value, known[name].kind
 
 
 def _lists(config: ConfigDict, within: str) -> Iterator[tuple[str, Any]]:

@@ -17,7 +17,7 @@ from clipin_jax.config.key_links import fields, is_unset
 from clipin_jax.config.overrides import apply_changes, apply_overrides, drop_removed
 from clipin_jax.config.serialization import from_json, from_tree
 from clipin_jax.config.values import find_path
-from clipin_jax.errors import ClipinError, did_you_mean
+from clipin_jax.errors import ClipinError, did_you_mean, shorten
 
 PACKAGE = Path(__file__).resolve().parents[1]
 _SAVED = (".json", ".yaml", ".yml")  # files that hold values, not Python
@@ -44,12 +44,12 @@ def find_config(name: str) -> Path:
     """
     if path := _config_file(name):
         return path
-    named = config_folder() / f"{name}.py"
-    if named.is_file():
+    named = find_path(str(config_folder() / f"{name}.py"))
+    if named and named.is_file():
         return named
     raise ClipinError(
-        f"no config {name!r}: it is no file, no run folder and no known name; "
-        f"{did_you_mean(name, list_configs())}"
+        f"no config {shorten(repr(name))}: it is no file, no run folder and no known "
+        f"name; {did_you_mean(name, list_configs())}"
     )
 
 
@@ -99,11 +99,7 @@ def load_config(
     Raises:
       ClipinError: what is wrong with the name, options, file, changes or overrides.
     """
-    if isinstance(overrides, str | Mapping):
-        raise ClipinError(
-            f"overrides is {overrides!r}: give a list, such as ['total_steps=200'], or "
-            "a dict as changes"
-        )
+    _check_arguments(overrides, changes)
     config = read_config(spec := str(spec))
     config = apply_overrides(apply_changes(config, changes or {}), overrides)
     drop_removed(config)
@@ -116,6 +112,22 @@ def load_config(
     if unset:
         raise ClipinError(f"config {spec} needs a value for {unset[0]}: {unset[0]}=...")
     return config.lock()
+
+
+def _check_arguments(overrides: Any, changes: Any) -> None:
+    """Checks what Python code gives, before it is taken apart."""
+    is_list = isinstance(overrides, list | tuple)
+    if not is_list or not all(isinstance(item, str) for item in overrides):
+        raise ClipinError(
+            f"overrides is {shorten(repr(overrides))}: give a list, such as "
+            "['total_steps=200'], or a dict as changes"
+        )
+    is_dict = changes is None or isinstance(changes, Mapping)
+    if not is_dict or not all(isinstance(key, str) for key in changes or {}):
+        raise ClipinError(
+            f"changes is {shorten(repr(changes))}: give a dict of keys and values, "
+            "such as {'total_steps': 200}"
+        )
 
 
 def read_config(spec: str) -> ConfigDict:

@@ -7,7 +7,7 @@ import flax.linen as nn
 
 from clipin_jax import registry
 from clipin_jax.core.hashable import hashable
-from clipin_jax.errors import ClipinError, shorten
+from clipin_jax.errors import ClipinError, check_range, shorten
 from clipin_jax.objectives import OBJECTIVES
 from clipin_jax.objectives.base import Objective
 
@@ -68,8 +68,8 @@ def make_objective(
       dtypes: `dtype` and `param_dtype`.
 
     Raises:
-      ClipinError: an unknown name, a class that is no objective, or an unknown
-        argument.
+      ClipinError: an unknown name, a class that is no objective, an unknown
+        argument, or one that is beyond the limits of the class.
     """
     where = f"objectives.{name}"
     key = f"{where}.type" if "type" in spec else where
@@ -86,7 +86,11 @@ def make_objective(
     learned = tuple(scalar for scalar in scalars if spec.get(scalar) == "learned")
     shared = dict(name=name, learned=learned, **dtypes)
     _check_module(objective, shared, key, page)
-    return _call(objective, where, arguments, shared, also=scalars)
+    module = _call(objective, where, arguments, shared, also=scalars)
+    for field, (least, most) in getattr(objective, "limits", {}).items():
+        if field not in scalars:  # those may differ from step to step
+            check_range(f"{where}.{field}", getattr(module, field), least, most)
+    return module
 
 
 def _check_module(

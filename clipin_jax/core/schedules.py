@@ -73,6 +73,8 @@ def make_schedule(where: str, spec: Any) -> Callable[[int], float]:
     name = arguments.pop("schedule")
     schedule = registry.find(SCHEDULES, name, f"{where}.schedule")
     registry.check_arguments(schedule, arguments, where, given=1)
+    if (steps := arguments.get("total_steps", 1)) < 1:
+        raise ClipinError(f"{where}.total_steps is {steps}: it must be at least 1")
 
     def value(step: int) -> float:
         with explained(f"{where}: schedule {name!r} has no value at step {step}"):

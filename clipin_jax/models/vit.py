@@ -201,8 +201,13 @@ def patch_grid(size: tuple[int, ...], patch: tuple[int, int]) -> tuple[int, int]
       patch: height and width of a patch in pixels.
 
     Raises:
-      ClipinError: the size is no multiple of the patch.
+      ClipinError: the size is no multiple of the patch, or one of them no pair.
     """
+    if len(size) != 2 or len(patch) != 2:
+        raise ClipinError(
+            f"model.image.image_size is {size} and model.image.patch_size {patch}: "
+            "give pairs of height and width"
+        )
     if size[0] % patch[0] or size[1] % patch[1]:
         raise ClipinError(
             f"an image of {size[0]}x{size[1]} pixels cannot be cut into patches of "

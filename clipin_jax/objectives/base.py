@@ -43,6 +43,7 @@ from clipin_jax.types import Array, Features, Hyper, Metrics, View
 
 # Limits of a temperature: similarities divided by less make a softmax one-hot.
 TEMPERATURES = (1e-4, math.inf)
+SIZES = (1, math.inf)  # limits of a width or a number of things
 
 
 class Inputs(NamedTuple):

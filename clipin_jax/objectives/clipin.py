@@ -19,7 +19,11 @@ from clipin_jax.errors import ClipinError
 from clipin_jax.models.base import Towers
 from clipin_jax.models.layers import BatchNorm, Linear, unit
 from clipin_jax.objectives import target_health
-from clipin_jax.objectives.base import Inputs, ObjectiveModule
+from clipin_jax.objectives.base import (
+    SIZES,
+    Inputs,
+    ObjectiveModule,
+)
 from clipin_jax.objectives.losses import cosine_regression, diagonal_accuracy
 from clipin_jax.types import Array, Features, Hyper, Metrics, View
 
@@ -77,6 +81,7 @@ class PredictionHeads(ObjectiveModule):
     """
 
     scalars = {"weight": 1.0, "inter_weight": 1.0, "intra_weight": 1.0}
+    limits = {"projection_dim": SIZES, "predictor_hidden_dim": SIZES}
     projection_dim: int = 8192
     predictor_hidden_dim: int = 2048
     terms: tuple[str, ...] = ("inter", "intra")

@@ -20,7 +20,11 @@ import jax
 import jax.numpy as jnp
 
 from clipin_jax.models.layers import BatchNorm, Linear, at_least_float32
-from clipin_jax.objectives.base import Inputs, ObjectiveModule
+from clipin_jax.objectives.base import (
+    SIZES,
+    Inputs,
+    ObjectiveModule,
+)
 from clipin_jax.objectives.losses import entropy_of_mean, soft_cross_entropy
 from clipin_jax.types import Array, Features, Metrics
 
@@ -60,6 +64,7 @@ class Cluster(ObjectiveModule):
     """
 
     scalars = {"weight": 1.0, "sharpness_weight": 0.5, "smoothness_weight": 1.5}
+    limits = {"num_clusters": SIZES, "hidden_dim": SIZES}
     num_clusters: int = 32768
     hidden_dim: int = 4096
 

@@ -18,7 +18,7 @@ class MomentumInfoNCE(TargetHeads):
     """Applies InfoNCE to predictions and targets, with negatives from the batch."""
 
     scalars = {**TargetHeads.scalars, "temperature": 0.2}
-    limits = {"temperature": TEMPERATURES}
+    limits = {**TargetHeads.limits, "temperature": TEMPERATURES}
 
     def __call__(self, inputs: Inputs) -> tuple[Array, Metrics]:
         """Returns the weighted sum of the terms, and each term."""

@@ -12,7 +12,12 @@ import jax.numpy as jnp
 
 from clipin_jax.errors import ClipinError
 from clipin_jax.models.layers import BatchNorm, Linear, unit
-from clipin_jax.objectives.base import TEMPERATURES, Inputs, ObjectiveModule
+from clipin_jax.objectives.base import (
+    SIZES,
+    TEMPERATURES,
+    Inputs,
+    ObjectiveModule,
+)
 from clipin_jax.objectives.losses import nt_xent
 from clipin_jax.types import Array, Metrics
 
@@ -50,7 +55,11 @@ class Simclr(ObjectiveModule):
     """
 
     scalars = {"weight": 1.0, "temperature": 0.1}
-    limits = {"temperature": TEMPERATURES}
+    limits = {
+        "temperature": TEMPERATURES,
+        "hidden_dim": SIZES,
+        "projection_dim": SIZES,
+    }
     hidden_dim: int = 4096
     projection_dim: int = 256
 

@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from clipin_jax.config import check_lists, check_types
 from clipin_jax.core import sharding
 from clipin_jax.core.device_views import make_views
 from clipin_jax.core.learner import build
@@ -113,6 +114,8 @@ def build_experiment(
     Raises:
       ClipinError: the config is wrong, or does not fit the devices.
     """
+    check_lists(config)
+    check_types(config)
     _check_counts(config)
     mesh = sharding.make_mesh(**config.mesh, devices=devices)
     sharding.check_batch_size(config.batch_size, mesh)
@@ -174,7 +177,7 @@ def _check_counts(config: ConfigDict) -> None:
 
 def _batch_shape(config: ConfigDict) -> BatchShape:
     for key in ("image_size", "context_length"):
-        if np.min(config.data[key]) < 1:
+        if np.size(config.data[key]) == 0 or np.min(config.data[key]) < 1:
             raise ClipinError(
                 f"data.{key} is {config.data[key]}: it must be at least 1"
             )

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from clipin_jax.config import adamw, config_groups
 from clipin_jax.core.parameter_paths import paths_of, require_match
-from clipin_jax.errors import ClipinError, did_you_mean
+from clipin_jax.errors import ClipinError, check_range, did_you_mean
 from clipin_jax.runs.build import Experiment
 from clipin_jax.types import Hyper
 
@@ -45,7 +45,6 @@ def check_values(experiment: Experiment) -> None:
 def _check_counts(config: ConfigDict) -> None:
     """Checks that no count of steps is negative."""
     keys = [key for key in _EVERY if "." in key]
-    keys += [f"evals.{name}.every_steps" for name in config.evals]
     for place, group in config_groups(config):
         if "schedule" in group:
             keys += [f"{place}.warmup_steps", f"{place}.total_steps"]
@@ -78,10 +77,6 @@ def _check_objectives(experiment: Experiment) -> None:
                 f"objectives.{name}.init_temperature is {temperature:g}: give a number "
                 "above 0"
             )
-        for key, (least, most) in getattr(objective, "limits", {}).items():
-            if key not in objective.scalars:  # those are checked at every step
-                value = getattr(objective, key)
-                _check_number(f"objectives.{name}.{key}", value, least, most)
 
 
 def _check_numbers(experiment: Experiment) -> None:
@@ -99,20 +94,9 @@ def _check_numbers(experiment: Experiment) -> None:
     for key, (least, most) in limits.items():
         for step, hyper in sampled:
             value = float(_value(hyper, key.split(".")))
-            _check_number(key, value, least, most, f" at step {step}")
+            check_range(key, value, least, most, when=f" at step {step}")
     for warning in _odd_numbers([hyper for _, hyper in sampled]):
         _log.warning("%s", warning)
-
-
-def _check_number(
-    key: str, value: float, least: float, most: float, when: str = ""
-) -> None:
-    if least <= value <= most and math.isfinite(value):
-        return
-    limit = f"from {least:g} to {most:g}"
-    if most == math.inf:
-        limit = f"of at least {least:g}" if math.isfinite(least) else "that is finite"
-    raise ClipinError(f"{key} is {value:g}{when}: give a number {limit}")
 
 
 def _odd_numbers(sampled: Sequence[Hyper]) -> Iterator[str]:

@@ -3,7 +3,13 @@
 import pytest
 from ml_collections import ConfigDict
 
-from clipin_jax.config import check_keys, check_lists, list_configs, load_config
+from clipin_jax.config import (
+    check_keys,
+    check_lists,
+    check_types,
+    list_configs,
+    load_config,
+)
 from clipin_jax.errors import ClipinError
 
 
@@ -13,6 +19,7 @@ def test_every_page_has_known_keys(name, options):
     config = load_config(f"{name}:{options}")
     check_keys(config)
     check_lists(config)
+    check_types(config)
 
 
 def changed(key: str, value: object) -> ConfigDict:
@@ -52,6 +59,34 @@ def test_a_string_for_a_list_is_named(key):
         check_lists(changed(key, "abc"))
 
 
+@pytest.mark.parametrize(
+    "key, value, form",
+    [
+        ("total_steps", "6", "a whole number"),
+        ("batch_size", 8.0, "a whole number"),
+        ("seed", None, "a whole number"),
+        ("name", 3, "text"),
+        ("mesh", None, "a dict"),
+        ("data.source", "x", "a dict"),
+        ("data.threads", True, "a whole number"),
+        ("data.shuffle", "yes", "True or False"),
+        ("data.image_size", 32, "a list"),
+        ("evals.retrieval", None, "a dict"),
+        ("objectives.contrastive", "x", "a dict"),
+        ("checkpoint.every_steps", "2", "a whole number"),
+        ("model.image_mean", (0.5, "a", 0.5), "a number"),
+        ("model.image.width", "32", "a whole number"),
+        ("optim.bounds", {"a": 1}, "a list"),
+        ("optim.learning_rate.warmup_steps", "3", "a whole number"),
+        ("objectives.contrastive.weight", "x" * 999, "a number"),
+    ],
+)
+def test_a_value_of_another_type_is_named(key, value, form):
+    with pytest.raises(ClipinError, match=f"^{key} is .*: give {form}") as error:
+        check_types(changed(key, value))
+    assert len(str(error.value)) < 250
+
+
 def test_one_group_is_checked_without_the_others():
     strings = {"optim.no_decay": "abc", "data.source.objects": "12"}
     config = load_config("quickstart", changes=strings)
@@ -86,6 +121,12 @@ def test_a_path_is_a_config_and_a_string_is_no_list_of_overrides(tmp_path):
         "def get_config(arg):\n    return load_config('quickstart').unlock()\n"
     )
     assert load_config(page) == load_config(str(page))
-    for wrong in ("total_steps=3", {"total_steps": 3}):
+    for wrong in ("total_steps=3", {"total_steps": 3}, 3, ["total_steps=3", 3]):
         with pytest.raises(ClipinError, match="overrides is .*: give a list"):
             load_config(page, wrong)
+    for wrong in ("total_steps=3", ["total_steps=3"], {3: 1}):
+        with pytest.raises(ClipinError, match="changes is .*: give a dict"):
+            load_config(page, changes=wrong)
+    with pytest.raises(ClipinError, match="no config 'xxx") as error:
+        load_config("x" * 999)
+    assert len(str(error.value)) < 400

@@ -14,7 +14,9 @@ from clipin_jax.errors import ClipinError
 
 def check_weights(weights: Sequence[Any]) -> None:
     """Checks `data.caption_weights`. Raises ClipinError."""
-    pairs = [tuple(pair) for pair in weights]
+    pairs: list[Any] = [
+        pair if isinstance(pair, tuple | list) else () for pair in weights
+    ]
     valid = all(
         len(pair) == 2
         and isinstance(pair[0], str)

@@ -19,7 +19,7 @@ PART_KEYS = ("name", "type")
 _BRACKETS = ("(", "[", "{")  # begin a literal
 _FREE = (str, ANY)  # kinds of keys that take any text
 # Names at least this similar are proposed; for short ones, chance is too likely.
-_NEAR, _SAME, _SHORT = 0.6, 0.8, 4
+_NEAR, _SAME, _SHORT = 0.75, 0.8, 4
 
 
 class _Place(NamedTuple):
@@ -249,11 +249,15 @@ def no_key(key: str, known: Iterable[str]) -> ClipinError:
 def _nearest_key(key: str, keys: Sequence[str]) -> str:
     """The right key for a wrong one, else the keys of its nearest existing group."""
     group, _, name = key.rpartition(".")
+    known_groups = {k.rpartition(".")[0] for k in keys}
     inside = [k for k in keys if k.rpartition(".")[0] == group]
     # A key of another group is what was meant only if its name is nearly the same.
     cutoff = _SAME if group and inside or len(name) < _SHORT else _NEAR
     same = [k for k in keys if k.rpartition(".")[2] == name]
     near = _similar(key, inside, _NEAR if len(name) >= _SHORT else _SAME)
+    if not same and group not in known_groups:  # an argument of a misspelt part
+        closest = difflib.get_close_matches(group, known_groups, n=1, cutoff=_SAME)
+        near = next((f"{there}.{name}" for there in closest), None)
     if near := _similar(key, same, 1) or near or _similar(key, keys, cutoff):
         return f"did you mean {near!r}?"
     while group and not any(k.startswith(f"{group}.") for k in keys):
@@ -263,13 +267,21 @@ def _nearest_key(key: str, keys: Sequence[str]) -> str:
 
 
 def _similar(key: str, keys: Sequence[str], cutoff: float) -> str | None:
-    """The key whose last name has these initials, as `lr`, or is most like this one."""
+    """The key whose last name has these initials, as `lr`, or is most like this one.
+
+    One that has all the words of this name, as `warmup`, is more like it than letters
+    say.
+    """
+    key = key.lower()
     name = key.rpartition(".")[2]
     last = {k: k.rpartition(".")[2] for k in keys}
     candidates = [k for k, n in last.items() if len(name) > 1 and name == _initials(n)]
     if not candidates:
+        words = set(name.split("_"))
         near = difflib.get_close_matches(name, set(last.values()), cutoff=cutoff)
-        candidates = [k for k, n in last.items() if n in near]
+        candidates = [
+            k for k, n in last.items() if n in near or words <= set(n.split("_"))
+        ]
     return next(iter(difflib.get_close_matches(key, candidates, n=1, cutoff=0)), None)
 
 

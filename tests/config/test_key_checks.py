@@ -104,6 +104,12 @@ def test_one_group_is_checked_without_the_others():
         ("model.image_size", "'model.image.image_size'"),
         ("optm.learning_rate", "'optim.learning_rate'"),
         ("optim.lx", "optim has b1, b2"),
+        ("TOTAL_STEPS", "'total_steps'"),
+        ("optim.warmup", "'optim.learning_rate.warmup_steps'"),
+        ("data.augment.crop", "'data.augment.crop_"),
+        ("objectives.contrastiv.weight", "'objectives.contrastive.weight'"),
+        ("precision", "the config has batch_size"),
+        ("num_workers", "the config has batch_size"),
         ("data.xy", "data has allow_change"),
     ],
 )

@@ -12,7 +12,7 @@ from clipin_jax.config import (
     override_key,
     split_spec,
 )
-from clipin_jax.errors import REQUEUE
+from clipin_jax.errors import REQUEUE, ClipinError
 
 EPILOG = """
 examples:
@@ -48,6 +48,8 @@ def call(args: argparse.Namespace) -> int:
     path = find_config(split_spec(args.config)[0])
     is_run = path.stem == "config" and path.suffix != ".py"
     folder = str(path.parent) if is_run else f"runs/{config.name}"
+    if not (args.workdir or is_run or config.name):
+        raise ClipinError("name is '', which names no folder in runs: give --workdir")
     for key in map(override_key, args.overrides if is_run else ()):
         if following := followers(config, key):
             print(f"clipin: {key} also sets {', '.join(following)}", file=sys.stderr)

@@ -100,6 +100,7 @@ def test_evaluate_and_report(calls, tmp_path, capsys):
     "argv, words",
     [
         (["train", "quickstrat"], ["no config 'quickstrat'", "known: "]),
+        (["train", "quickstart", "name="], ["name is ''", "give --workdir"]),
         (["train", "CONFIG", "rte=1"], ["no config key 'rte'", "did you mean 'rate'"]),
         (["train", "CONFIG", "rate=x"], ["rate cannot be 'x'", "float"]),
         (["train", "CONFIG", "rate"], ["cannot read 'rate'", "KEY=VALUE"]),

@@ -93,6 +93,7 @@ def test_one_record_in_twenty_is_held_out(tmp_path, caplog):
     assert sorted(names[1] + names[2]) == names[0]
     assert len({every.fingerprint, train.fingerprint, val.fingerprint}) == 3
     assert "of which 'val' has 2 records" in caplog.text
+    assert caplog.text.count("this reads all 40: give evaluations data") == 2
     for index in (-1, 2):
         with pytest.raises(IndexError):
             val[index]

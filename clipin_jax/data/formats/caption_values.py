@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from clipin_jax.data.source import BadRecord
+from clipin_jax.data.source import BadRecord, clean_captions
 from clipin_jax.errors import first_few
 
 _USUAL_KEYS = ("caption", "captions", "text", "title", "TEXT", "alt")
@@ -33,6 +33,17 @@ def caption_texts(value: Any, name: str) -> list[str]:
     if isinstance(parsed, list) and all(isinstance(item, str) for item in parsed):
         return parsed
     return [text]
+
+
+def captions_in(value: Any) -> tuple[str, ...] | None:
+    """Returns the captions in a value that a reader would see, which may be none.
+
+    It is None if the value cannot have captions, see `caption_texts`.
+    """
+    try:
+        return None if value is None else clean_captions(caption_texts(value, ""))
+    except BadRecord:
+        return None
 
 
 def likely_key(values: Mapping[str, Any]) -> str:

@@ -67,17 +67,20 @@ def auto(path: str, split: str = "", labels: str | None = None) -> Source:
     if labels:
         arguments["labels" if arguments["name"] == "coco" else "label"] = labels
     source = make_source(**arguments)
-    part = ""
+    part = rest = ""
     if split and not is_split:
+        total = len(source)
         source = HeldOut(source, training=split == "train")
         part = f", of which {split!r} has {len(source)} records"
+        rest = f"; this reads all {total}: give evaluations data of their own"
     written = json.dumps(arguments)
     _log.warning(
-        "%s: taken for source %r%s; to be sure, write data.source='%s'",
+        "%s: taken for source %r%s; to be sure, write data.source='%s'%s",
         path,
         arguments["name"],
         part,
         written,
+        rest,
     )
     return source
 

@@ -17,13 +17,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from clipin_jax import storage
+from clipin_jax.data.formats.caption_values import captions_in
 from clipin_jax.data.formats.folders import check_images
 from clipin_jax.data.formats.json_file import read_json, read_rows
 from clipin_jax.data.source import (
     Annotations,
     BadRecord,
     Record,
-    clean_captions,
     fingerprint,
 )
 from clipin_jax.errors import ClipinError, check_choice, first_few
@@ -139,10 +139,11 @@ def _read_entries(
         )
     texts, has_kinds = defaultdict(list), any("kind" in row for row in rows)
     for row in rows:
-        if not isinstance(row.get("caption"), str):
+        captions = captions_in(row.get("caption"))
+        if captions is None:
             texts[row["image_id"]] += []  # a bad record, unless it has another caption
             continue
-        for text in clean_captions([row["caption"]]):
+        for text in captions:
             texts[row["image_id"]].append((text, str(row.get("kind", ""))))
     absent = [key for key in texts if key not in entries]
     if absent:

@@ -14,13 +14,13 @@ import logging
 from typing import Any
 
 from clipin_jax import storage
+from clipin_jax.data.formats.caption_values import captions_in
 from clipin_jax.data.formats.folders import check_images
 from clipin_jax.data.formats.json_file import check_row, read_json, read_rows
 from clipin_jax.data.source import (
     Annotations,
     BadRecord,
     Record,
-    clean_captions,
     fingerprint,
 )
 from clipin_jax.errors import ClipinError, check_choice
@@ -129,6 +129,6 @@ def _has_text(entry: dict[str, Any]) -> bool:
 
 def _sentences(entry: dict[str, Any]) -> tuple[str, ...] | None:
     """Returns the sentences of an image; None if they are null."""
-    texts = _raw_texts(entry)
-    sentences = clean_captions(text for text in texts if text is not None)
+    texts = [captions_in(text) for text in _raw_texts(entry)]
+    sentences = tuple(text for several in texts for text in several or ())
     return sentences if sentences or None not in texts else None

@@ -18,12 +18,12 @@ from collections import defaultdict
 import numpy as np
 
 from clipin_jax import storage
+from clipin_jax.data.formats.caption_values import captions_in
 from clipin_jax.data.formats.json_file import check_row, parse_json
 from clipin_jax.data.source import (
     Annotations,
     BadRecord,
     Record,
-    clean_captions,
     fingerprint,
 )
 from clipin_jax.errors import ClipinError, first_few
@@ -45,7 +45,8 @@ class Muge:
       folder: of the data.
       split: the prefix of the two files, SPLIT_imgs.tsv and SPLIT_texts.jsonl.
 
-    Images without a text are left out; a warning says how many.
+    Images without a text are left out; a warning says how many. An image whose texts
+    are null is a bad record.
 
     Raises:
       ClipinError: a file is missing, empty or malformed; an id occurs twice; texts
@@ -104,6 +105,8 @@ class Muge:
         """Returns the captions of a record without reading its image."""
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
+        if not self._captions[index]:
+            raise BadRecord("no caption")
         return {"captions": self._captions[index]}
 
     def describe(self, index: int) -> str:
@@ -153,10 +156,10 @@ def _read_texts(content: bytes, path: str) -> dict[str, list[str]]:
             continue
         where = f"{path}: line {number}"
         row = parse_json(line, where)
-        check_row(row, {"text": str, "image_ids": list}, where)
-        for text in clean_captions([row["text"]]):
-            for name in row["image_ids"]:
-                texts[str(name)].append(text)
-    if not texts:
+        check_row(row, {"text": str | None, "image_ids": list}, where)
+        captions = captions_in(row.get("text"))
+        for name in row["image_ids"] if captions != () else ():
+            texts[str(name)] += captions or ()
+    if not any(texts.values()):
         raise ClipinError(f"{path}: no text names an image")
     return texts

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from clipin_jax.data.formats.caption_values import caption_texts
 from clipin_jax.data.source import (
     Annotations,
     BadRecord,
@@ -91,11 +92,13 @@ class Tfds:
             return self._examples[index]
         # The library raises all kinds of errors on a damaged file.
         except Exception as error:
-            raise BadRecord(f"damaged record: {error}") from error
+            raise BadRecord(f"damaged record: {first_line(error)}") from error
 
     def _annotations(self, example: dict[str, Any]) -> Annotations:
-        texts = np.ravel(np.asarray(_at(example, self._captions), object))
-        captions = clean_captions(map(_text, texts))
+        values = np.asarray(_at(example, self._captions), object)
+        texts = [_text(value) for value in values.ravel()]
+        several = texts if values.ndim else texts[0]
+        captions = clean_captions(caption_texts(several, self._captions))
         if not captions:
             raise BadRecord(f"no caption in feature {self._captions!r}")
         if self._label is None:

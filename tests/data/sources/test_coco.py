@@ -240,6 +240,16 @@ def test_null_captions(folder, content):
         open_coco(folder)
 
 
+def test_captions_in_json(folder, content):
+    content["annotations"][0]["caption"] = '["a dog", "a cat"]'
+    content["annotations"][1]["caption"] = '{"caption": "a dog"}'
+    write(folder, content)
+    source = open_coco(folder)
+    assert source[0]["captions"][:2] == ("a dog", "a cat")
+    with pytest.raises(BadRecord, match="no caption"):
+        source[1]
+
+
 def test_repeated_and_unknown_ids(folder, content):
     content["images"][0]["category_id"] = 99
     write(folder, content)

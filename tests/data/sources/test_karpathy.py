@@ -68,6 +68,16 @@ def test_images_of_a_split_have_all_their_sentences(folder, caplog):
             source[index]
 
 
+def test_sentences_in_json(folder, content):
+    content["images"][0]["sentences"] = [{"raw": '["a dog", "a cat"]'}]
+    content["images"][3]["sentences"] = [{"raw": '{"caption": "a dog"}'}]
+    write(folder, content)
+    source = open_karpathy(folder)
+    assert source[0]["captions"] == ("a dog", "a cat")
+    with pytest.raises(BadRecord, match="no caption"):
+        source[1]
+
+
 def test_missing_images_and_null_sentences_are_bad_records(folder, content, caplog):
     content["images"][0]["filename"] = "none.jpg"
     content["images"][3]["sentences"] = [{"raw": None}, {}]

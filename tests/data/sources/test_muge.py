@@ -104,6 +104,28 @@ def test_an_image_that_cannot_be_read(tmp_path):
         source[1]
 
 
+def test_null_texts_and_objects_are_bad_records(folder):
+    object_text = json.dumps({"text": "a dog"})
+    texts = [
+        {"text": '["a dog", "two pets"]', "image_ids": [7]},
+        {"text": None, "image_ids": [12, 7]},
+        {"text": object_text, "image_ids": [30]},
+    ]
+    write(folder, IMAGES, texts)
+    source = open_muge(folder)
+    assert len(source) == 3
+    captions = []
+    for index in range(3):
+        try:
+            captions.append(source.annotations(index)["captions"])
+        except BadRecord as error:
+            assert str(error) == "no caption"
+    assert captions == [("a dog", "two pets")]
+    write(folder, IMAGES, texts[1:])
+    with pytest.raises(ClipinError, match="no text names an image"):
+        open_muge(folder)
+
+
 def test_fingerprint_follows_texts_and_table(folder):
     before = open_muge(folder).fingerprint
     assert open_muge(folder).fingerprint == before

@@ -115,6 +115,19 @@ def test_other_features_and_splits(folder):
     assert open_tfds(folder).fingerprint == open_tfds(folder).fingerprint
 
 
+def test_an_object_is_no_caption_and_a_list_is_several(folder, monkeypatch):
+    source = open_tfds(folder, "title")
+    for title, expected in (('["a", "b"]', ("a", "b")), ('{"a": 1}', None)):
+        monkeypatch.setattr(
+            source, "_examples", [{"image": b"", "title": title.encode()}]
+        )
+        if expected:
+            assert source[0]["captions"] == expected
+            continue
+        with pytest.raises(BadRecord, match="title: a JSON object with the keys 'a'"):
+            source.annotations(0)
+
+
 def test_without_tensorflow(folder, repository):
     subprocess.run(
         [sys.executable, "-c", READ, str(folder)], check=True, cwd=repository

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from clipin_jax.errors import ClipinError
+
 HEAD = 512  # bytes that `describe_content` looks at
 
 PACKED = {
@@ -43,3 +45,19 @@ def describe_content(head: bytes) -> str:
     if packing := packed_with(head):
         return f"compressed ({packing})"
     return "a tar" if head[_TAR_MAGIC] == b"ustar" else ""
+
+
+def check_content(head: bytes, path: str, kind: str, key: str) -> None:
+    """Checks that a file is none that `describe_content` knows.
+
+    Args:
+      head: its first bytes.
+      path: of the file.
+      kind: what it should be, as "table".
+      key: the config key to set otherwise.
+
+    Raises:
+      ClipinError: it is one of those, with its name.
+    """
+    if content := describe_content(head):
+        raise ClipinError(f"{path} is no {kind}, but {content}; set {key}")

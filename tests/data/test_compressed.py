@@ -94,10 +94,18 @@ WRONG = {
 def test_other_files_in_place_of_data(tmp_path, content):
     for name, file in (
         ("parquet", "p.parquet"), ("table", "t.csv"), ("json_list", "l.json"),
-        ("webdataset", "a.tar"),
+        ("webdataset", "a.tar"), ("table", "t.jsonl"),
+        ("array_record", "a.array_record"),
     ):  # fmt: skip
         (tmp_path / file).write_bytes(content)
         with pytest.raises(ClipinError, match=f"but {WRONG[content]}"):
             make_source(name=name, files=str(tmp_path / file))
+    for name, file in (("npz", "a.npz"), ("muge", "train_imgs.tsv")):
+        (tmp_path / "train_texts.jsonl").write_bytes(b"")
+        (tmp_path / file).write_bytes(content)
+        where = "file" if name == "npz" else "folder"
+        path = tmp_path / file if name == "npz" else tmp_path
+        with pytest.raises(ClipinError, match=f"{file} is no .*but {WRONG[content]}"):
+            make_source(**{"name": name, where: str(path)})
     with pytest.raises(BadRecord, match=f"no image, but {WRONG[content]}"):
         decode(content)

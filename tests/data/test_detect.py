@@ -1,6 +1,7 @@
 """The source of a folder or file is found out, for training and evaluation."""
 
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -39,6 +40,15 @@ def test_folders(tmp_path, name, caplog):
     assert f"taken for source '{FOLDERS[name]}'" in caplog.text
     written = caplog.text.rpartition("write data.source='")[2].rpartition("'")[0]
     again = make_source(**json.loads(written))
+    assert again.fingerprint == source.fingerprint
+
+
+def test_the_line_to_write_is_one_word_of_a_shell(tmp_path, caplog):
+    write_pairs("webdataset", tmp_path / "it's ü", PAIRS, CLASSES)
+    source = auto(tmp_path / "it's ü")
+    [word] = shlex.split(caplog.text.rpartition("to be sure, write ")[2])
+    assert "ü" in word
+    again = make_source(**json.loads(word.removeprefix("data.source=")))
     assert again.fingerprint == source.fingerprint
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections import defaultdict
@@ -33,6 +34,8 @@ def list_folder(folder: str) -> Listing | None:
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return None
         raise ClipinError(
             f"folder {folder} cannot be listed ({error.strerror or error})"
         ) from error

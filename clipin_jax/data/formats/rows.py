@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from clipin_jax import storage
-from clipin_jax.data.content import describe_content
+from clipin_jax.data.content import HEAD, check_content
 from clipin_jax.data.formats.cells import row_ends, split_cells
 from clipin_jax.data.formats.columns import check_columns
 from clipin_jax.data.formats.nested_values import value_at
@@ -149,8 +149,7 @@ def open_delimited(
     start = storage.read_range(path, 0, _HEADER).removeprefix(_BOM).lstrip(b"\r\n")
     if not start:
         raise ClipinError(f"{path} is empty; set source.files")
-    if content := describe_content(start):
-        raise ClipinError(f"{path} is no table, but {content}; set source.files")
+    check_content(start, path, "table", "source.files")
     first = _read_first(
         start, columns, separator, quoted=quoted, header=header, path=path
     )
@@ -188,6 +187,8 @@ def open_json_lines(path: str, keys: Sequence[str]) -> Rows:
       ClipinError: none of the first rows is an object, or none has one of the keys.
       OSError: the file cannot be read.
     """
+    head = storage.read_range(path, 0, HEAD)
+    check_content(head, path, "table of JSON lines", "source.files")
     rows = Rows(path, _JsonLines(keys))
     if not len(rows):
         raise ClipinError(f"{path} is empty; set source.files")

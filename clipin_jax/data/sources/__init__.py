@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -73,9 +74,9 @@ def auto(path: str, split: str = "", labels: str | None = None) -> Source:
         source = HeldOut(source, training=split == "train")
         part = f", of which {split!r} has {len(source)} records"
         rest = f"; this reads all {total}: give evaluations data of their own"
-    written = json.dumps(arguments)
+    written = shlex.quote(json.dumps(arguments, ensure_ascii=False))
     _log.warning(
-        "%s: taken for source %r%s; to be sure, write data.source='%s'%s",
+        "%s: taken for source %r%s; to be sure, write data.source=%s%s",
         path,
         arguments["name"],
         part,

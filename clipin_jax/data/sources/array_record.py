@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from clipin_jax import storage
+from clipin_jax.data.content import HEAD, check_content
 from clipin_jax.data.formats.columns import Columns, check_columns
 from clipin_jax.data.formats.concatenation import Concatenation
 from clipin_jax.data.formats.example_proto import parse_example
@@ -194,6 +195,8 @@ def _count(path: str) -> int:
         )
     reader = _reader(path)
     if not reader.ok():
+        head = storage.read_range(path, 0, HEAD) if storage.exists(path) else b""
+        check_content(head, path, "ArrayRecord file", "source.files")
         raise ClipinError(
             f"{path} is no ArrayRecord file, is cut off, or cannot be read; write it "
             "again, or leave it out of source.files"

@@ -18,6 +18,7 @@ from collections import defaultdict
 import numpy as np
 
 from clipin_jax import storage
+from clipin_jax.data.content import HEAD, check_content
 from clipin_jax.data.formats.caption_values import captions_in
 from clipin_jax.data.formats.json_file import check_row, parse_json
 from clipin_jax.data.source import (
@@ -61,6 +62,8 @@ class Muge:
         for path in (self._table, texts_file):
             if not storage.exists(path):
                 raise ClipinError(f"no file {path}; set source.folder and source.split")
+            head = storage.read_range(path, 0, HEAD)
+            check_content(head, path, "table", "source.folder")
         names, starts, ends = _find_lines(self._table)
         line_of = _lines_of(names, self._table)
         content = storage.read(texts_file)

@@ -23,10 +23,12 @@ import numpy as np
 
 from clipin_jax import storage
 from clipin_jax.data.class_names import class_names
+from clipin_jax.data.content import HEAD, check_content
 from clipin_jax.data.formats.labels import class_annotations
 from clipin_jax.data.source import Annotations, Record, fingerprint
 from clipin_jax.errors import ClipinError, check_choice, first_line
 
+_ZIP = b"PK"  # starts every .npz file
 _IMAGES, _LABELS = "_images", "_labels"
 # Errors of numpy for files that are damaged, truncated or of another format.
 _UNREADABLE = (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
@@ -119,6 +121,9 @@ class Npz:
 def _read(path: str, split: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Returns the images of a split, and the labels [N, K] of all splits by name."""
     try:
+        head = storage.read_range(path, 0, HEAD)
+        if not head.startswith(_ZIP):
+            check_content(head, path, ".npz file of arrays", "source.file")
         with _open(path) as content, np.load(content) as arrays:
             splits = [n.removesuffix(_IMAGES) for n in arrays if n.endswith(_IMAGES)]
             if not splits:
@@ -139,8 +144,11 @@ def _read(path: str, split: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         ) from error
     # A single array that is not in an archive is no context manager.
     except (*_UNREADABLE, TypeError) as error:
+        # Of any other file numpy says that it may be a pickle, to be loaded unsafely.
+        is_zip = head.startswith(_ZIP)
+        reason = first_line(error) if is_zip else "it is no archive of np.savez"
         raise ClipinError(
-            f"{path} is not a valid .npz file of arrays: {first_line(error)}"
+            f"{path} is not a valid .npz file of arrays: {reason}"
         ) from error
     return images, {n: v[:, None] if v.ndim == 1 else v for n, v in labels.items()}
 

@@ -240,6 +240,16 @@ def test_null_captions(folder, content):
         open_coco(folder)
 
 
+def test_an_image_in_place_of_its_name(folder, content):
+    """A value of a file is never printed at length, nor taken for a folder."""
+    for entry in content["images"]:
+        entry["file_name"] = "abcde+fg/h" * 100
+    write(folder, content)
+    with pytest.raises(ClipinError, match="2 of 2 image files named in") as caught:
+        open_coco(folder)
+    assert len(str(caught.value)) < 600
+
+
 def test_captions_in_json(folder, content):
     content["annotations"][0]["caption"] = '["a dog", "a cat"]'
     content["annotations"][1]["caption"] = '{"caption": "a dog"}'

@@ -119,7 +119,8 @@ def check_range(
 
 
 def shorten(text: str) -> str:
-    """Returns a value for a message; a long one, as of base64, is cut."""
+    """Returns a value for a message in one line; a long one, as of base64, is cut."""
+    text = " ".join(text.split())
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 

@@ -14,6 +14,8 @@ from clipin_jax.errors import ClipinError
 from clipin_jax.runs.run_copy import RunCopy, open_copy
 
 Points = dict[int, float]  # step -> value
+# What reading a value of JSON raises that is not of the form which a run writes.
+DAMAGE = (AttributeError, LookupError, TypeError, ValueError)
 
 
 class FigureFormat(NamedTuple):
@@ -191,7 +193,19 @@ def _figures(folder: Path) -> dict[str, FigureFormat]:
     """Returns how scores are shown, by the run and by its evaluations."""
     contents = [content.get("figures") for _, content in _evaluations(folder)]
     return {
-        key: FigureFormat(figure["format"], figure["better"] == "lower")
+        key: shown
         for figures in [read_json(folder / "figures.json"), *contents]
-        for key, figure in (figures or {}).items()
+        if isinstance(figures, dict)
+        for key, figure in figures.items()
+        if (shown := _figure(figure))
     }
+
+
+def _figure(figure: Any) -> FigureFormat | None:
+    """Returns how a score is shown; None if the file is damaged."""
+    try:
+        shown = FigureFormat(figure["format"], figure["better"] == "lower")
+        shown.text(0.5)
+    except DAMAGE:
+        return None
+    return shown

@@ -30,6 +30,7 @@ from clipin_jax.errors import ClipinError, check_choice
 
 # Independent random streams of one record.
 _STREAMS = {"content": 0, "pixels": 1}
+_MOST = dict(length=1 << 40, captions=1000)
 
 
 class Scenes:
@@ -160,8 +161,10 @@ def _check(
     seed: int,
 ) -> None:
     for name, value in counts.items():
-        if value < 1:
-            raise ClipinError(f"scenes.{name} is {value}; it must be at least 1")
+        if not 1 <= value <= _MOST[name]:
+            raise ClipinError(
+                f"scenes.{name} is {value}; it must be from 1 to {_MOST[name]:,}"
+            )
     if not 16 <= size <= 1024:
         raise ClipinError(f"scenes.size is {size}; it must be from 16 to 1024 pixels")
     low, high = objects

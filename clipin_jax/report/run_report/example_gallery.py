@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from clipin_jax.report.images import png_file
 from clipin_jax.report.markup import Markup, tag
-from clipin_jax.report.run_history import RunHistory, read_json
+from clipin_jax.report.run_history import DAMAGE, RunHistory, read_json
 from clipin_jax.report.run_report.saved_examples import FOLDER, retrieval_file
 
 STYLE = """
@@ -30,21 +31,35 @@ STYLE = """
 
 def pairs_gallery(run: RunHistory) -> Markup | None:
     """Returns the training pairs of a run; None if there are none."""
-    folder = run.folder / FOLDER
-    pairs = read_json(folder / "pairs.json")
-    cards = [_pair_card(folder, pair) for pair in pairs or ()]
-    return tag("div", *cards, class_="pairs") if cards else None
+    return _gallery(run.folder / FOLDER / "pairs.json", _pair_cards)
 
 
 def retrievals_gallery(run: RunHistory) -> Markup | None:
     """Returns the best and worst retrievals of all evaluations; None if none."""
     parts = []
     for name in run.evals:
-        examples = read_json(run.folder / FOLDER / f"retrievals_{name}.json")
-        if examples:
-            columns = _retrieval_columns(run.folder / FOLDER, name, examples)
+        columns = _gallery(
+            run.folder / FOLDER / f"retrievals_{name}.json",
+            functools.partial(_retrieval_columns, name=name),
+        )
+        if columns:
             parts += [tag("h3", name), columns]
     return tag("div", *parts) if parts else None
+
+
+def _gallery(path: Path, make: Callable[[Path, Any], Markup]) -> Markup | None:
+    """Returns the content of a file as cards; None if there is none."""
+    content = read_json(path)
+    if not content:
+        return None
+    try:
+        return make(path.parent, content)
+    except DAMAGE:
+        return tag("p", f"{path.name} is damaged", class_="note")
+
+
+def _pair_cards(folder: Path, pairs: list[list[dict[str, str]]]) -> Markup:
+    return tag("div", *(_pair_card(folder, pair) for pair in pairs), class_="pairs")
 
 
 def _pair_card(folder: Path, pair: list[dict[str, str]]) -> Markup:
@@ -55,7 +70,7 @@ def _pair_card(folder: Path, pair: list[dict[str, str]]) -> Markup:
     return tag("div", tag("div", *images, class_="views"), *texts, class_="card")
 
 
-def _retrieval_columns(folder: Path, name: str, examples: Mapping[str, Any]) -> Markup:
+def _retrieval_columns(folder: Path, examples: Mapping[str, Any], name: str) -> Markup:
     columns = []
     for kind, entries in examples.items():
         cards = (_retrieval_card(folder, name, entry) for entry in entries)

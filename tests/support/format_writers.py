@@ -144,7 +144,7 @@ def webdataset(folder, pairs, classes):
             for number, pair in enumerate(part):
                 meta = {"caption": pair.captions, "label": pair.label}
                 add(tar, f"{number:06}.jpg", pair.image)
-                add(tar, f"{number:06}.txt", pair.captions[0].encode())
+                add(tar, f"{number:06}.txt", str(pair.captions[0]).encode())
                 add(tar, f"{number:06}.json", json.dumps(meta).encode())
     return dict(
         files=str(folder / "{000..001}.tar"),

@@ -33,7 +33,7 @@ from clipin_jax.core.parameter_paths import (
     paths_of,
     split,
 )
-from clipin_jax.errors import ClipinError, describe_error
+from clipin_jax.errors import ClipinError, describe_error, shorten
 from clipin_jax.types import Array, Hyper
 
 Bound = tuple[re.Pattern[str], float, float]
@@ -240,8 +240,8 @@ def _try(optimizer: Optimizer, name: str) -> None:
         raise
     except Exception as error:  # whatever an optimizer raises
         raise ClipinError(
-            f"optim.name {name!r} cannot be built from {dict(optimizer.arguments)}: "
-            f"{describe_error(error)}"
+            f"optim.name {name!r} cannot be built from "
+            f"{shorten(str(dict(optimizer.arguments)))}: {describe_error(error)}"
         ) from error
     if not np.all(np.isfinite(flat)) or np.sum(flat) <= 0:  # all gradients are positive
         raise ClipinError(

@@ -34,6 +34,8 @@ from clipin_jax.data.workers import (
 )
 from clipin_jax.errors import ClipinError, check_choice
 
+_MOST_WORKERS = 1024  # more start for minutes, and no host has the cores
+
 
 class TrainBatches:
     """One process's share of the global training batches, in an endless iterator.
@@ -243,6 +245,11 @@ def _check(data: ConfigDict, seed: int) -> None:
     for key in ("threads", "processes", "prefetch_batches", "shuffle_block"):
         if data[key] < 0:
             raise ClipinError(f"data.{key} is {data[key]}; it must not be negative")
+    for key in ("threads", "processes"):
+        if data[key] > _MOST_WORKERS:
+            raise ClipinError(
+                f"data.{key} is {data[key]}; it must be at most {_MOST_WORKERS}"
+            )
     if data.max_pixels < 1:
         raise ClipinError(f"data.max_pixels is {data.max_pixels}; it must be positive")
     if seed < 0:

@@ -240,6 +240,7 @@ def test_state_of_another_run_is_refused():
         ({}, dict(views=3), "data.views is 3"),
         ({}, dict(second_text="none"), "data.second_text is 'none'"),
         ({}, dict(threads=-1), "data.threads is -1"),
+        ({}, dict(processes=10**9), "data.processes is .* at most 1024"),
         ({}, dict(tokenizer=dict(name="bp")), "did you mean 'bpe'"),
         ({}, dict(source=dict(name="coc")), "did you mean 'coco'"),
     ],

@@ -50,6 +50,8 @@ def test_a_schedule_of_another_package(tmp_path, monkeypatch):
     assert [schedule(step) for step in (0, 9, 10, 20)] == [0.4, 0.4, 0.2, 0.1]
     with pytest.raises(ClipinError, match="optim.learning_rate.evry .*'every'"):
         make_schedule("optim.learning_rate", spec | dict(evry=3))
+    with pytest.raises(ClipinError, match="has no value at step 0: ZeroDivisionError"):
+        make_schedule("optim.learning_rate", spec | dict(every=0))
 
 
 @pytest.mark.parametrize(
@@ -61,7 +63,7 @@ def test_a_schedule_of_another_package(tmp_path, monkeypatch):
         (dict(schedule="cosine", start=1.0), "optim.learning_rate.end is missing"),
         (
             dict(schedule="linear", start=0.0, end=1.0, total_steps=0),
-            "'linear' has no value at step 0: ZeroDivisionError",
+            "optim.learning_rate.total_steps is 0: it must be at least 1",
         ),
     ],
 )

@@ -139,7 +139,8 @@ def _read_history(copy: RunCopy, label: str) -> RunHistory:
     last_step, seconds = 0, 0.0
     for record in [*_metrics_records(folder), *_evaluation_records(folder)]:
         last_step = max(last_step, record["step"])
-        seconds = float(record.get("time", seconds))
+        if isinstance(record.get("time"), int | float):
+            seconds = float(record["time"])
         for key, value in record.items():
             if "/" in key and isinstance(value, int | float) and math.isfinite(value):
                 series.setdefault(key, {})[record["step"]] = float(value)

@@ -67,7 +67,10 @@ class BadRecordLog:
         if self._path is None:
             return
         try:
-            with self._path.open("a", encoding="utf-8") as file:
+            # The name of a file may be no Unicode; JSON can hold it with backslashes.
+            with self._path.open(
+                "a", encoding="utf-8", errors="backslashreplace"
+            ) as file:
                 file.write(json.dumps(self.entry, ensure_ascii=False) + "\n")
         except OSError as error:
             raise ClipinError(f"cannot write {self._path}: {error.strerror}") from error

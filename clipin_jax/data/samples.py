@@ -13,7 +13,13 @@ from ml_collections import ConfigDict
 
 from clipin_jax.data.image import make_transforms, views
 from clipin_jax.data.image.decode import OpenImage, open_image
-from clipin_jax.data.source import BadRecord, Record, Source, read_record
+from clipin_jax.data.source import (
+    BadRecord,
+    Record,
+    Source,
+    read_record,
+    why_unusable,
+)
 from clipin_jax.data.text.captions import CaptionChoice
 from clipin_jax.data.text.masking import mask_tokens
 from clipin_jax.data.text.tokenizer import Tokenizer
@@ -89,7 +95,7 @@ class SampleMaker:
             self._choice.shares(record)
             open_image(record["image"], self._max_pixels).pixels()
         except (BadRecord, OSError) as error:
-            return str(error)
+            return why_unusable(error)
         return ""
 
     def check_some(self, indices: Iterable[int]) -> None:

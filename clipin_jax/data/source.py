@@ -40,7 +40,7 @@ from typing import Any, NamedTuple, NotRequired, Protocol, TypedDict
 
 import numpy as np
 
-from clipin_jax.errors import explained
+from clipin_jax.errors import explained, shorten
 
 # Controls, formats, white space, and marks without a letter.
 _BLANK_CATEGORIES = frozenset(("Cc", "Cf", "Zs", "Zl", "Zp", "Mn"))
@@ -71,6 +71,16 @@ class Record(Annotations):
 
 class BadRecord(ValueError):
     """A record that cannot be used; the text gives the reason in a few words."""
+
+
+def why_unusable(error: Exception) -> str:
+    """Returns the reason why a record cannot be used, in one line and never "".
+
+    That of the system is without the file's name, so that equal reasons are counted
+    together.
+    """
+    text = error.strerror if isinstance(error, OSError) else ""
+    return shorten(text or str(error)) or type(error).__name__
 
 
 class Source(Protocol):

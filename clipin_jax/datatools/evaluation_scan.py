@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from clipin_jax.config.overrides import fields, is_unset
 from clipin_jax.data import make_source
 from clipin_jax.data.image.decode import decode
-from clipin_jax.data.source import BadRecord, Source, read_image
+from clipin_jax.data.source import BadRecord, Source, read_image, why_unusable
 from clipin_jax.data.sources import is_source
 from clipin_jax.datatools.advice import Advice
 from clipin_jax.datatools.parallel_map import map_in_order
@@ -70,6 +70,8 @@ def _problem(arguments: ConfigDict, records: int, threads: int) -> str:
 def _reason(source: Source, index: int) -> str:
     try:
         decode(read_image(source, index))
-    except (BadRecord, OSError, ClipinError) as error:
+    except (BadRecord, OSError) as error:
+        return why_unusable(error)
+    except ClipinError as error:
         return str(error)
     return ""

@@ -18,7 +18,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from clipin_jax.data.image.decode import open_image
-from clipin_jax.data.source import BadRecord, Record, Source
+from clipin_jax.data.source import BadRecord, Record, Source, why_unusable
 from clipin_jax.data.text.caption_cleaning import clean_caption
 from clipin_jax.data.text.captions import CaptionChoice
 from clipin_jax.data.text.tokenizer import Tokenizer
@@ -183,15 +183,13 @@ def read_decoded(
         record = source[index]
         check(record)
         return record, open_image(record["image"], max_pixels).pixels()
-    except BadRecord as error:
-        reason = str(error)
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except (BadRecord, OSError) as error:
+        reason = why_unusable(error)
     # Errors of a faulty source are reported too; the scan continues.
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
-    reason = " ".join(reason.split())[:_LONGEST_REASON] or "unknown"
-    return UnusableRecord(index, _describe(source, index), reason)
+    reason = " ".join(reason.split())[:_LONGEST_REASON]
+    return UnusableRecord(index, _valid(_describe(source, index)), _valid(reason))
 
 
 def scan_records(
@@ -250,6 +248,11 @@ def _even_indices(length: int, count: int) -> Iterator[int]:
 def _hash(data: bytes) -> int:
     digest = hashlib.blake2b(data, digest_size=8).digest()
     return int.from_bytes(digest, "big")
+
+
+def _valid(text: str) -> str:
+    """Returns a text that can be printed: the name of a file may be no Unicode."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _describe(source: Source, index: int) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
+import stat
 from pathlib import Path
 
 from clipin_jax.errors import ClipinError
@@ -36,7 +38,7 @@ def size(path: str) -> int:
 def read(path: str) -> bytes:
     """Returns the content of a file. Raises OSError."""
     if not is_remote(path):
-        with open(path, "rb") as file:
+        with open(_open_regular(path), "rb") as file:
             return file.read()
     with as_os_error(path):
         store, name = open_store(path)
@@ -57,13 +59,34 @@ def read_range(path: str, start: int, length: int) -> bytes:
         return store.cat_file(name, start=start, end=start + length)
 
 
+def _open_regular(path: str) -> int:
+    """Opens a local file, and returns its descriptor.
+
+    Raises:
+      OSError: it cannot be opened, also for its name; or it is a pipe or a device,
+        whose content may never end.
+    """
+    try:
+        # Without O_NONBLOCK the opening of a pipe waits for a writer.
+        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except ValueError as error:  # a zero byte, or half of a character
+        raise OSError(errno.EINVAL, "No valid file name") from error
+    mode = os.fstat(number).st_mode
+    if stat.S_ISREG(mode):
+        return number
+    os.close(number)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    raise OSError(errno.EINVAL, "Not a regular file", path)
+
+
 class _Open:
     """A local file, open as long as something refers to it."""
 
     number = -1
 
     def __init__(self, path: str):
-        self.number = os.open(path, os.O_RDONLY)
+        self.number = _open_regular(path)
 
     def __del__(self):
         if self.number >= 0:
@@ -115,8 +138,11 @@ def write_output(path: str | Path, content: str | bytes) -> Path:
       ClipinError: it cannot be written.
     """
     full = full_path(path)
+    if isinstance(content, str):
+        # The name of a file, which a text may show, may be no Unicode.
+        content = content.encode(errors="backslashreplace")
     try:
-        write(full, content.encode() if isinstance(content, str) else content)
+        write(full, content)
     except OSError as error:
         raise ClipinError(f"cannot write {full}: {error.strerror or error}") from error
     return Path(full)

@@ -248,3 +248,19 @@ def test_images_of_one_colour_are_counted(tmp_path):
     assert stats["images"]["one_colour"] == {"count": 2, "share": 2 / 12}
     assert "one colour  2 = 16.7% of images, nearly" in printed
     assert "16.7% of the images are nearly of one colour: look at some" in printed
+
+
+def test_names_of_files_that_are_no_unicode(tmp_path, capsys):
+    for name in ("cat", "dog\udce9"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(4):
+            path = tmp_path / "data" / name / f"{number}.jpg"
+            path.write_bytes(encoded_image(number))
+    (tmp_path / "data" / "cat" / "gar\udce7on.jpg").write_bytes(b"")
+    source = json.dumps(dict(name="image_folder", folder=str(tmp_path / "data")))
+    page = tmp_path / "page.html"
+    overrides = [f"data.source={source}", "evals={}", "batch_size=4"]
+    command = ["data", "check", "clip:small", *overrides, "--output", str(page)]
+    assert main(command) == 1
+    assert "1 x the file is empty" in capsys.readouterr().out
+    assert "gar\\udce7on.jpg" in page.read_text()

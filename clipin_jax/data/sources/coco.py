@@ -26,7 +26,7 @@ from clipin_jax.data.source import (
     Record,
     fingerprint,
 )
-from clipin_jax.errors import ClipinError, check_choice, first_few
+from clipin_jax.errors import ClipinError, check_choice, first_few, shorten
 
 _LabelOf = Callable[[dict[str, Any]], int | list[int] | None]
 _Labels = tuple[_LabelOf, tuple[str, ...]]  # label of an image's entry; classes
@@ -105,7 +105,7 @@ class Coco:
     def __getitem__(self, index: int) -> Record:
         """Returns a record; image: the file's bytes."""
         annotations = self.annotations(index)
-        return {"image": storage.read(self.describe(index)), **annotations}
+        return {"image": storage.read(self._path(index)), **annotations}
 
     def annotations(self, index: int) -> Annotations:
         """Returns captions and label of a record without reading its image."""
@@ -118,6 +118,9 @@ class Coco:
 
     def describe(self, index: int) -> str:
         """Returns the image file of a record."""
+        return shorten(self._path(index))
+
+    def _path(self, index: int) -> str:
         return storage.join(self._images, self._records[index][0])
 
 

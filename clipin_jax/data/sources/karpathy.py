@@ -23,7 +23,7 @@ from clipin_jax.data.source import (
     Record,
     fingerprint,
 )
-from clipin_jax.errors import ClipinError, check_choice
+from clipin_jax.errors import ClipinError, check_choice, shorten
 
 _log = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ class Karpathy:
     def __getitem__(self, index: int) -> Record:
         """Returns a record; image: the file's bytes."""
         annotations = self.annotations(index)
-        return {"image": storage.read(self.describe(index)), **annotations}
+        return {"image": storage.read(self._path(index)), **annotations}
 
     def annotations(self, index: int) -> Annotations:
         """Returns the captions of a record without reading its image."""
@@ -108,6 +108,9 @@ class Karpathy:
 
     def describe(self, index: int) -> str:
         """Returns the image file of a record."""
+        return shorten(self._path(index))
+
+    def _path(self, index: int) -> str:
         return storage.join(self._images, self._records[index][0])
 
 

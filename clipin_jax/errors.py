@@ -16,6 +16,8 @@ DONE, FAILED, REQUEUE, INTERRUPTED = 0, 1, 75, 130
 _LISTED = 40  # names in a message, of a module with hundreds
 _SHOWN = 3  # values of a list in a message
 _LONGEST = 120  # letters of a value in a message
+_LONGEST_PATH = 200  # letters of a path in a message
+_LONGEST_ERROR = 400  # letters of an error of another package
 # Folders of this package, of Python and of what is installed.
 _LIBRARIES = (
     str(Path(__file__).resolve().parent),
@@ -50,7 +52,7 @@ def describe_error(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         message, place = error.msg, (error.filename, error.lineno)
     else:
-        message = (str(error).strip().splitlines() or [""])[0]
+        message = shorten((str(error).strip().splitlines() or [""])[0], _LONGEST_ERROR)
         stack = traceback.extract_tb(error.__traceback__)
         frames = [f for f in stack if not f.filename.startswith("<frozen ")]
         outside = [f for f in frames if not f.filename.startswith(_LIBRARIES)]
@@ -118,10 +120,15 @@ def check_range(
     raise ClipinError(f"{key} is {value:g}{when}: give a number {limit}")
 
 
-def shorten(text: str) -> str:
+def shorten(text: str, most: int = _LONGEST) -> str:
     """Returns a value for a message in one line; a long one, as of base64, is cut."""
     text = " ".join(text.split())
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def shorten_path(path: str) -> str:
+    """Returns a path or URL for a message; only what is hardly one is cut."""
+    return shorten(path, _LONGEST_PATH)
 
 
 def first_few(values: Sequence[Any]) -> str:

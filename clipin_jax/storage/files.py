@@ -77,7 +77,7 @@ def _open_regular(path: str) -> int:
     os.close(number)
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-    raise OSError(errno.EINVAL, "Not a regular file", path)
+    raise OSError(errno.ENOTSUP, "Not a regular file", path)
 
 
 class _Open:

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,6 +14,7 @@ from clipin_jax.runs import checkpoint_checksums as checksums
 from clipin_jax.runs.folder import is_finished
 from clipin_jax.runs.owner import FILE, own_folder
 from tests.support import tiny_runs
+from tests.support.damage import places
 
 READ = ("config.json", "metrics.jsonl", "figures.json", "environment.json",
         "eval/6.json", "examples/pairs.json", "examples/retrievals_retrieval.json",
@@ -47,15 +47,6 @@ def run(tmp_path_factory) -> Path:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(json.dumps(content))
     return folder
-
-
-def places(tree: Any) -> list[tuple[Any, Any]]:
-    """Returns every container of a tree with each of its keys."""
-    if not isinstance(tree, dict | list):
-        return []
-    keys = list(tree) if isinstance(tree, dict) else range(len(tree))
-    inside = [place for key in keys for place in places(tree[key])]
-    return [(tree, key) for key in keys] + inside
 
 
 def damaged(data: st.DataObject, content: bytes) -> bytes:

@@ -179,12 +179,11 @@ def read_image(value: Any, folder: str) -> bytes:
             return content
         if error.errno == errno.ENAMETOOLONG:
             raise BadRecord(f"no file name: {shorten(value)}") from error
+        if error.errno == errno.EINVAL:
+            raise BadRecord("no valid file name") from error
         raise
-    # ValueError for a zero byte in a local name; stores raise all kinds of errors.
-    except Exception as error:
-        if storage.is_remote(path):
-            raise OSError(f"{path}: {type(error).__name__}: {error}") from error
-        raise BadRecord("no valid file name") from error
+    except Exception as error:  # stores raise all kinds of errors
+        raise OSError(f"{path}: {type(error).__name__}: {error}") from error
 
 
 def image_path(name: str, folder: str) -> str:

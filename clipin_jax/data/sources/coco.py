@@ -26,7 +26,13 @@ from clipin_jax.data.source import (
     Record,
     fingerprint,
 )
-from clipin_jax.errors import ClipinError, check_choice, first_few, shorten
+from clipin_jax.errors import (
+    ClipinError,
+    check_choice,
+    first_few,
+    shorten,
+    shorten_path,
+)
 
 _LabelOf = Callable[[dict[str, Any]], int | list[int] | None]
 _Labels = tuple[_LabelOf, tuple[str, ...]]  # label of an image's entry; classes
@@ -118,7 +124,7 @@ class Coco:
 
     def describe(self, index: int) -> str:
         """Returns the image file of a record."""
-        return shorten(self._path(index))
+        return shorten_path(self._path(index))
 
     def _path(self, index: int) -> str:
         return storage.join(self._images, self._records[index][0])
@@ -194,8 +200,9 @@ def _read_categories(data: dict[str, Any], file: str) -> _Labels:
             return None
         if str(entry["category_id"]) not in index_of:
             raise ClipinError(
-                f"captions file {file}: image {entry['file_name']} has category_id "
-                f"{entry['category_id']!r}, which is not in 'categories'"
+                f"captions file {file}: image {shorten(entry['file_name'])} has "
+                f"category_id {shorten(repr(entry['category_id']))}, which is not in "
+                "'categories'"
             )
         return index_of[str(entry["category_id"])]
 
@@ -223,8 +230,8 @@ def _object_names(entry: dict[str, Any], file: str) -> list[str]:
     names = entry.get("objects", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ClipinError(
-            f"captions file {file}: 'objects' of image {entry['file_name']} is no list "
-            "of names"
+            f"captions file {file}: 'objects' of image {shorten(entry['file_name'])} "
+            "is no list of names"
         )
     return names
 

@@ -5,7 +5,8 @@ Nothing is downloaded: call `load_dataset(...).save_to_disk(folder)` first.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from clipin_jax import storage
@@ -13,6 +14,8 @@ from clipin_jax.data.formats.columns import Columns, check_columns, read_image
 from clipin_jax.data.formats.json_file import read_json
 from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
 from clipin_jax.errors import ClipinError, check_choice, first_line
+
+_ROWS_AT_ONCE = 1024  # rows read at once when all are read
 
 
 class HfDatasets:
@@ -59,12 +62,11 @@ class HfDatasets:
                 "hf_datasets", image, captions, label, names, label_separator
             )
         if label and not columns.classes:
-            labels = rows.select_columns([label]).with_format(None)
-            columns.check_labels({self._folder: labels})
+            columns.check_labels({self._folder: _values(rows, label)})
         self._columns, self.classes = columns, columns.classes
         _check_types(rows.features, columns, self._folder)
-        self._texts = rows.select_columns(list(columns.texts)).with_format(None)
-        self._images = _encoded(rows.select_columns([image]).with_format(None), image)
+        self._texts = rows.select_columns(list(columns.texts)).with_format("arrow")
+        self._images = rows.select_columns([image]).with_format("arrow")
         self.fingerprint = fingerprint(
             "hf_datasets 1",
             _digest(rows, self._folder),
@@ -169,18 +171,25 @@ def _dtype(feature: Any) -> str:
     return str(getattr(feature, "dtype", ""))
 
 
-def _encoded(rows: Any, image: str) -> Any:
-    """Returns the rows with images as encoded files."""
-    import datasets as library
-
-    if isinstance(rows.features[image], library.Image):
-        return rows.cast_column(image, library.Image(decode=False))
-    return rows
+def _values(rows: Any, column: str) -> Iterator[Mapping[str, Any]]:
+    """Yields the values of a column, row by row, without damaged parts."""
+    column_only = rows.select_columns([column]).with_format("arrow")
+    for first in range(0, len(rows), _ROWS_AT_ONCE):
+        indices = range(first, min(first + _ROWS_AT_ONCE, len(rows)))
+        with contextlib.suppress(BadRecord):
+            yield from _read(column_only, indices)
 
 
 def _row(rows: Any, index: int) -> dict[str, Any]:
+    return _read(rows, range(index, index + 1))[0]
+
+
+def _read(rows: Any, indices: range) -> list[dict[str, Any]]:
+    """Returns rows of a data set with the format "arrow". Raises BadRecord."""
     try:
-        return rows[index]
+        table = rows[indices]
+        table.validate(full=True)  # Arrow reads damaged offsets beyond its memory
+        return table.to_pylist()
     # The library raises all kinds of errors on a damaged file.
     except Exception as error:
         raise BadRecord(f"damaged row: {first_line(error)}") from error

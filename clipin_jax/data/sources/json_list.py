@@ -25,7 +25,7 @@ from clipin_jax.data.formats.image_files import embedded_image
 from clipin_jax.data.formats.json_file import read_json
 from clipin_jax.data.formats.nested_values import value_at
 from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
-from clipin_jax.errors import ClipinError, shorten
+from clipin_jax.errors import ClipinError, shorten, shorten_path
 
 _ENDINGS = (".json", ".json.gz")  # in a folder
 _MOST_PROBED = 100  # first images, one of which must exist
@@ -114,7 +114,7 @@ class JsonList:
 
     def describe(self, index: int) -> str:
         """Returns the image file of a record."""
-        return shorten(self._image_path(index))
+        return shorten_path(self._image_path(index))
 
     def _image_path(self, index: int) -> str:
         """Returns the path of an image, or the image itself in base64."""

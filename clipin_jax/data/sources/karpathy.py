@@ -23,7 +23,7 @@ from clipin_jax.data.source import (
     Record,
     fingerprint,
 )
-from clipin_jax.errors import ClipinError, check_choice, shorten
+from clipin_jax.errors import ClipinError, check_choice, shorten_path
 
 _log = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ class Karpathy:
 
     def describe(self, index: int) -> str:
         """Returns the image file of a record."""
-        return shorten(self._path(index))
+        return shorten_path(self._path(index))
 
     def _path(self, index: int) -> str:
         return storage.join(self._images, self._records[index][0])

@@ -20,7 +20,7 @@ from clipin_jax.data.formats.file_patterns import find_files
 from clipin_jax.data.formats.image_files import embedded_image
 from clipin_jax.data.formats.rows import Rows, open_delimited, open_json_lines
 from clipin_jax.data.source import Annotations, BadRecord, Record, fingerprint
-from clipin_jax.errors import ClipinError, shorten
+from clipin_jax.errors import ClipinError, shorten, shorten_path
 
 _DELIMITED, _JSON = (".csv", ".tsv", ".txt"), (".jsonl", ".ndjson")
 # In a folder, where a .txt may be a caption.
@@ -144,7 +144,7 @@ class Table:
             path = self._image_path(rows, rows[row])
         except (BadRecord, OSError):
             return rows.describe(row)
-        return f"{shorten(path)} in {rows.describe(row)}"
+        return f"{shorten_path(path)} in {rows.describe(row)}"
 
     def _row(self, index: int) -> tuple[Rows, Mapping[str, Any]]:
         number, row = self._records.locate(index)

@@ -104,6 +104,9 @@ class Tfds:
         if self._label is None:
             return {"captions": captions}
         label = np.asarray(_at(example, self._label))
+        wrong = label[(label < 0) | (label >= len(self.classes))]
+        if wrong.size:  # -1 marks a record without a label
+            raise BadRecord(f"label {wrong[0]} is none of {len(self.classes)} classes")
         return {"captions": captions, "label": label.tolist()}
 
 

@@ -20,7 +20,7 @@ from clipin_jax.data.class_names import class_names
 from clipin_jax.data.formats.folders import check_images, list_folder
 from clipin_jax.data.formats.labels import class_annotations
 from clipin_jax.data.source import Annotations, Record, fingerprint
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import ClipinError, shorten
 
 _CLASSES = class_names("voc2007")
 _INDEX = {name: index for index, name in enumerate(_CLASSES)}
@@ -133,7 +133,7 @@ def _read_objects(path: str) -> list[_Object]:
 def _parse_object(element: ElementTree.Element, where: str) -> _Object:
     name = (element.findtext("name") or "").strip()
     if name not in _INDEX:
-        raise ClipinError(f"{where} is a {name!r}, which is no class of VOC")
+        raise ClipinError(f"{where} is a {shorten(name)!r}, which is no class of VOC")
     try:
         sides = [float(element.findtext(f"bndbox/{side}") or "") for side in _SIDES]
         difficult = bool(int(element.findtext("difficult") or 0))

@@ -128,6 +128,15 @@ def test_an_object_is_no_caption_and_a_list_is_several(folder, monkeypatch):
             source.annotations(0)
 
 
+def test_records_without_a_class_are_bad(folder, monkeypatch):
+    source = open_tfds(folder, "title", label="label")
+    for label in (-1, 2):  # -1 is that of an unlabelled test split
+        values = {"image": b"", "title": b"a cat", "label": label}
+        monkeypatch.setattr(source, "_examples", [values])
+        with pytest.raises(BadRecord, match=f"label {label} is none of 2 classes"):
+            source.annotations(0)
+
+
 def test_without_tensorflow(folder, repository):
     subprocess.run(
         [sys.executable, "-c", READ, str(folder)], check=True, cwd=repository

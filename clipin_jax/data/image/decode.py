@@ -16,7 +16,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import simplejpeg
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from clipin_jax.data.content import HEAD, describe_content
 from clipin_jax.data.image.levels import (
@@ -38,6 +38,9 @@ cv2.setNumThreads(1)
 
 # Pillow warns above half of its limit; ours is lower and raises an error.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+# PostScript is a program, which may never end; Ghostscript would run it.
+EpsImagePlugin.gs_binary = False
 
 MAX_PIXELS = 80_000_000  # a larger image may be a decompression bomb
 

@@ -71,6 +71,15 @@ def test_a_damaged_image_is_pixels_or_a_bad_record(name, data):
         assert 0 < pixels.size <= 3 * MOST_PIXELS
 
 
+def test_postscript_is_not_run(monkeypatch, tmp_path):
+    (tmp_path / "gs").write_text(f"#!/bin/sh\n: > {tmp_path}/ran\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BadRecord, match="Ghostscript"):
+        decode(packed(SMALL, "EPS"))
+    assert not (tmp_path / "ran").exists()
+
+
 @pytest.mark.parametrize("name", IMAGES)
 def test_the_images_are_read(name):
     with Image.open(io.BytesIO(IMAGES[name])) as image:

@@ -122,7 +122,9 @@ def check_range(
 
 def shorten(text: str, most: int = _LONGEST) -> str:
     """Returns a value for a message in one line; a long one, as of base64, is cut."""
-    text = " ".join(text.split())
+    # Half of a surrogate pair, as in a damaged file name, is no text for a terminal.
+    text = " ".join(map(str.strip, text.splitlines()))
+    text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from clipin_jax import errors
 from clipin_jax.errors import ClipinError
 from clipin_jax.registry import check_arguments, construct, find
 
@@ -137,3 +138,10 @@ def test_constructing_explains_what_a_class_raises():
         construct(Sparrow, "bird", 1, size=-1)
     with pytest.raises(ClipinError, match="bird.sise .*did you mean 'size'"):
         construct(Sparrow, "bird", 1, sise=1)
+
+
+def test_a_value_in_a_message_is_one_line_that_a_terminal_can_show():
+    assert errors.shorten("a: 1\n  b: 2\n") == "a: 1 b: 2"
+    assert errors.shorten("two  spaces.jpg") == "two  spaces.jpg"
+    assert errors.shorten("\ud800.jpg") == "\\ud800.jpg"
+    assert len(errors.shorten("x" * 5000)) < 250

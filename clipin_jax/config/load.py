@@ -101,7 +101,10 @@ def load_config(
     """
     _check_arguments(overrides, changes)
     config = read_config(spec := str(spec))
-    config = apply_overrides(apply_changes(config, changes or {}), overrides)
+    if changes:
+        config = apply_changes(config, changes)
+    if overrides:
+        config = apply_overrides(config, overrides)
     drop_removed(config)
     unset = [key for key, _, _, field in fields(config) if is_unset(field)]
     if optional:

@@ -15,7 +15,7 @@ from clipin_jax.objectives.base import Objective
 _SIZES = (
     "width", "depth", "depths", "num_heads", "mlp_ratio", "image_size", "patch_size",
     "context_length", "vocab_size", "output_dim", "num_queries", "pool_width",
-    "pool_heads",
+    "pool_heads", "norm_eps",
 )  # fmt: skip
 
 

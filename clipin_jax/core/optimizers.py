@@ -96,6 +96,8 @@ def adafactor(
     momentum: of a first moment; None for none, which saves most memory.
     dtype_momentum: of that moment, such as "bfloat16".
     """
+    if not decay_rate > 0:
+        raise ClipinError(f"optim.decay_rate is {decay_rate:g}: it must be above 0")
     parts = [
         optax.scale_by_factored_rms(
             decay_rate=decay_rate,

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Protocol
 
+from clipin_jax.errors import did_you_mean
 from clipin_jax.inference.encode_fns import ModelState
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +86,30 @@ def shown_figures(
         if name in evaluators and not metric.startswith(BESIDE):
             figures[key] = find_figure(evaluators[name].figures, metric)
     return {key: figure for key, figure in figures.items() if figure}
+
+
+def check_best_metric(metric: str, evaluators: Mapping[str, Evaluator]) -> None:
+    """Warns if `checkpoint.best_metric` is no figure of an evaluator.
+
+    Args:
+      metric: `EVALUATOR/METRIC`; "" for none.
+      evaluators: by their names in `config.evals`.
+    """
+    name, _, score = metric.partition("/")
+    if not metric or not evaluators or score.startswith(BESIDE):
+        return
+    if name not in evaluators:
+        hint = f"evals has no {name!r}: {did_you_mean(name, evaluators)}"
+    elif not find_figure(figures := evaluators[name].figures, score):
+        hint = f"evals.{name} shows no {score!r}: {did_you_mean(score, figures)}"
+    else:
+        return
+    _log.warning(
+        "checkpoint.best_metric is %r: no best checkpoint is kept unless an evaluation "
+        "measures it; %s",
+        metric,
+        hint,
+    )
 
 
 # Figures of the metrics of `scores.classification_scores`.

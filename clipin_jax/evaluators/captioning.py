@@ -60,7 +60,8 @@ class Captioning:
         self._references: list[list[list[str]]] = [[] for _ in range(len(source))]
         for caption, image in zip(captions, image_of_caption, strict=True):
             self._references[image].append(tokenize(caption))
-        self._write = encoder.captioner(make_decoding(decoding or {}))
+        context_length = encoder.tokenizer.context_length
+        self._write = encoder.captioner(make_decoding(decoding or {}, context_length))
         self._batch_size = batch_size
         self.source = source
         self.captions: list[str] = []

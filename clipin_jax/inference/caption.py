@@ -47,9 +47,6 @@ def caption_images(
 
 def default_decoding(config: ConfigDict) -> Decoding:
     """Returns the decoding of a config: that of its first evaluation that has one."""
-    for entry in config.evals.values():
-        if "decoding" in entry:
-            return make_decoding(entry.decoding.to_dict())
-    default = Decoding()
-    length = min(default.max_length, config.data.context_length)
-    return default._replace(max_length=length)
+    entries = [entry for entry in config.evals.values() if "decoding" in entry]
+    options = entries[0].decoding.to_dict() if entries else {}
+    return make_decoding(options, config.data.context_length)

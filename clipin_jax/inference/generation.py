@@ -27,7 +27,8 @@ class Decoding(NamedTuple):
       strategy: `greedy` (the likeliest id), `beam` (search with the `beams` likeliest
         prefixes) or `nucleus` (a draw among the likeliest ids that share `top_p` of the
         probability, arXiv 1904.09751).
-      max_length: ids in a row, both marks and the prompt included.
+      max_length: ids in a row, both marks and the prompt included. An evaluation has
+        fewer than 32 by default if data.context_length is shorter.
       prompt: start of every caption; it is not part of the result.
       no_repeat_ngram: n, if no n-gram of ids may occur twice (arXiv 1705.04304,
         section 2.5); 0 to allow all. Unlike a penalty on repeated ids, this does not
@@ -118,13 +119,17 @@ def make_generate_fn(
     return generate
 
 
-def make_decoding(options: Mapping[str, Any]) -> Decoding:
-    """Returns the options. Raises ClipinError for a name that does not exist."""
+def make_decoding(options: Mapping[str, Any], context_length: int) -> Decoding:
+    """Returns the options; rows are not longer than the model's context by default.
+
+    Raises ClipinError for a name that does not exist.
+    """
     for name in options:
         if name not in Decoding._fields:
             hint = did_you_mean(name, Decoding._fields)
             raise ClipinError(f"decoding.{name} does not exist: {hint}")
-    return Decoding(**options)
+    length = min(Decoding().max_length, context_length)
+    return Decoding(**{"max_length": length, **options})
 
 
 def read_caption(row: Sequence[int], tokenizer: Tokenizer, prompt: str = "") -> str:

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from clipin_jax.config import adamw, config_groups
 from clipin_jax.core.parameter_paths import paths_of, require_match
-from clipin_jax.errors import ClipinError, check_range, did_you_mean
+from clipin_jax.errors import ClipinError, check_range
 from clipin_jax.runs.build import Experiment
 from clipin_jax.types import Hyper
 
@@ -138,8 +138,6 @@ def _warnings(config: ConfigDict) -> Iterator[str]:
         if "schedule" in group:
             yield from _schedule_warnings(place, group, steps)
     yield from _unreached(config, steps)
-    if "best_metric" in config.checkpoint:
-        yield from _metric_warnings(config.checkpoint.best_metric, config.evals)
 
 
 def _schedule_warnings(
@@ -175,12 +173,3 @@ def _value(tree: Mapping[str, Any], words: Iterable[str]) -> Any:
     for word in words:
         value = value.get(word, 0)
     return value
-
-
-def _metric_warnings(metric: str, evals: ConfigDict) -> Iterator[str]:
-    name = metric.partition("/")[0]
-    if metric and len(evals) and name not in evals:
-        yield (
-            f"checkpoint.best_metric is {metric!r}, but evals has no {name!r}, so the "
-            f"best checkpoint is not kept: {did_you_mean(name, evals)}"
-        )

@@ -21,7 +21,11 @@ from clipin_jax.core.step import make_health_fn, make_train_step
 from clipin_jax.data.pipeline import TrainBatches
 from clipin_jax.errors import DONE, REQUEUE, ClipinError
 from clipin_jax.evaluators import make_evaluators
-from clipin_jax.evaluators.base import Evaluator, shown_figures
+from clipin_jax.evaluators.base import (
+    Evaluator,
+    check_best_metric,
+    shown_figures,
+)
 from clipin_jax.inference.build import make_encoder
 from clipin_jax.registry import check_arguments
 from clipin_jax.report.run_report.saved_examples import (
@@ -180,6 +184,7 @@ def _open_session(
     encoder = make_encoder(config, experiment.learner, experiment.mesh)
     evaluators = make_evaluators(config.evals, encoder)
     keep, log = with_defaults(config).checkpoint, config.log.to_dict()
+    check_best_metric(keep.best_metric, evaluators)
     # Check everything first: a wrong config must not leave a folder.
     check_arguments(Checkpoints, keep, "checkpoint", given=1, filled=("read_only",))
     Retention(keep.keep_last, keep.keep_every_steps, keep.best_mode)

@@ -15,11 +15,23 @@ VALUES = (
 )  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def new_keys():
+    """The keys of each page that no page before it has."""
+    keys = {page: list(explain_config(page)) for page in PAGES}
+    assert all(len(names) > 100 for names in keys.values())
+    tried: set[str] = set()
+    for page, names in keys.items():
+        keys[page] = [name for name in names if name not in tried]
+        tried.update(names)
+    return keys
+
+
 @pytest.mark.parametrize("page", PAGES)
-def test_another_value_is_a_change_or_one_line(page):
+def test_another_value_is_a_change_or_one_line(page, new_keys):
     config = load_config(page)
-    keys = list(explain_config(page))
-    assert len(keys) > 100
+    keys = new_keys[page]
+    assert len(keys) > 3
     refused = 0
     for key in keys:
         for value in VALUES:

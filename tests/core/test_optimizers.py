@@ -195,6 +195,7 @@ def test_an_optimizer_of_another_package(tmp_path, monkeypatch):
         (dict(mu_dtype="bfloat17"), "cannot be built from .*bfloat17"),
         (dict(name="optax:adan", b9=1.0), "optim.b9 does not exist"),
         (dict(name="optax:no_such"), "no_such"),
+        (dict(name="adafactor", decay_rate=-1.0), "optim.decay_rate is -1: .* above 0"),
         (dict(clip_norm=-1.0), "optim.clip_norm is -1.0"),
         (dict(clip_norm="low"), "optim.clip_norm is 'low'"),
         (dict(layer_decay=2.0), "optim.layer_decay is 2.0"),

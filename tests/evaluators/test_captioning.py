@@ -15,6 +15,7 @@ CAPTIONS = ["red boat on the lake", "the blue house", "dog on the lake"]
 TOKENIZER = SimpleNamespace(
     start=START,
     end=END,
+    context_length=16,
     encode=lambda text: [WORDS.index(word) for word in text.split()],
     decode=lambda ids: " ".join(WORDS[x] for x in ids),
 )
@@ -43,6 +44,22 @@ def encoder():
     return function_encoder(
         image=never, text=never, captioner=captioner, tokenizer=TOKENIZER
     )
+
+
+def test_captions_are_not_longer_than_the_context_by_default():
+    lengths = []
+
+    def captioner(tokenizer, decoding):
+        lengths.append(decoding.max_length)
+        return lambda variables, image, index: {}
+
+    encoder = function_encoder(
+        image=None, text=None, captioner=captioner, tokenizer=TOKENIZER
+    )
+    source = gray_images([["a"]])
+    Captioning(encoder, source=source)
+    Captioning(encoder, source=source, decoding={"max_length": 5})
+    assert lengths == [16, 5]
 
 
 @pytest.mark.parametrize("prompt", ["", "the red"])

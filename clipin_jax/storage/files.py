@@ -163,8 +163,12 @@ def create(path: str, content: bytes) -> None:
                 raise FileExistsError(path)
             store.pipe_file(name, content, mode="create")
         return
-    with open(path, "xb") as file:
-        file.write(content)
+    with open(path, "xb", buffering=0) as file:
+        try:
+            file.write(content)
+        except OSError:  # a full disk must not leave an empty file
+            os.remove(path)
+            raise
 
 
 def remove(path: str) -> None:

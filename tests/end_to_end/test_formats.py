@@ -15,7 +15,7 @@ from clipin_jax.runs.build import build_experiment
 from tests.support.format_writers import WRITERS, Pair, write_pairs
 
 RECORDS, STEPS = 64, 3
-WITHOUT_LABELS = ("karpathy", "muge")
+WITHOUT_LABELS = ("auto", "karpathy", "muge")
 # Class folders reorder pairs and replace captions, so they have a test of their own.
 FORMATS = [name for name in WRITERS if name != "image_folder"]
 TINY = (

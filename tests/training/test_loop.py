@@ -313,6 +313,7 @@ def test_a_full_disk_while_saving(config, straight, tmp_path, capfd):
             loop.train(config, disk / "run")
         assert "Traceback" not in capfd.readouterr().err
         assert (disk / "run" / "config.json").read_text() == before
+        assert not (disk / "run" / "owner.json").exists()  # so that a restart may begin
         filling.unlink()
         assert loop.train(config, disk / "run") == DONE
         tiny_runs.assert_same_run(config, straight, disk / "run")

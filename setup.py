@@ -37,7 +37,10 @@ REQUIRES = [
     "tokenizers>=0.21,<0.24",
     "tqdm>=4.66,<4.71",
 ]
+# The TPU compiler, which works without a TPU.
+PLAN = ["libtpu>=0.0.42,<0.1; sys_platform == 'linux' and platform_machine == 'x86_64'"]
 TEST = [
+    *PLAN,
     "datasets>=3,<6",
     "hypothesis>=6.100,<7",
     "pytest>=8,<9.3",
@@ -56,6 +59,7 @@ EXTRAS = {
     "hf": ["datasets>=3,<6"],
     "remote": ["gcsfs>=2024.10", "s3fs>=2024.10"],
     "tpu": ["jax[tpu]>=0.10,<0.11"],
+    "plan": PLAN,
     "cuda": ["jax[cuda12]>=0.10,<0.11"],
     "bench": ["torch>=2.6,<3", "open_clip_torch>=2.30,<4"],
 }

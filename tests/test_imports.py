@@ -29,7 +29,7 @@ FLOORS = [
     ["inference"],
     ["evaluators"],
     ["report"],
-    ["training"],
+    ["training", "plan"],
     ["datatools", "study"],
     ["commands", "__init__"],
     ["__main__"],

@@ -17,6 +17,7 @@ from clipin_jax.commands import (
     doctor,
     evaluate,
     explain,
+    plan,
     report,
     study,
     train,
@@ -24,7 +25,9 @@ from clipin_jax.commands import (
 from clipin_jax.config import missing_key
 from clipin_jax.errors import FAILED, INTERRUPTED, ClipinError
 
-VERBS = (train, evaluate, caption, explain, report, study, data, config, doctor)
+VERBS = (
+    train, evaluate, caption, explain, report, study, plan, data, config, doctor,
+)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -86,6 +86,7 @@ def load_config(
     changes: Mapping[str, Any] | None = None,
     *,
     optional: str = "",
+    without_data: bool = False,
 ) -> ConfigDict:
     """Returns a locked config.
 
@@ -95,6 +96,8 @@ def load_config(
       changes: dotted keys and values, see `apply_changes`.
       optional: a group such as "evals", whose entries are left out where they need a
         value that is not given.
+      without_data: whether paths that the user must give may be missing, for a program
+        that reads no data; they are "" then.
 
     Raises:
       ClipinError: what is wrong with the name, options, file, changes or overrides.
@@ -106,6 +109,8 @@ def load_config(
     if overrides:
         config = apply_overrides(config, overrides)
     drop_removed(config)
+    if without_data:
+        _fill_unset(config)
     unset = [key for key, _, _, field in fields(config) if is_unset(field)]
     if optional:
         incomplete = {k.split(".")[1] for k in unset if k.startswith(f"{optional}.")}
@@ -115,6 +120,12 @@ def load_config(
     if unset:
         raise ClipinError(f"config {spec} needs a value for {unset[0]}: {unset[0]}=...")
     return config.lock()
+
+
+def _fill_unset(config: ConfigDict) -> None:
+    for _, group, name, field in list(fields(config)):
+        if is_unset(field):
+            group[name] = ""
 
 
 def _check_arguments(overrides: Any, changes: Any) -> None:

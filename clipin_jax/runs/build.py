@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from clipin_jax.config import check_lists, check_types
 from clipin_jax.core import sharding
-from clipin_jax.core.device_views import make_views
+from clipin_jax.core.device_views import DRAWN, make_views
 from clipin_jax.core.learner import build
 from clipin_jax.core.optimizer_chain import Optimizer, make_optimizer
 from clipin_jax.core.schedules import make_hyper
@@ -36,6 +36,7 @@ class Experiment:
       optimizer: hyper -> optax transformation.
       hyper: step -> hyper-parameters of that step, see `types.Hyper`.
       abstract_state: the train state as `jax.ShapeDtypeStruct` with shardings.
+      abstract_batch: what the host sends in a step, in the same form.
       init_state: returns the state of step 0, placed on the mesh.
       views: host batch -> batch with its views, for data that are augmented on devices.
     """
@@ -46,6 +47,7 @@ class Experiment:
     optimizer: Optimizer
     hyper: Callable[[int], Hyper]
     abstract_state: TrainState
+    abstract_batch: Any
     init_state: Callable[[], TrainState]
     views: Callable[[Any], Any]
 
@@ -79,6 +81,8 @@ class BatchShape(NamedTuple):
       context_length: tokens of a text.
       views: their names.
       masked: whether views also have masked texts.
+      canvas: side in pixels of the images that the host sends, if the devices make the
+        views; 0 if the host does.
     """
 
     batch_size: int
@@ -87,6 +91,7 @@ class BatchShape(NamedTuple):
     context_length: int
     views: tuple[str, ...]
     masked: bool
+    canvas: int = 0
 
     def zeros(self) -> dict[str, dict[str, Any]]:
         """Returns zeros for tracing; the initial state does not depend on them."""
@@ -100,6 +105,18 @@ class BatchShape(NamedTuple):
         view = {"image": image, "text": text, "image_id": ids, "text_id": ids}
         masked = {"masked_text": text, "masked_labels": text}
         return view | masked if self.masked else view
+
+    def from_host(self) -> dict[str, Any]:
+        """Returns zeros of what the host sends in each step."""
+        views = self.zeros()
+        if not self.canvas:
+            return views
+        drawn = jnp.zeros((self.batch_size, len(DRAWN)), np.float32)
+        shape = (self.batch_size, self.canvas, self.canvas, self.channels)
+        for name, view in views.items():
+            rest = {key: value for key, value in view.items() if key != "image"}
+            views[name] = rest | {"drawn": drawn}
+        return views | {"canvas": jnp.zeros(shape, np.uint8)}
 
 
 def build_experiment(
@@ -124,16 +141,12 @@ def build_experiment(
     hyper = make_hyper(config, learner.objectives)
     optimizer = make_optimizer(config.optim, learner.layer_order)
 
-    init = _initializer(learner, optimizer, _batch_shape(config))
+    shape = _batch_shape(config)
+    init = _initializer(learner, optimizer, shape)
     numbers = hyper(0)
     with jax.set_mesh(mesh):
         shapes = jax.eval_shape(init, numbers)
     placed = sharding.infer_sharding(shapes, config.sharding, mesh)
-    abstract = jax.tree.map(
-        lambda leaf, s: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=s),
-        shapes,
-        placed,
-    )
     placed_init = jax.jit(init, out_shardings=placed)
     return Experiment(
         config=config,
@@ -141,10 +154,18 @@ def build_experiment(
         learner=learner,
         optimizer=optimizer,
         hyper=hyper,
-        abstract_state=abstract,
+        abstract_state=jax.tree.map(_placed, shapes, placed),
+        abstract_batch=jax.tree.map(
+            lambda leaf: _placed(leaf, sharding.batch_sharding(mesh)),
+            jax.eval_shape(shape.from_host),
+        ),
         init_state=functools.partial(placed_init, numbers),
         views=_view_maker(config),
     )
+
+
+def _placed(leaf: Any, place: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
 
 
 @functools.lru_cache(_CACHED_FUNCTIONS)
@@ -181,6 +202,7 @@ def _batch_shape(config: ConfigDict) -> BatchShape:
             raise ClipinError(
                 f"data.{key} is {config.data[key]}: it must be at least 1"
             )
+    on_device = config.data.augment_on == "device"
     return BatchShape(
         batch_size=config.batch_size,
         image_size=tuple(config.data.image_size),
@@ -188,4 +210,5 @@ def _batch_shape(config: ConfigDict) -> BatchShape:
         context_length=config.data.context_length,
         views=("view1", "view2") if config.data.views == 2 else ("view1",),
         masked=bool(config.data.mask_probability),
+        canvas=config.data.augment.resize_first if on_device else 0,
     )

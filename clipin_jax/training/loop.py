@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from clipin_jax.config import check_keys, check_lists, with_defaults
 from clipin_jax.core import sharding
 from clipin_jax.core.state import TrainState
-from clipin_jax.core.step import make_health_fn, make_train_step
+from clipin_jax.core.step import make_health_fn
 from clipin_jax.data.pipeline import TrainBatches
 from clipin_jax.errors import DONE, REQUEUE, ClipinError
 from clipin_jax.evaluators import make_evaluators
@@ -41,6 +41,7 @@ from clipin_jax.runs.interrupt import Interrupt, Interrupted, catch_interrupt
 from clipin_jax.runs.metric_writers import MetricWriters, check_metric_writers
 from clipin_jax.runs.owner import own_folder
 from clipin_jax.runs.run_copy import RunCopy, working_copy
+from clipin_jax.runs.train_program import jit_train_step
 from clipin_jax.runs.value_checks import check_values
 from clipin_jax.training.evaluate import evaluate_state, write_figures, write_results
 from clipin_jax.training.nonfinite import NonfiniteSteps
@@ -225,11 +226,8 @@ def _check_vocabulary(text_tower: Any, tokens: int) -> None:
 
 def _compiled_functions(experiment: Experiment) -> tuple[Any, Any]:
     """Returns the train step and the health function; calling them compiles them."""
-    step = make_train_step(experiment.learner, experiment.optimizer, experiment.views)
-    shardings = experiment.state_sharding, sharding.replicated(experiment.mesh)
-    train_step = jax.jit(step, donate_argnums=0, out_shardings=shardings)
     health = make_health_fn(experiment.learner, experiment.optimizer, experiment.views)
-    return train_step, jax.jit(health)
+    return jit_train_step(experiment), jax.jit(health)
 
 
 def _restore_or_init(session: Session) -> tuple[TrainState, int]:

@@ -1,0 +1,1 @@
+"""Plans runs for machines that are not there: memory, collectives, modelled time."""

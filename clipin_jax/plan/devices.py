@@ -1,0 +1,101 @@
+"""Devices of a machine that is not there, for which the compiler still compiles."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
+
+from clipin_jax.errors import ClipinError, first_line
+from clipin_jax.plan.machines import Machine
+
+_LOCK = "libtpu_lockfile"  # of the TPU compiler, in the temporary folder
+_PLATFORM = "--xla_force_host_platform_device_count="
+
+
+def prepare_environment(machine: Machine) -> None:
+    """Sets what jax reads when it starts; call it before jax is imported.
+
+    The plan is made on the CPU, whatever devices this machine has.
+    """
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ["TPU_SKIP_MDS_QUERY"] = "1"  # there is no server that tells the TPU
+    os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"  # `_one_at_a_time` takes turns
+    # Without these it writes warnings to the terminal; it compiles for any chip.
+    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+    os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-16")
+    if not machine.topology:
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags} {_PLATFORM}{machine.count}".strip()
+
+
+@contextlib.contextmanager
+def open_devices(machine: Machine) -> Iterator[Sequence[Any]]:
+    """Yields the devices of a machine; a plan for a TPU waits for others to end.
+
+    Raises:
+      ClipinError: the TPU compiler is not installed, or knows no such topology; or jax
+        was started with fewer devices.
+    """
+    if not machine.topology:
+        yield _host_devices(machine)
+        return
+    with _one_at_a_time():
+        yield _tpu_devices(machine)
+
+
+def _host_devices(machine: Machine) -> Sequence[Any]:
+    import jax
+
+    devices = jax.devices("cpu")
+    if len(devices) < machine.count:
+        raise ClipinError(
+            f"a plan for {machine.name} needs {machine.count} CPU devices, but jax has "
+            f"started with {len(devices)}: set XLA_FLAGS={_PLATFORM}{machine.count} "
+            "before jax is imported"
+        )
+    return devices[: machine.count]
+
+
+def _tpu_devices(machine: Machine) -> Sequence[Any]:
+    try:
+        import libtpu  # noqa: F401  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise ClipinError(
+            f"a plan for {machine.name} needs the TPU compiler: "
+            "pip install 'clipin_jax[plan]'"
+        ) from None
+    from jax.experimental import topologies
+
+    try:
+        return topologies.get_topology_desc(
+            platform="tpu", topology_name=machine.name
+        ).devices
+    except Exception as error:  # the compiler's own, of several types
+        raise ClipinError(
+            f"--on is {machine.name!r}, which is no topology of {machine.kind}: "
+            f"{first_line(error)}"
+        ) from error
+
+
+@contextlib.contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Waits until no other process has the TPU compiler, and says so."""
+    path = os.path.join(tempfile.gettempdir(), _LOCK)
+    with contextlib.ExitStack() as stack:
+        # Another user's file cannot be locked; the compiler works all the same.
+        with contextlib.suppress(PermissionError):
+            _lock(stack.enter_context(open(path, "a")), path)
+        yield
+
+
+def _lock(file: IO[str], path: str) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"clipin: waiting for the process that holds {path}", file=sys.stderr)
+        fcntl.flock(file, fcntl.LOCK_EX)

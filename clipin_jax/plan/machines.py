@@ -1,0 +1,95 @@
+"""Machines to plan for: what their chips compute, hold and move.
+
+Figures are those of the makers' data sheets: dense bfloat16 products, and memory that a
+program may use. A TPU chip of v4, v5p and tpu7x has two cores; jax shows the chips of
+v4 and v5p as one device each, unless the compiler says otherwise, and the cores of
+tpu7x as two.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from clipin_jax.errors import ClipinError, did_you_mean
+
+GIB = 2**30
+
+
+class Chip(NamedTuple):
+    """One device, as jax counts them.
+
+    Attributes:
+      peak_flops: of bfloat16 products, in a second.
+      memory_bytes: that a program may use.
+      memory_bandwidth: bytes in a second.
+      link_bandwidth: bytes that a device sends to others, in a second.
+    """
+
+    peak_flops: float
+    memory_bytes: float
+    memory_bandwidth: float
+    link_bandwidth: float
+
+
+# Google Cloud's pages of the TPU versions, NVIDIA's data sheets; CPUs are made up, so
+# that plans of tests have times too.
+TPUS = {
+    "v4": Chip(275e12, 31.75 * GIB, 1228e9, 300e9),
+    "v5e": Chip(197e12, 15.75 * GIB, 819e9, 200e9),
+    "v5p": Chip(459e12, 95.74 * GIB, 2765e9, 600e9),
+    "v6e": Chip(918e12, 31.25 * GIB, 1640e9, 448e9),
+    "tpu7x": Chip(1153e12, 94.75 * GIB, 3690e9, 600e9),
+}
+OTHERS = {
+    "a100": Chip(312e12, 79 * GIB, 2039e9, 300e9),
+    "h100": Chip(989e12, 79 * GIB, 3350e9, 450e9),
+    "h200": Chip(989e12, 139 * GIB, 4800e9, 450e9),
+    "cpu": Chip(1e12, 64 * GIB, 100e9, 10e9),
+}
+ALIASES = {"gpu": "h100"}
+_FORM = re.compile(r"([a-z0-9]+):(\d+(?:x\d+)*)")
+_MOST = 1 << 16  # devices
+
+
+class Machine(NamedTuple):
+    """Devices to plan for.
+
+    Attributes:
+      name: as given, such as `v5e:4x4`.
+      kind: a key of `TPUS` or `OTHERS`.
+      topology: of a TPU, such as `4x4`; "" for others.
+      count: of devices; 0 where only the topology tells.
+      chip: what each device can do.
+    """
+
+    name: str
+    kind: str
+    topology: str
+    count: int
+    chip: Chip
+
+
+def find_machine(name: str) -> Machine:
+    """Returns a machine by name: `v5e:4x4`, `cpu:8`, `h100:8`, `gpu:8`.
+
+    Raises:
+      ClipinError: an unknown kind, or a number or topology that is none.
+    """
+    match = _FORM.fullmatch(name)
+    kind = ALIASES.get(match[1], match[1]) if match else ""
+    if not match or kind not in TPUS | OTHERS:
+        known = [*TPUS, *OTHERS, *ALIASES]
+        raise ClipinError(
+            f"--on is {name!r}: give a chip and how many, such as v5e:4x4, cpu:8 or "
+            f"h100:8; {did_you_mean(name.partition(':')[0], known)}"
+        )
+    sizes = [int(size) for size in match[2].split("x")]
+    if kind in TPUS:
+        return Machine(name, kind, match[2], 0, TPUS[kind])
+    if len(sizes) > 1 or not 1 <= sizes[0] <= _MOST:
+        raise ClipinError(
+            f"--on is {name!r}: give the number of devices, from 1 to {_MOST}, such as "
+            f"{kind}:8"
+        )
+    return Machine(name, kind, "", sizes[0], OTHERS[kind])

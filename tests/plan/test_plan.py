@@ -1,0 +1,138 @@
+"""Plans: what they say of a run, and wrong input. The TPU compiler works on any CPU."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from clipin_jax.commands.main import main
+from clipin_jax.config import load_config
+from clipin_jax.errors import ClipinError
+from clipin_jax.plan import search
+from clipin_jax.plan.machines import find_machine
+from clipin_jax.plan.planner import make_plan
+from clipin_jax.plan.table import plan_record, plan_table
+
+ON = find_machine("cpu:8")
+
+
+@pytest.fixture(scope="module")
+def plan():
+    config = load_config("clip:clipin,runlocal", ["batch_size=32"])
+    return make_plan(config, ON, jax.devices()[:8])
+
+
+def test_a_plan_counts_the_state_of_a_device(plan):
+    memory = plan.memory
+    assert memory.optimizer - 2 * memory.params == 4  # two moments, and a count
+    assert 0 < memory.target <= memory.params
+    assert plan.fits and plan.devices == 8
+    parts = memory.params + memory.optimizer + memory.target + memory.others
+    assert memory.total >= parts + memory.batch + memory.temporaries
+
+
+def test_a_plan_counts_products_and_collectives(plan):
+    kinds = {one.kind for one in plan.collectives}
+    assert "all-reduce" in kinds  # of gradients
+    reduced = sum(c.total_bytes for c in plan.collectives if c.kind == "all-reduce")
+    assert reduced >= plan.memory.params
+    assert plan.flops > 6 * plan.memory.params / 4
+    assert any(buffer.line for buffer in plan.buffers)
+    assert plan.seconds > 0 and plan.images_per_second == 32 / plan.seconds
+
+
+def test_the_table_and_the_record_say_the_same(plan):
+    table, record = plan_table(plan), plan_record(plan)
+    assert "8 devices, 32 pairs a step" in table and "fits" in table
+    assert f"{record['memory']['params'] / 2**30:.3f} GiB" in table
+    assert "modelled" in table
+    assert json.loads(json.dumps(record)) == record
+
+
+def test_splitting_the_state_takes_less_memory_and_more_collectives(plan):
+    overrides = ["batch_size=32", "mesh.fsdp=8", "sharding=(('.*', 'fsdp'),)"]
+    config = load_config("clip:clipin,runlocal", overrides)
+    split = make_plan(config, ON, jax.devices()[:8])
+    assert split.memory.params < plan.memory.params / 4
+    kinds = {one.kind for one in split.collectives}
+    assert "all-gather" in kinds
+
+
+def test_the_largest_batch_that_fits(plan, monkeypatch):
+    def made(config, machine, devices, quick):
+        memory = dataclasses.replace(plan.memory, limit=1000, total=config.batch_size)
+        return dataclasses.replace(plan, memory=memory, batch_size=config.batch_size)
+
+    monkeypatch.setattr(search, "make_plan", made)
+    tried = []
+    for start in (32, 4096):
+        config = load_config("clip:runlocal", [f"batch_size={start}"])
+        devices = jax.devices()[:8]
+        best = search.largest_batch(config, ON, devices, report=tried.append)
+        assert best.batch_size == 512
+    assert [one.batch_size for one in tried[:6]] == [32, 64, 128, 256, 512, 1024]
+    devices = devices * 256
+    with pytest.raises(ClipinError, match="no batch fits cpu:8: 2048 pairs are too"):
+        search.largest_batch(config, ON, devices)
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("v5f:4x4", "--on is 'v5f:4x4': give a chip and how many.*did you mean"),
+        ("v5e", "such as v5e:4x4"),
+        ("cpu:0", "from 1 to"),
+        ("cpu:2x2", "give the number of devices"),
+        ("", "give a chip"),
+    ],
+)
+def test_a_machine_that_does_not_exist_is_one_line(name, message):
+    with pytest.raises(ClipinError, match=message) as error:
+        find_machine(name)
+    assert "\n" not in str(error.value)
+
+
+def test_chips_are_what_their_data_sheets_say():
+    assert find_machine("v5e:4x4").chip.peak_flops == 197e12
+    assert find_machine("gpu:8") == find_machine("h100:8")._replace(name="gpu:8")
+
+
+def run_plan(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "clipin_jax", "plan", *arguments]
+    environment = os.environ | {"JAX_PLATFORMS": "", "XLA_FLAGS": ""}
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_plan_for_a_tpu_that_is_not_there():
+    pytest.importorskip("libtpu")
+    arguments = ["clip:clipin,runlocal", "batch_size=64", "model.dtype=bfloat16"]
+    ended = run_plan(*arguments, "--on", "v5e:2x2", "--quick", "--json")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    record = json.loads(ended.stdout)
+    assert record["fits"] and record["devices"] == 4
+    assert record["collectives"]["all-reduce"]["runs"] > 0
+    assert record["memory"]["limit"] == 15.75 * 2**30
+    assert 0 < record["flops"] and 0 < record["seconds"] < 1
+
+
+def test_a_topology_that_does_not_exist_is_one_line():
+    pytest.importorskip("libtpu")
+    ended = run_plan("clip:runlocal", "--on", "v5e:3x5")
+    assert ended.returncode == 1 and ended.stderr.count("\n") == 1
+    assert "'v5e:3x5', which is no topology of v5e" in ended.stderr
+
+
+def test_what_does_not_fit_ends_with_1(capsys, monkeypatch):
+    from clipin_jax.commands import plan as command
+
+    chip = ON.chip._replace(memory_bytes=1000.0)
+    monkeypatch.setattr(command, "prepare_environment", lambda machine: None)
+    monkeypatch.setattr(command, "find_machine", lambda _: ON._replace(chip=chip))
+    assert main(["plan", "clip:runlocal", "--on", "cpu:8"]) == 1
+    assert "does NOT fit" in capsys.readouterr().out

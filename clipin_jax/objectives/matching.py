@@ -25,7 +25,6 @@ from clipin_jax.objectives.duplicates import (
     IGNORE,
     MASK,
     check_choice,
-    duplicate_metrics,
     find_duplicates,
     read_ids,
 )
@@ -36,7 +35,6 @@ def draw_hard_negatives(
     key: Array,
     similarity: Array,
     *,
-    group: int = 0,
     floor: float = 0.0,
     duplicates: Array | None = None,
 ) -> Array:
@@ -44,24 +42,20 @@ def draw_hard_negatives(
 
     Args:
       key: of the random generator.
-      similarity: [B, B] float; pairs on the diagonal.
-      group: see `negatives`.
+      similarity: [..., N, N] float; pairs on the diagonal.
       floor: see `negative_log_weights`.
       duplicates: see `negatives`.
 
     Returns:
-      [B] int32, the column drawn for each row. It is never the row itself or a
+      [..., N] int32, the column drawn for each row. It is never the row itself or a
       duplicate; in a row without negatives it is any column.
     """
-    log_weights = negative_log_weights(similarity, group, floor, duplicates)
+    log_weights = negative_log_weights(similarity, floor, duplicates)
     return jax.random.categorical(key, log_weights).astype(jnp.int32)
 
 
 def negative_log_weights(
-    similarity: Array,
-    group: int = 0,
-    floor: float = 0.0,
-    duplicates: Array | None = None,
+    similarity: Array, floor: float = 0.0, duplicates: Array | None = None
 ) -> Array:
     """Returns the log of softmax(similarity) + floor, for negatives only.
 
@@ -69,38 +63,27 @@ def negative_log_weights(
     still has negatives.
 
     Args:
-      similarity: [B, B] float.
-      group: see `negatives`.
+      similarity: [..., N, N] float.
       floor: added to every weight; 0 in ALBEF, 1e-4 in BLIP.
       duplicates: see `negatives`.
 
     Returns:
-      [B, B] float, -inf for pairs that are not drawn.
+      [..., N, N] float, -inf for pairs that are not drawn.
     """
-    same_group = _same_group(similarity.shape[0], group)
-    logits = jax.nn.log_softmax(jnp.where(same_group, similarity, -jnp.inf))
+    logits = jax.nn.log_softmax(similarity)
     logits = jnp.logaddexp(logits, math.log(floor) if floor else -jnp.inf)
-    allowed = negatives(similarity.shape[0], group, duplicates)
-    return jnp.where(allowed, logits, -jnp.inf)
+    return jnp.where(negatives(similarity.shape[-1], duplicates), logits, -jnp.inf)
 
 
-def negatives(size: int, group: int = 0, duplicates: Array | None = None) -> Array:
-    """Returns which pairs are negatives of each other: [size, size] bool.
+def negatives(size: int, duplicates: Array | None = None) -> Array:
+    """Returns which pairs of a group are negatives of each other: [..., N, N] bool.
 
     Args:
-      size: B.
-      group: size of the groups of rows within which negatives are drawn; 0 for the
-        whole batch.
-      duplicates: [B, B] bool, pairs that are no negatives; None for none.
+      size: N.
+      duplicates: [..., N, N] bool, pairs that are no negatives; None for none.
     """
-    allowed = _same_group(size, group) & ~jnp.eye(size, dtype=bool)
-    return allowed if duplicates is None else allowed & ~duplicates
-
-
-def _same_group(size: int, group: int) -> Array:
-    """Returns which rows are in the same group: [size, size] bool."""
-    index = jnp.arange(size) // (group or size)
-    return index[:, None] == index
+    others = ~jnp.eye(size, dtype=bool)
+    return others if duplicates is None else others & ~duplicates
 
 
 class Matching(ObjectiveModule):
@@ -114,7 +97,8 @@ class Matching(ObjectiveModule):
     Attributes:
       group: size of the groups of pairs within which negatives are drawn, like the
         batch per GPU of the reference; 0 for the global batch, where negatives are
-        harder with more devices.
+        harder with more devices, and all tokens go to all of them. With groups that
+        divide the batch of a device, no token leaves its device.
       floor: added to each probability before drawing; 0 in ALBEF, 1e-4 in BLIP.
       duplicates: whether pairs with an equal image or caption are drawn as negatives:
         `ignore`, like all others; `mask`, never. A row without any other pair in its
@@ -140,25 +124,28 @@ class Matching(ObjectiveModule):
             data has no ids to find duplicates by.
         """
         text, features = jnp.asarray(inputs.view["text"]), inputs.features
-        self._check_batch(text.shape[0])
-        duplicates = find_duplicates(read_ids(self, self.duplicates, inputs.view))
+        self._check_batch(len(text))
+        duplicates = self._find_duplicates(inputs)
         for_text, for_image = self._draw_negatives(inputs, duplicates)
-        # The order is: pairs, texts with a negative image, images with a negative text.
-        texts, text_tokens = (
-            jnp.concatenate([x, x, x[for_image]])
-            for x in (text, features["text"]["tokens"])
-        )
-        x = features["image"]["tokens"]
-        image_tokens = jnp.concatenate([x, x[for_text], x])
+        tokens, x = features["text"]["tokens"], features["image"]["tokens"]
+        # A pair, its text with a negative image, its image with a negative text. They
+        # follow each other, so that all rows of a pair are on one device.
+        texts = _interleave(text, text, _pick(text, for_image))
+        text_tokens = _interleave(tokens, tokens, _pick(tokens, for_image))
+        image_tokens = _interleave(x, _pick(x, for_text), x)
         logits = self._logits(
             inputs.towers, texts, text_tokens, image_tokens, train=inputs.train
         )
-        labels = (jnp.arange(texts.shape[0]) < text.shape[0]).astype(jnp.int32)
+        labels = _interleave(
+            *(jnp.full(len(text), i == 0, jnp.int32) for i in range(3))
+        )
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         correct = jnp.argmax(logits, axis=-1) == labels
         counted = self._has_partner(duplicates)
         metrics = {"accuracy": jnp.mean(correct, where=counted)}
-        return losses.mean(where=counted), metrics | duplicate_metrics(duplicates)
+        if duplicates is not None:
+            metrics["duplicates"] = jnp.mean(jnp.any(duplicates, axis=-1))
+        return losses.mean(where=counted), metrics
 
     def scores(
         self, towers: Towers, text: Array, text_tokens: Array, image_tokens: Array
@@ -184,30 +171,46 @@ class Matching(ObjectiveModule):
         logits = self.head(fused[:, 0])
         return logits.astype(at_least_float32(logits.dtype))
 
+    def _find_duplicates(self, inputs: Inputs) -> Array | None:
+        """Returns which pairs of a group are duplicates, [G, N, N] bool, or None."""
+        ids = read_ids(self, self.duplicates, inputs.view)
+        if not ids:
+            return None
+        groups = {name: self._grouped(values) for name, values in ids.items()}
+        return jax.vmap(find_duplicates)(groups)
+
     def _has_partner(self, duplicates: Array | None) -> Array | None:
         """Returns which rows are pairs or have a negative, [3B] bool; None for all."""
         if duplicates is None:
             return None
-        size = duplicates.shape[0]
-        has_negative = jnp.any(negatives(size, self.group, duplicates), axis=1)
-        return jnp.concatenate([jnp.ones(size, bool), has_negative, has_negative])
+        allowed = negatives(duplicates.shape[-1], duplicates)
+        has_negative = jnp.any(allowed, axis=-1).reshape(-1)
+        return _interleave(jnp.ones_like(has_negative), has_negative, has_negative)
 
     def _draw_negatives(
         self, inputs: Inputs, duplicates: Array | None
     ) -> tuple[Array, Array]:
-        """Returns the index of an image per text, and of a text per image, [B] each."""
-        image = inputs.features["image"]["embedding"]
-        text = inputs.features["text"]["embedding"]
+        """Returns for each text an image, and for each image a text.
+
+        Both are [G, N] int32, places within the group.
+        """
+        image, text = (
+            self._grouped(inputs.features[m]["embedding"]) for m in ("image", "text")
+        )
         temperature = self.scalar("temperature", inputs.hyper)
-        similarity = jax.lax.stop_gradient(text @ image.T) / temperature
-        options: dict[str, Any] = dict(
-            group=self.group, floor=self.floor, duplicates=duplicates
+        similarity = jnp.einsum("gte,gie->gti", text, image)
+        similarity = jax.lax.stop_gradient(similarity) / temperature
+        options: dict[str, Any] = dict(floor=self.floor, duplicates=duplicates)
+        keys = jax.random.split(self.make_rng("sample"))
+        drawn = (
+            draw_hard_negatives(keys[0], similarity, **options),
+            draw_hard_negatives(keys[1], similarity.mT, **options),
         )
-        for_text, for_image = jax.random.split(self.make_rng("sample"))
-        return (
-            draw_hard_negatives(for_text, similarity, **options),
-            draw_hard_negatives(for_image, similarity.T, **options),
-        )
+        return drawn[0].reshape(text.shape[:2]), drawn[1].reshape(text.shape[:2])
+
+    def _grouped(self, rows: Array) -> Array:
+        """Returns [B, ...] as [G, N, ...]."""
+        return rows.reshape(-1, self.group or len(rows), *rows.shape[1:])
 
     def _check_batch(self, size: int) -> None:
         group = self.group or size
@@ -217,3 +220,22 @@ class Matching(ObjectiveModule):
                 f"{size} pairs: it needs groups of at least 2 that divide the batch "
                 f"(batch_size, {self.config_key}.group)"
             )
+
+
+def _pick(rows: Array, places: Array) -> Array:
+    """Returns a row of the same group for each row.
+
+    Args:
+      rows: [B, ...].
+      places: [G, N] int32, within groups of N rows.
+    """
+    groups = rows.reshape(*places.shape, *rows.shape[1:])
+    return jax.vmap(lambda group, place: group[place])(groups, places).reshape(
+        rows.shape
+    )
+
+
+def _interleave(*parts: Array) -> Array:
+    """Returns the rows of K arrays [B, ...] one after the other, [K B, ...]."""
+    stacked = jnp.stack(parts, axis=1)
+    return stacked.reshape(-1, *stacked.shape[2:])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -196,9 +195,9 @@ def _plan_of(
         - analysis.alias_size_in_bytes
         + analysis.generated_code_size_in_bytes
     )
-    traffic: Counter[str] = Counter()
+    traffic: dict[str, float] = {}
     for item in work:
-        traffic[item.module] += item.num_bytes
+        traffic[item.module] = traffic.get(item.module, 0.0) + item.num_bytes
     times = _times(work, collectives, machine.chip)
     return Plan(
         name=experiment.config.name,
@@ -208,7 +207,7 @@ def _plan_of(
         memory=_memory(experiment, machine.chip, analysis.temp_size_in_bytes, total),
         buffers=_largest_buffers(program),
         collectives=collectives,
-        traffic=dict(traffic.most_common()),
+        traffic=dict(sorted(traffic.items(), key=lambda item: -item[1])),
         flops=sum(item.flops for item in work),
         seconds=sum(times.values()),
         bound=max(times, key=lambda name: times[name]),

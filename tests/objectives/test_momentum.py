@@ -155,6 +155,18 @@ def test_negatives_are_drawn_as_often_as_they_are_similar():
     assert not np.any(drawn == jnp.arange(4))
 
 
+def test_every_group_has_the_distribution_of_its_rows():
+    similarity = 2 * jax.random.normal(jax.random.key(0), (2, 4, 4))
+    keys = jax.random.split(jax.random.key(1), 6000)
+    drawn = jax.vmap(lambda key: draw_hard_negatives(key, similarity, floor=0.05))(keys)
+    for group, row in np.ndindex(2, 4):
+        weights = np.exp(similarity[group, row])
+        expected = weights / weights.sum() + 0.05
+        expected[row] = 0
+        shares = np.bincount(drawn[:, group, row], minlength=4) / 6000
+        np.testing.assert_allclose(shares, expected / expected.sum(), atol=0.03)
+
+
 @pytest.mark.parametrize("floor", [0.0, 1e-4])
 def test_a_row_with_a_confident_pair_still_has_negatives(floor):
     similarity = 1e4 * jnp.eye(6)
@@ -165,11 +177,28 @@ def test_a_row_with_a_confident_pair_still_has_negatives(floor):
 
 
 def test_negatives_are_drawn_within_their_group():
-    similarity = jax.random.normal(jax.random.key(0), (6, 6))
-    keys = jax.random.split(jax.random.key(1), 100)
-    drawn = jax.vmap(lambda k: draw_hard_negatives(k, similarity, group=2))(keys)
-    np.testing.assert_array_equal(drawn[0], [1, 0, 3, 2, 5, 4])
-    assert np.all(drawn == drawn[0])
+    tokens, seen = np.arange(12.0), []
+    hyper = {"weight": 1.0, "temperature": 10.0}
+    inputs, fuse = matching_inputs(12)._replace(hyper=hyper), Fusing.fuse
+
+    class Tower(Fusing):
+        def fuse(self, *arguments):
+            seen.append(fuse(self, *arguments))
+            return seen[-1]
+
+    inputs.towers.text = Tower()
+    head = {"params": {"head": {"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2)}}}
+    matching_loss = Matching(group=3)
+    for number in range(30):
+        matching_loss.apply(head, inputs, rngs={"sample": jax.random.key(number)})
+    pairs = np.array([rows[:, 0] for rows in seen]).reshape(30, 12, 3, 3)
+    texts, _, images = np.moveaxis(pairs, -1, 0)
+    np.testing.assert_array_equal(
+        texts[:, :, :2], np.broadcast_to(tokens[:, None], (30, 12, 2))
+    )
+    for wrong in (images[:, :, 1], texts[:, :, 2]):
+        assert np.all(wrong // 3 == tokens // 3) and np.all(wrong != tokens)
+        assert all(len(set(column)) == 2 for column in wrong.T)
 
 
 class Fusing:
@@ -194,7 +223,7 @@ def matching_inputs(count: int, tower=None):
     return objective_inputs(features, towers=towers, view=view, hyper=hyper)
 
 
-def test_matching_compares_pairs_then_wrong_images_then_wrong_texts(monkeypatch):
+def test_matching_compares_each_pair_then_a_wrong_image_then_a_wrong_text(monkeypatch):
     draws = iter([jnp.array([1, 2, 0]), jnp.array([2, 0, 1])])
     monkeypatch.setattr(matching, "draw_hard_negatives", lambda *_, **__: next(draws))
     seen = []
@@ -209,9 +238,9 @@ def test_matching_compares_pairs_then_wrong_images_then_wrong_texts(monkeypatch)
     np.testing.assert_allclose(loss, np.log(2), rtol=1e-6)
     assert metrics["accuracy"] == pytest.approx(2 / 3)
     texts, states, images = seen[0][:, 0].T
-    np.testing.assert_array_equal(texts, [0, 1, 2, 0, 1, 2, 2, 0, 1])
+    np.testing.assert_array_equal(texts, [0, 0, 2, 1, 1, 0, 2, 2, 1])
     np.testing.assert_array_equal(states, texts)
-    np.testing.assert_array_equal(images, [0, 1, 2, 1, 2, 0, 0, 1, 2])
+    np.testing.assert_array_equal(images, [0, 1, 0, 1, 2, 1, 2, 0, 2])
 
 
 @pytest.mark.parametrize("count, group", [(1, 0), (3, 2), (4, 1)])

@@ -116,7 +116,8 @@ def make_config(args: argparse.Namespace, clipin: bool) -> ConfigDict:
         f"batch_size={args.batch_size}",
         f"model.dtype={args.dtype}",
         f"model.scan_layers={args.scan_layers}",
-        f"model.remat={args.remat}",
+        f"model.remat.image={args.remat}",
+        f"model.remat.text={args.remat}",
     ]
     if args.quick:
         overrides += QUICK + QUICK_CLIPIN * clipin
@@ -225,7 +226,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--rounds", type=int, default=5, help="default: %(default)s")
     add("--steps", type=int, help="in a row and a round (default: 1, on a GPU 10)")
     add("--scan-layers", action="store_true", help="one compiled block, in a loop")
-    add("--remat", action="store_true", help="recompute activations")
+    add("--remat", default="none", help="what the backward pass keeps")
     add("--torch", action="store_true", help="a plain PyTorch CLIP too")
     add("--peak-tflops", type=float, help="of the chip, for MFU where it is unknown")
     args = parser.parse_args(argv)

@@ -68,7 +68,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             vocab_size=49408,
         ),
     )
-    config.model.remat = True  # as released
+    config.model.remat.update(image="full", text="full")  # as released
     learned = "learned" if options.as_released else 1.0
     config.objectives = dict(contrastive=dict(weight=learned, init_temperature=0.07))
     schedule = warmup_cosine(

@@ -17,6 +17,7 @@ from clipin_jax.objectives.base import Inputs, Objective
 from clipin_jax.types import Array, Batch, Features, Hyper, Metrics, View
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
+MODALITIES = ("image", "text")
 TARGET_VIEWS = ("second", "same")
 OTHER_VIEW = {"view1": "view2", "view2": "view1"}
 
@@ -245,18 +246,17 @@ def build(config: ConfigDict) -> Learner:
         dtype=_dtype(config.model, "dtype"),
         param_dtype=_dtype(config.model, "param_dtype"),
     )
-    stack = dict(scan_layers=config.model.scan_layers, remat=config.model.remat)
+    shared = dtypes | dict(scan_layers=config.model.scan_layers)
     _check_model(config.model)
+    image, text = (shared | dict(remat=config.model.remat[m]) for m in MODALITIES)
     if not config.objectives:
         raise ClipinError(
             "objectives is empty: there is no loss; add one, such as "
             "objectives.contrastive={}"
         )
     towers = TwoTowers(
-        image=make_tower(
-            IMAGE_TOWERS, "model.image", config.model.image, stack | dtypes
-        ),
-        text=make_tower(TEXT_TOWERS, "model.text", config.model.text, stack | dtypes),
+        image=make_tower(IMAGE_TOWERS, "model.image", config.model.image, image),
+        text=make_tower(TEXT_TOWERS, "model.text", config.model.text, text),
         embed_dim=config.model.embed_dim,
         pre_projector=config.model.pre_projector,
         projection=FrozenDict(config.model.projection.to_dict()),
@@ -285,6 +285,11 @@ def _check_model(model: ConfigDict) -> None:
             raise ClipinError(
                 f"model.{key} is {model[key]}: give a width, or 0 for none"
             )
+    if not isinstance(model.remat, ConfigDict) or {*model.remat} != {*MODALITIES}:
+        raise ClipinError(
+            f"model.remat is {model.remat!r}: give model.remat.image and "
+            "model.remat.text, such as 'none' or 'full'"
+        )
     if not all(0 <= mean <= 1 for mean in model.image_mean):
         raise ClipinError(
             f"model.image_mean is {model.image_mean}: give numbers from 0 to 1, the "

@@ -11,7 +11,7 @@ base class, only these fields and `__call__`:
         width: int = 64
         cells: int = 4
         scan_layers: bool = False  # not used: there is one layer
-        remat: bool = False
+        remat: str = "none"
         dtype: Any = jnp.float32
         param_dtype: Any = jnp.float32
 

@@ -18,6 +18,7 @@ from clipin_jax.models.layers import (
     check_option,
     shard_batch,
 )
+from clipin_jax.models.remat import with_remat
 from clipin_jax.models.transformer import (
     ACTIVATIONS,
     apply_layers,
@@ -179,13 +180,13 @@ class BertStack(nn.Module):
     Attributes:
       options: of every layer.
       scan_layers: see `transformer.apply_layers`.
-      remat: whether the backward pass recomputes the activations of every layer.
+      remat: what the backward pass keeps of a layer, a key of `remat.POLICIES`.
     """
 
     depth: int
     options: BertOptions
     scan_layers: bool
-    remat: bool
+    remat: str
 
     @nn.compact
     def __call__(
@@ -212,11 +213,12 @@ class BertStack(nn.Module):
           ClipinError: an unknown activation, or heads that do not divide the width.
         """
         _check_options(self.options)
-        layer_class: Any = BertLayer
-        if self.remat:
-            layer_class = nn.remat(
-                BertLayer, prevent_cse=not self.scan_layers, static_argnums=(4, 5)
-            )
+        layer_class = with_remat(
+            BertLayer,
+            self.remat,
+            prevent_cse=not self.scan_layers,
+            static_argnums=(4, 5),
+        )
         return apply_layers(
             lambda name: layer_class(self.options, name=name),
             # By position: `nn.remat` knows its static arguments by number.
@@ -253,7 +255,7 @@ class BertTower(nn.Module):
       dropout: share of features and of attention weights that training drops.
       pad_id: the id of padding, to which no position attends.
       scan_layers: see `transformer.apply_layers`.
-      remat: whether the backward pass recomputes the activations of every layer.
+      remat: what the backward pass keeps of a layer, a key of `remat.POLICIES`.
     """
 
     # Parameters from input to output, see `core.parameter_groups.layer_factors`.
@@ -269,7 +271,7 @@ class BertTower(nn.Module):
     dropout: float = 0.0
     pad_id: int = 0
     scan_layers: bool = False
-    remat: bool = False
+    remat: str = "none"
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 

@@ -19,6 +19,7 @@ from clipin_jax.models.layers import (
     fan_in_uniform,
     shard_batch,
 )
+from clipin_jax.models.remat import with_remat
 from clipin_jax.models.transformer import attend
 from clipin_jax.models.vit import resize_position_embedding
 from clipin_jax.types import Array, TowerFeatures
@@ -42,7 +43,7 @@ class ResNet(nn.Module):
       image_size: height and width for which the pool's positions are learned; for
         images of another size the table is resized.
       scan_layers: not used: blocks differ in width and stride.
-      remat: whether the backward pass recomputes the activations of every bottleneck.
+      remat: what the backward pass keeps of a bottleneck, a key of `remat.POLICIES`.
     """
 
     # Parameters from input to output, see `core.parameter_groups.layer_factors`.
@@ -53,7 +54,7 @@ class ResNet(nn.Module):
     output_dim: int = 1024
     image_size: tuple[int, int] = (224, 224)
     scan_layers: bool = False
-    remat: bool = False
+    remat: str = "none"
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -81,9 +82,8 @@ class ResNet(nn.Module):
             layer = ConvNorm(width, 3, stride, **dtypes, name=f"stem_{i}")
             x = jax.nn.relu(layer(x, train))
         x = shard_batch(shrink(x, 2))
-        block = Bottleneck
-        if self.remat:
-            block = nn.remat(Bottleneck, static_argnums=(2,))  # 0 is self, 2 is train
+        # 0 is self, 2 is train.
+        block = with_remat(Bottleneck, self.remat, static_argnums=(2,))
         for stage, depth in enumerate(self.depths):
             for i in range(depth):
                 stride = 2 if stage and i == 0 else 1

@@ -46,7 +46,7 @@ class SplitDecoder(nn.Module):
         the first padding and, after padding, not to itself; open_clip's weights are
         trained so. Captions and their logits are equal with both.
       scan_layers: see `transformer.apply_layers`.
-      remat: whether the backward pass recomputes the activations of every block.
+      remat: what the backward pass keeps of a block, a key of `remat.POLICIES`.
     """
 
     # Parameters from input to output, see `core.parameter_groups.layer_factors`.
@@ -67,7 +67,7 @@ class SplitDecoder(nn.Module):
     pad_id: int = 0
     padding_mask: str = "aligned"
     scan_layers: bool = False
-    remat: bool = False
+    remat: str = "none"
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 

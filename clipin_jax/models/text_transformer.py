@@ -49,7 +49,7 @@ class TextTransformer(nn.Module):
         (Xavier-uniform blocks with perceptron biases N(0, 1e-6), both tables
         N(0, 1/width)).
       scan_layers: see `transformer.apply_layers`.
-      remat: whether the backward pass recomputes the activations of every block.
+      remat: what the backward pass keeps of a block, a key of `remat.POLICIES`.
     """
 
     # Parameters from input to output, see `core.parameter_groups.layer_factors`.
@@ -66,7 +66,7 @@ class TextTransformer(nn.Module):
     norm_eps: float = 1e-5
     initializer: str = "normal"
     scan_layers: bool = False
-    remat: bool = False
+    remat: str = "none"
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 

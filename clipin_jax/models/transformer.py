@@ -19,6 +19,7 @@ from clipin_jax.models.layers import (
     fan_in_uniform,
     shard_batch,
 )
+from clipin_jax.models.remat import with_remat
 from clipin_jax.types import Array
 
 ACTIVATIONS = {
@@ -267,14 +268,14 @@ class Transformer(nn.Module):
     Attributes:
       options: of every block.
       scan_layers: see `apply_layers`.
-      remat: whether the backward pass recomputes the activations of every block.
+      remat: what the backward pass keeps of a block, a key of `remat.POLICIES`.
       block: `Block`, or `CrossBlock` for attention to a context too.
     """
 
     depth: int
     options: BlockOptions
     scan_layers: bool
-    remat: bool
+    remat: str
     block: type[Block] | type[CrossBlock] = Block
 
     @nn.compact
@@ -289,12 +290,11 @@ class Transformer(nn.Module):
           [B, N, D].
 
         Raises:
-          ClipinError: an unknown activation, or heads that do not divide the width.
+          ClipinError: an unknown activation or policy of `remat`, or heads that do not
+            divide the width.
         """
         self._check_options(x.shape[-1])
-        block: Any = self.block
-        if self.remat:
-            block = nn.remat(block, prevent_cse=not self.scan_layers)
+        block = with_remat(self.block, self.remat, prevent_cse=not self.scan_layers)
         return apply_layers(
             lambda name: block(self.options, name=name),
             lambda layer, x: layer(x, *others),

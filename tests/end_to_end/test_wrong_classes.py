@@ -80,7 +80,7 @@ def test_objectives(refused, override, message):
 @pytest.mark.parametrize(
     "name, message",
     [
-        ("NoFields", "NoFields does not take scan_layers, remat, dtype, param_dtype"),
+        ("NoFields", "NoFields does not take dtype, param_dtype, scan_layers, remat"),
         ("NoPooled", r"'pooled' of shape \[B, D\], but it returned \{'tokens': \("),
         ("WrongReshape", rf"model.image: TypeError: cannot reshape .* {FILE}"),
         ("Grey", "model.image.name: Grey is no flax module"),

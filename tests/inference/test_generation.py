@@ -140,7 +140,7 @@ def config(image: dict, text: dict, objective: str) -> ConfigDict:
         dtype="float32",
         param_dtype="float32",
         scan_layers=False,
-        remat=False,
+        remat=dict(image="none", text="none"),
         image_mean=(0.5,) * 3,
         image_std=(0.5,) * 3,
         image=image,

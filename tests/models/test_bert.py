@@ -135,7 +135,7 @@ def test_scan_and_remat_do_not_change_outputs(name):
             return jax.jit(jax.grad(functools.partial(loss, **choice)))(params)
 
         expected = gradient(params)
-        scanned = gradient(stacked(params), scan_layers=True, remat=True)
+        scanned = gradient(stacked(params), scan_layers=True, remat="full")
         assert_tree_close(scanned, stacked(expected), 1e-10, zero=key_bias)
 
 
@@ -143,7 +143,7 @@ def key_bias(path):
     return ... if path.endswith("key/bias") else None
 
 
-@pytest.mark.parametrize("scan_layers, remat", [(False, False), (True, True)])
+@pytest.mark.parametrize("scan_layers, remat", [(False, "none"), (True, "full")])
 def test_scanned_layers_start_with_different_parameters(scan_layers, remat):
     options = dict(scan_layers=scan_layers, remat=remat, dropout=0.1)
     tower = TOWERS["mixture"].copy(depth=2, **options)
@@ -159,7 +159,7 @@ def test_scanned_layers_start_with_different_parameters(scan_layers, remat):
     assert not np.array_equal(kernels[0], kernels[1])
 
 
-@pytest.mark.parametrize("scan_layers, remat", [(False, False), (True, True)])
+@pytest.mark.parametrize("scan_layers, remat", [(False, "none"), (True, "full")])
 def test_dropout_is_active_only_in_training(scan_layers, remat):
     tower = TOWERS["split"].copy(scan_layers=scan_layers, remat=remat, dropout=0.1)
     variables = init(tower)

@@ -47,7 +47,7 @@ class NoFields(nn.Module):
 
 class Tower(nn.Module):
     scan_layers: bool = False
-    remat: bool = False
+    remat: str = "none"
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 

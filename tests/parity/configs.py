@@ -9,7 +9,8 @@ def model_section(image: dict, text: dict, **changes: Any) -> dict:
     """Returns the `model` section of a config; `changes` override its keys."""
     fixed = dict(
         pre_projector=0, embedding_from="", dtype="float64", param_dtype="float64",
-        scan_layers=False, remat=False, image_mean=(0.5,) * 3, image_std=(0.5,) * 3,
+        scan_layers=False, remat=dict(image="none", text="none"),
+        image_mean=(0.5,) * 3, image_std=(0.5,) * 3,
     )  # fmt: skip
     return fixed | dict(image=image, text=text) | changes
 

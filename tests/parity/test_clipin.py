@@ -81,7 +81,11 @@ def test_gradients_of_step_1(clipin):
 
 
 def test_gradients_of_scanned_layers(clipin):
-    scanned = {"model.scan_layers": True, "model.remat": True}
+    scanned = {
+        "model.scan_layers": True,
+        "model.remat.image": "full",
+        "model.remat.text": "full",
+    }
     run = ClipinRun(clipin.file, **scanned)
     start = clipin.start()
     start = dataclasses.replace(

@@ -35,7 +35,8 @@ def make_config(c, padding_mask, scan_layers=False):
     )  # fmt: skip
     model = model_section(
         image, text, embed_dim=c["embed_dim"], scan_layers=scan_layers,
-        remat=scan_layers, projection=dict(image="matrix", text="matrix"),
+        remat=dict.fromkeys(("image", "text"), "full" if scan_layers else "none"),
+        projection=dict(image="matrix", text="matrix"),
     )  # fmt: skip
     return config_without_target(model, **loss_weights(c))
 

@@ -54,6 +54,7 @@ def test_a_config_that_makes_sense_is_silent(caplog):
         ("model.image.patch_size=0", ["model.image.patch_size is (0, 0)"]),
         ("model.image.depth=-1", ["model.image.depth is -1", "above 0"]),
         ("model.text.mlp_ratio=0", ["model.text.mlp_ratio is 0"]),
+        ("model.remat.image=some", ["is 'some'", "known: dots, dots_no_batch, full"]),
         ("model.image.norm_eps=-1", ["model.image.norm_eps is -1", "above 0"]),
         ("model.image_std=(0, 0, 0)", ["model.image_std", "above 0"]),
         ("model.image_mean=(123.7, 116.3, 103.5)", ["model.image_mean", "0 to 1"]),

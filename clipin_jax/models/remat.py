@@ -1,0 +1,52 @@
+"""What the backward pass keeps of a block, and what it computes again."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from clipin_jax.models.layers import check_option
+
+_POLICIES = jax.checkpoint_policies
+
+# Name -> what is kept of a block besides its input.
+POLICIES: dict[str, Callable[..., Any] | None] = {
+    "full": _POLICIES.nothing_saveable,
+    # Products of matrices; not those of attention, which have batch axes.
+    "dots_no_batch": _POLICIES.dots_with_no_batch_dims_saveable,
+    "dots": _POLICIES.dots_saveable,
+    # As dots_no_batch, but kept in the memory of the host, where the platform can.
+    "offload": _POLICIES.offload_dot_with_no_batch_dims("device", "pinned_host"),
+    "none": None,
+}
+
+
+def with_remat(
+    block: Any,
+    policy: str,
+    *,
+    prevent_cse: bool = True,
+    static_argnums: Sequence[int] = (),
+) -> Any:
+    """Returns a module class whose backward pass computes again what is not kept.
+
+    Args:
+      block: a flax module class.
+      policy: a key of `POLICIES`: `none` keeps everything, `full` only inputs.
+      prevent_cse: whether the compiler must not undo it; false in a loop over layers,
+        where it cannot.
+      static_argnums: of its `__call__`, counted from 0 for self.
+
+    Raises:
+      ClipinError: an unknown policy.
+    """
+    check_option("model.remat of a tower", policy, POLICIES)
+    if POLICIES[policy] is None:
+        return block
+    return nn.remat(
+        block,
+        policy=POLICIES[policy],
+        prevent_cse=prevent_cse,
+        static_argnums=tuple(static_argnums),
+    )

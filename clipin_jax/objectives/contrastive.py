@@ -4,6 +4,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from clipin_jax.objectives.base import Inputs, ObjectiveModule
+from clipin_jax.objectives.blockwise_losses.blocks import check_impl, make_plan
+from clipin_jax.objectives.blockwise_losses.softmax import blockwise_softmax
 from clipin_jax.objectives.duplicates import (
     apply_choice,
     check_choice,
@@ -29,16 +31,22 @@ class Contrastive(ObjectiveModule):
         negatives; `mask`, neither as negatives nor as positives; `multi_positive`, as
         positives. Accuracies do not count duplicates, except with `ignore`.
       label_smoothing: share of the positive that is spread over all candidates.
+      impl: how the logits of all pairs are held: `dense`, all at once; `chunked`, some
+        texts at a time, all of which are gathered; `ring`, the texts of a device at a
+        time, which travel round the devices. `auto` is `dense` while the logits of a
+        device have at most 64 MiB, else `ring`, which on one device is `chunked`.
     """
 
     limits = {"label_smoothing": (0.0, 1.0)}
     init_temperature: float = 0.07
     duplicates: str = "ignore"
     label_smoothing: float = 0.0
+    impl: str = "auto"
 
     def setup(self) -> None:
         super().setup()
         check_choice(self, self.duplicates)
+        check_impl(self, self.impl)
         start = nn.initializers.constant(-jnp.log(self.init_temperature))
         self.logit_scale = self.param("logit_scale", start, (), self.param_dtype)
 
@@ -55,15 +63,22 @@ class Contrastive(ObjectiveModule):
         image = inputs.features["image"]["embedding"]
         text = inputs.features["text"]["embedding"]
         scale = jnp.exp(self.logit_scale)
-        logits = scale * image @ text.T  # [B, B]
-        duplicates = find_duplicates(read_ids(self, self.duplicates, inputs.view))
+        ids = read_ids(self, self.duplicates, inputs.view)
+        if plan := make_plan(self.impl, len(image), self.duplicates):
+            loss, metrics = blockwise_softmax(
+                image, text, scale, ids, plan=plan, label_smoothing=self.label_smoothing
+            )
+        else:
+            loss, metrics = self._dense(scale * image @ text.T, find_duplicates(ids))
+        return loss, {"logit_scale": scale, **metrics}
+
+    def _dense(self, logits: Array, duplicates: Array | None) -> tuple[Array, Metrics]:
+        """Returns the loss and accuracies of all logits and duplicates, [B, B]."""
         ranked = mask_logits(logits, duplicates)
         metrics = {
-            "logit_scale": scale,
             "image_to_text_accuracy": diagonal_accuracy(ranked),
             "text_to_image_accuracy": diagonal_accuracy(ranked.T),
             **duplicate_metrics(duplicates),
         }
         logits, positives = apply_choice(self.duplicates, logits, duplicates)
-        loss = softmax_contrastive(logits, positives, self.label_smoothing)
-        return loss, metrics
+        return softmax_contrastive(logits, positives, self.label_smoothing), metrics

@@ -66,12 +66,24 @@ def find_duplicates(
     """
     if not ids:
         return None
-    candidate_ids = candidate_ids or ids
+    equal = share_an_id(ids, candidate_ids or ids)
+    return equal & ~jnp.eye(*equal.shape, dtype=bool)
+
+
+def share_an_id(ids: dict[str, Array], candidate_ids: dict[str, Array]) -> Array:
+    """Returns which candidates have an image or a caption of each pair, [B, N] bool.
+
+    A pair that is among the candidates has its own.
+
+    Args:
+      ids: from `read_ids`, of B pairs.
+      candidate_ids: those of N pairs.
+    """
     equal = jnp.zeros((), bool)
     for name in IDS:
         candidates = candidate_ids[name]
         equal |= (ids[name][:, None] == candidates) & (candidates >= 0)
-    return equal & ~jnp.eye(*equal.shape, dtype=bool)
+    return equal
 
 
 def apply_choice(

@@ -4,6 +4,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from clipin_jax.objectives.base import Inputs, ObjectiveModule
+from clipin_jax.objectives.blockwise_losses.blocks import check_impl, make_plan
+from clipin_jax.objectives.blockwise_losses.sigmoid import blockwise_sigmoid
 from clipin_jax.objectives.duplicates import (
     apply_choice,
     check_choice,
@@ -29,15 +31,18 @@ class Sigmoid(ObjectiveModule):
       duplicates: how pairs with an equal image or caption are treated: `ignore`, as
         negatives; `mask`, neither as negatives nor as positives; `multi_positive`, as
         positives. Accuracies do not count duplicates, except with `ignore`.
+      impl: how the logits of all pairs are held, see `Contrastive`.
     """
 
     init_temperature: float = 0.1
     init_bias: float = -10.0
     duplicates: str = "ignore"
+    impl: str = "auto"
 
     def setup(self) -> None:
         super().setup()
         check_choice(self, self.duplicates)
+        check_impl(self, self.impl)
         constant = nn.initializers.constant
         scale = constant(-jnp.log(self.init_temperature))
         self.logit_scale = self.param("logit_scale", scale, (), self.param_dtype)
@@ -53,12 +58,21 @@ class Sigmoid(ObjectiveModule):
         image = inputs.features["image"]["embedding"]
         text = inputs.features["text"]["embedding"]
         scale = jnp.exp(self.logit_scale)
-        logits = scale * image @ text.T + self.logit_bias  # [B, B]
-        duplicates = find_duplicates(read_ids(self, self.duplicates, inputs.view))
+        bias = self.logit_bias
+        ids = read_ids(self, self.duplicates, inputs.view)
+        if plan := make_plan(self.impl, len(image), self.duplicates):
+            loss, metrics = blockwise_sigmoid(
+                image, text, scale, bias, ids=ids, plan=plan
+            )
+        else:
+            logits = scale * image @ text.T + bias
+            loss, metrics = self._dense(logits, find_duplicates(ids))
+        return loss, {"logit_scale": scale, "logit_bias": bias, **metrics}
+
+    def _dense(self, logits: Array, duplicates: Array | None) -> tuple[Array, Metrics]:
+        """Returns the loss and accuracies of all logits and duplicates, [B, B]."""
         ranked = mask_logits(logits, duplicates)
         metrics = {
-            "logit_scale": scale,
-            "logit_bias": self.logit_bias,
             "image_to_text_accuracy": diagonal_accuracy(ranked),
             "text_to_image_accuracy": diagonal_accuracy(ranked.T),
             **duplicate_metrics(duplicates),

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from clipin_jax.objectives.base import Inputs, ObjectiveModule
-from clipin_jax.objectives.blockwise_losses.blocks import check_impl, make_plan
+from clipin_jax.objectives.blockwise_losses.pairs import Pairs, check_impl, make_plan
 from clipin_jax.objectives.blockwise_losses.softmax import blockwise_softmax
 from clipin_jax.objectives.duplicates import (
     apply_choice,
@@ -64,10 +64,9 @@ class Contrastive(ObjectiveModule):
         text = inputs.features["text"]["embedding"]
         scale = jnp.exp(self.logit_scale)
         ids = read_ids(self, self.duplicates, inputs.view)
-        if plan := make_plan(self.impl, len(image), self.duplicates):
-            loss, metrics = blockwise_softmax(
-                image, text, scale, ids, plan=plan, label_smoothing=self.label_smoothing
-            )
+        rules = self.duplicates, self.label_smoothing
+        if plan := make_plan(self.impl, len(image), *rules):
+            loss, metrics = blockwise_softmax(Pairs(image, text, scale, ids), plan)
         else:
             loss, metrics = self._dense(scale * image @ text.T, find_duplicates(ids))
         return loss, {"logit_scale": scale, **metrics}

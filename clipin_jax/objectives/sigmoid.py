@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from clipin_jax.objectives.base import Inputs, ObjectiveModule
-from clipin_jax.objectives.blockwise_losses.blocks import check_impl, make_plan
+from clipin_jax.objectives.blockwise_losses.pairs import Pairs, check_impl, make_plan
 from clipin_jax.objectives.blockwise_losses.sigmoid import blockwise_sigmoid
 from clipin_jax.objectives.duplicates import (
     apply_choice,
@@ -61,9 +61,8 @@ class Sigmoid(ObjectiveModule):
         bias = self.logit_bias
         ids = read_ids(self, self.duplicates, inputs.view)
         if plan := make_plan(self.impl, len(image), self.duplicates):
-            loss, metrics = blockwise_sigmoid(
-                image, text, scale, bias, ids=ids, plan=plan
-            )
+            pairs = Pairs(image, text, scale, ids, bias)
+            loss, metrics = blockwise_sigmoid(pairs, plan)
         else:
             logits = scale * image @ text.T + bias
             loss, metrics = self._dense(logits, find_duplicates(ids))

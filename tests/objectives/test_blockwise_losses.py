@@ -10,7 +10,7 @@ import pytest
 from clipin_jax.core import sharding
 from clipin_jax.errors import ClipinError
 from clipin_jax.objectives.blockwise_losses import blocks
-from clipin_jax.objectives.blockwise_losses.blocks import make_plan
+from clipin_jax.objectives.blockwise_losses.pairs import Pairs, make_plan
 from clipin_jax.objectives.blockwise_losses.sigmoid import blockwise_sigmoid
 from clipin_jax.objectives.blockwise_losses.softmax import blockwise_softmax
 from clipin_jax.objectives.contrastive import Contrastive
@@ -30,8 +30,9 @@ from clipin_jax.objectives.sigmoid import Sigmoid
 from tests.support.objective_inputs import objective_inputs
 
 B, E = 32, 8
-DEVICES = (1, 2, 4, 8)
 IMPLS = ("chunked", "ring")
+# On one device, a ring is in chunks.
+WAYS = [*(("chunked", n) for n in (1, 2, 4, 8)), *(("ring", n) for n in (2, 4, 8))]
 LOSSES = ("softmax", "smooth softmax", "sigmoid")
 SMOOTHING = 0.1
 HOSTS = {"contrastive": Contrastive, "sigmoid": Sigmoid}
@@ -77,13 +78,11 @@ def dense(arrays, ids, name, choice):
 def blockwise(arrays, ids, name, choice, impl):
     image, text, scale, bias = arrays
     ids = {} if choice == "ignore" else ids
-    plan = make_plan(impl, len(image), choice)
-    if name == "sigmoid":
-        return blockwise_sigmoid(image, text, scale, bias, ids=ids, plan=plan)
     smoothing = SMOOTHING if name.startswith("smooth") else 0.0
-    return blockwise_softmax(
-        image, text, scale, ids, plan=plan, label_smoothing=smoothing
-    )
+    plan = make_plan(impl, len(image), choice, smoothing)
+    if name == "sigmoid":
+        return blockwise_sigmoid(Pairs(image, text, scale, ids, bias), plan)
+    return blockwise_softmax(Pairs(image, text, scale, ids), plan)
 
 
 def run(loss, *rules, arrays, ids, mesh=None):
@@ -129,18 +128,16 @@ def test_values_gradients_and_accuracies_are_the_dense_ones(dtype, name, choice)
     assert 0 < metrics["image_to_text_accuracy"] < 2
     assert all(np.any(x) for x in gradients[: 4 if name == "sigmoid" else 3])
     tolerance = 1e-5 if dtype == np.float32 else 1e-11
-    assert_equal(run(blockwise, name, choice, "ring", **given), expected, tolerance)
-    for impl in IMPLS:
-        for count in DEVICES:
-            found = run(blockwise, name, choice, impl, mesh=make_mesh(count), **given)
-            assert_equal(found, expected, tolerance)
-            assert found[0][0].dtype == dtype
+    for impl, devices in WAYS:
+        found = run(blockwise, name, choice, impl, mesh=make_mesh(devices), **given)
+        assert_equal(found, expected, tolerance)
+        assert found[0][0].dtype == dtype
 
 
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("devices", [1, 4])
 def test_chunks_are_put_together(monkeypatch, name, devices):
-    monkeypatch.setattr(blocks, "_CHUNK_BYTES", 5 * 4 * B // devices)  # 4 columns
+    monkeypatch.setattr(blocks, "_CHUNK_LOGITS", 5 * B // devices)  # 4 columns
     given = dict(arrays=make_arrays(), ids=make_ids())
     for choice in CHOICES:
         found = run(
@@ -216,16 +213,17 @@ def test_objectives_in_blocks_equal_the_dense_ones(name, choice, impl):
 
 
 def test_auto_holds_all_logits_while_they_are_small():
-    def impls(size):
-        plans = [make_plan("auto", size, "ignore")]
+    def impls(size, impl="auto"):
+        plans = [make_plan(impl, size, "ignore")]
         for count in (1, 8):
             with jax.set_mesh(make_mesh(count)):
-                plans.append(make_plan("auto", size, "ignore"))
+                plans.append(make_plan(impl, size, "ignore"))
         return [plan and plan.impl for plan in plans]
 
     assert impls(4096) == [None, None, None]  # 64 MiB
     assert impls(4104) == ["chunked", "chunked", None]
     assert impls(11584) == ["chunked", "chunked", None]
+    assert impls(32, "ring") == ["chunked", "chunked", "ring"]
     assert impls(11592) == ["chunked", "chunked", "ring"]
 
 

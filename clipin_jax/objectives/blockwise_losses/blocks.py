@@ -1,111 +1,22 @@
-"""Visits the logits of a batch block by block, on one device or on all of a mesh.
+"""Visits the columns of all devices block by block, and exchanges what that gives.
 
-An image is a row of the logits, a text a column. A device keeps its rows. The columns
-come to it in blocks, and it forgets the logits of a block before the next one:
-
-- `chunked`: a device gathers the texts, and takes a number of columns at a time;
-- `ring`: the texts of a device are a block, which travels round the devices, as in
-  the sigmoid loss of SigLIP (arXiv 2303.15343, section 3.3). No device holds more than
-  its own texts and those of another.
-
-The functions with a `plan` run on a device, inside of `over_mesh`. There, b is B over
-the number of devices n.
+The functions run on a device, inside of `over_mesh`; see `pairs.py` for both ways.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from clipin_jax.errors import check_choice
-from clipin_jax.objectives.base import ObjectiveModule
-from clipin_jax.objectives.duplicates import MULTI_POSITIVE, share_an_id
-from clipin_jax.objectives.losses import mask_logits
+from clipin_jax.objectives.blockwise_losses.pairs import CHUNKED, Pairs, Plan
 from clipin_jax.types import Array
 
-AUTO, DENSE, CHUNKED, RING = IMPLS = ("auto", "dense", "chunked", "ring")
 SPLIT, WHOLE = "split", "whole"  # how a mesh holds an argument or a result
-_DENSE_BYTES = 64 * 2**20  # most for the logits of a device, with `auto`
-_CHUNK_BYTES = 32 * 2**20  # most for the logits of a chunk
-_FLOAT = 4  # bytes
-
-
-class Plan(NamedTuple):
-    """How the pairs of a batch are visited, and what they are.
-
-    Attributes:
-      impl: `chunked` or `ring`.
-      axes: of the mesh, which all split the batch; none on one device.
-      duplicates: a choice of `objectives.duplicates`.
-    """
-
-    impl: str
-    axes: tuple[str, ...]
-    duplicates: str
-
-
-class Side(NamedTuple):
-    """The images of some rows, or the texts of some columns.
-
-    Attributes:
-      embedding: [b, E] float.
-      index: [b] int32, the place in the batch.
-      ids: [b] int32 each, from `duplicates.read_ids`.
-    """
-
-    embedding: Array
-    index: Array
-    ids: dict[str, Array]
-
-
-class Block(NamedTuple):
-    """Some rows against some columns, [b, c] each.
-
-    Attributes:
-      logits: of the loss; masked where a pair does not count.
-      ranked: logits of the accuracies, masked where a pair is a duplicate.
-      positives: bool, the pairs of the batch, and what counts as one.
-      duplicates: bool; None without ids.
-    """
-
-    logits: Array
-    ranked: Array
-    positives: Array
-    duplicates: Array | None
-
-
-def check_impl(objective: ObjectiveModule, impl: str) -> None:
-    """Checks the option `impl` of an objective.
-
-    Raises:
-      ClipinError: it is not one of the choices.
-    """
-    check_choice(f"{objective.config_key}.impl", impl, IMPLS)
-
-
-def make_plan(impl: str, batch_size: int, duplicates: str) -> Plan | None:
-    """Returns how to visit the pairs of a batch; None to hold all logits.
-
-    `auto` holds them while those of a device have at most 64 MiB. A ring of one device
-    is `chunked`.
-
-    Args:
-      impl: one of `IMPLS`.
-      batch_size: B.
-      duplicates: a choice of `objectives.duplicates`.
-    """
-    mesh = jax.sharding.get_abstract_mesh()
-    # Initialisation and evaluation may have a batch that the devices do not divide.
-    split = bool(mesh.axis_names) and mesh.size > 1 and batch_size % mesh.size == 0
-    if impl == AUTO:
-        held = batch_size**2 * _FLOAT // (mesh.size if split else 1)
-        impl = DENSE if held <= _DENSE_BYTES else RING
-    if impl == DENSE:
-        return None
-    axes = tuple(mesh.axis_names) if split else ()
-    return Plan(impl if split else CHUNKED, axes, duplicates)
+PAIRS = Pairs._make([SPLIT, SPLIT, WHOLE, SPLIT, WHOLE])  # likewise, for each field
+_CHUNK_COLUMNS = 1024  # most of a chunk; more make no product of matrices faster
+_CHUNK_LOGITS = 8 * 2**20  # most of a chunk: 32 MiB of float32
 
 
 def over_mesh(
@@ -123,49 +34,6 @@ def over_mesh(
     specs = {SPLIT: PartitionSpec(plan.axes), WHOLE: PartitionSpec()}
     inputs, outputs = jax.tree.map(specs.__getitem__, (inputs, outputs))
     return jax.shard_map(function, in_specs=inputs, out_specs=outputs, check_vma=False)
-
-
-def make_side(plan: Plan, embedding: Array, ids: dict[str, Array]) -> Side:
-    """Returns the rows or the columns of this device."""
-    rows = embedding.shape[0]
-    start = jax.lax.axis_index(plan.axes) * rows if plan.axes else 0
-    return Side(embedding, start + jnp.arange(rows, dtype=jnp.int32), ids)
-
-
-def global_size(plan: Plan, rows: int) -> int:
-    """Returns B for a number of rows on this device."""
-    return rows * _devices(plan)
-
-
-def add_up(plan: Plan, values: Any) -> Any:
-    """Returns the sums over all devices of a tree of arrays."""
-    return jax.lax.psum(values, plan.axes) if plan.axes else values
-
-
-def make_block(
-    plan: Plan, rows: Side, columns: Side, bias: Array | None = None
-) -> Block:
-    """Returns the logits of some rows and columns, and what their pairs are.
-
-    Args:
-      plan: of the batch.
-      rows: whose embeddings have the scale of the logits.
-      columns: of any device.
-      bias: added to the logits.
-    """
-    wide = jnp.promote_types(rows.embedding.dtype, jnp.float32)
-    logits = jnp.einsum(
-        "ie,je->ij", rows.embedding, columns.embedding, preferred_element_type=wide
-    )
-    logits = logits if bias is None else logits + bias
-    pairs = rows.index[:, None] == columns.index
-    if not rows.ids:
-        return Block(logits, logits, pairs, None)
-    duplicates = share_an_id(rows.ids, columns.ids) & ~pairs
-    ranked = mask_logits(logits, duplicates)
-    if plan.duplicates == MULTI_POSITIVE:
-        return Block(logits, ranked, pairs | duplicates, duplicates)
-    return Block(ranked, ranked, pairs, duplicates)
 
 
 def scan_columns(
@@ -251,6 +119,41 @@ def exchange(plan: Plan, results: Any) -> Any:
     )
 
 
+def add_up(plan: Plan, values: Any) -> Any:
+    """Returns the sums over all devices of a tree of arrays."""
+    return jax.lax.psum(values, plan.axes) if plan.axes else values
+
+
+def global_size(plan: Plan, rows: int) -> int:
+    """Returns B for a number of rows on this device."""
+    return rows * _devices(plan)
+
+
+def make_gradient(
+    plan: Plan, pairs: Pairs, *, factor: Array, by_rows: Array, by_columns: Array
+) -> Pairs:
+    """Returns the gradient by image, text and scale; without one by ids and bias.
+
+    Args:
+      plan: of the batch.
+      pairs: of this device.
+      factor: of all gradients.
+      by_rows: [b, E], the gradient by the logits, times the texts.
+      by_columns: [b, E], the gradient by the texts.
+    """
+    # The sum over all logits of gradient times cosine, without a pass over them.
+    by_scale = add_up(plan, jnp.sum(by_rows * pairs.image))
+    image, text, scale = (
+        (factor * gradient).astype(array.dtype)
+        for gradient, array in (
+            (pairs.scale * by_rows, pairs.image),
+            (by_columns, pairs.text),
+            (by_scale, pairs.scale),
+        )
+    )
+    return Pairs(image, text, scale, ids=None)
+
+
 def _devices(plan: Plan) -> int:
     return jax.lax.axis_size(plan.axes) if plan.axes else 1
 
@@ -266,7 +169,7 @@ def _chunks(plan: Plan, columns: Any) -> Any:
     """Returns the columns of all devices in equal chunks, [chunks, c, ...] each."""
     rows = jax.tree.leaves(columns)[0].shape[0]
     size = global_size(plan, rows)
-    most = max(1, _CHUNK_BYTES // (rows * _FLOAT))
+    most = max(1, min(_CHUNK_COLUMNS, _CHUNK_LOGITS // rows))
     chunks = next(n for n in range(1, size + 1) if size % n == 0 and size // n <= most)
     if plan.axes:
         columns = jax.lax.all_gather(columns, plan.axes, tiled=True)

@@ -5,13 +5,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from clipin_jax.objectives.blockwise_losses.blocks import (
-    Block,
-    Plan,
-    Side,
-    add_up,
-    global_size,
-)
+from clipin_jax.objectives.blockwise_losses.blocks import add_up, global_size
+from clipin_jax.objectives.blockwise_losses.pairs import Block, Plan, Side
 from clipin_jax.types import Array, Metrics
 
 _NOWHERE = jnp.iinfo(jnp.int32).max  # after every index

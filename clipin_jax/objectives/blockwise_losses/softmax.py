@@ -10,20 +10,26 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from clipin_jax.models.layers import at_least_float32
 from clipin_jax.objectives.blockwise_losses.blocks import (
+    PAIRS,
     SPLIT,
     WHOLE,
-    Block,
-    Plan,
-    Side,
     add_up,
     exchange,
     global_size,
-    make_block,
-    make_side,
+    make_gradient,
     over_mesh,
     scan_columns,
     scan_gradients,
+)
+from clipin_jax.objectives.blockwise_losses.pairs import (
+    Block,
+    Pairs,
+    Plan,
+    Side,
+    make_block,
+    make_sides,
 )
 from clipin_jax.objectives.blockwise_losses.rankings import (
     Ranking,
@@ -67,93 +73,58 @@ class Softmax(NamedTuple):
     twins: Array | None
 
 
-def blockwise_softmax(
-    image: Array,
-    text: Array,
-    scale: Array,
-    ids: dict[str, Array],
-    *,
-    plan: Plan,
-    label_smoothing: float = 0.0,
-) -> tuple[Array, Metrics]:
-    """Returns `losses.softmax_contrastive` of `scale * image @ text.T`, in blocks.
+def blockwise_softmax(pairs: Pairs, plan: Plan) -> tuple[Array, Metrics]:
+    """Returns `losses.softmax_contrastive` of the logits of all pairs, in blocks.
 
     Args:
-      image: [B, E] float.
-      text: [B, E] float; row i belongs to image i.
-      scale: scalar.
-      ids: [B] int32 each, from `duplicates.read_ids`.
+      pairs: of the batch, without a bias: it would change nothing.
       plan: from `make_plan`.
-      label_smoothing: share of the label that is uniform over all candidates that are
-        not masked.
 
     Returns:
       Scalar, with a gradient by image, text and scale; and the accuracy of both
       directions, and with ids the share of rows with a duplicate.
     """
-    return _loss(image, text, scale, ids, plan, label_smoothing)
+    return _loss(pairs, plan)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
-def _loss(
-    image: Array, text: Array, scale: Array, ids: dict[str, Array], *rules: Any
-) -> tuple[Array, Metrics]:
-    return _forward(image, text, scale, ids, *rules)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _loss(pairs: Pairs, plan: Plan) -> tuple[Array, Metrics]:
+    return _forward(pairs, plan)[0]
 
 
-def _forward(
-    image: Array, text: Array, scale: Array, ids: dict[str, Array], *rules: Any
-) -> tuple[tuple[Array, Metrics], Any]:
-    plan = rules[0]
-    forward = over_mesh(
-        plan,
-        functools.partial(_forward_share, *rules),
-        (SPLIT, SPLIT, WHOLE, SPLIT),
-        (WHOLE, WHOLE, SPLIT),
-    )
-    loss, metrics, softmaxes = forward(image, text, scale, ids)
-    return (loss, metrics), (image, text, scale, ids, softmaxes)
+def _forward(pairs: Pairs, plan: Plan) -> tuple[tuple[Array, Metrics], Any]:
+    share = functools.partial(_forward_share, plan)
+    forward = over_mesh(plan, share, (PAIRS,), (WHOLE, WHOLE, SPLIT))
+    loss, metrics, softmaxes = forward(pairs)
+    return (loss, metrics), (pairs, softmaxes)
 
 
-def _backward(
-    plan: Plan, smoothing: float, saved: Any, gradients: tuple[Array, Metrics]
-) -> tuple[Array, Array, Array, None]:
+def _backward(plan: Plan, saved: Any, gradients: tuple[Array, Metrics]) -> tuple[Pairs]:
+    share = functools.partial(_backward_share, plan)
+    backward = over_mesh(plan, share, (PAIRS, SPLIT, WHOLE), PAIRS)
     # The accuracies are steps: their gradient is zero.
-    backward = over_mesh(
-        plan,
-        functools.partial(_backward_share, plan, smoothing),
-        (SPLIT, SPLIT, WHOLE, SPLIT, SPLIT, WHOLE),
-        (SPLIT, SPLIT, WHOLE),
-    )
-    return *backward(*saved, gradients[0]), None
+    return (backward(*saved, gradients[0]),)
 
 
 _loss.defvjp(_forward, _backward)
 
 
 def _forward_share(
-    plan: Plan,
-    smoothing: float,
-    image: Array,
-    text: Array,
-    scale: Array,
-    ids: dict[str, Array],
+    plan: Plan, pairs: Pairs
 ) -> tuple[Array, Metrics, tuple[Softmax, Softmax]]:
     """Returns the loss, metrics, and softmaxes of rows and columns of this device."""
-    rows, columns = make_side(plan, scale * image, ids), make_side(plan, text, ids)
+    rows, columns = make_sides(plan, pairs)
 
     def step(known: Stats, columns: Side) -> tuple[Stats, Stats]:
         block = make_block(plan, rows, columns)
-        of_rows, of_columns = _block_stats(plan, block, rows, columns, bool(smoothing))
+        of_rows, of_columns = _block_stats(plan, block, rows, columns)
         return _combine(stack(known, of_rows), 0), of_columns
 
-    start = _start_stats(rows, bool(smoothing))
-    of_rows, parts = scan_columns(plan, step, start, columns)
+    of_rows, parts = scan_columns(plan, step, _start_stats(plan, rows), columns)
     of_columns = _combine(exchange(plan, parts), 0)
-    size = global_size(plan, len(image))
+    size = global_size(plan, len(pairs.image))
     total = sum(
-        jnp.sum(_cross_entropy(plan, smoothing, size, stats))
-        for stats in (of_rows, of_columns)
+        jnp.sum(_cross_entropy(plan, size, stats)) for stats in (of_rows, of_columns)
     )
     rankings = of_rows.ranking, of_columns.ranking
     metrics = ranking_metrics(plan, rows.index, *rankings)
@@ -162,23 +133,16 @@ def _forward_share(
 
 
 def _backward_share(
-    plan: Plan,
-    smoothing: float,
-    image: Array,
-    text: Array,
-    scale: Array,
-    ids: dict[str, Array],
-    softmaxes: tuple[Softmax, Softmax],
-    gradient: Array,
-) -> tuple[Array, Array, Array]:
+    plan: Plan, pairs: Pairs, softmaxes: tuple[Softmax, Softmax], gradient: Array
+) -> Pairs:
     """Returns the gradient by the images and texts of this device and by the scale."""
-    rows, columns = make_side(plan, scale * image, ids), make_side(plan, text, ids)
+    rows, columns = make_sides(plan, pairs)
     of_rows = jax.tree.map(lambda x: x[:, None], softmaxes[0])
-    size = global_size(plan, len(image))
+    size = global_size(plan, len(pairs.image))
 
     def over_labels(block: Block, softmax: Softmax) -> Array:
         probabilities = jnp.exp(block.logits - softmax.log_sum)
-        return probabilities - _labels(plan, smoothing, size, block, softmax.twins)
+        return probabilities - _labels(plan, size, block, softmax.twins)
 
     def step(by_rows: Array, visit: tuple[Side, Softmax]) -> tuple[Array, Array]:
         columns, of_columns = visit
@@ -187,25 +151,25 @@ def _backward_share(
         by_rows = by_rows + by_logits @ columns.embedding
         return by_rows, by_logits.T @ rows.embedding
 
-    start = jnp.zeros(image.shape, of_rows.log_sum.dtype)
+    start = jnp.zeros(pairs.image.shape, of_rows.log_sum.dtype)
     visits = columns, softmaxes[1]
     by_rows, by_columns = scan_gradients(plan, step, start, visits)
-    factor = gradient / (2 * size)
-    # The sum over pairs of gradient times cosine, without another pass over the pairs.
-    by_scale = add_up(plan, jnp.sum(by_rows * image))
-    return (
-        (factor * scale * by_rows).astype(image.dtype),
-        (factor * by_columns).astype(text.dtype),
-        (factor * by_scale).astype(scale.dtype),
+    return make_gradient(
+        plan,
+        pairs,
+        factor=gradient / (2 * size),
+        by_rows=by_rows,
+        by_columns=by_columns,
     )
 
 
 def _block_stats(
-    plan: Plan, block: Block, rows: Side, columns: Side, smooth: bool
+    plan: Plan, block: Block, rows: Side, columns: Side
 ) -> tuple[Stats, Stats]:
     """Returns what a block tells of its rows, and of its columns."""
-    logits = block.logits
-    candidates = jnp.where(_unmasked(plan, block), logits, 0) if smooth else None
+    logits, candidates = block.logits, None
+    if plan.label_smoothing:
+        candidates = jnp.where(_unmasked(plan, block), logits, 0)
     positives = jnp.where(block.positives, logits, 0)
     rankings = pair_rankings(block, rows, columns)
     of_rows, of_columns = (
@@ -230,42 +194,40 @@ def _combine(stats: Stats, axis: int) -> Stats:
     )
 
 
-def _start_stats(rows: Side, smooth: bool) -> Stats:
+def _start_stats(plan: Plan, rows: Side) -> Stats:
     """Returns the stats of rows of which nothing is known."""
-    dtype = jnp.promote_types(rows.embedding.dtype, jnp.float32)
+    dtype = at_least_float32(rows.embedding.dtype)
     ranking = start_ranking(rows, dtype)
     zero = jnp.zeros_like(ranking.best)
-    return Stats(ranking, ranking.best, zero, zero, zero if smooth else None)
+    return Stats(
+        ranking, ranking.best, zero, zero, zero if plan.label_smoothing else None
+    )
 
 
 def _softmax(stats: Stats) -> Softmax:
     return Softmax(stats.top + jnp.log(stats.total), stats.ranking.twins)
 
 
-def _cross_entropy(plan: Plan, smoothing: float, size: int, stats: Stats) -> Array:
+def _cross_entropy(plan: Plan, size: int, stats: Stats) -> Array:
     """Returns the cross-entropy of rows or columns, [b], of the stats of all pairs."""
     softmax = _softmax(stats)
-    positive, candidate = _shares(plan, smoothing, size, softmax.twins)
+    positive, candidate = _shares(plan, size, softmax.twins)
     expected = positive * stats.positives
     if stats.candidates is not None:
         expected = expected + candidate * stats.candidates
     return softmax.log_sum - expected
 
 
-def _labels(
-    plan: Plan, smoothing: float, size: int, block: Block, twins: Array | None
-) -> Array:
+def _labels(plan: Plan, size: int, block: Block, twins: Array | None) -> Array:
     """Returns the labels of a block, [b, c]; twins: of its rows or its columns."""
-    positive, candidate = _shares(plan, smoothing, size, twins)
+    positive, candidate = _shares(plan, size, twins)
     labels = jnp.where(block.positives, positive, 0)
-    if smoothing:
+    if plan.label_smoothing:
         labels = labels + jnp.where(_unmasked(plan, block), candidate, 0)
     return labels.astype(block.logits.dtype)
 
 
-def _shares(
-    plan: Plan, smoothing: float, size: int, twins: Array | None
-) -> tuple[Any, Any]:
+def _shares(plan: Plan, size: int, twins: Array | None) -> tuple[Any, Any]:
     """Returns the label of a positive, and what smoothing gives every candidate.
 
     Positives of several pairs share a label (UniCL, arXiv 2204.03610, eq. 2 and 3).
@@ -275,6 +237,7 @@ def _shares(
         positives = 1 + twins
     if plan.duplicates == MASK and twins is not None:
         candidates = size - twins
+    smoothing = plan.label_smoothing
     return (1 - smoothing) / positives, smoothing / candidates
 
 

@@ -26,6 +26,7 @@ ENTRY_GROUPS: dict[str, tuple[type, ...]] = {
     r"evals": (dict,),
     r"objectives": (dict,),
     r"log": (dict, bool),
+    r"compiler_options": (bool, int, float, str),
     r".*\.sources": (dict,),
     r"data\.augment\.transforms": (dict,),
 }

@@ -72,7 +72,12 @@ def run_settings(name: str, *, batch_size: int, total_steps: int) -> ConfigDict:
     config.max_nonfinite_steps = 20  # in a row, each skipped; more end the run
     config.target = dict(decay=0.0, symmetric=False)
     config.mesh = dict(data=-1, fsdp=1)  # -1: all other devices
-    config.sharding = ((r".*", "replicate"),)  # or "fsdp": splits parameters
+    config.sharding = dict(
+        preset="replicate",  # or "zero1", "fsdp", "fsdp+zero1": splits the state
+        rules=(),  # (path pattern, "replicate", "fsdp" or "all") before the preset
+        min_mib=4.0,  # smaller arrays are replicated
+    )
+    config.compiler_options = {}  # of XLA, for the training step
     config.checkpoint = dict(
         every_steps=500,
         keep_last=2,

@@ -1,4 +1,4 @@
-"""Shards arrays over a mesh: batches over both axes, parameters over `fsdp`."""
+"""Shards arrays over a mesh: batches over all axes, the train state by rules."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -9,10 +9,23 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from clipin_jax.core.parameter_paths import compile_pattern, map_paths
-from clipin_jax.errors import ClipinError, shorten
+from clipin_jax.errors import ClipinError, check_choice, shorten
 
 AXES = ("data", "fsdp")
-RULES = ("replicate", "fsdp")
+# Rule -> the mesh axes over which the largest axis of an array is split.
+RULES: dict[str, tuple[str, ...]] = {"replicate": (), "fsdp": ("fsdp",), "all": AXES}
+_AVERAGES = r"^(opt_state|target_params)/"
+# Name -> rules for the paths of a train state.
+PRESETS = {
+    "replicate": ((r".*", "replicate"),),
+    # ZeRO stage 1 (arXiv 1910.02054): a device keeps and updates its part of all, and a
+    # step gathers the parameters once, see `compute_copies`.
+    "zero1": ((r".*", "all"),),
+    # Over the axis `fsdp`; each layer gathers its parameters when it runs.
+    "fsdp": ((r".*", "fsdp"),),
+    "fsdp+zero1": ((_AVERAGES, "all"), (r".*", "fsdp")),
+}
+GATHERED = ("zero1",)  # presets whose parameters a step gathers
 
 
 def make_mesh(data: int, fsdp: int, devices: Sequence[Any] | None = None) -> Mesh:
@@ -48,33 +61,39 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def infer_sharding(tree: Any, rules: Iterable[tuple[str, str]], mesh: Mesh) -> Any:
+def infer_sharding(
+    tree: Any,
+    mesh: Mesh,
+    *,
+    preset: str = "replicate",
+    rules: Iterable[tuple[str, str]] = (),
+    min_mib: float = 0.0,
+) -> Any:
     """Returns the sharding of each leaf, by the first rule that matches its path.
 
     Args:
       tree: arrays or shapes, for example the whole train state.
-      rules: (regular expression, `replicate` or `fsdp`); `fsdp` splits the largest
-        axis that the mesh axis divides, and replicates if there is none.
       mesh: from `make_mesh`.
+      preset: a key of `PRESETS`, the rules of the leaves that `rules` leaves out.
+      rules: (regular expression, a key of `RULES`) pairs.
+      min_mib: leaves of less, in MiB, are replicated: to send them takes longer than
+        to read them.
 
     Raises:
-      ClipinError: a rule that is no pair, unknown or no regular expression, or a leaf
-        that no rule matches.
+      ClipinError: an unknown preset or rule, or one that is no pair or no regular
+        expression.
     """
-    pairs = map(_pair, rules)
-    compiled = [(compile_pattern(p, "sharding"), name) for p, name in pairs]
+    check_choice("sharding.preset", preset, PRESETS)
+    pairs = [*map(_pair, rules), *PRESETS[preset]]
+    compiled = [(compile_pattern(p, "sharding.rules"), name) for p, name in pairs]
     for pattern, name in compiled:
-        if name not in RULES:
-            raise ClipinError(
-                f"sharding rule {pattern.pattern!r} is {name!r}: use one of {RULES}"
-            )
+        check_choice(f"the rule {pattern.pattern!r} in sharding.rules", name, RULES)
 
     def sharding(path: str, leaf: Any) -> NamedSharding:
-        for pattern, name in compiled:
-            if pattern.search(path):
-                spec = _fsdp_spec(leaf.shape, mesh) if name == "fsdp" else ()
-                return NamedSharding(mesh, PartitionSpec(*spec))
-        raise ClipinError(f'no sharding rule matches {path}: end with (".*", ...)')
+        name = next(name for pattern, name in compiled if pattern.search(path))
+        large = math.prod(leaf.shape) * leaf.dtype.itemsize >= min_mib * 2**20
+        axes = RULES[name] if large else ()
+        return NamedSharding(mesh, PartitionSpec(*_split(leaf.shape, axes, mesh)))
 
     return map_paths(sharding, tree)
 
@@ -82,20 +101,20 @@ def infer_sharding(tree: Any, rules: Iterable[tuple[str, str]], mesh: Mesh) -> A
 def _pair(rule: Any) -> tuple[Any, Any]:
     if not isinstance(rule, tuple | list) or len(rule) != 2:
         raise ClipinError(
-            f"sharding has {shorten(repr(rule))}: give pairs (pattern, rule), such as "
-            '(".*", "replicate")'
+            f"sharding.rules has {shorten(repr(rule))}: give pairs (pattern, rule), "
+            'such as (".*", "replicate")'
         )
     return rule[0], rule[1]
 
 
-def _fsdp_spec(shape: tuple[int, ...], mesh: Mesh) -> tuple[str | None, ...]:
-    """Returns the mesh axis per array axis: `fsdp` for the largest that it divides."""
-    size = mesh.shape["fsdp"]
+def _split(shape: tuple[int, ...], axes: tuple[str, ...], mesh: Mesh) -> list[Any]:
+    """Returns the mesh axes of each array axis: `axes` for the largest they divide."""
+    size = math.prod(mesh.shape[axis] for axis in axes)
     splittable = [axis for axis, n in enumerate(shape) if n % size == 0 and n >= size]
-    if not splittable:
-        return ()
+    if not axes or not splittable:
+        return []
     largest = max(splittable, key=lambda axis: shape[axis])
-    return tuple("fsdp" if axis == largest else None for axis in range(len(shape)))
+    return [axes if axis == largest else None for axis in range(len(shape))]
 
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:

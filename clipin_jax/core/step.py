@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from clipin_jax.core.compute_copies import ComputeCopies
 from clipin_jax.core.freezing import evaluation_mode, frozen_modules
 from clipin_jax.core.learner import Learner
 from clipin_jax.core.optimizer_chain import Optimizer
@@ -17,6 +18,7 @@ from clipin_jax.core.state import TrainState, select
 from clipin_jax.types import Array, Batch, Hyper, Metrics
 
 BRANCHES = ("online", "target")
+NO_COPIES = ComputeCopies()
 _PROGRAMS = 32  # functions kept, so that runs of a process share compiled programs
 TrainStep = Callable[[TrainState, Batch, Hyper], tuple[TrainState, Metrics]]
 ViewMaker = Callable[[Any], Batch]
@@ -29,7 +31,10 @@ def identity(batch: Batch) -> Batch:
 
 @functools.lru_cache(_PROGRAMS)
 def make_train_step(
-    learner: Learner, optimizer: Optimizer, views: ViewMaker = identity
+    learner: Learner,
+    optimizer: Optimizer,
+    views: ViewMaker = identity,
+    copies: ComputeCopies = NO_COPIES,
 ) -> TrainStep:
     """Returns the training step as a pure function.
 
@@ -41,6 +46,7 @@ def make_train_step(
       learner: from `core.learner.build`.
       optimizer: which parameters are trained, and how.
       views: makes the views of the batches that the host sends.
+      copies: makes the copies of parameters that both branches compute with.
 
     Returns:
       `(state, batch, hyper) -> (state, metrics)`.
@@ -52,11 +58,13 @@ def make_train_step(
         batch = views(batch)
         trained, frozen = optimizer.split(state.params)
         with evaluation_mode(frozen_modules(trained, frozen)):
-            targets, target_collections = _targets(learner, state, batch, hyper["seed"])
+            targets, target_collections = _targets(
+                learner, state, batch, hyper["seed"], copies
+            )
 
             def loss_fn(trained: Params) -> tuple[Array, tuple[Metrics, Any]]:
                 (loss, metrics), collections = learner.apply(
-                    {"params": merge(trained, frozen), **state.collections},
+                    {"params": copies(merge(trained, frozen)), **state.collections},
                     batch, targets, hyper, mutable=list(state.collections),
                     rngs=_rngs(hyper["seed"], state.step, "online"),
                 )  # fmt: skip
@@ -87,11 +95,17 @@ def make_train_step(
 
 
 def _targets(
-    learner: Learner, state: TrainState, batch: Batch, seed: Array | int
+    learner: Learner,
+    state: TrainState,
+    batch: Batch,
+    seed: Array | int,
+    copies: ComputeCopies = NO_COPIES,
 ) -> tuple[Any, Any]:
     """Returns the targets of a batch, and the new collections of the target branch."""
+    variables = state.target_variables
+    variables["params"] = copies(variables["params"])
     return learner.apply(
-        state.target_variables, batch, method="targets",
+        variables, batch, method="targets",
         mutable=list(state.target_collections),
         rngs=_rngs(seed, state.step, "target"),
     )  # fmt: skip

@@ -146,7 +146,7 @@ def build_experiment(
     numbers = hyper(0)
     with jax.set_mesh(mesh):
         shapes = jax.eval_shape(init, numbers)
-    placed = sharding.infer_sharding(shapes, config.sharding, mesh)
+    placed = sharding.infer_sharding(shapes, mesh, **config.sharding)
     placed_init = jax.jit(init, out_shardings=placed)
     return Experiment(
         config=config,

@@ -1,19 +1,69 @@
 """The training step as a run compiles it: sharded, with a donated state."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from clipin_jax.core import sharding
+from clipin_jax.core.compute_copies import ComputeCopies
 from clipin_jax.core.step import make_train_step
+from clipin_jax.errors import ClipinError, first_line
 from clipin_jax.runs.build import Experiment
+
+# Platform -> options of XLA that a run has unless its config says otherwise.
+COMPILER_OPTIONS: dict[str, dict[str, Any]] = {
+    # Products of split matrices are not cut into windows, each with its own messages.
+    "tpu": {"xla_jf_spmd_threshold_for_windowed_einsum_mib": 1_000_000},
+}
 
 
 def jit_train_step(experiment: Experiment) -> Any:
     """Returns the jitted step `(state, batch, hyper) -> (state, metrics)`.
 
     Calling it compiles it; `lower` it to look at the program.
+
+    Raises:
+      ClipinError: the compiler does not know an option of `config.compiler_options`.
     """
-    step = make_train_step(experiment.learner, experiment.optimizer, experiment.views)
+    step = make_train_step(
+        experiment.learner, experiment.optimizer, experiment.views, _copies(experiment)
+    )
     shardings = experiment.state_sharding, sharding.replicated(experiment.mesh)
-    return jax.jit(step, donate_argnums=0, out_shardings=shardings)
+    return jax.jit(
+        step,
+        donate_argnums=0,
+        out_shardings=shardings,
+        compiler_options=_compiler_options(experiment),
+    )
+
+
+def _copies(experiment: Experiment) -> ComputeCopies:
+    model, preset = experiment.config.model, experiment.config.sharding.preset
+    is_half = jnp.dtype(model.dtype).itemsize < jnp.dtype(model.param_dtype).itemsize
+    dtype = jnp.dtype(model.dtype) if is_half else None
+    return ComputeCopies(dtype, gather=preset in sharding.GATHERED)
+
+
+def _compiler_options(experiment: Experiment) -> dict[str, Any]:
+    device = experiment.mesh.devices.flat[0]
+    given = experiment.config.compiler_options.to_dict()
+    if given:
+        _check_options(given, experiment)
+    return COMPILER_OPTIONS.get(device.platform, {}) | given
+
+
+def _check_options(options: Mapping[str, Any], experiment: Experiment) -> None:
+    """Compiles an empty program with options, so that a wrong one fails at once."""
+    platform = experiment.mesh.devices.flat[0].platform
+    place = sharding.replicated(experiment.mesh)
+    x = jax.ShapeDtypeStruct((), jnp.float32, sharding=place)
+    program = jax.jit(lambda x: x).trace(x).lower(lowering_platforms=(platform,))
+    try:
+        program.compile(dict(options))
+    except (jax.errors.JaxRuntimeError, TypeError, ValueError) as error:
+        raise ClipinError(
+            f"the compiler for {platform} refuses compiler_options = {dict(options)}: "
+            f"{first_line(error)}"
+        ) from error

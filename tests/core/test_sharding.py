@@ -9,15 +9,27 @@ import numpy as np
 import pytest
 
 from clipin_jax.core import sharding
-from clipin_jax.core.step import make_train_step
 from clipin_jax.errors import ClipinError
 from clipin_jax.runs.build import build_experiment
+from clipin_jax.runs.train_program import jit_train_step
 from tests.support.tiny import tiny_batch, tiny_config
 
 STEPS = 2
 LAYOUTS = {
     "data": ("mesh.data=8", "mesh.fsdp=1"),
-    "fsdp": ("mesh.data=2", "mesh.fsdp=4", 'sharding=((".*", "fsdp"),)'),
+    "zero1": ("mesh.data=8", "sharding.preset=zero1", "sharding.min_mib=0"),
+    "fsdp": (
+        "mesh.data=2",
+        "mesh.fsdp=4",
+        "sharding.preset=fsdp",
+        "sharding.min_mib=0",
+    ),
+    "fsdp+zero1": (
+        "mesh.data=4",
+        "mesh.fsdp=2",
+        "sharding.preset=fsdp+zero1",
+        "sharding.min_mib=0",
+    ),
 }
 
 
@@ -25,10 +37,7 @@ def train(*overrides, devices=None):
     run = build_experiment(tiny_config("batch_size=32", *overrides), devices)
     with jax.set_mesh(run.mesh):
         state = run.init_state()
-        step = jax.jit(
-            make_train_step(run.learner, run.optimizer),
-            out_shardings=(run.state_sharding, sharding.replicated(run.mesh)),
-        )
+        step = jit_train_step(run)
         losses = []
         for k in range(STEPS):
             batch = sharding.put(tiny_batch(run.config, seed=k), run.mesh)
@@ -149,10 +158,27 @@ def test_mesh_that_does_not_fit():
         sharding.make_mesh(3, 2)
 
 
+def test_rules_come_before_the_preset_and_small_arrays_are_whole():
+    mesh = sharding.make_mesh(data=4, fsdp=2)
+    tree = {
+        "params": {"kernel": np.zeros((16, 64)), "odd": np.zeros((3, 5))},
+        "opt_state": {"kernel": np.zeros((16, 64)), "bias": np.zeros(64)},
+    }
+    rules = (("params/", "fsdp"),)
+    placed = sharding.infer_sharding(tree, mesh, preset="zero1", rules=rules)
+    specs = jax.tree.map(lambda place: tuple(place.spec), placed)
+    both = ("data", "fsdp")
+    assert specs["params"] == {"kernel": (None, "fsdp"), "odd": ()}
+    assert specs["opt_state"] == {"kernel": (None, both), "bias": (both,)}
+    placed = sharding.infer_sharding(tree, mesh, preset="zero1", min_mib=0.005)
+    assert tuple(placed["opt_state"]["bias"].spec) == ()
+    assert tuple(placed["opt_state"]["kernel"].spec) == (None, both)
+
+
 def test_rules_are_checked():
     mesh = sharding.make_mesh(-1, 1)
     tree = {"kernel": np.zeros((4, 4))}
-    with pytest.raises(ClipinError, match="no sharding rule matches kernel"):
-        sharding.infer_sharding(tree, (("bias", "replicate"),), mesh)
-    with pytest.raises(ClipinError, match="use one of"):
-        sharding.infer_sharding(tree, ((".*", "shard"),), mesh)
+    with pytest.raises(ClipinError, match="preset is 'zero': did you mean 'zero1'"):
+        sharding.infer_sharding(tree, mesh, preset="zero")
+    with pytest.raises(ClipinError, match="sharding.rules is 'shard'.*known: all, fsd"):
+        sharding.infer_sharding(tree, mesh, rules=((".*", "shard"),))

@@ -121,8 +121,7 @@ def test_config_and_options(refused, tmp_path, command, expected):
         ("optim.learning_rate={'schedule': 'step'}", ["schedule is 'step'", "cosine"]),
         ("evals.retrieval.source.split=test", ["evals.retrieval", "captions_test"]),
         ("evals.retrieval={'type': 'retrival'}", ["evals.retrieval", "'retrieval'"]),
-        ("sharding=(('x', 'replicate'),)", ["sharding rule"]),
-        ("sharding=(('.*', 'split'),)", ["'split'", "replicate"]),
+        ("sharding.rules=(('.*', 'split'),)", ["sharding.rules", "'split'", "fsdp"]),
     ],
 )
 def test_invalid_values(refused, original, tmp_path, override, expected):

@@ -54,7 +54,8 @@ def test_the_table_and_the_record_say_the_same(plan):
 
 
 def test_splitting_the_state_takes_less_memory_and_more_collectives(plan):
-    overrides = ["batch_size=32", "mesh.fsdp=8", "sharding=(('.*', 'fsdp'),)"]
+    overrides = ["batch_size=32", "mesh.fsdp=8", "sharding.preset=fsdp"]
+    overrides += ["sharding.min_mib=0"]
     config = load_config("clip:clipin,runlocal", overrides)
     split = make_plan(config, ON, jax.devices()[:8])
     assert split.memory.params < plan.memory.params / 4

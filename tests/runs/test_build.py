@@ -7,7 +7,9 @@ from tests.support.tiny import tiny_config
 
 
 def test_everything_is_built_before_the_first_array():
-    built = build_experiment(tiny_config("mesh.fsdp=2", "sharding=(('.*', 'fsdp'),)"))
+    built = build_experiment(
+        tiny_config("mesh.fsdp=2", "sharding.preset=fsdp", "sharding.min_mib=0")
+    )
     assert dict(built.mesh.shape) == {"data": 4, "fsdp": 2}
     leaves = jax.tree.leaves(built.abstract_state)
     assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves)

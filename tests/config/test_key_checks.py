@@ -51,7 +51,7 @@ def test_an_unknown_key_is_named_with_the_nearest(key, nearest):
 
 @pytest.mark.parametrize(
     "key",
-    ["sharding", "data.augment.crop_scale", "model.image_mean", "optim.no_decay"]
+    ["sharding.rules", "data.augment.crop_scale", "model.image_mean", "optim.no_decay"]
     + ["model.image.patch_size", "evals.zero_shot_shape.templates"],
 )
 def test_a_string_for_a_list_is_named(key):

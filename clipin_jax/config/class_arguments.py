@@ -60,11 +60,11 @@ PARTS = (
     Part(r".*", "clipin_jax.core.schedules:SCHEDULES", "schedule", given=1),
     Part(
         r"model\.image", "clipin_jax.models:IMAGE_TOWERS", "name",
-        filled=(*_FLAX, "scan_layers", "remat"),
+        filled=(*_FLAX, "scan_layers", "remat", "attention"),
     ),
     Part(
         r"model\.text", "clipin_jax.models:TEXT_TOWERS", "name",
-        filled=(*_FLAX, "scan_layers", "remat"),
+        filled=(*_FLAX, "scan_layers", "remat", "attention"),
     ),
     Part(
         r"objectives\.[^.]+", "clipin_jax.objectives:OBJECTIVES", "type",

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from clipin_jax.core.learner_parts import make_objective, make_tower
 from clipin_jax.errors import ClipinError, check_choice, explained
 from clipin_jax.models import IMAGE_TOWERS, TEXT_TOWERS
+from clipin_jax.models.attention.choice import IMPLEMENTATIONS
 from clipin_jax.models.two_towers import TwoTowers
 from clipin_jax.objectives.base import Inputs, Objective
 from clipin_jax.types import Array, Batch, Features, Hyper, Metrics, View
@@ -240,13 +241,15 @@ def build(config: ConfigDict) -> Learner:
 
     Raises:
       ClipinError: an unknown name, an argument that the class does not have, a
-        negative width, or a mean or deviation that pixels cannot have.
+        negative width, an unknown attention, or a mean or deviation that pixels cannot
+        have.
     """
     dtypes: dict[str, Any] = dict(
         dtype=_dtype(config.model, "dtype"),
         param_dtype=_dtype(config.model, "param_dtype"),
     )
     shared = dtypes | dict(scan_layers=config.model.scan_layers)
+    optional = dict(attention=_attention(config.model))
     _check_model(config.model)
     image, text = (shared | dict(remat=config.model.remat[m]) for m in MODALITIES)
     if not config.objectives:
@@ -255,8 +258,12 @@ def build(config: ConfigDict) -> Learner:
             "objectives.contrastive={}"
         )
     towers = TwoTowers(
-        image=make_tower(IMAGE_TOWERS, "model.image", config.model.image, image),
-        text=make_tower(TEXT_TOWERS, "model.text", config.model.text, text),
+        image=make_tower(
+            IMAGE_TOWERS, "model.image", config.model.image, image, optional=optional
+        ),
+        text=make_tower(
+            TEXT_TOWERS, "model.text", config.model.text, text, optional=optional
+        ),
         embed_dim=config.model.embed_dim,
         pre_projector=config.model.pre_projector,
         projection=FrozenDict(config.model.projection.to_dict()),
@@ -305,6 +312,12 @@ def _check_model(model: ConfigDict) -> None:
 def _dtype(model: ConfigDict, key: str) -> Any:
     check_choice(f"model.{key}", model[key], DTYPES)
     return jnp.dtype(model[key])
+
+
+def _attention(model: ConfigDict) -> str:
+    chosen = model.get("attention", "auto")  # a run from before this key has none
+    check_choice("model.attention", chosen, IMPLEMENTATIONS)
+    return chosen
 
 
 def _check(learner: Learner) -> None:

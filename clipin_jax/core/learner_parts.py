@@ -1,5 +1,6 @@
 """Builds the towers and objectives that a config names, and checks their classes."""
 
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -24,6 +25,8 @@ def make_tower(
     where: str,
     spec: Mapping[str, Any],
     shared: Mapping[str, Any],
+    *,
+    optional: Mapping[str, Any],
 ) -> Any:
     """Builds a tower.
 
@@ -32,6 +35,7 @@ def make_tower(
       where: the config key of the tower, for messages.
       spec: its `name` and its own arguments.
       shared: arguments of every tower.
+      optional: arguments of the towers that have such fields.
 
     Raises:
       ClipinError: an unknown name, a class that is no tower, an unknown argument,
@@ -44,7 +48,9 @@ def make_tower(
     _check_module(tower, shared, f"{where}.name", "clipin_jax/models/base.py")
     if spec["name"] in table:
         _check_sizes(where, arguments)
-    return _call(tower, where, arguments, shared)
+    fields = inspect.signature(tower).parameters
+    known = {key: value for key, value in optional.items() if key in fields}
+    return _call(tower, where, arguments, {**shared, **known})
 
 
 def _check_sizes(where: str, arguments: Mapping[str, Any]) -> None:

@@ -2,8 +2,9 @@
 
 A tower is a flax module that maps its input to `tokens` and `pooled`. Its fields are
 the keys of `config.model.image` or `config.model.text`; every tower also gets
-`scan_layers`, `remat`, `dtype` and `param_dtype`. A tower of another package needs no
-base class, only these fields and `__call__`:
+`scan_layers`, `remat`, `dtype` and `param_dtype`, and one with a field `attention` gets
+that of `config.model`. A tower of another package needs no base class, only these
+fields and `__call__`:
 
     class MeanColour(nn.Module):
         '''Embeds the mean colour of each cell of a grid.'''

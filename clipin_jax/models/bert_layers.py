@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from clipin_jax.errors import ClipinError
+from clipin_jax.models.attention.plain import attend
 from clipin_jax.models.layers import (
     LayerNorm,
     Linear,
@@ -22,7 +23,6 @@ from clipin_jax.models.remat import with_remat
 from clipin_jax.models.transformer import (
     ACTIVATIONS,
     apply_layers,
-    attend,
     blocks_of,
 )
 from clipin_jax.types import Array, TowerFeatures

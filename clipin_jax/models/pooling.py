@@ -6,13 +6,13 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from clipin_jax.errors import ClipinError
+from clipin_jax.models.attention.plain import attend
 from clipin_jax.models.layers import LayerNorm, Linear, attention_tap
 from clipin_jax.models.transformer import (
     ACTIVATIONS,
     PYTORCH_INIT,
     XAVIER_INIT,
     CrossAttention,
-    attend,
 )
 from clipin_jax.types import Array
 

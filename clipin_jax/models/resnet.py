@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from clipin_jax.errors import ClipinError
+from clipin_jax.models.attention.plain import attend
 from clipin_jax.models.layers import (
     BatchNorm,
     Initializer,
@@ -20,7 +21,6 @@ from clipin_jax.models.layers import (
     shard_batch,
 )
 from clipin_jax.models.remat import with_remat
-from clipin_jax.models.transformer import attend
 from clipin_jax.models.vit import resize_position_embedding
 from clipin_jax.types import Array, TowerFeatures
 

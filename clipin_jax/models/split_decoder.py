@@ -47,6 +47,7 @@ class SplitDecoder(nn.Module):
         trained so. Captions and their logits are equal with both.
       scan_layers: see `transformer.apply_layers`.
       remat: what the backward pass keeps of a block, a key of `remat.POLICIES`.
+      attention: one of `attention.choice.IMPLEMENTATIONS`.
     """
 
     # Parameters from input to output, see `core.parameter_groups.layer_factors`.
@@ -68,6 +69,7 @@ class SplitDecoder(nn.Module):
     padding_mask: str = "aligned"
     scan_layers: bool = False
     remat: str = "none"
+    attention: str = "auto"
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -112,6 +114,7 @@ class SplitDecoder(nn.Module):
             dtype=self.dtype,
             param_dtype=self.param_dtype,
             causal=True,
+            attention=self.attention,
         )
 
     def __call__(self, text: Array, train: bool = False) -> TowerFeatures:

@@ -50,6 +50,7 @@ class TextTransformer(nn.Module):
         N(0, 1/width)).
       scan_layers: see `transformer.apply_layers`.
       remat: what the backward pass keeps of a block, a key of `remat.POLICIES`.
+      attention: one of `attention.choice.IMPLEMENTATIONS`.
     """
 
     # Parameters from input to output, see `core.parameter_groups.layer_factors`.
@@ -67,6 +68,7 @@ class TextTransformer(nn.Module):
     initializer: str = "normal"
     scan_layers: bool = False
     remat: str = "none"
+    attention: str = "auto"
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -109,6 +111,7 @@ class TextTransformer(nn.Module):
             initializers=block_init,
             **dtypes,
             causal=self.causal,
+            attention=self.attention,
         )
         x = Transformer(
             depth=self.depth,

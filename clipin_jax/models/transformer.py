@@ -8,14 +8,16 @@ import jax
 import jax.numpy as jnp
 
 from clipin_jax.errors import ClipinError
+from clipin_jax.models.attention.choice import IMPLEMENTATIONS, self_attend
+from clipin_jax.models.attention.plain import attend
 from clipin_jax.models.layers import (
     RECORDED,
     TAPS,
     Initializer,
     LayerNorm,
     Linear,
-    at_least_float32,
     attention_tap,
+    check_option,
     fan_in_uniform,
     shard_batch,
 )
@@ -88,6 +90,7 @@ class BlockOptions(NamedTuple):
       norm_eps: of layer norms.
       initializers: of matrices and of the perceptron's biases.
       causal: whether a position attends only to positions up to itself.
+      attention: one of `attention.choice.IMPLEMENTATIONS`.
     """
 
     num_heads: int
@@ -98,6 +101,7 @@ class BlockOptions(NamedTuple):
     dtype: Any
     param_dtype: Any
     causal: bool = False
+    attention: str = "auto"
 
     @property
     def dtypes(self) -> dict[str, Any]:
@@ -118,52 +122,6 @@ def blocks_of(stack: str) -> str:
     return rf"^{stack}/blocks(?:_(\d+))?/"
 
 
-def attend(
-    query: Array,
-    key: Array,
-    value: Array,
-    *,
-    causal: bool = False,
-    mask: Array | None = None,
-    drop: Callable[[Array], Array] | None = None,
-    tap: Callable[[Array], Array] | None = None,
-) -> Array:
-    """Computes scaled dot-product attention, with the softmax in at least float32.
-
-    Args:
-      query: [B, N, heads, D/heads].
-      key, value: [B, M, heads, D/heads].
-      causal: whether position n attends only to positions up to n.
-      mask: bool that broadcasts to [B, heads, N, M], true where query n attends to key
-        m. The output of a query without any key is finite.
-      drop: dropout of the attention weights [B, heads, N, M].
-      tap: applied to the weights before dropout, see `layers.attention_tap`.
-
-    Returns:
-      [B, N, heads, D/heads].
-    """
-    query = query * query.shape[-1] ** -0.5  # cheaper than to scale the logits
-    # jax's function takes the softmax in float32, too coarse for comparisons in
-    # float64, and has no dropout.
-    if query.dtype != jnp.float64 and drop is None and tap is None:
-        return jax.nn.dot_product_attention(
-            query, key, value, mask=mask, scale=1.0, is_causal=causal
-        )
-    logits = jnp.einsum("bnhd,bmhd->bhnm", query, key)
-    logits = logits.astype(at_least_float32(logits.dtype))
-    masked = jnp.finfo(logits.dtype).min
-    if causal:
-        logits = jnp.where(jnp.tri(*logits.shape[2:], dtype=bool), logits, masked)
-    if mask is not None:
-        logits = jnp.where(mask, logits, masked)
-    weights = jax.nn.softmax(logits)
-    if tap is not None:
-        weights = tap(weights)
-    if drop is not None:
-        weights = drop(weights)
-    return jnp.einsum("bhnm,bmhd->bnhd", weights.astype(value.dtype), value)
-
-
 class Attention(nn.Module):
     """Multi-head self-attention with one fused query-key-value projection."""
 
@@ -177,11 +135,14 @@ class Attention(nn.Module):
         qkv = o.linear(
             3 * width, "qkv", kernel_init=o.initializers.qkv, bias_init=zeros
         )(x)
-        heads = (batch, length, o.num_heads, width // o.num_heads)
-        query, key, value = (y.reshape(heads) for y in jnp.split(qkv, 3, axis=-1))
-        tap = attention_tap(self, "self", (batch, o.num_heads, length, length))
-        y = attend(query, key, value, causal=o.causal, mask=mask, tap=tap)
-        y = y.reshape(batch, length, width)
+        y = self_attend(
+            qkv,
+            o.num_heads,
+            o.attention,
+            causal=o.causal,
+            mask=mask,
+            tap=attention_tap(self, "self", (batch, o.num_heads, length, length)),
+        )
         return o.linear(width, "out", kernel_init=o.initializers.out, bias_init=zeros)(
             y
         )
@@ -290,8 +251,8 @@ class Transformer(nn.Module):
           [B, N, D].
 
         Raises:
-          ClipinError: an unknown activation or policy of `remat`, or heads that do not
-            divide the width.
+          ClipinError: an unknown activation, attention or policy of `remat`, or heads
+            that do not divide the width.
         """
         self._check_options(x.shape[-1])
         block = with_remat(self.block, self.remat, prevent_cse=not self.scan_layers)
@@ -304,6 +265,7 @@ class Transformer(nn.Module):
         )
 
     def _check_options(self, width: int) -> None:
+        check_option("model.attention", self.options.attention, IMPLEMENTATIONS)
         activation, num_heads = self.options.activation, self.options.num_heads
         if activation not in ACTIVATIONS:
             raise ClipinError(

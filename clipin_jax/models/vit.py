@@ -52,6 +52,7 @@ class PatchTransformer(nn.Module):
         N(0, 1/width).
       scan_layers: see `transformer.apply_layers`.
       remat: what the backward pass keeps of a block, a key of `remat.POLICIES`.
+      attention: one of `attention.choice.IMPLEMENTATIONS`.
     """
 
     # Parameters from input to output, see `core.parameter_groups.layer_factors`.
@@ -72,6 +73,7 @@ class PatchTransformer(nn.Module):
     initializer: str = "pytorch"
     scan_layers: bool = False
     remat: str = "none"
+    attention: str = "auto"
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -124,6 +126,7 @@ class PatchTransformer(nn.Module):
             norm_eps=self.norm_eps,
             initializers=block_init,
             **self.dtypes,
+            attention=self.attention,
         )
         return Transformer(
             depth=self.depth,

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from clipin_jax.errors import ClipinError
+from clipin_jax.models.attention.plain import attend
 from clipin_jax.models.bert import Bert
 from clipin_jax.models.mixture_bert import MixtureBert
 from clipin_jax.models.split_bert import SplitBert
-from clipin_jax.models.transformer import attend
 from tests.parity.compare import assert_tree_close, stacked
 
 SIZES = dict(width=16, num_heads=2, context_length=8, vocab_size=30, mlp_ratio=2)

@@ -10,9 +10,9 @@ import pytest
 
 from clipin_jax.errors import ClipinError
 from clipin_jax.models import layers
+from clipin_jax.models.attention.plain import attend
 from clipin_jax.models.remat import POLICIES
 from clipin_jax.models.text_transformer import TextTransformer
-from clipin_jax.models.transformer import attend
 from clipin_jax.models.vit import ViT, patchify
 from tests.parity.compare import assert_tree_close, deviation, stacked
 from tests.parity.golden_files import load

@@ -73,6 +73,17 @@ def test_kernel_equals_the_plain_path(length, num_heads, size, causal):
     assert_equal(got, both(lambda x: plain(x, num_heads, causal), qkv, gradient))
 
 
+def test_half_precision_differs_by_rounding_alone():
+    qkv, gradient = inputs(2, 50, 128, jnp.bfloat16)
+    exact = both(
+        lambda x: plain(x, 2, False), *(x.astype("float32") for x in (qkv, gradient))
+    )
+    with fused.interpreted():
+        got = both(lambda x: fused.fused_attention(x, 2, causal=False), qkv, gradient)
+    assert {x.dtype for x in got} == {jnp.dtype("bfloat16")}
+    assert_equal([x.astype("float32") for x in got], exact, 1e-2)
+
+
 @pytest.fixture
 def mesh():
     devices, kinds = jax.devices(), (AxisType.Auto,) * 2

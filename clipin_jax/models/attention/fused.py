@@ -148,33 +148,37 @@ def _call(
       options: `num_heads` and `causal`, for the kernel.
       interpret: whether to run it as plain jax.
     """
-    qkv = inputs[0]
-    batch, length, _ = qkv.shape
+    batch, length, _ = inputs[0].shape
+    out = jax.ShapeDtypeStruct((batch, length, width), inputs[0].dtype)
 
     def one_example(width: int) -> pl.BlockSpec:
         return pl.BlockSpec((1, length, width), lambda example: (example, 0, 0))
 
-    widths = [x.shape[2] for x in inputs]
-    moved = batch * length * (sum(widths) + width) * qkv.dtype.itemsize
-    products = 2 if len(inputs) == 1 else 5  # of N x N x D: forward, backward
     return pl.pallas_call(
         functools.partial(kernel, **options),
         grid=(batch,),
-        in_specs=[one_example(width) for width in widths],
+        in_specs=[one_example(x.shape[2]) for x in inputs],
         out_specs=one_example(width),
-        out_shape=jax.ShapeDtypeStruct((batch, length, width), qkv.dtype),
+        out_shape=out,
         compiler_params=pltpu.CompilerParams(
             dimension_semantics=("parallel",),
             vmem_limit_bytes=VMEM_BYTES * 5 // 4,  # in case the estimate is too low
         ),
-        cost_estimate=pl.CostEstimate(
-            flops=2 * products * batch * length**2 * (qkv.shape[2] // 3),
-            transcendentals=batch * length**2 * options["num_heads"],
-            bytes_accessed=moved,
-        ),
+        cost_estimate=_cost(*inputs, out, num_heads=options["num_heads"]),
         interpret=interpret,
         name=kernel.__name__.strip("_"),  # in profiles
     )(*inputs)
+
+
+def _cost(qkv: Any, *others: Any, num_heads: int) -> pl.CostEstimate:
+    """Returns the cost of a kernel with these arrays, for the compiler's schedule."""
+    batch, length, width = qkv.shape
+    products = 2 if len(others) == 1 else 5  # of N x N x D: forward, backward
+    return pl.CostEstimate(
+        flops=2 * products * batch * length**2 * (width // 3),
+        transcendentals=batch * length**2 * num_heads,
+        bytes_accessed=sum(x.size * x.dtype.itemsize for x in (qkv, *others)),
+    )
 
 
 def _attention_forward(qkv: Any, out: Any, *, num_heads: int, causal: bool) -> None:

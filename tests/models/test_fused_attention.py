@@ -207,7 +207,7 @@ def calls(monkeypatch):
 VIT = dict(patch_size=(8, 8), image_size=(32, 24), width=32, depth=2, num_heads=2)
 
 
-@pytest.mark.parametrize("stack", [{}, dict(scan_layers=True, remat=True)], ids=str)
+@pytest.mark.parametrize("stack", [{}, dict(scan_layers=True, remat="full")], ids=str)
 def test_towers_run_the_kernel(calls, stack):
     text = TextTransformer(
         width=32, depth=2, num_heads=2, context_length=10, vocab_size=50, **stack

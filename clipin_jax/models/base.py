@@ -31,6 +31,7 @@ optional: each has the methods that some objective or explanation calls.
 
 from typing import ClassVar, Protocol
 
+from clipin_jax.models.layers import LogitFactors
 from clipin_jax.types import Array, Features, TowerFeatures, View
 
 
@@ -109,6 +110,30 @@ class MaskedWordTower(TextTower, Protocol):
           image_tokens: [B, N, any width].
           train: whether dropout is on.
         """
+        ...
+
+
+class FactoredDecodingTower(DecodingTower, Protocol):
+    """One that can leave the product with its vocabulary to the objective.
+
+    The logits are by far its largest array; an objective computes a few positions at a
+    time. A tower that overrides `decode` overrides this method too.
+    """
+
+    def decode_factors(
+        self, text: Array, text_tokens: Array, image_tokens: Array, train: bool = False
+    ) -> LogitFactors:
+        """Returns the factors of what `decode` returns, for the same arguments."""
+        ...
+
+
+class FactoredMaskedWordTower(MaskedWordTower, Protocol):
+    """The same for masked tokens, see `FactoredDecodingTower`."""
+
+    def predict_masked_factors(
+        self, text: Array, image_tokens: Array, train: bool = False
+    ) -> LogitFactors:
+        """Returns the factors of what `predict_masked` returns."""
         ...
 
 

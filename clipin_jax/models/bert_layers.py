@@ -14,6 +14,7 @@ from clipin_jax.models.attention.plain import attend
 from clipin_jax.models.layers import (
     LayerNorm,
     Linear,
+    LogitFactors,
     attention_tap,
     check_length,
     check_option,
@@ -107,9 +108,10 @@ class BertEmbeddings(nn.Module):
             x = x + self.token_type_embedding(jnp.zeros((), jnp.int32))
         return shard_batch(self.dropout(self.ln(x), deterministic=not train))
 
-    def word_logits(self, x: Array) -> Array:
-        """Returns [..., V], the product of x [..., D] with the word table."""
-        return self.word_embedding.attend(x)
+    @property
+    def word_table(self) -> Array:
+        """The embeddings of all words, [D, V]."""
+        return self.word_embedding.embedding.T
 
 
 class BertAttention(nn.Module):
@@ -235,14 +237,13 @@ class WordHead(nn.Module):
     options: BertOptions
 
     @nn.compact
-    def __call__(self, x: Array, embeddings: BertEmbeddings) -> Array:
-        """Returns logits [B, L, V]; x: [B, L, D]."""
+    def __call__(self, x: Array, embeddings: BertEmbeddings) -> LogitFactors:
+        """Returns the factors of logits [B, L, V]; x: [B, L, D]."""
         o = self.options
         y = ACTIVATIONS[o.activation](o.linear(o.width, "dense")(x))
-        logits = embeddings.word_logits(o.norm("ln")(y))
         shape, zeros = (embeddings.vocab_size,), nn.initializers.zeros
         bias = self.param("bias", zeros, shape, o.param_dtype)
-        return logits + bias.astype(logits.dtype)
+        return LogitFactors(o.norm("ln")(y), embeddings.word_table, bias)
 
 
 class BertTower(nn.Module):

@@ -6,7 +6,7 @@ Initialisers are explicit, since published codes differ from flax in them.
 
 import functools
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -61,6 +61,14 @@ def shard_batch(x: Array) -> Array:
         return x
     spec = jax.sharding.PartitionSpec(axes, *[None] * (x.ndim - 1))
     return jax.lax.with_sharding_constraint(x, spec)
+
+
+def batch_axes(batch_size: int) -> tuple[str, ...]:
+    """Returns the axes of the mesh, which split a batch; none if it does not split."""
+    mesh = jax.sharding.get_abstract_mesh()
+    # Initialisation and evaluation may have a batch that the devices do not divide.
+    split = bool(mesh.axis_names) and mesh.size > 1 and batch_size % mesh.size == 0
+    return tuple(mesh.axis_names) if split else ()
 
 
 def attention_tap(
@@ -123,6 +131,48 @@ class Linear(nn.Module):
         init = self.bias_init or (lambda *args: default(*args) - bound)
         bias = self.param("bias", init, (self.features,), self.param_dtype)
         return y + jnp.asarray(bias, self.dtype)
+
+
+class LogitFactors(NamedTuple):
+    """Logits over a vocabulary as the factors of their product, which is far larger.
+
+    Attributes:
+      states: [..., D] in the dtype of the product.
+      table: [D, V] of any float dtype.
+      bias: [V]; None for none.
+    """
+
+    states: Array
+    table: Array
+    bias: Array | None = None
+
+    def logits(self) -> Array:
+        """Returns [..., V] in the dtype of `states`."""
+        logits = self.states @ self.table.astype(self.states.dtype)
+        return logits if self.bias is None else logits + self.bias.astype(logits.dtype)
+
+
+class Vocabulary(nn.Module):
+    """A linear layer without bias that leaves its product, the logits, to the caller.
+
+    Attributes:
+      size: V.
+      kernel_init: of the table.
+      dtype: of the product.
+    """
+
+    size: int
+    kernel_init: Initializer
+    dtype: Any
+    param_dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Array) -> LogitFactors:
+        """Returns the factors of [..., V]; x: [..., D]."""
+        shape = (x.shape[-1], self.size)
+        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
+        # The table is not cast: where it is used in parts, its gradient is their sum.
+        return LogitFactors(x.astype(self.dtype), jnp.asarray(kernel))
 
 
 class BatchNorm(nn.Module):

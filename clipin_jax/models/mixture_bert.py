@@ -9,6 +9,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from clipin_jax.models.bert_layers import BertTower, WordHead, attention_mask
+from clipin_jax.models.layers import LogitFactors
 from clipin_jax.types import Array, TowerFeatures
 
 
@@ -83,6 +84,12 @@ class MixtureBert(BertTower):
         Returns:
           [B, L, V] logits; position l predicts id l + 1.
         """
+        return self.decode_factors(text, text_tokens, image_tokens, train).logits()
+
+    def decode_factors(
+        self, text: Array, text_tokens: Array, image_tokens: Array, train: bool = False
+    ) -> LogitFactors:
+        """Returns the factors of what `decode` returns, for the same arguments."""
         text = self._with_mark(self.decode_id, text)
         x = self.embeddings(text, train)
         mask = attention_mask(text, self.pad_id, causal=True)

@@ -6,6 +6,7 @@ Source: ALBEF, arXiv 2107.07651, section 3.1; salesforce/ALBEF, `models/xbert.py
 from typing import ClassVar
 
 from clipin_jax.models.bert_layers import BertTower, WordHead, attention_mask
+from clipin_jax.models.layers import LogitFactors
 from clipin_jax.models.transformer import blocks_of
 from clipin_jax.types import Array, TowerFeatures
 
@@ -75,5 +76,11 @@ class SplitBert(BertTower):
         Returns:
           [B, L, V] logits of every position.
         """
+        return self.predict_masked_factors(text, image_tokens, train).logits()
+
+    def predict_masked_factors(
+        self, text: Array, image_tokens: Array, train: bool = False
+    ) -> LogitFactors:
+        """Returns the factors of what `predict_masked` returns."""
         tokens = self(text, train)["tokens"]
         return self.head(self.fuse(text, tokens, image_tokens, train), self.embeddings)

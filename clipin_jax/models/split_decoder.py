@@ -11,7 +11,8 @@ import jax.numpy as jnp
 
 from clipin_jax.models.layers import (
     LayerNorm,
-    Linear,
+    LogitFactors,
+    Vocabulary,
     check_length,
     check_option,
     shard_batch,
@@ -97,11 +98,8 @@ class SplitDecoder(nn.Module):
         )
         self.ln_final = LayerNorm(self.norm_eps, **dtypes)
         self.ln_decoder = LayerNorm(self.norm_eps, **dtypes)
-        self.vocabulary = Linear(
-            self.vocab_size,
-            use_bias=False,
-            kernel_init=normal(self.width**-0.5),
-            **dtypes,
+        self.vocabulary = Vocabulary(
+            self.vocab_size, kernel_init=normal(self.width**-0.5), **dtypes
         )
 
     def _options(self, initializers: BlockInit) -> BlockOptions:
@@ -163,5 +161,11 @@ class SplitDecoder(nn.Module):
         Returns:
           [B, L, V] logits; position l predicts id l + 1.
         """
+        return self.decode_factors(text, text_tokens, image_tokens, train).logits()
+
+    def decode_factors(
+        self, text: Array, text_tokens: Array, image_tokens: Array, train: bool = False
+    ) -> LogitFactors:
+        """Returns the factors of what `decode` returns, for the same arguments."""
         x = self.decoder(text_tokens, image_tokens)
         return self.vocabulary(self.ln_decoder(x))

@@ -1,10 +1,12 @@
 """Next-token prediction of the caption from the image (CoCa, BLIP)."""
 
+import math
+
 import jax.numpy as jnp
 
-from clipin_jax.models.base import DecodingTower
 from clipin_jax.objectives.base import Inputs, ObjectiveModule, require_method
-from clipin_jax.objectives.losses import masked_mean, token_cross_entropy
+from clipin_jax.objectives.blockwise_losses.vocabulary import map_positions, read_logits
+from clipin_jax.objectives.losses import masked_mean, token_cross_entropies
 from clipin_jax.types import Array, Metrics
 
 
@@ -15,13 +17,16 @@ class Captioning(ObjectiveModule):
     3.2, with a label smoothing of 0.1. Both average over ids, not over captions.
 
     Attributes:
-      label_smoothing: see `losses.token_cross_entropy`.
+      label_smoothing: see `losses.token_cross_entropies`.
       pad_id: the id of padding, which is not predicted.
+      positions: of a text, whose logits are held at a time; 0 for all while those of a
+        device have at most 64 MiB, else for as many as have that.
     """
 
-    limits = {"label_smoothing": (0.0, 1.0)}
+    limits = {"label_smoothing": (0.0, 1.0), "positions": (0, math.inf)}
     label_smoothing: float = 0.0
     pad_id: int = 0
+    positions: int = 0
 
     def __call__(self, inputs: Inputs) -> tuple[Array, Metrics]:
         """Returns the loss and the accuracy of the next id.
@@ -29,9 +34,11 @@ class Captioning(ObjectiveModule):
         Raises:
           ClipinError: the text tower cannot decode.
         """
-        tower: DecodingTower = require_method(inputs.towers.text, "decode", self)
+        tower = require_method(inputs.towers.text, "decode", self)
         text = inputs.view["text"]
-        logits = tower.decode(
+        logits = read_logits(
+            tower,
+            "decode",
             text,
             inputs.features["text"]["tokens"],
             inputs.features["image"]["tokens"],
@@ -40,6 +47,11 @@ class Captioning(ObjectiveModule):
         # The last position predicts padding: cheaper than a slice of the logits.
         labels = jnp.pad(text[:, 1:], ((0, 0), (0, 1)), constant_values=self.pad_id)
         mask = labels != self.pad_id
-        loss = token_cross_entropy(logits, labels, mask, self.label_smoothing)
-        correct = (jnp.argmax(logits, axis=-1) == labels).astype(loss.dtype)
-        return loss, {"accuracy": masked_mean(correct, mask)}
+        losses, correct = map_positions(self._score, [logits], [labels], self.positions)
+        accuracy = masked_mean(correct.astype(losses.dtype), mask)
+        return masked_mean(losses, mask), {"accuracy": accuracy}
+
+    def _score(self, logits: Array, labels: Array) -> tuple[Array, Array]:
+        """Returns the loss, and whether the largest logit is that of the label."""
+        losses = token_cross_entropies(logits, labels, self.label_smoothing)
+        return losses, jnp.argmax(logits, axis=-1) == labels

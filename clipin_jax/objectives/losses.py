@@ -146,23 +146,29 @@ def cosine_regression(prediction: Array, target: Array) -> Array:
     return 1 - jnp.mean(jnp.sum(prediction * target, axis=-1))
 
 
-def soft_cross_entropy(
-    logits: Array, targets: Array, mask: Array | None = None
-) -> Array:
-    """Returns the cross-entropy with soft labels, the mean over positions.
+def soft_cross_entropy(logits: Array, targets: Array) -> Array:
+    """Returns the cross-entropy with soft labels, the mean of `soft_cross_entropies`.
+
+    Args:
+      logits: [..., K] of any float dtype.
+      targets: [..., K], each row sums to one.
+    """
+    return soft_cross_entropies(logits, targets).mean()
+
+
+def soft_cross_entropies(logits: Array, targets: Array) -> Array:
+    """Returns the cross-entropy with soft labels of every position.
 
     This is the distillation term of ALBEF (arXiv 2107.07651, eq. 6 and 7).
 
     Args:
       logits: [..., K] of any float dtype.
       targets: [..., K], each row sums to one.
-      mask: [...] bool, the positions of the mean; None for all.
 
     Returns:
-      Scalar in at least float32; 0 if the mask is nowhere true.
+      [...] in at least float32.
     """
-    losses = -jnp.sum(targets * _log_softmax(logits), axis=-1)
-    return masked_mean(losses, jnp.ones_like(losses, bool) if mask is None else mask)
+    return -jnp.sum(targets * _log_softmax(logits), axis=-1)
 
 
 def entropy_of_mean(logits: Array) -> Array:
@@ -182,30 +188,29 @@ def entropy_of_mean(logits: Array) -> Array:
     return -jnp.sum(jnp.exp(mean) * mean)
 
 
-def token_cross_entropy(
-    logits: Array, labels: Array, mask: Array, label_smoothing: float = 0.0
+def token_cross_entropies(
+    logits: Array, labels: Array, label_smoothing: float = 0.0
 ) -> Array:
-    """Returns the cross-entropy of ids, the mean over positions with a true mask.
+    """Returns the cross-entropy of the id at every position.
 
     With smoothing s the target is 1 - s on the label plus s/V on every id, including
     the label (arXiv 1512.00567, section 7; PyTorch's convention).
 
     Args:
       logits: [..., L, V] of any float dtype.
-      labels: [..., L] int; not read where the mask is false.
-      mask: [..., L] bool.
+      labels: [..., L] int; without a meaning, but finite, where negative.
       label_smoothing: s.
 
     Returns:
-      Scalar in at least float32; 0 if the mask is nowhere true.
+      [..., L] in at least float32.
     """
     scores = _log_softmax(logits)
-    ids = jnp.where(mask, labels, 0)[..., None]
+    ids = jnp.maximum(labels, 0)[..., None]
     losses = -jnp.take_along_axis(scores, ids, axis=-1)[..., 0]
     if label_smoothing:
         uniform = -scores.mean(axis=-1)
         losses = (1 - label_smoothing) * losses + label_smoothing * uniform
-    return masked_mean(losses, mask)
+    return losses
 
 
 def masked_mean(values: Array, mask: Array) -> Array:

@@ -4,14 +4,21 @@ Source: ALBEF, arXiv 2107.07651, section 3.2 and eq. 7; reference: salesforce/AL
 `models/model_pretrain.py`. Masking is BERT's and happens in the data pipeline.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.models.base import MaskedWordTower, Towers
+from clipin_jax.models.base import Towers
 from clipin_jax.models.layers import at_least_float32
 from clipin_jax.objectives.base import Inputs, ObjectiveModule, require_method
-from clipin_jax.objectives.losses import masked_mean, soft_cross_entropy
+from clipin_jax.objectives.blockwise_losses.vocabulary import (
+    Logits,
+    map_positions,
+    read_logits,
+)
+from clipin_jax.objectives.losses import masked_mean, soft_cross_entropies
 from clipin_jax.types import Array, Features, Metrics, View
 
 
@@ -24,16 +31,18 @@ class MaskedLM(ObjectiveModule):
     Attributes:
       target_view: the view of the target branch, see `UsesTarget`. Texts that are
         masked differently there are not distilled.
+      positions: of a text, whose logits are held at a time, see `Captioning`.
     """
 
     scalars = {"weight": 1.0, "distillation": 0.4}
-    limits = {"distillation": (0.0, 1.0)}
+    limits = {"distillation": (0.0, 1.0), "positions": (0, math.inf)}
     target_view: str = "same"
+    positions: int = 0
 
     def targets(
         self, towers: Towers, view: View, features: Features, train: bool
-    ) -> Array:
-        """Returns [B, L, V] logits of the masked ids."""
+    ) -> Logits:
+        """Returns [B, L, V] logits of the masked ids, or their factors."""
         return self._predict(towers, view, features, train)
 
     def __call__(self, inputs: Inputs) -> tuple[Array, Metrics]:
@@ -46,28 +55,46 @@ class MaskedLM(ObjectiveModule):
         logits = self._predict(inputs.towers, view, inputs.features, inputs.train)
         labels = view["masked_labels"]
         masked = labels >= 0
-        hard = jax.nn.one_hot(labels, logits.shape[-1])
-        soft = jax.nn.softmax(jax.lax.stop_gradient(inputs.targets))
         share = self.scalar("distillation", inputs.hyper) * self._same_text(inputs)
-        loss = soft_cross_entropy(logits, share * soft + (1 - share) * hard, masked)
-        correct = (jnp.argmax(logits, axis=-1) == labels).astype(loss.dtype)
-        return loss, {"accuracy": masked_mean(correct, masked)}
+        share = jnp.broadcast_to(share, labels.shape)
+        losses, correct = map_positions(
+            _score, [logits, inputs.targets], [labels, share], self.positions
+        )
+        accuracy = masked_mean(correct.astype(losses.dtype), masked)
+        return masked_mean(losses, masked), {"accuracy": accuracy}
 
     def _same_text(self, inputs: Inputs) -> Array:
-        """Returns [B, 1, 1] bool: whether both branches have the same masked text."""
+        """Returns [B, 1] bool: whether both branches have the same masked text."""
         view = inputs.view if self.target_view == "same" else inputs.other_view
         same = inputs.view["masked_text"] == view["masked_text"]
-        return same.all(axis=-1)[:, None, None]
+        return same.all(axis=-1, keepdims=True)
 
     def _predict(
         self, towers: Towers, view: View, features: Features, train: bool
-    ) -> Array:
-        tower: MaskedWordTower = require_method(towers.text, "predict_masked", self)
+    ) -> Logits:
+        tower = require_method(towers.text, "predict_masked", self)
         if "masked_text" not in view or "masked_labels" not in view:
             raise ClipinError(
                 f"{self.config_key} needs masked texts, which the data does not "
                 "have: set data.mask_probability, for example to 0.15"
             )
-        tokens = features["image"]["tokens"]
-        logits = tower.predict_masked(view["masked_text"], tokens, train)
-        return logits.astype(at_least_float32(logits.dtype))
+        text, tokens = view["masked_text"], features["image"]["tokens"]
+        return read_logits(tower, "predict_masked", text, tokens, train)
+
+
+def _score(
+    logits: Array, target: Array, labels: Array, share: Array
+) -> tuple[Array, Array]:
+    """Returns the loss, and whether the largest logit is that of the label.
+
+    Args:
+      logits: [..., V] of any float dtype.
+      target: [..., V], logits of the target network.
+      labels: [...] int; negative where no id is predicted.
+      share: [...], of the label that is the target's distribution.
+    """
+    logits, target = (x.astype(at_least_float32(x.dtype)) for x in (logits, target))
+    soft = jax.nn.softmax(jax.lax.stop_gradient(target))
+    hard, share = jax.nn.one_hot(labels, logits.shape[-1]), share[..., None]
+    losses = soft_cross_entropies(logits, share * soft + (1 - share) * hard)
+    return losses, jnp.argmax(logits, axis=-1) == labels

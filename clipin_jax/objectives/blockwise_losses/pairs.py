@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from clipin_jax.errors import check_choice
-from clipin_jax.models.layers import at_least_float32
+from clipin_jax.models.layers import at_least_float32, batch_axes
 from clipin_jax.objectives.base import ObjectiveModule
 from clipin_jax.objectives.duplicates import MULTI_POSITIVE, share_an_id
 from clipin_jax.objectives.losses import mask_logits
@@ -115,16 +115,14 @@ def make_plan(
       batch_size: B.
       duplicates, label_smoothing: see `Plan`.
     """
-    mesh = jax.sharding.get_abstract_mesh()
-    # Initialisation and evaluation may have a batch that the devices do not divide.
-    split = bool(mesh.axis_names) and mesh.size > 1 and batch_size % mesh.size == 0
+    axes = batch_axes(batch_size)
     if impl == AUTO:
-        held = batch_size**2 * _FLOAT // (mesh.size if split else 1)
+        devices = jax.sharding.get_abstract_mesh().size if axes else 1
+        held = batch_size**2 * _FLOAT // devices
         impl = DENSE if held <= _DENSE_BYTES else RING
     if impl == DENSE:
         return None
-    axes = tuple(mesh.axis_names) if split else ()
-    impl = impl if split else CHUNKED
+    impl = impl if axes else CHUNKED
     return Plan(impl, axes, duplicates, label_smoothing)
 
 

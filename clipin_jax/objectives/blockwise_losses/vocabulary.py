@@ -1,0 +1,123 @@
+"""Visits the logits over a vocabulary a few positions at a time, never all at once.
+
+A tower may leave the product with its vocabulary to the objective, as factors. Then a
+device computes the logits of some positions of its texts, what the loss needs of them,
+and forgets them; the backward pass computes them again.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from clipin_jax.models.layers import LogitFactors, batch_axes
+from clipin_jax.types import Array
+
+Logits = Array | LogitFactors
+_HELD_BYTES = 64 * 2**20  # most for the logits of a device, with `positions` of 0
+_FLOAT = 4  # bytes
+
+
+def read_logits(tower: Any, method: str, *arguments: Any) -> Logits:
+    """Returns the factors of what a method of a tower returns, or the logits [B, L, V].
+
+    Args:
+      tower: with the method, and perhaps one named `{method}_factors`; see
+        `models.base.FactoredDecodingTower`.
+      method: that returns logits.
+      arguments: of both methods.
+    """
+    factored = f"{method}_factors"
+    has_factors = hasattr(type(tower), factored)
+    return getattr(tower, factored if has_factors else method)(*arguments)
+
+
+def map_positions(
+    function: Callable[..., Any],
+    logits: Sequence[Logits],
+    arrays: Sequence[Array],
+    positions: int = 0,
+) -> Any:
+    """Applies a function of logits to every position, a number of them at a time.
+
+    Args:
+      function: `(*logits, *arrays) -> tree`, from [..., V] and [...] to a tree of
+        [...], each place by itself.
+      logits: of [B, L, V] each. Those that a tower gives whole are visited at once.
+      arrays: [B, L] each.
+      positions: at a time; 0 for all while their logits on a device have at most
+        64 MiB, else for as many as have that, and for at least one.
+
+    Returns:
+      The tree of [B, L].
+    """
+    factors = [x for x in logits if isinstance(x, LogitFactors)]
+    batch, length = arrays[0].shape
+    size = length
+    if len(factors) == len(logits):
+        vocabulary = max(x.table.shape[-1] for x in factors)
+        size = _chunk_size(positions or _most_positions(batch, vocabulary), length)
+    if size < length:
+        return _map_chunks(function, factors, arrays, size)
+    whole = [x.logits() if isinstance(x, LogitFactors) else x for x in logits]
+    return function(*whole, *arrays)
+
+
+def _most_positions(batch: int, vocabulary: int) -> int:
+    """Returns how many positions have logits of at most 64 MiB on a device."""
+    devices = jax.sharding.get_abstract_mesh().size if batch_axes(batch) else 1
+    return max(1, _HELD_BYTES // (batch // devices * vocabulary * _FLOAT))
+
+
+def _chunk_size(most: int, length: int) -> int:
+    """Returns the size of equal chunks, so that the last one has little padding."""
+    return -(-length // -(-length // most))
+
+
+def _map_chunks(
+    function: Callable[..., Any],
+    factors: Sequence[LogitFactors],
+    arrays: Sequence[Array],
+    size: int,
+) -> Any:
+    """Returns what `map_positions` does, for chunks of some positions."""
+    batch, length = arrays[0].shape
+
+    def visit(tables: Any, *of_positions: Any) -> Any:
+        @functools.partial(jax.checkpoint, prevent_cse=False)
+        def visit_chunk(chunk: Any) -> Any:
+            states, arrays = chunk
+            pairs = zip(states, tables, strict=True)
+            logits = [LogitFactors(x, *table).logits() for x, table in pairs]
+            return function(*logits, *arrays)
+
+        results = jax.lax.map(visit_chunk, _split(of_positions, size))
+        return jax.tree.map(lambda x: _join(x, length), results)
+
+    if axes := batch_axes(batch):
+        # On each device by itself: the partitioner would add up the gradient of the
+        # table over all devices once for each chunk.
+        whole, split = PartitionSpec(), PartitionSpec(axes)
+        inputs = (whole, split, split)
+        visit = jax.shard_map(visit, in_specs=inputs, out_specs=split, check_vma=False)
+    states = [x.states for x in factors]
+    return visit([(x.table, x.bias) for x in factors], states, list(arrays))
+
+
+def _split(tree: Any, size: int) -> Any:
+    """Returns arrays [b, L, ...] as chunks of positions, [chunks, size, b, ...]."""
+
+    def split(x: Array) -> Array:
+        x = jnp.swapaxes(x, 0, 1)
+        x = jnp.pad(x, [(0, -len(x) % size)] + [(0, 0)] * (x.ndim - 1))
+        return x.reshape(-1, size, *x.shape[1:])
+
+    return jax.tree.map(split, tree)
+
+
+def _join(x: Array, length: int) -> Array:
+    """Returns [b, L] of chunks [chunks, size, b], without the padding."""
+    return jnp.swapaxes(x.reshape(-1, x.shape[-1])[:length], 0, 1)

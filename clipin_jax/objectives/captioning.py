@@ -36,14 +36,13 @@ class Captioning(ObjectiveModule):
         """
         tower = require_method(inputs.towers.text, "decode", self)
         text = inputs.view["text"]
-        logits = read_logits(
-            tower,
-            "decode",
+        arguments = (
             text,
             inputs.features["text"]["tokens"],
             inputs.features["image"]["tokens"],
             inputs.train,
         )
+        logits = read_logits(tower, "decode", arguments, self.positions)
         # The last position predicts padding: cheaper than a slice of the logits.
         labels = jnp.pad(text[:, 1:], ((0, 0), (0, 1)), constant_values=self.pad_id)
         mask = labels != self.pad_id

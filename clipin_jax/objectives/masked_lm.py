@@ -78,8 +78,8 @@ class MaskedLM(ObjectiveModule):
                 f"{self.config_key} needs masked texts, which the data does not "
                 "have: set data.mask_probability, for example to 0.15"
             )
-        text, tokens = view["masked_text"], features["image"]["tokens"]
-        return read_logits(tower, "predict_masked", text, tokens, train)
+        arguments = view["masked_text"], features["image"]["tokens"], train
+        return read_logits(tower, "predict_masked", arguments, self.positions)
 
 
 def _score(

@@ -194,9 +194,10 @@ def test_all_positions_at_once_while_their_logits_are_small(monkeypatch):
             return labels
 
         monkeypatch.setattr(vocabulary, "_HELD_BYTES", held)
-        factors = LogitFactors(*make_factors(0, batch=batch))
+        tower = FactoredTower(make_factors(0, batch=batch))
+        logits = vocabulary.read_logits(tower, "decode", [None] * 4, positions)
         labels = jnp.arange(batch * L).reshape(batch, L)
-        found = vocabulary.map_positions(function, [factors], [labels], positions)
+        found = vocabulary.map_positions(function, [logits], [labels], positions)
         np.testing.assert_array_equal(found, labels)
         assert len(set(seen)) == 1
         return seen[0]
@@ -242,8 +243,9 @@ def test_factors_of_our_towers_are_those_of_their_logits(name, half):
     def both(tower):
         tokens = [tower(text)["tokens"]] if method == "decode" else []
         given = (text, *tokens, image)
-        factors = vocabulary.read_logits(tower, method, *given)
-        return getattr(tower, method)(*given), factors
+        whole, parts = (vocabulary.read_logits(tower, method, given, n) for n in (0, 1))
+        np.testing.assert_array_equal(whole, getattr(tower, method)(*given))
+        return whole, parts
 
     (logits, factors), _ = tower.init_with_output(jax.random.key(0), method=both)
     assert isinstance(factors, LogitFactors)

@@ -6,6 +6,7 @@ and forgets them; the backward pass computes them again.
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,18 +22,24 @@ _HELD_BYTES = 64 * 2**20  # most for the logits of a device, with `positions` of
 _FLOAT = 4  # bytes
 
 
-def read_logits(tower: Any, method: str, *arguments: Any) -> Logits:
-    """Returns the factors of what a method of a tower returns, or the logits [B, L, V].
+def read_logits(
+    tower: Any, method: str, arguments: Sequence[Any], positions: int = 0
+) -> Logits:
+    """Returns logits of a tower, [B, L, V], or their factors to visit them in parts.
 
     Args:
       tower: with the method, and perhaps one named `{method}_factors`; see
         `models.base.FactoredDecodingTower`.
       method: that returns logits.
       arguments: of both methods.
+      positions: see `map_positions`.
     """
     factored = f"{method}_factors"
-    has_factors = hasattr(type(tower), factored)
-    return getattr(tower, factored if has_factors else method)(*arguments)
+    if not hasattr(type(tower), factored):
+        return getattr(tower, method)(*arguments)
+    factors = getattr(tower, factored)(*arguments)
+    in_parts = _chunk_size(factors, positions) < factors.states.shape[1]
+    return factors if in_parts else factors.logits()
 
 
 def map_positions(
@@ -46,7 +53,8 @@ def map_positions(
     Args:
       function: `(*logits, *arrays) -> tree`, from [..., V] and [...] to a tree of
         [...], each place by itself.
-      logits: of [B, L, V] each. Those that a tower gives whole are visited at once.
+      logits: of [B, L, V] each, from `read_logits`. All positions are visited at once
+        where some of them are no factors.
       arrays: [B, L] each.
       positions: at a time; 0 for all while their logits on a device have at most
         64 MiB, else for as many as have that, and for at least one.
@@ -55,26 +63,20 @@ def map_positions(
       The tree of [B, L].
     """
     factors = [x for x in logits if isinstance(x, LogitFactors)]
-    batch, length = arrays[0].shape
-    size = length
     if len(factors) == len(logits):
-        vocabulary = max(x.table.shape[-1] for x in factors)
-        size = _chunk_size(positions or _most_positions(batch, vocabulary), length)
-    if size < length:
+        size = min(_chunk_size(x, positions) for x in factors)
         return _map_chunks(function, factors, arrays, size)
     whole = [x.logits() if isinstance(x, LogitFactors) else x for x in logits]
     return function(*whole, *arrays)
 
 
-def _most_positions(batch: int, vocabulary: int) -> int:
-    """Returns how many positions have logits of at most 64 MiB on a device."""
+def _chunk_size(factors: LogitFactors, positions: int) -> int:
+    """Returns how many positions are visited at a time, L for all at once."""
+    batch, length = factors.states.shape[:2]
     devices = jax.sharding.get_abstract_mesh().size if batch_axes(batch) else 1
-    return max(1, _HELD_BYTES // (batch // devices * vocabulary * _FLOAT))
-
-
-def _chunk_size(most: int, length: int) -> int:
-    """Returns the size of equal chunks, so that the last one has little padding."""
-    return -(-length // -(-length // most))
+    held = batch // devices * factors.table.shape[-1] * _FLOAT
+    chunks = math.ceil(length / (positions or max(1, _HELD_BYTES // held)))
+    return math.ceil(length / chunks)  # equal chunks: the last one has little padding
 
 
 def _map_chunks(

@@ -46,6 +46,9 @@ Features = Mapping[str, Mapping[str, Array]]
 `embedding`: [B, E] float32 of unit norm.
 """
 
+Pooled = Mapping[str, Mapping[str, Array]]
+"""View -> modality -> `pooled` [B, D]: what micro-batches keep of the towers."""
+
 Metrics = Mapping[str, Array]
 """Name to scalar, for example `contrastive/loss`."""
 

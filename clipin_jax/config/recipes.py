@@ -66,6 +66,7 @@ def run_settings(name: str, *, batch_size: int, total_steps: int) -> ConfigDict:
     config.name = name
     config.seed = 0
     config.batch_size = batch_size
+    config.micro_batches = 1  # of a device, for the towers; losses see whole batches
     config.total_steps = total_steps
     config.log_every_steps = 20
     config.health_every_steps = 200

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 from flax.core import FrozenDict
 from ml_collections import ConfigDict
 
-from clipin_jax.core.learner_parts import make_objective, make_tower
+from clipin_jax.core.learner_parts import check_loss, make_objective, make_tower
 from clipin_jax.errors import ClipinError, check_choice, explained
 from clipin_jax.models import IMAGE_TOWERS, TEXT_TOWERS
 from clipin_jax.models.attention.choice import IMPLEMENTATIONS
 from clipin_jax.models.two_towers import TwoTowers
 from clipin_jax.objectives.base import Inputs, Objective
-from clipin_jax.types import Array, Batch, Features, Hyper, Metrics, View
+from clipin_jax.types import Array, Batch, Features, Hyper, Metrics, Pooled, View
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 MODALITIES = ("image", "text")
@@ -49,13 +49,25 @@ class Learner(nn.Module):
         return ("view1", "view2") if self.symmetric else ("view1",)
 
     @property
+    def target_views(self) -> tuple[str, ...]:
+        """The views of the target branch."""
+        objectives = self._objectives_with("targets").values()
+        views = [_target_view(o, v) for v in self.online_views for o in objectives]
+        return tuple(dict.fromkeys(views))
+
+    @property
     def layer_order(self) -> dict[str, tuple[str, ...]]:
         """Path of each tower to the patterns that state the depth of its parameters."""
         towers = {"towers/image": self.towers.image, "towers/text": self.towers.text}
         return {path: getattr(t, "layer_order", ()) for path, t in towers.items()}
 
     def __call__(
-        self, batch: Batch, targets: Mapping[str, Any], hyper: Hyper, train: bool = True
+        self,
+        batch: Batch,
+        targets: Mapping[str, Any],
+        hyper: Hyper,
+        train: bool = True,
+        pooled: Pooled | None = None,
     ) -> tuple[Array, Metrics]:
         """Returns the loss of a batch and its metrics.
 
@@ -64,13 +76,16 @@ class Learner(nn.Module):
           targets: from `targets`, applied with the target's parameters.
           hyper: hyper-parameters of this step, see `types.Hyper`.
           train: whether batch norms use and update batch statistics, and dropout is on.
+          pooled: from `pool`, by view; a view that it lacks is encoded.
 
         Returns:
           The scalar loss, and a flat dict of scalar metrics, including `loss`.
         """
         means: dict[str, Array] = {}
         for online in self.online_views:
-            metrics = self._losses(batch, online, targets[online], hyper, train=train)
+            metrics = self._losses(
+                batch, online, targets[online], hyper, train=train, pooled=pooled
+            )
             for name, value in metrics.items():
                 means[name] = means.get(name, 0.0) + value / len(self.online_views)
         return means["loss"], means
@@ -83,10 +98,13 @@ class Learner(nn.Module):
         hyper: Hyper,
         *,
         train: bool,
+        pooled: Pooled | None,
     ) -> dict[str, Array]:
         """Returns the metrics of one direction, whose online view is `online`."""
-        view, other = _view(batch, online), _view(batch, OTHER_VIEW[online])
-        features = self.towers.embed(self.towers.encode(view, train))
+        view, other = view_of(batch, online), view_of(batch, OTHER_VIEW[online])
+        given = self._given(online, pooled)
+        features = self.towers.embed(given or self.towers.encode(view, train))
+        other_features = self._given(OTHER_VIEW[online], pooled)
         total, metrics = jnp.zeros(()), {}
         for name, objective in self.objectives.items():
             scalars = hyper["objectives"][name]
@@ -98,14 +116,25 @@ class Learner(nn.Module):
                 targets=targets.get(name),
                 hyper=scalars,
                 train=train,
+                other_features=other_features,
             )
             with explained(f"objectives.{name}"), self._needs_joint_space(name):
-                loss, parts = _check_loss(objective(inputs), f"objectives.{name}")
+                loss, parts = check_loss(objective(inputs), f"objectives.{name}")
             weight = objective.scalar("weight", scalars)
             total = total + weight * loss
             metrics |= {f"{name}/loss": loss, f"{name}/weight": weight}
             metrics |= {f"{name}/{part}": value for part, value in parts.items()}
         return {"loss": total, **metrics}
+
+    def pool(self, view: View, train: bool = True) -> dict[str, Array]:
+        """Returns `pooled` [B, D] of each modality of a view."""
+        return {m: f["pooled"] for m, f in self.towers.run(view, train).items()}
+
+    def _given(self, name: str, pooled: Pooled | None) -> Features | None:
+        """Returns the features of a view whose `pooled` are given, else None."""
+        if pooled is None or name not in pooled:
+            return None
+        return self.towers.share({m: {"pooled": x} for m, x in pooled[name].items()})
 
     @contextlib.contextmanager
     def _needs_joint_space(self, name: str) -> Iterator[None]:
@@ -120,7 +149,9 @@ class Learner(nn.Module):
                 "give its width, or remove the objective"
             ) from None
 
-    def targets(self, batch: Batch, train: bool = True) -> dict[str, Any]:
+    def targets(
+        self, batch: Batch, train: bool = True, pooled: Pooled | None = None
+    ) -> dict[str, Any]:
         """Returns the targets of the objectives; apply it with the target's parameters.
 
         Without an objective that has `targets`, no module runs and no parameter is
@@ -133,11 +164,11 @@ class Learner(nn.Module):
         targets: dict[str, Any] = {online: {} for online in self.online_views}
         for online in self.online_views:
             for name, objective in self._objectives_with("targets").items():
-                same = objective.target_view == "same"
-                target = online if same else OTHER_VIEW[online]
-                view = _view(batch, target)
+                target = _target_view(objective, online)
+                view = view_of(batch, target)
                 if target not in features:
-                    features[target] = self.towers.encode(view, train)
+                    given = self._given(target, pooled)
+                    features[target] = given or self.towers.encode(view, train)
                 with explained(f"objectives.{name}"):
                     targets[online][name] = objective.targets(
                         self.towers, view, features[target], train
@@ -153,10 +184,13 @@ class Learner(nn.Module):
         """Runs every module that has parameters, for `init`."""
         self(batch, self.targets(batch), hyper)
 
-    def health(self, batch: Batch, targets: Mapping[str, Any]) -> Metrics:
+    def health(
+        self, batch: Batch, targets: Mapping[str, Any], pooled: Pooled | None = None
+    ) -> Metrics:
         """Returns the health numbers of the objectives, as `objective/number`."""
         online = self.online_views[0]
-        features = self.towers.encode(_view(batch, online), train=True)
+        features = self._given(online, pooled)
+        features = features or self.towers.encode(view_of(batch, online), train=True)
         return {
             f"{name}/{key}": value
             for name, objective in self._objectives_with("health").items()
@@ -211,26 +245,14 @@ class Learner(nn.Module):
         return objective.targets(self.towers, view, self.towers.encode(view), False)
 
 
-def _check_loss(result: Any, where: str) -> tuple[Array, Metrics]:
-    """Returns the result of an objective. Raises ClipinError if it is no loss."""
-    is_pair = isinstance(result, tuple) and len(result) == 2
-    if not is_pair or not isinstance(result[1], Mapping):
-        raise ClipinError(
-            f"{where} must return (loss, metrics), a scalar and a dict of scalars; it "
-            f"returned a {type(result).__name__}"
-        )
-    for name, value in {"its loss": result[0], **result[1]}.items():
-        if jnp.shape(value):
-            raise ClipinError(
-                f"{where}: {name} must be a scalar, but has the shape "
-                f"{jnp.shape(value)}: take its mean"
-            )
-    return result
-
-
-def _view(batch: Batch, name: str) -> View:
+def view_of(batch: Batch, name: str) -> View:
     """Returns a view of the batch; the first one if there is only one."""
     return batch.get(name, batch["view1"])
+
+
+def _target_view(objective: Any, online: str) -> str:
+    """Returns the view that the targets of an objective are made of."""
+    return online if objective.target_view == "same" else OTHER_VIEW[online]
 
 
 def build(config: ConfigDict) -> Learner:

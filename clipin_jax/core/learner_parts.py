@@ -1,16 +1,18 @@
-"""Builds the towers and objectives that a config names, and checks their classes."""
+"""Builds the towers and objectives that a config names, and checks what they are."""
 
 import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from clipin_jax import registry
 from clipin_jax.core.hashable import hashable
 from clipin_jax.errors import ClipinError, check_range, shorten
 from clipin_jax.objectives import OBJECTIVES
 from clipin_jax.objectives.base import Objective
+from clipin_jax.types import Array, Metrics
 
 # Fields of our towers that count or measure something; none of them can be 0.
 _SIZES = (
@@ -129,3 +131,20 @@ def _call(
     filled = (*shared, "name", "parent")
     registry.check_arguments(module, arguments, where, also=also, filled=filled)
     return registry.construct(module, where, **hashable(arguments), **shared)
+
+
+def check_loss(result: Any, where: str) -> tuple[Array, Metrics]:
+    """Returns the result of an objective. Raises ClipinError if it is no loss."""
+    is_pair = isinstance(result, tuple) and len(result) == 2
+    if not is_pair or not isinstance(result[1], Mapping):
+        raise ClipinError(
+            f"{where} must return (loss, metrics), a scalar and a dict of scalars; it "
+            f"returned a {type(result).__name__}"
+        )
+    for name, value in {"its loss": result[0], **result[1]}.items():
+        if jnp.shape(value):
+            raise ClipinError(
+                f"{where}: {name} must be a scalar, but has the shape "
+                f"{jnp.shape(value)}: take its mean"
+            )
+    return result

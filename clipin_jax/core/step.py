@@ -12,10 +12,11 @@ import optax
 from clipin_jax.core.compute_copies import ComputeCopies
 from clipin_jax.core.freezing import evaluation_mode, frozen_modules
 from clipin_jax.core.learner import Learner
+from clipin_jax.core.micro_batches import Pieces, online_inputs, target_inputs
 from clipin_jax.core.optimizer_chain import Optimizer
 from clipin_jax.core.parameter_paths import Params, merge
 from clipin_jax.core.state import TrainState, select
-from clipin_jax.types import Array, Batch, Hyper, Metrics
+from clipin_jax.types import Array, Batch, Hyper, Metrics, Pooled
 
 BRANCHES = ("online", "target")
 NO_COPIES = ComputeCopies()
@@ -35,6 +36,8 @@ def make_train_step(
     optimizer: Optimizer,
     views: ViewMaker = identity,
     copies: ComputeCopies = NO_COPIES,
+    *,
+    micro_batches: int = 1,
 ) -> TrainStep:
     """Returns the training step as a pure function.
 
@@ -47,6 +50,8 @@ def make_train_step(
       optimizer: which parameters are trained, and how.
       views: makes the views of the batches that the host sends.
       copies: makes the copies of parameters that both branches compute with.
+      micro_batches: pieces of a device's rows, which the towers run on one by one; see
+        `core.micro_batches`.
 
     Returns:
       `(state, batch, hyper) -> (state, metrics)`.
@@ -59,37 +64,32 @@ def make_train_step(
         trained, frozen = optimizer.split(state.params)
         with evaluation_mode(frozen_modules(trained, frozen)):
             targets, target_collections = _targets(
-                learner, state, batch, hyper["seed"], copies
-            )
+                learner, state, batch, hyper["seed"],
+                copies=copies, micro_batches=micro_batches,
+            )  # fmt: skip
+            rngs = _rngs(hyper["seed"], state.step, "online")
 
-            def loss_fn(trained: Params) -> tuple[Array, tuple[Metrics, Any]]:
+            def loss_fn(
+                trained: Params, pooled: Pooled | None = None
+            ) -> tuple[Array, tuple[Metrics, Any]]:
                 (loss, metrics), collections = learner.apply(
                     {"params": copies(merge(trained, frozen)), **state.collections},
-                    batch, targets, hyper, mutable=list(state.collections),
-                    rngs=_rngs(hyper["seed"], state.step, "online"),
+                    batch, targets, hyper, pooled=pooled,
+                    mutable=list(state.collections), rngs=rngs,
                 )  # fmt: skip
                 return loss, (metrics, collections)
 
-            gradient = jax.value_and_grad(loss_fn, has_aux=True)
+            pieces = Pieces(learner, micro_batches, online_inputs(learner, batch), rngs)
+            fixed = {"params": frozen, **state.collections}
+            gradient = pieces.value_and_grad(loss_fn, fixed, copies)
             (loss, (metrics, collections)), grads = gradient(trained)
-        grad_norm = optax.tree.norm(grads)
         seen = dataclasses.replace(
             state, collections=collections, target_collections=target_collections
         )
-        # A condition, not `where` on every leaf: that reads and writes all the state.
-        new = jax.lax.cond(
-            jnp.isfinite(loss) & jnp.isfinite(grad_norm),
-            lambda: _update(optimizer, seen, grads, hyper),
-            lambda: _skip(state),
+        new, numbers = _update_if_finite(
+            optimizer, state, seen, loss=loss, grads=grads, hyper=hyper
         )
-        metrics = {
-            **metrics,
-            "grad_norm": grad_norm,
-            "learning_rate": hyper["optim"]["learning_rate"],
-            "skipped": new.skipped,
-            "skipped_in_a_row": new.skipped_in_a_row,
-        }
-        return dataclasses.replace(new, step=state.step + 1), metrics
+        return new, {**metrics, **numbers}
 
     return train_step
 
@@ -99,16 +99,52 @@ def _targets(
     state: TrainState,
     batch: Batch,
     seed: Array | int,
+    *,
     copies: ComputeCopies = NO_COPIES,
+    micro_batches: int = 1,
 ) -> tuple[Any, Any]:
     """Returns the targets of a batch, and the new collections of the target branch."""
-    variables = state.target_variables
+    variables, rngs = state.target_variables, _rngs(seed, state.step, "target")
     variables["params"] = copies(variables["params"])
+    pieces = Pieces(learner, micro_batches, target_inputs(learner, batch), rngs)
     return learner.apply(
-        variables, batch, method="targets",
-        mutable=list(state.target_collections),
-        rngs=_rngs(seed, state.step, "target"),
+        variables, batch, method="targets", pooled=pieces.pool(variables),
+        mutable=list(state.target_collections), rngs=rngs,
     )  # fmt: skip
+
+
+def _update_if_finite(
+    optimizer: Optimizer,
+    state: TrainState,
+    seen: TrainState,
+    *,
+    loss: Array,
+    grads: Params,
+    hyper: Hyper,
+) -> tuple[TrainState, Metrics]:
+    """Returns the next state, and metrics of the update.
+
+    Args:
+      optimizer: of the trained parameters.
+      state: before the step, which an update that is left out keeps.
+      seen: the same with the new collections.
+      loss, grads: of the batch.
+      hyper: of the step.
+    """
+    grad_norm = optax.tree.norm(grads)
+    # A condition, not `where` on every leaf: that reads and writes all the state.
+    new = jax.lax.cond(
+        jnp.isfinite(loss) & jnp.isfinite(grad_norm),
+        lambda: _update(optimizer, seen, grads, hyper),
+        lambda: _skip(state),
+    )
+    metrics = {
+        "grad_norm": grad_norm,
+        "learning_rate": hyper["optim"]["learning_rate"],
+        "skipped": new.skipped,
+        "skipped_in_a_row": new.skipped_in_a_row,
+    }
+    return dataclasses.replace(new, step=state.step + 1), metrics
 
 
 def _update(
@@ -153,7 +189,10 @@ def _rngs(seed: Array | int, step: Array, branch: str) -> dict[str, Array]:
 
 @functools.lru_cache(_PROGRAMS)
 def make_health_fn(
-    learner: Learner, optimizer: Optimizer, views: ViewMaker = identity
+    learner: Learner,
+    optimizer: Optimizer,
+    views: ViewMaker = identity,
+    micro_batches: int = 1,
 ) -> Callable[[TrainState, Batch], Metrics]:
     """Returns the health numbers of a batch as `(state, batch) -> metrics`.
 
@@ -163,11 +202,13 @@ def make_health_fn(
     def health(state: TrainState, batch: Batch) -> Metrics:
         batch = views(batch)
         with evaluation_mode(frozen_modules(*optimizer.split(state.params))):
-            targets, _ = _targets(learner, state, batch, seed=0)
+            targets, _ = _targets(learner, state, batch, 0, micro_batches=micro_batches)
+            rngs = _rngs(0, state.step, "online")
+            pieces = Pieces(learner, micro_batches, online_inputs(learner, batch), rngs)
             metrics, _ = learner.apply(
                 state.variables, batch, targets, method="health",
-                mutable=list(state.collections),
-                rngs=_rngs(0, state.step, "online"),
+                pooled=pieces.pool(state.variables),
+                mutable=list(state.collections), rngs=rngs,
             )  # fmt: skip
         return metrics
 

@@ -53,11 +53,14 @@ def check_length(text: Array, context_length: int) -> None:
 
 
 def shard_batch(x: Array) -> Array:
-    """Returns x with its first axis split over the mesh; x itself without a mesh."""
+    """Returns x with its first axis split over the mesh.
+
+    Without a mesh, or on a device's own rows inside of `jax.shard_map`, returns x.
+    """
     # Otherwise the partitioner may gather activations where parameters are sharded.
     mesh = jax.sharding.get_abstract_mesh()
     axes = tuple(mesh.axis_names)
-    if not axes or x.shape[0] % mesh.size:
+    if not axes or mesh.manual_axes or x.shape[0] % mesh.size:
         return x
     spec = jax.sharding.PartitionSpec(axes, *[None] * (x.ndim - 1))
     return jax.lax.with_sharding_constraint(x, spec)

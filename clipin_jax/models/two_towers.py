@@ -59,15 +59,23 @@ class TwoTowers(nn.Module):
         Returns:
           Per modality the output of the tower, and `shared` [B, P].
         """
-        features = {}
+        return self.share(self.run(view, train))
+
+    def run(self, view: View, train: bool = False) -> dict[str, TowerFeatures]:
+        """Returns per modality the output of the tower; the arguments of `encode`."""
+        outputs = {}
         if "image" in view:
             image = normalize_pixels(view["image"], self.image_mean, self.image_std)
-            features["image"] = self._run("image", image.astype(self.dtype), train)
+            outputs["image"] = self._run("image", image.astype(self.dtype), train)
         if "text" in view:
-            features["text"] = self._run("text", view["text"], train)
+            outputs["text"] = self._run("text", view["text"], train)
+        return outputs
+
+    def share(self, outputs: Mapping[str, TowerFeatures]) -> Features:
+        """Returns outputs of towers, per modality, with `shared` [B, P]."""
         return {
             modality: {**f, "shared": self._pre_project(modality, f["pooled"])}
-            for modality, f in features.items()
+            for modality, f in outputs.items()
         }
 
     def _run(self, modality: str, inputs: Array, train: bool) -> TowerFeatures:

@@ -44,6 +44,13 @@ from clipin_jax.types import Array, Features, Hyper, Metrics, View
 # Limits of a temperature: similarities divided by less make a softmax one-hot.
 TEMPERATURES = (1e-4, math.inf)
 SIZES = (1, math.inf)  # limits of a width or a number of things
+# What an objective may read of the towers, see `ObjectiveModule.reads`.
+POOLED, OTHER_IMAGE, OTHER_TEXT, TOWERS = (
+    "pooled",
+    "other_image",
+    "other_text",
+    "towers",
+)
 
 
 class Inputs(NamedTuple):
@@ -58,6 +65,8 @@ class Inputs(NamedTuple):
       targets: what `targets` of this objective returned; None without that method.
       hyper: the numbers of this step, one for each of `scalars` that is not learned.
       train: whether batch norms use and update batch statistics, and dropout drops.
+      other_features: of the second view, without `embedding`, where the step has them
+        already; read them by `encode_other`.
     """
 
     towers: Towers
@@ -67,6 +76,17 @@ class Inputs(NamedTuple):
     targets: Any
     hyper: Hyper
     train: bool
+    other_features: Features | None = None
+
+    def encode_other(self, *modalities: str) -> Features:
+        """Returns the online features of the second view, without `embedding`.
+
+        The gradient flows through them, as through `features`.
+        """
+        if self.other_features is not None:
+            return {m: self.other_features[m] for m in modalities}
+        view = {m: self.other_view[m] for m in modalities}
+        return self.towers.encode(view, self.train)
 
 
 class Objective(Protocol):
@@ -181,6 +201,10 @@ class ObjectiveModule(nn.Module):
     Attributes:
       scalars: see `Objective`.
       limits: name -> least and greatest value of a scalar or a field; others are free.
+      reads: what it takes of the towers. `POOLED`: the vectors of features, which are
+        `pooled`, `shared` and `embedding`; `OTHER_IMAGE`, `OTHER_TEXT`: those of
+        `Inputs.encode_other`; `TOWERS`: anything else, such as `tokens`. Without the
+        last, the towers may run on micro-batches. A subclass that reads more says so.
       learned: the names out of `scalars` that are parameters (config value
         `"learned"`). They start at 1. Gradient descent can only shrink the learned
         weight of a positive loss: CLIPin was released so, we do not recommend it.
@@ -190,6 +214,7 @@ class ObjectiveModule(nn.Module):
 
     scalars: ClassVar[Mapping[str, float]] = {"weight": 1.0}
     limits: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    reads: ClassVar[tuple[str, ...]] = (TOWERS,)
     learned: tuple[str, ...] = ()
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
@@ -231,6 +256,11 @@ class ObjectiveModule(nn.Module):
                 f"which its `scalars` does not have: {did_you_mean(name, self.scalars)}"
             )
         return hyper[name]
+
+
+def reads_of(objective: Objective) -> tuple[str, ...]:
+    """Returns what an objective reads of the towers; those of any class may not say."""
+    return getattr(objective, "reads", (TOWERS,))
 
 
 def require_method(tower: Any, method: str, objective: ObjectiveModule) -> Any:

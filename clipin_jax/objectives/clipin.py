@@ -20,6 +20,7 @@ from clipin_jax.models.base import Towers
 from clipin_jax.models.layers import BatchNorm, Linear, unit
 from clipin_jax.objectives import target_health
 from clipin_jax.objectives.base import (
+    POOLED,
     SIZES,
     Inputs,
     ObjectiveModule,
@@ -82,6 +83,7 @@ class PredictionHeads(ObjectiveModule):
 
     scalars = {"weight": 1.0, "inter_weight": 1.0, "intra_weight": 1.0}
     limits = {"projection_dim": SIZES, "predictor_hidden_dim": SIZES}
+    reads = (POOLED,)
     projection_dim: int = 8192
     predictor_hidden_dim: int = 2048
     terms: tuple[str, ...] = ("inter", "intra")

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 
 from clipin_jax.models.layers import BatchNorm, Linear, at_least_float32
 from clipin_jax.objectives.base import (
+    POOLED,
     SIZES,
     Inputs,
     ObjectiveModule,
@@ -65,6 +66,7 @@ class Cluster(ObjectiveModule):
 
     scalars = {"weight": 1.0, "sharpness_weight": 0.5, "smoothness_weight": 1.5}
     limits = {"num_clusters": SIZES, "hidden_dim": SIZES}
+    reads = (POOLED,)
     num_clusters: int = 32768
     hidden_dim: int = 4096
 

@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from clipin_jax.objectives.base import Inputs, ObjectiveModule
+from clipin_jax.objectives.base import POOLED, Inputs, ObjectiveModule
 from clipin_jax.objectives.blockwise_losses.pairs import Pairs, check_impl, make_plan
 from clipin_jax.objectives.blockwise_losses.softmax import blockwise_softmax
 from clipin_jax.objectives.duplicates import (
@@ -38,6 +38,7 @@ class Contrastive(ObjectiveModule):
     """
 
     limits = {"label_smoothing": (0.0, 1.0)}
+    reads = (POOLED,)
     init_temperature: float = 0.07
     duplicates: str = "ignore"
     label_smoothing: float = 0.0

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from clipin_jax.errors import ClipinError
 from clipin_jax.models.base import Towers
 from clipin_jax.models.layers import at_least_float32, unit
-from clipin_jax.objectives.base import Inputs, ObjectiveModule, Scalar
+from clipin_jax.objectives.base import POOLED, Inputs, ObjectiveModule, Scalar
 from clipin_jax.objectives.duplicates import (
     NO_ID,
     apply_choice,
@@ -101,6 +101,7 @@ class MomentumContrastive(ObjectiveModule):
 
     scalars = {"weight": 1.0, "distillation": 0.4}
     limits = {"distillation": (0.0, 1.0)}
+    reads = (POOLED,)
     queue_length: int = 65536
     init_temperature: float = 0.07
     target_view: str = "same"

@@ -8,7 +8,7 @@ it, only the predictors and the host's loss prevent a collapse.
 import jax
 
 from clipin_jax.models.layers import unit
-from clipin_jax.objectives.base import Inputs
+from clipin_jax.objectives.base import OTHER_IMAGE, OTHER_TEXT, POOLED, Inputs
 from clipin_jax.objectives.clipin import PredictionHeads
 from clipin_jax.objectives.losses import cosine_regression
 from clipin_jax.types import Array, Metrics
@@ -21,6 +21,7 @@ class Siamese(PredictionHeads):
       stop_gradient: whether to stop the gradient through the targets.
     """
 
+    reads = (POOLED, OTHER_IMAGE, OTHER_TEXT)
     stop_gradient: bool = True
 
     def __call__(self, inputs: Inputs) -> tuple[Array, Metrics]:
@@ -28,7 +29,7 @@ class Siamese(PredictionHeads):
         predictions = self.predict(inputs.features, inputs.train)
         features = inputs.features
         if inputs.other_view is not inputs.view:
-            features = inputs.towers.encode(inputs.other_view, inputs.train)
+            features = inputs.encode_other("image", "text")
         projections = self.project(features, inputs.train)
         targets = {m: unit(u) for m, u in projections.items()}
         if self.stop_gradient:

@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from clipin_jax.objectives.base import Inputs, ObjectiveModule
+from clipin_jax.objectives.base import POOLED, Inputs, ObjectiveModule
 from clipin_jax.objectives.blockwise_losses.pairs import Pairs, check_impl, make_plan
 from clipin_jax.objectives.blockwise_losses.sigmoid import blockwise_sigmoid
 from clipin_jax.objectives.duplicates import (
@@ -34,6 +34,7 @@ class Sigmoid(ObjectiveModule):
       impl: how the logits of all pairs are held, see `Contrastive`.
     """
 
+    reads = (POOLED,)
     init_temperature: float = 0.1
     init_bias: float = -10.0
     duplicates: str = "ignore"

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from clipin_jax.errors import ClipinError
 from clipin_jax.models.layers import BatchNorm, Linear, unit
 from clipin_jax.objectives.base import (
+    OTHER_IMAGE,
+    POOLED,
     SIZES,
     TEMPERATURES,
     Inputs,
@@ -60,6 +62,7 @@ class Simclr(ObjectiveModule):
         "hidden_dim": SIZES,
         "projection_dim": SIZES,
     }
+    reads = (POOLED, OTHER_IMAGE)
     hidden_dim: int = 4096
     projection_dim: int = 256
 
@@ -80,10 +83,9 @@ class Simclr(ObjectiveModule):
                 f"{self.config_key} compares two views of each image, but there is "
                 "one: set data.views = 2"
             )
-        other = {"image": inputs.other_view["image"]}
-        features = inputs.towers.encode(other, inputs.train)
+        other = inputs.encode_other("image")
         first = self.head(inputs.features["image"]["pooled"], inputs.train)
-        second = self.head(features["image"]["pooled"], inputs.train)
+        second = self.head(other["image"]["pooled"], inputs.train)
         temperature = self.scalar("temperature", inputs.hyper)
         metrics = {"view_cosine": jnp.mean(jnp.sum(first * second, axis=-1))}
         return nt_xent(first, second, temperature), metrics

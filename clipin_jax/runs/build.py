@@ -14,7 +14,9 @@ from ml_collections import ConfigDict
 from clipin_jax.config import check_lists, check_types
 from clipin_jax.core import sharding
 from clipin_jax.core.device_views import DRAWN, make_views
+from clipin_jax.core.freezing import frozen_modules
 from clipin_jax.core.learner import build
+from clipin_jax.core.micro_batches import check_micro_batches
 from clipin_jax.core.optimizer_chain import Optimizer, make_optimizer
 from clipin_jax.core.schedules import make_hyper
 from clipin_jax.core.state import TrainState, create_state
@@ -55,6 +57,11 @@ class Experiment:
     def state_sharding(self) -> TrainState:
         """Returns the sharding of each leaf of the state."""
         return jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state)
+
+    @property
+    def micro_batches(self) -> int:
+        """Returns how many pieces of a device's rows the towers run on, one by one."""
+        return self.config.get("micro_batches", 1)  # that of a run from before is 1
 
     @property
     def num_params(self) -> int:
@@ -146,6 +153,11 @@ def build_experiment(
     numbers = hyper(0)
     with jax.set_mesh(mesh):
         shapes = jax.eval_shape(init, numbers)
+    check_micro_batches(
+        config.get("micro_batches", 1), config.batch_size, mesh.size,
+        learner=learner, collections=shapes.collections,
+        frozen=frozen_modules(*optimizer.split(shapes.params)),
+    )  # fmt: skip
     placed = sharding.infer_sharding(shapes, mesh, **config.sharding)
     placed_init = jax.jit(init, out_shardings=placed)
     return Experiment(

@@ -29,7 +29,7 @@ FREE_KEYS = (
     "data.prefetch_batches", "data.processes", "data.source.files",
     "data.source.folder", "data.source.index", "data.threads", "evals.",
     "health_every_steps", "log.", "log_every_steps", "max_nonfinite_steps", "mesh.",
-    "sharding.", "compiler_options.",
+    "micro_batches", "sharding.", "compiler_options.",
 )  # fmt: skip
 DONE = "DONE"  # the file of a finished run
 _SHOWN = 5  # differing keys in a message

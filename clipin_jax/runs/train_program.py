@@ -28,7 +28,11 @@ def jit_train_step(experiment: Experiment) -> Any:
       ClipinError: the compiler does not know an option of `config.compiler_options`.
     """
     step = make_train_step(
-        experiment.learner, experiment.optimizer, experiment.views, _copies(experiment)
+        experiment.learner,
+        experiment.optimizer,
+        experiment.views,
+        _copies(experiment),
+        micro_batches=experiment.micro_batches,
     )
     shardings = experiment.state_sharding, sharding.replicated(experiment.mesh)
     return jax.jit(

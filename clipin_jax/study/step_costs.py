@@ -71,7 +71,10 @@ def timed_step_of(config: ConfigDict) -> tuple[TimedStep, int]:
     with jax.set_mesh(experiment.mesh):
         inputs = sharding.put(batch, experiment.mesh), experiment.hyper(0)
         step = make_train_step(
-            experiment.learner, experiment.optimizer, experiment.views
+            experiment.learner,
+            experiment.optimizer,
+            experiment.views,
+            micro_batches=experiment.micro_batches,
         )
         timed = compile_timed_step(step, experiment.init_state(), inputs)
     return timed, experiment.num_params

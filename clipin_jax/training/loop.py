@@ -226,7 +226,12 @@ def _check_vocabulary(text_tower: Any, tokens: int) -> None:
 
 def _compiled_functions(experiment: Experiment) -> tuple[Any, Any]:
     """Returns the train step and the health function; calling them compiles them."""
-    health = make_health_fn(experiment.learner, experiment.optimizer, experiment.views)
+    health = make_health_fn(
+        experiment.learner,
+        experiment.optimizer,
+        experiment.views,
+        micro_batches=experiment.micro_batches,
+    )
     return jit_train_step(experiment), jax.jit(health)
 
 

@@ -175,6 +175,7 @@ class Learner(nn.Module):
                     )
         return targets
 
+    @nn.nowrap  # `target_views` calls it on a learner that is not bound
     def _objectives_with(self, method: str) -> dict[str, Any]:
         # Look in the class: `hasattr` of a bound module would run its `setup`.
         objectives = self.objectives.items()

@@ -192,6 +192,7 @@ def make_health_fn(
     learner: Learner,
     optimizer: Optimizer,
     views: ViewMaker = identity,
+    *,
     micro_batches: int = 1,
 ) -> Callable[[TrainState, Batch], Metrics]:
     """Returns the health numbers of a batch as `(state, batch) -> metrics`.

@@ -12,7 +12,7 @@ from clipin_jax.config import load_config
 from clipin_jax.core import sharding
 from clipin_jax.core.micro_batches import Pieces
 from clipin_jax.core.parameter_paths import paths_of
-from clipin_jax.core.step import make_health_fn
+from clipin_jax.core.step import NO_COPIES, make_health_fn
 from clipin_jax.errors import ClipinError
 from clipin_jax.models.layers import Linear
 from clipin_jax.objectives.base import ObjectiveModule
@@ -102,7 +102,10 @@ def test_on_one_device():
     ("spec", "overrides"),
     [
         ("clip:clipin,runlocal", ("target.symmetric=True", FREEZE)),
-        ("clip:clipin,runlocal", ("mesh.fsdp=4", 'sharding=((".*", "fsdp"),)')),
+        (
+            "clip:clipin,runlocal",
+            ("mesh.fsdp=4", "sharding.preset=fsdp+zero1", "sharding.min_mib=0"),
+        ),
         ("clip:runlocal", ("objectives.simclr={'hidden_dim': 32}", "data.views=2")),
         (
             "clip:runlocal",
@@ -133,7 +136,7 @@ def test_health_is_that_of_the_whole_batch():
     for cut in ("micro_batches=1", "micro_batches=4"):
         run = build("clip:clipin,runlocal", cut)
         health = make_health_fn(
-            run.learner, run.optimizer, run.views, run.micro_batches
+            run.learner, run.optimizer, run.views, micro_batches=run.micro_batches
         )
         with jax.set_mesh(run.mesh):
             batch = sharding.put(tiny_batch(run.config), run.mesh)
@@ -166,7 +169,7 @@ def test_the_last_pass_drops_what_the_first_one_did(devices):
         return loss_fn({}, pieces.pool({"params": params}))[0]
 
     with jax.set_mesh(sharding.make_mesh(devices, 1, jax.devices()[:devices])):
-        gradient = jax.jit(pieces.value_and_grad(loss_fn, {"params": {}}))
+        gradient = jax.jit(pieces.value_and_grad(loss_fn, {"params": {}}, NO_COPIES))
         (_, pooled), grads = gradient(params)
         assert_same(
             grads["towers"]["image"], jax.grad(whole)(params)["towers"]["image"]

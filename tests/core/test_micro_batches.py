@@ -94,6 +94,17 @@ def test_two_steps_are_those_of_the_whole_batch(spec, overrides):
     assert_same_training(spec, *overrides)
 
 
+def test_half_precision():
+    """The same to rounding of the type; the state keeps its own types."""
+    half = ("clip:clipin,runlocal", "model.dtype=bfloat16")
+    (state, metrics), (whole, numbers) = train(*half, "micro_batches=4"), train(*half)
+    types = [jax.tree.map(lambda x: x.dtype, s.opt_state) for s in (state, whole)]
+    assert types[0] == types[1]
+    for ours, expected in zip(metrics, numbers, strict=True):
+        for name in ("loss", "grad_norm"):
+            np.testing.assert_allclose(ours[name], expected[name], rtol=5e-2)
+
+
 def test_on_one_device():
     assert_same_training("clip:clipin,runlocal", devices=1, pieces=8)
 

@@ -9,7 +9,13 @@ import jax.numpy as jnp
 from flax.core import FrozenDict
 from ml_collections import ConfigDict
 
-from clipin_jax.core.learner_parts import check_loss, make_objective, make_tower
+from clipin_jax.core.learner_parts import (
+    MODALITIES,
+    check_loss,
+    check_model,
+    make_objective,
+    make_tower,
+)
 from clipin_jax.errors import ClipinError, check_choice, explained
 from clipin_jax.models import IMAGE_TOWERS, TEXT_TOWERS
 from clipin_jax.models.attention.choice import IMPLEMENTATIONS
@@ -18,7 +24,6 @@ from clipin_jax.objectives.base import Inputs, Objective
 from clipin_jax.types import Array, Batch, Features, Hyper, Metrics, Pooled, View
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
-MODALITIES = ("image", "text")
 TARGET_VIEWS = ("second", "same")
 OTHER_VIEW = {"view1": "view2", "view2": "view1"}
 
@@ -273,7 +278,7 @@ def build(config: ConfigDict) -> Learner:
     )
     shared = dtypes | dict(scan_layers=config.model.scan_layers)
     optional = dict(attention=_attention(config.model))
-    _check_model(config.model)
+    check_model(config.model)
     image, text = (shared | dict(remat=config.model.remat[m]) for m in MODALITIES)
     if not config.objectives:
         raise ClipinError(
@@ -307,29 +312,6 @@ def build(config: ConfigDict) -> Learner:
     )
     _check(learner)
     return learner
-
-
-def _check_model(model: ConfigDict) -> None:
-    for key in ("embed_dim", "pre_projector"):
-        if model[key] < 0:
-            raise ClipinError(
-                f"model.{key} is {model[key]}: give a width, or 0 for none"
-            )
-    if not isinstance(model.remat, ConfigDict) or {*model.remat} != {*MODALITIES}:
-        raise ClipinError(
-            f"model.remat is {model.remat!r}: give model.remat.image and "
-            "model.remat.text, such as 'none' or 'full'"
-        )
-    if not all(0 <= mean <= 1 for mean in model.image_mean):
-        raise ClipinError(
-            f"model.image_mean is {model.image_mean}: give numbers from 0 to 1, the "
-            "range of the pixels"
-        )
-    if not all(0 < deviation <= 1 for deviation in model.image_std):
-        raise ClipinError(
-            f"model.image_std is {model.image_std}: give numbers above 0 and up to 1, "
-            "for pixels from 0 to 1"
-        )
 
 
 def _dtype(model: ConfigDict, key: str) -> Any:

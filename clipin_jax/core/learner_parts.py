@@ -6,6 +6,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from clipin_jax import registry
 from clipin_jax.core.hashable import hashable
@@ -14,6 +15,7 @@ from clipin_jax.objectives import OBJECTIVES
 from clipin_jax.objectives.base import Objective
 from clipin_jax.types import Array, Metrics
 
+MODALITIES = ("image", "text")
 # Fields of our towers that count or measure something; none of them can be 0.
 _SIZES = (
     "width", "depth", "depths", "num_heads", "mlp_ratio", "image_size", "patch_size",
@@ -148,3 +150,32 @@ def check_loss(result: Any, where: str) -> tuple[Array, Metrics]:
                 f"{jnp.shape(value)}: take its mean"
             )
     return result
+
+
+def check_model(model: ConfigDict) -> None:
+    """Checks the keys of `config.model` that belong to neither tower.
+
+    Raises:
+      ClipinError: a negative width, `remat` of other keys than the towers, or a mean or
+        deviation that pixels cannot have.
+    """
+    for key in ("embed_dim", "pre_projector"):
+        if model[key] < 0:
+            raise ClipinError(
+                f"model.{key} is {model[key]}: give a width, or 0 for none"
+            )
+    if not isinstance(model.remat, ConfigDict) or {*model.remat} != {*MODALITIES}:
+        raise ClipinError(
+            f"model.remat is {model.remat!r}: give model.remat.image and "
+            "model.remat.text, such as 'none' or 'full'"
+        )
+    if not all(0 <= mean <= 1 for mean in model.image_mean):
+        raise ClipinError(
+            f"model.image_mean is {model.image_mean}: give numbers from 0 to 1, the "
+            "range of the pixels"
+        )
+    if not all(0 < deviation <= 1 for deviation in model.image_std):
+        raise ClipinError(
+            f"model.image_std is {model.image_std}: give numbers above 0 and up to 1, "
+            "for pixels from 0 to 1"
+        )

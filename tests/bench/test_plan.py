@@ -1,4 +1,4 @@
-"""The benchmark of plans: its configs exist, and the quickest row is within its limit."""
+"""The benchmark of plans: its configs exist, and a row is within its limit."""
 
 import json
 

@@ -75,10 +75,7 @@ FIGURES: dict[str, Callable] = {
     "arguments_gib": arguments,
 }
 FSDP = ("mesh.fsdp=16", "sharding.preset=fsdp")
-LARGE = (
-    "batch_size=32768", "micro_batches=8", "objectives.contrastive.impl=ring",
-    "model.remat.image=none", "model.remat.text=none",
-)  # fmt: skip
+LARGE = "batch_size=32768", "micro_batches=8", "objectives.contrastive.impl=ring"
 ROWS = {
     "clip": Row("clip", "traffic_gib", 115),
     "fsdp": Row("clip", "traffic_gib", 260, FSDP),

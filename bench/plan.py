@@ -114,7 +114,7 @@ def run(names: Sequence[str]) -> dict[str, dict]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description="Plans steps, compares with limits.")
     parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join(ROWS))
     args = parser.parse_args()
     if unknown := set(args.rows) - ROWS.keys():

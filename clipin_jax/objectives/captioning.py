@@ -20,7 +20,7 @@ class Captioning(ObjectiveModule):
       label_smoothing: see `losses.token_cross_entropies`.
       pad_id: the id of padding, which is not predicted.
       positions: of a text, whose logits are held at a time; 0 for all while those of a
-        device have at most 64 MiB, else for as many as have that.
+        device have at most 256 MiB, else for as many as have that.
     """
 
     limits = {"label_smoothing": (0.0, 1.0), "positions": (0, math.inf)}

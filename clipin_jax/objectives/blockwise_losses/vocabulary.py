@@ -18,7 +18,7 @@ from clipin_jax.models.layers import LogitFactors, batch_axes
 from clipin_jax.types import Array
 
 Logits = Array | LogitFactors
-_HELD_BYTES = 64 * 2**20  # most for the logits of a device, with `positions` of 0
+_HELD_BYTES = 256 * 2**20  # most for the logits of a device, with `positions` of 0
 _FLOAT = 4  # bytes
 
 
@@ -57,7 +57,7 @@ def map_positions(
         where some of them are no factors.
       arrays: [B, L] each.
       positions: at a time; 0 for all while their logits on a device have at most
-        64 MiB, else for as many as have that, and for at least one.
+        256 MiB, else for as many as have that, and for at least one.
 
     Returns:
       The tree of [B, L].

@@ -24,6 +24,7 @@ from clipin_jax.commands import (
 )
 from clipin_jax.config import missing_key
 from clipin_jax.errors import FAILED, INTERRUPTED, ClipinError
+from clipin_jax.plan.devices import silence_compiler_without_tpu
 
 VERBS = (
     train, evaluate, caption, explain, report, study, plan, data, config, doctor,
@@ -35,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     An error that the user can fix is one line on stderr.
     """
+    silence_compiler_without_tpu()
     logging.basicConfig(format="clipin: %(levelname)s: %(message)s")
     # Its log repeats, with tracebacks, the errors that it raises.
     logging.getLogger("gcsfs").setLevel(logging.CRITICAL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import os
 import sys
 import tempfile
@@ -14,7 +15,23 @@ from clipin_jax.errors import ClipinError, first_line
 from clipin_jax.plan.machines import Machine
 
 _LOCK = "libtpu_lockfile"  # of the TPU compiler, in the temporary folder
+# Without these it writes warnings to the terminal; it compiles for any chip.
+_QUIET = {
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-16",
+}
+_TPU_FILES = ("/dev/accel*", "/dev/vfio/*")  # where Linux shows a TPU
 _PLATFORM = "--xla_force_host_platform_device_count="
+
+
+def silence_compiler_without_tpu() -> None:
+    """Keeps an installed TPU compiler from warning that this machine has no TPU.
+
+    Call it before jax starts.
+    """
+    if not any(map(glob.glob, _TPU_FILES)):
+        for name, value in _QUIET.items():
+            os.environ.setdefault(name, value)
 
 
 def prepare_environment(machine: Machine) -> None:
@@ -25,9 +42,8 @@ def prepare_environment(machine: Machine) -> None:
     os.environ["JAX_PLATFORMS"] = "cpu"
     os.environ["TPU_SKIP_MDS_QUERY"] = "1"  # there is no server that tells the TPU
     os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"  # `_one_at_a_time` takes turns
-    # Without these it writes warnings to the terminal; it compiles for any chip.
-    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
-    os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-16")
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
     if not machine.topology:
         flags = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{flags} {_PLATFORM}{machine.count}".strip()

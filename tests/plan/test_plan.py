@@ -12,7 +12,7 @@ import pytest
 from clipin_jax.commands.main import main
 from clipin_jax.config import load_config
 from clipin_jax.errors import ClipinError
-from clipin_jax.plan import search
+from clipin_jax.plan import devices, search
 from clipin_jax.plan.machines import find_machine
 from clipin_jax.plan.planner import make_plan
 from clipin_jax.plan.table import plan_record, plan_table
@@ -127,6 +127,16 @@ def test_a_topology_that_does_not_exist_is_one_line():
     ended = run_plan("clip:runlocal", "--on", "v5e:3x5")
     assert ended.returncode == 1 and ended.stderr.count("\n") == 1
     assert "'v5e:3x5', which is no topology of v5e" in ended.stderr
+
+
+@pytest.mark.parametrize("has_tpu", [False, True])
+def test_the_compiler_is_silenced_only_without_a_tpu(has_tpu, tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "_TPU_FILES", (str(tmp_path / "accel*"),))
+    monkeypatch.delenv("TPU_WORKER_HOSTNAMES", raising=False)
+    if has_tpu:
+        (tmp_path / "accel0").touch()
+    devices.silence_compiler_without_tpu()
+    assert ("TPU_WORKER_HOSTNAMES" in os.environ) != has_tpu
 
 
 def test_what_does_not_fit_ends_with_1(capsys, monkeypatch):

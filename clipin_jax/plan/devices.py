@@ -44,7 +44,10 @@ def prepare_environment(machine: Machine) -> None:
     os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"  # `_one_at_a_time` takes turns
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    if not machine.topology:
+    if machine.topology:
+        # A program for devices that are not there is written, but cannot be read.
+        os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+    else:
         flags = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{flags} {_PLATFORM}{machine.count}".strip()
 

@@ -254,3 +254,17 @@ def test_factors_of_our_towers_are_those_of_their_logits(name, half):
     assert factors.table.dtype == jnp.float32  # also in half precision
     assert logits.dtype == factors.states.dtype == dtype
     np.testing.assert_array_equal(logits, factors.logits())
+
+
+def test_the_gradient_of_a_table_in_half_precision_is_summed_in_float32():
+    states = jnp.ones((8, 300, 1), jnp.bfloat16)
+
+    def loss(table):
+        factors = LogitFactors(states, table)
+        logits = vocabulary.map_positions(lambda x, _: x[..., 0], [factors], [ids], 1)
+        return logits.astype(jnp.float32).sum()
+
+    ids = jnp.zeros((8, 300), jnp.int32)
+    gradient = jax.jit(jax.grad(loss))(jnp.ones((1, 2), jnp.bfloat16))
+    # Steps of 8 leave a sum in bfloat16 at 2048.
+    np.testing.assert_array_equal(gradient.astype(jnp.float32), [[2400, 0]])

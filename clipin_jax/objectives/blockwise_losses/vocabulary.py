@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from clipin_jax.models.layers import LogitFactors, batch_axes
+from clipin_jax.models.layers import LogitFactors, at_least_float32, batch_axes
 from clipin_jax.types import Array
 
 Logits = Array | LogitFactors
@@ -89,6 +89,9 @@ def _map_chunks(
     batch, length = arrays[0].shape
 
     def visit(tables: Any, *of_positions: Any) -> Any:
+        # Their gradient is a sum over chunks, too many for half precision.
+        tables = jax.tree.map(lambda x: x.astype(at_least_float32(x.dtype)), tables)
+
         @functools.partial(jax.checkpoint, prevent_cse=False)
         def visit_chunk(chunk: Any) -> Any:
             states, arrays = chunk

@@ -1,9 +1,8 @@
 """Machines to plan for: what their chips compute, hold and move.
 
-Figures are those of the makers' data sheets: dense bfloat16 products, and memory that a
-program may use. A TPU chip of v4, v5p and tpu7x has two cores; jax shows the chips of
-v4 and v5p as one device each, unless the compiler says otherwise, and the cores of
-tpu7x as two.
+Figures are those of the makers' data sheets, for dense bfloat16 products. The memory is
+what the compiler lets a program use. It counts the two cores of a chip of v4 and tpu7x
+as devices: each has half of the chip.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class Chip(NamedTuple):
 # Google Cloud's pages of the TPU versions, NVIDIA's data sheets; CPUs are made up, so
 # that plans of tests have times too.
 TPUS = {
-    "v4": Chip(275e12, 31.75 * GIB, 1228e9, 300e9),
+    "v4": Chip(137.5e12, 15.25 * GIB, 614e9, 150e9),
     "v5e": Chip(197e12, 15.75 * GIB, 819e9, 200e9),
     "v5p": Chip(459e12, 95.74 * GIB, 2765e9, 600e9),
     "v6e": Chip(918e12, 31.25 * GIB, 1640e9, 448e9),

@@ -99,6 +99,8 @@ def test_a_machine_that_does_not_exist_is_one_line(name, message):
 
 def test_chips_are_what_their_data_sheets_say():
     assert find_machine("v5e:4x4").chip.peak_flops == 197e12
+    v4 = find_machine("v4:2x2x2").chip  # a device is one of two cores
+    assert (2 * v4.peak_flops, v4.memory_bytes) == (275e12, 15.25 * 2**30)
     assert find_machine("gpu:8") == find_machine("h100:8")._replace(name="gpu:8")
 
 

@@ -79,7 +79,7 @@ def platform_of_devices() -> str:
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.abstract_device is not None:
         return mesh.abstract_device.platform
-    device = jax.config.jax_default_device  # type: ignore[attr-defined]
+    device = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
     return getattr(device, "platform", device) or jax.default_backend()
 
 

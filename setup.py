@@ -17,6 +17,7 @@ REQUIRES = [
     "array_record>=0.8.1,<0.9",
     "flax>=0.12.7,<0.13",
     "ftfy>=6.2,<6.4",
+    "filelock>=3.13,<5",  # jax bounds its compile cache with it
     "fsspec>=2024.10",
     "grain>=0.2.18,<0.3",
     "jax>=0.10,<0.11",

@@ -27,7 +27,9 @@ def call(args: argparse.Namespace) -> int:
     import jax
 
     from clipin_jax.inference.caption import caption_images
+    from clipin_jax.runs.compile_cache import use_compile_cache
 
+    use_compile_cache()
     captions = caption_images(args.run, args.images, args.step, args.strategy)
     pairs = list(zip(map(str, args.images), captions, strict=True))
     if jax.process_index():

@@ -48,9 +48,12 @@ def override(text: str) -> str:
 
 def call(args: argparse.Namespace) -> int:
     """Evaluates by the suite if one is given, else by the run's config."""
+    from clipin_jax.runs.compile_cache import use_compile_cache
+
     chosen: dict[str, Any] = dict(step=args.step, output=args.output)
     if args.suite and args.overrides:
         raise ClipinError("a suite takes no KEY=VALUE: write a suite as a .py file")
+    use_compile_cache()
     if args.suite:
         from clipin_jax.training.evaluation_suites import evaluate_suite
 

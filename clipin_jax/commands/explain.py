@@ -40,7 +40,9 @@ def register(verbs: Verbs) -> None:
 def call(args: argparse.Namespace) -> int:
     """Writes the PNG file."""
     from clipin_jax.report.explanation_sheet import write_explanations
+    from clipin_jax.runs.compile_cache import use_compile_cache
 
+    use_compile_cache()
     path = write_explanations(
         args.runs, args.image, args.text, args.output, method=args.method,
         layer=args.layer, words=args.words, step=args.step,

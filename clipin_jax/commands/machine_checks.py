@@ -18,6 +18,7 @@ from clipin_jax.data.cpus import available_cpus
 from clipin_jax.data.image.decode import decode
 from clipin_jax.data.text import make_tokenizer
 from clipin_jax.errors import DONE, FAILED, ClipinError
+from clipin_jax.runs.compile_cache import cache_bound, cache_size, open_compile_cache
 
 GIB = 2**30
 
@@ -104,14 +105,17 @@ def _disk() -> str:
 
 
 def _compile_cache() -> str:
-    folder = jax.config.values["jax_compilation_cache_dir"]
-    if not folder:
-        return "off, set JAX_COMPILATION_CACHE_DIR=FOLDER for faster restarts"
-    if "://" not in folder:
-        parent = next(p for p in (Path(folder), *Path(folder).parents) if p.exists())
-        if not os.access(parent, os.W_OK):
-            raise ClipinError(f"{folder} cannot be written: choose another folder")
-    return folder
+    """The folder of compiled programs, its size, and the size that it may reach."""
+    if not (folder := open_compile_cache()):
+        return "off: every start compiles anew"
+    if "://" in folder:
+        return folder
+    parent = next(p for p in (Path(folder), *Path(folder).parents) if p.exists())
+    if not os.access(parent, os.W_OK):
+        raise ClipinError(f"{folder} cannot be written: choose another folder")
+    size, bound = cache_size(Path(folder)), cache_bound()
+    limit = f"at most {bound / GIB:.1f} GiB" if bound is not None else "no bound"
+    return f"{folder} has {size / 2**20:.1f} MiB, {limit}"
 
 
 def _collective() -> str:

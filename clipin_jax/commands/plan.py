@@ -49,6 +49,9 @@ def register(verbs: Verbs) -> None:
 def call(args: argparse.Namespace) -> int:
     """Prints the plan, or both."""
     prepare_environment(machine := find_machine(args.on))
+    from clipin_jax.runs.compile_cache import use_compile_cache
+
+    use_compile_cache()
     names = [args.config, *([args.compare] if args.compare else [])]
     configs = [load_config(name, args.overrides, without_data=True) for name in names]
     with open_devices(machine) as devices:

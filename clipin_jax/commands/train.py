@@ -42,6 +42,7 @@ def register(verbs: Verbs) -> None:
 
 def call(args: argparse.Namespace) -> int:
     """Trains, in the folder of the given run or in one of the config's name."""
+    from clipin_jax.runs.compile_cache import use_compile_cache
     from clipin_jax.training.loop import train
 
     config = load_config(args.config, args.overrides)
@@ -53,6 +54,7 @@ def call(args: argparse.Namespace) -> int:
     for key in map(override_key, args.overrides if is_run else ()):
         if following := followers(config, key):
             print(f"clipin: {key} also sets {', '.join(following)}", file=sys.stderr)
+    use_compile_cache()
     try:
         return train(config, args.workdir or folder)
     except KeyboardInterrupt:  # after everything has been saved

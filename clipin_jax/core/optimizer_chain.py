@@ -235,7 +235,8 @@ def _try(optimizer: Optimizer, name: str) -> None:
     shapes = {"kernel": (2, 2), "bias": (2,)}
     params = {key: jnp.full(shape, 0.5) for key, shape in shapes.items()}
     try:
-        flat = np.concatenate([np.ravel(x) for x in jax.tree.leaves(steps(params))])
+        directions = jax.jit(steps)(params)  # one program, not one for each operation
+        flat = np.concatenate([np.ravel(x) for x in jax.tree.leaves(directions)])
     except ClipinError:
         raise
     except Exception as error:  # whatever an optimizer raises

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
-import os
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
@@ -24,13 +22,6 @@ from clipin_jax.study.collect_results import failure_file
 from clipin_jax.study.process_tasks import serve_tasks
 from clipin_jax.study.study_file import PlannedRun, Study
 
-# One compile cache for all runs of a study.
-_CACHE = {
-    "JAX_COMPILATION_CACHE_DIR": str(
-        Path(tempfile.gettempdir()) / f"clipin_jax_cache_{os.getuid()}"
-    ),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
-}
 _POLL = 0.5  # seconds between two looks at the interrupt
 _PATIENCE = 60  # seconds that a process has to end
 _MEMORY = "the process ended, perhaps because memory ran out"
@@ -52,8 +43,6 @@ class TaskProcess:
         self._process: SpawnProcess = context.Process(
             target=serve_tasks, args=(other_end, cores)
         )
-        for key, value in _CACHE.items():
-            os.environ.setdefault(key, value)  # inherited by the process
         self._process.start()
         other_end.close()
 

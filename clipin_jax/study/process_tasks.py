@@ -27,6 +27,10 @@ def serve_tasks(tasks: Connection, cores: Sequence[int]) -> None:
     os.setsid()
     if hasattr(os, "sched_setaffinity"):  # Linux
         os.sched_setaffinity(0, cores)
+    # Imported here: libraries count the CPUs when they start.
+    from clipin_jax.runs.compile_cache import use_compile_cache
+
+    use_compile_cache()
     with contextlib.suppress(EOFError):  # the study was killed
         while (task := tasks.recv()) is not None:
             name, arguments = task

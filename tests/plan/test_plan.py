@@ -7,15 +7,20 @@ import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
 
 from clipin_jax.commands.main import main
 from clipin_jax.config import load_config
+from clipin_jax.core import sharding
 from clipin_jax.errors import ClipinError
-from clipin_jax.plan import devices, search
+from clipin_jax.plan import devices, planner, search
 from clipin_jax.plan.machines import find_machine
 from clipin_jax.plan.planner import make_plan
 from clipin_jax.plan.table import plan_record, plan_table
+from clipin_jax.runs.build import build_experiment
+from clipin_jax.runs.train_program import jit_train_step
+from clipin_jax.study.timed_step import random_state
 
 ON = find_machine("cpu:8")
 
@@ -51,6 +56,43 @@ def test_the_table_and_the_record_say_the_same(plan):
     assert f"{record['memory']['params'] / 2**30:.3f} GiB" in table
     assert "modelled" in table
     assert json.loads(json.dumps(record)) == record
+
+
+@pytest.mark.parametrize("preset", ["replicate", "fsdp"])
+def test_a_plan_compiles_the_program_that_a_run_compiles(preset):
+    """Letter for letter: the compile cache finds a program by its text."""
+    overrides = ["batch_size=32", f"sharding.preset={preset}", "mesh.fsdp=4"]
+    experiment = build_experiment(load_config("clip:clipin,runlocal", overrides))
+    batch = jax.tree.map(
+        lambda leaf: np.zeros(leaf.shape, leaf.dtype), experiment.abstract_batch
+    )
+    with jax.set_mesh(experiment.mesh):
+        run = jit_train_step(experiment).lower(
+            random_state(experiment.abstract_state),
+            sharding.put(batch, experiment.mesh),
+            experiment.hyper(3),
+        )
+    assert planner._lower(experiment, "cpu").as_text() == run.as_text()
+
+
+@pytest.mark.slow
+def test_a_run_reads_the_step_that_a_plan_has_compiled(tmp_path):
+    arguments = ["clip:clipin,runlocal", "total_steps=1", "evals={}"]
+    unset = ("JAX_COMPILATION_CACHE_DIR", "XLA_FLAGS")
+    environment = {k: v for k, v in os.environ.items() if k not in unset}
+    environment |= {"XDG_CACHE_HOME": str(tmp_path), "JAX_LOG_COMPILES": "1"}
+    flag = "--xla_force_host_platform_device_count=4"
+    run = ["train", *arguments, "--workdir", str(tmp_path / "run")]
+    for command, add, expected in (
+        (["plan", *arguments, "--on", "cpu:4"], {}, False),
+        (run, {"XLA_FLAGS": flag}, True),
+    ):
+        ended = subprocess.run(
+            [sys.executable, "-m", "clipin_jax", *command],
+            env=environment | add, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        is_read = "cache hit for 'jit_train_step'" in ended.stderr
+        assert is_read == expected, ended.stderr
 
 
 def test_splitting_the_state_takes_less_memory_and_more_collectives(plan):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.stats import rankdata
 
 
 def pearson(x: np.ndarray, y: np.ndarray) -> float:
@@ -21,6 +20,8 @@ def spearman(x: np.ndarray, y: np.ndarray) -> float:
 
     Equal values share their mean rank.
     """
+    from scipy.stats import rankdata  # here: it takes half a second to import
+
     if np.isnan(x).any() or np.isnan(y).any():
         return math.nan
     return pearson(rankdata(x), rankdata(y))

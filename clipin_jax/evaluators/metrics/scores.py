@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import rankdata
 
 # Products of equal features differ by rounding, depending on their place in a matrix.
 # Cosines that differ by less than this are ties.
@@ -33,6 +32,8 @@ def roc_auc(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     Returns:
       [K], or a scalar. NaN for a class without positives or negatives.
     """
+    from scipy.stats import rankdata  # here: it takes half a second to import
+
     labels = np.asarray(labels, bool)
     ranks = rankdata(scores, axis=0)
     positives = labels.sum(axis=0)

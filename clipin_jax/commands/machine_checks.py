@@ -106,7 +106,11 @@ def _disk() -> str:
 
 def _compile_cache() -> str:
     """The folder of compiled programs, its size, and the size that it may reach."""
-    if not (folder := open_compile_cache()):
+    try:
+        folder = open_compile_cache()
+    except ClipinError as error:  # runs do without
+        return f"off: {error}"
+    if not folder:
         return "off: every start compiles anew"
     if "://" in folder:
         return folder

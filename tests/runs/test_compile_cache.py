@@ -138,6 +138,8 @@ def test_a_folder_that_cannot_be_written_is_one_line(caches, capsys):
     error = capsys.readouterr().err
     assert error.startswith("clipin: warning: no compile cache: ")
     assert error.count("\n") == 1
+    assert cli.main(["doctor"]) == 0
+    assert "off: /" in capsys.readouterr().out
 
 
 def test_damaged_programs_are_one_line_and_written_anew(caches, capsys, events):
@@ -207,6 +209,6 @@ def test_an_import_changes_nothing(tmp_path):
 def test_the_doctor_names_folder_size_and_bound(caches, capsys):
     use_compile_cache()
     run_again()
-    cli.main(["doctor"])
+    assert cli.main(["doctor"]) == 0
     [line] = [x for x in capsys.readouterr().out.splitlines() if "compile cache" in x]
     assert str(default_folder()) in line and line.endswith(" MiB, at most 5.0 GiB")

@@ -1,29 +1,8 @@
-"""Computes the arithmetic of a training step from its config; lists peaks of chips."""
+"""Computes the arithmetic of a training step from its config."""
 
 import math
 
 from ml_collections import ConfigDict
-
-# Dense bfloat16 TFLOP/s, from the makers' data sheets. The first key that is part of
-# `device_kind` counts.
-PEAK_TFLOPS = {
-    "H200": 989.5,
-    "H100 PCIe": 756.0,
-    "H100": 989.5,
-    "A100": 312.0,
-    "A10G": 70.0,
-    "L40S": 362.0,
-    "L4": 121.0,
-    "RTX 4090": 165.2,
-    "RTX 3090": 71.0,
-}
-
-
-def peak_tflops(device_kind: str) -> float | None:
-    """Returns the dense bfloat16 peak of a chip; None if it is not listed."""
-    return next(
-        (peak for kind, peak in PEAK_TFLOPS.items() if kind in device_kind), None
-    )
 
 
 def transformer_macs(tokens: int, width: int, depth: int, mlp_ratio: float) -> float:

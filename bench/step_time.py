@@ -28,8 +28,9 @@ from clipin_jax.runs.build import build_experiment
 
 # isort: split
 import plain_clip
-from flops import peak_tflops, step_flops
+from flops import step_flops
 
+from clipin_jax.plan.machines import peak_flops
 from clipin_jax.study.timed_step import (
     MIB,
     TimedStep,
@@ -173,7 +174,8 @@ def figures(
     """Returns the content of the last line."""
     peak = args.peak_tflops
     if args.dtype == "bfloat16" and not peak:
-        peak = peak_tflops(device.device_kind)
+        listed = peak_flops(device.device_kind)
+        peak = listed and listed / 1e12
     base = timed_steps["clip"]
     result: dict[str, Any] = {
         "device": device.device_kind, "dtype": args.dtype, "variant": args.variant,

@@ -27,6 +27,7 @@ from clipin_jax.core.learner import MODALITIES, OTHER_VIEW, Learner, view_of
 from clipin_jax.core.parameter_paths import Params, merge, paths_of, split
 from clipin_jax.errors import ClipinError
 from clipin_jax.models.layers import at_least_float32
+from clipin_jax.models.remat import computed_again
 from clipin_jax.objectives.base import OTHER_IMAGE, OTHER_TEXT, TOWERS, reads_of
 from clipin_jax.types import Array, Batch, Pooled, View
 
@@ -99,7 +100,8 @@ class Pieces:
             towers, heads = split(trained, _is_of_a_tower)
             variables = {**fixed, "params": copies(fixed["params"])}
             copied = copies(towers)
-            pooled = self.pool(_with_params(variables, copied))
+            with computed_again():  # with a gradient, by `_pull_back`
+                pooled = self.pool(_with_params(variables, copied))
             result, (grads, cotangents) = heads_gradient(heads, pooled)
             own = self._pull_back(copied, variables, cotangents)
             return result, merge(grads, jax.tree.map(_cast_like, own, towers))

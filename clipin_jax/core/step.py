@@ -20,6 +20,8 @@ from clipin_jax.types import Array, Batch, Hyper, Metrics, Pooled
 
 BRANCHES = ("online", "target")
 NO_COPIES = ComputeCopies()
+# Scopes of a step in profiles, besides the modules of the learner.
+VIEWS, OPTIMIZER = "views", "optimizer"
 _PROGRAMS = 32  # functions kept, so that runs of a process share compiled programs
 TrainStep = Callable[[TrainState, Batch, Hyper], tuple[TrainState, Metrics]]
 ViewMaker = Callable[[Any], Batch]
@@ -60,7 +62,8 @@ def make_train_step(
     def train_step(
         state: TrainState, batch: Batch, hyper: Hyper
     ) -> tuple[TrainState, Metrics]:
-        batch = views(batch)
+        with jax.named_scope(VIEWS):
+            batch = views(batch)
         trained, frozen = optimizer.split(state.params)
         with evaluation_mode(frozen_modules(trained, frozen)):
             targets, target_collections = _targets(
@@ -152,15 +155,16 @@ def _update(
 ) -> TrainState:
     """Moves the trained parameters, then the target's towards them."""
     trained, frozen = optimizer.split(state.params)
-    updates, opt_state = optimizer(hyper, state.params).update(
-        grads, state.opt_state, trained
-    )
-    params = merge(optax.apply_updates(trained, updates), frozen)
-    target_params = optax.incremental_update(
-        select(params, state.target_params),
-        state.target_params,
-        1 - hyper["target"]["decay"],
-    )
+    with jax.named_scope(OPTIMIZER):
+        updates, opt_state = optimizer(hyper, state.params).update(
+            grads, state.opt_state, trained
+        )
+        params = merge(optax.apply_updates(trained, updates), frozen)
+        target_params = optax.incremental_update(
+            select(params, state.target_params),
+            state.target_params,
+            1 - hyper["target"]["decay"],
+        )
     return dataclasses.replace(
         state,
         skipped_in_a_row=jnp.zeros_like(state.skipped_in_a_row),

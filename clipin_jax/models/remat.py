@@ -1,5 +1,6 @@
 """What the backward pass keeps of a block, and what it computes again."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax
 from clipin_jax.models.layers import check_option
 
 _POLICIES = jax.checkpoint_policies
+AGAIN = "rematted_computation"  # the scope that jax gives what it computes again
 
 # Name -> what is kept of a block besides its input.
 POLICIES: dict[str, Callable[..., Any] | None] = {
@@ -20,6 +22,14 @@ POLICIES: dict[str, Callable[..., Any] | None] = {
     "offload": _POLICIES.offload_dot_with_no_batch_dims("device", "pinned_host"),
     "none": None,
 }
+
+
+def computed_again() -> contextlib.AbstractContextManager[Any]:
+    """Marks what is traced inside as computed a second time, as jax marks it itself.
+
+    The work of a model is counted without it, see `training.model_flops`.
+    """
+    return jax.named_scope(AGAIN)
 
 
 def with_remat(

@@ -42,11 +42,37 @@ TPUS = {
 }
 OTHERS = {
     "a100": Chip(312e12, 79 * GIB, 2039e9, 300e9),
-    "h100": Chip(989e12, 79 * GIB, 3350e9, 450e9),
-    "h200": Chip(989e12, 139 * GIB, 4800e9, 450e9),
+    "h100": Chip(989.5e12, 79 * GIB, 3350e9, 450e9),
+    "h200": Chip(989.5e12, 139 * GIB, 4800e9, 450e9),
     "cpu": Chip(1e12, 64 * GIB, 100e9, 10e9),
 }
 ALIASES = {"gpu": "h100"}
+# `device_kind` of jax -> a key of `TPUS`, and how many cores its figures are of.
+_TPU_KINDS = {
+    "TPU v4": ("v4", 1),
+    "TPU v5 lite": ("v5e", 1),
+    "TPU v5e": ("v5e", 1),
+    "TPU v5": ("v5p", 2),
+    "TPU v5p": ("v5p", 2),
+    "TPU v6 lite": ("v6e", 1),
+    "TPU v6e": ("v6e", 1),
+    "TPU7x": ("tpu7x", 1),
+}
+# Words of `device_kind` -> peak of bfloat16 products; the first one counts.
+_GPU_PEAKS = {
+    "H200 NVL": 835.5e12,
+    "H200": OTHERS["h200"].peak_flops,
+    "GH200": OTHERS["h200"].peak_flops,
+    "H100 PCIe": 756e12,
+    "H100 NVL": 835.5e12,
+    "H100": OTHERS["h100"].peak_flops,
+    "A100": OTHERS["a100"].peak_flops,
+    "A10G": 70e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "RTX 4090": 165.2e12,
+    "RTX 3090": 71e12,
+}
 _FORM = re.compile(r"([a-z0-9]+):(\d+(?:x\d+)*)")
 _MOST = 1 << 16  # devices
 
@@ -92,3 +118,22 @@ def find_machine(name: str) -> Machine:
             f"{kind}:8"
         )
     return Machine(name, kind, "", sizes[0], OTHERS[kind])
+
+
+def peak_flops(device_kind: str, num_cores: int = 1) -> float | None:
+    """Returns the peak of bfloat16 products of a device that is there, in a second.
+
+    Args:
+      device_kind: of a device of jax, such as `TPU v5 lite` or `NVIDIA H200`.
+      num_cores: of the device, if it is a TPU: one of v4 may have one core or both.
+
+    Returns:
+      None for a device that is not listed, such as a CPU.
+    """
+    if device_kind in _TPU_KINDS:
+        name, cores = _TPU_KINDS[device_kind]
+        return TPUS[name].peak_flops * num_cores / cores
+    for words, peak in _GPU_PEAKS.items():
+        if re.search(rf"\b{words}\b", device_kind):
+            return peak
+    return None

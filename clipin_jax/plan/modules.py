@@ -13,6 +13,7 @@ OPTIMIZER = "optimizer and target"
 _CONTROL = {
     "while", "body", "cond", "closed_call", "checkpoint", "remat",
     "rematted_computation", "shard_map", "custom_vjp_call", "pallas_call", "towers",
+    "optimizer",
 }  # fmt: skip
 _BRANCH = re.compile(r"branch_\d+_fun")
 

@@ -15,7 +15,7 @@ from clipin_jax.config import load_config
 from clipin_jax.core import sharding
 from clipin_jax.errors import ClipinError
 from clipin_jax.plan import devices, planner, search
-from clipin_jax.plan.machines import find_machine
+from clipin_jax.plan.machines import find_machine, peak_flops
 from clipin_jax.plan.planner import make_plan
 from clipin_jax.plan.table import plan_record, plan_table
 from clipin_jax.runs.build import build_experiment
@@ -144,6 +144,30 @@ def test_chips_are_what_their_data_sheets_say():
     v4 = find_machine("v4:2x2x2").chip  # a device is one of two cores
     assert (2 * v4.peak_flops, v4.memory_bytes) == (275e12, 15.25 * 2**30)
     assert find_machine("gpu:8") == find_machine("h100:8")._replace(name="gpu:8")
+
+
+@pytest.mark.parametrize(
+    "kind, cores, tflops",
+    [
+        ("TPU v4", 1, 137.5),
+        ("TPU v4", 2, 275),
+        ("TPU v5 lite", 1, 197),
+        ("TPU v5", 2, 459),
+        ("TPU v6 lite", 1, 918),
+        ("TPU7x", 1, 1153),
+        ("NVIDIA H200", 1, 989.5),
+        ("NVIDIA GH200 480GB", 1, 989.5),
+        ("NVIDIA H100 80GB HBM3", 1, 989.5),
+        ("NVIDIA H100 PCIe", 1, 756),
+        ("NVIDIA A100-SXM4-80GB", 1, 312),
+        ("NVIDIA L40S", 1, 362),
+        ("NVIDIA RTX A1000", 1, None),
+        ("cpu", 1, None),
+    ],
+)
+def test_the_peak_of_a_device_that_is_there(kind, cores, tflops):
+    peak = peak_flops(kind, cores)
+    assert (peak and peak / 1e12) == tflops
 
 
 def run_plan(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -19,6 +19,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import AxisType, PartitionSpec
 
+from clipin_jax.models.remat import computed_again
 from clipin_jax.types import Array
 
 LANES = 128  # of a register of a TPU: its last axis
@@ -209,7 +210,8 @@ def _attention_backward(
         parts: tuple[list[Array], ...] = ([], [], [])
         for query, key, value, dy in zip(queries, keys, values, gradients, strict=True):
             query = query * scale
-            weights = _weights(query, key, allowed)
+            with computed_again():
+                weights = _weights(query, key, allowed)
             by_weights = _product(dy, value, (1, 1))
             along = jnp.sum(weights * by_weights, axis=-1, keepdims=True)
             by_logits = (weights * (by_weights - along)).astype(key.dtype)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from clipin_jax.models.layers import at_least_float32
+from clipin_jax.models.remat import computed_again
 from clipin_jax.objectives.blockwise_losses.blocks import (
     PAIRS,
     WHOLE,
@@ -106,7 +107,8 @@ def _backward_share(plan: Plan, pairs: Pairs, gradient: Array) -> Pairs:
         known: tuple[Array, Array], columns: Side
     ) -> tuple[tuple[Array, Array], Array]:
         by_rows, by_bias = known
-        block = make_block(plan, rows, columns, pairs.bias)
+        with computed_again():
+            block = make_block(plan, rows, columns, pairs.bias)
         sign = jnp.where(block.positives, -1, 1).astype(block.logits.dtype)
         by_logits = sign * jax.nn.sigmoid(sign * block.logits)
         by_rows = by_rows + by_logits @ columns.embedding

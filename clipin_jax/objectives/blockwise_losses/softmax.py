@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from clipin_jax.models.layers import at_least_float32
+from clipin_jax.models.remat import computed_again
 from clipin_jax.objectives.blockwise_losses.blocks import (
     PAIRS,
     SPLIT,
@@ -146,7 +147,8 @@ def _backward_share(
 
     def step(by_rows: Array, visit: tuple[Side, Softmax]) -> tuple[Array, Array]:
         columns, of_columns = visit
-        block = make_block(plan, rows, columns)
+        with computed_again():
+            block = make_block(plan, rows, columns)
         by_logits = over_labels(block, of_rows) + over_labels(block, of_columns)
         by_rows = by_rows + by_logits @ columns.embedding
         return by_rows, by_logits.T @ rows.embedding

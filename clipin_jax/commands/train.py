@@ -20,6 +20,7 @@ examples:
   clipin train quickstart:clipin --workdir runs/first optim.learning_rate=1e-3
   clipin train runs/first                         # resumes that run
   clipin train runs/first total_steps=2000        # goes on when it is done
+  clipin train runs/first --profile 10:15         # traces steps 10 to 15
 
 Options follow the colon. KEY=VALUE sets any key that `clipin config NAME` lists; adds
 an entry, as in evals.second={'type': 'retrieval', ...}; or removes one, as in
@@ -38,6 +39,11 @@ def register(verbs: Verbs) -> None:
     )  # fmt: skip
     add_config(parser)
     parser.add_argument("--workdir", help="a path or URL; default: runs/NAME")
+    parser.add_argument(
+        "--profile", default="", metavar="STEPS",
+        help="trace these steps for xprof and TensorBoard, in the run's folder: "
+        "FIRST:LAST, or COUNT after the first ones",
+    )  # fmt: skip
 
 
 def call(args: argparse.Namespace) -> int:
@@ -56,6 +62,6 @@ def call(args: argparse.Namespace) -> int:
             print(f"clipin: {key} also sets {', '.join(following)}", file=sys.stderr)
     use_compile_cache()
     try:
-        return train(config, args.workdir or folder)
+        return train(config, args.workdir or folder, profile=args.profile)
     except KeyboardInterrupt:  # after everything has been saved
         return REQUEUE

@@ -143,3 +143,27 @@ def put(batch: Any, mesh: Mesh) -> Any:
     return jax.tree.map(
         lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch
     )
+
+
+class PlacedNumbers:
+    """Places the numbers of each step on every device; an equal one stays there."""
+
+    def __init__(self, mesh: Mesh):
+        """Places nothing yet; mesh: from `make_mesh`."""
+        self._sharding = replicated(mesh)
+        self._placed: dict[str, tuple[np.ndarray, Any]] = {}
+
+    def place(self, numbers: Any) -> Any:
+        """Returns the tree with arrays in place of numbers.
+
+        Args:
+          numbers: a tree of numpy scalars, equal in every process.
+        """
+        return map_paths(self._place, numbers)
+
+    def _place(self, path: str, number: np.ndarray) -> Any:
+        before, placed = self._placed.get(path, (None, None))
+        if before is None or before.tobytes() != number.tobytes():
+            placed = jax.make_array_from_process_local_data(self._sharding, number)
+            self._placed[path] = number, placed
+        return placed

@@ -104,6 +104,12 @@ def is_finished(config: ConfigDict, workdir: Path, *, may_go_on: bool = False) -
     return not changed
 
 
+def process_file(name: str) -> str:
+    """Returns the name of a file that every process writes."""
+    process = jax.process_index()
+    return f"process_{process}_{name}" if process else name
+
+
 def write_file(path: Path, content: str) -> None:
     """Writes a file atomically: if the disk is full, the old file stays intact.
 

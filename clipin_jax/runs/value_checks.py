@@ -173,3 +173,21 @@ def _value(tree: Mapping[str, Any], words: Iterable[str]) -> Any:
     for word in words:
         value = value.get(word, 0)
     return value
+
+
+def check_vocabulary(text_tower: Any, tokens: int) -> None:
+    """Checks that a text tower has a vector for each token.
+
+    Args:
+      text_tower: one of another package may have no field `vocab_size`.
+      tokens: number of tokens of the tokenizer.
+
+    Raises:
+      ClipinError: it has not.
+    """
+    vocab_size = getattr(text_tower, "vocab_size", tokens)
+    if vocab_size < tokens:
+        raise ClipinError(
+            f"model.text.vocab_size is {vocab_size}, but the tokenizer has {tokens} "
+            f"tokens: set it to at least {tokens}"
+        )

@@ -15,7 +15,6 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from clipin_jax.config import check_keys, check_lists, with_defaults
-from clipin_jax.core import sharding
 from clipin_jax.core.state import TrainState
 from clipin_jax.core.step import make_health_fn
 from clipin_jax.data.pipeline import TrainBatches
@@ -28,24 +27,28 @@ from clipin_jax.evaluators.base import (
 )
 from clipin_jax.inference.build import make_encoder
 from clipin_jax.registry import check_arguments
-from clipin_jax.report.run_report.saved_examples import (
-    PAIRS,
-    save_pairs,
-    save_retrievals,
-)
+from clipin_jax.report.run_report.saved_examples import save_retrievals
 from clipin_jax.runs.build import Experiment, build_experiment
 from clipin_jax.runs.checkpoint import Checkpoints
 from clipin_jax.runs.checkpoint_retention import Retention
-from clipin_jax.runs.folder import is_finished, open_folder, write_file
+from clipin_jax.runs.folder import (
+    is_finished,
+    open_folder,
+    process_file,
+    write_file,
+)
 from clipin_jax.runs.interrupt import Interrupt, Interrupted, catch_interrupt
 from clipin_jax.runs.metric_writers import MetricWriters, check_metric_writers
 from clipin_jax.runs.owner import own_folder
 from clipin_jax.runs.run_copy import RunCopy, working_copy
 from clipin_jax.runs.train_program import jit_train_step
-from clipin_jax.runs.value_checks import check_values
+from clipin_jax.runs.value_checks import check_values, check_vocabulary
+from clipin_jax.training.chip_use import ChipUse
 from clipin_jax.training.evaluate import evaluate_state, write_figures, write_results
 from clipin_jax.training.nonfinite import NonfiniteSteps
+from clipin_jax.training.profiling import ProfiledSteps, Profiler, parse_steps
 from clipin_jax.training.run_log import RunLog
+from clipin_jax.training.step_inputs import StepInputs
 
 _NOTICE = "\nclipin: stopping after this step; Ctrl-C stops at once\n"
 _AT_ONCE = (
@@ -77,13 +80,14 @@ class Session:
     writers: MetricWriters
 
 
-def train(config: ConfigDict, workdir: str | Path) -> int:
+def train(config: ConfigDict, workdir: str | Path, *, profile: str = "") -> int:
     """Trains until `total_steps`, from the newest checkpoint if there is one.
 
     Args:
       config: a locked config; `configs/clip.py` shows every key.
       workdir: the run's folder, by path or URL; created if it does not exist, else
         resumed.
+      profile: steps to profile, see `profiling.parse_steps`; no part of the run.
 
     Returns:
       0 when done; 75 if SIGTERM stopped it, with everything saved.
@@ -93,51 +97,64 @@ def train(config: ConfigDict, workdir: str | Path) -> int:
         steps in a row that are not finite.
       KeyboardInterrupt: Ctrl-C stopped it, with everything saved.
     """
+    profiled = parse_steps(profile, config.total_steps)
     with (
         catch_interrupt(_NOTICE, _AT_ONCE) as interrupt,
         working_copy(workdir) as run,
     ):
-        code = _train(config, run, interrupt)
+        code = _train(config, run, interrupt, profiled)
     if code == REQUEUE and interrupt.signal == signal.SIGINT:
         raise KeyboardInterrupt  # so that Ctrl-C ends a loop over runs, too
     return code
 
 
-def _train(config: ConfigDict, run: RunCopy, interrupt: Interrupt) -> int:
+def _train(
+    config: ConfigDict, run: RunCopy, interrupt: Interrupt, profiled: ProfiledSteps
+) -> int:
     if is_finished(config, run.folder, may_go_on=True):
         print(f"clipin: {run.name} is already done", file=sys.stderr)
         return DONE
     with contextlib.ExitStack() as stack:
         session = _open_session(config, run, stack)
         stack.enter_context(jax.set_mesh(session.experiment.mesh))
-        return run_loop(session, interrupt)
+        return run_loop(session, interrupt, profiled)
 
 
-def run_loop(session: Session, interrupt: Interrupt) -> int:
+def run_loop(session: Session, interrupt: Interrupt, profiled: ProfiledSteps) -> int:
     """Takes the steps of a run; returns its exit code.
 
     The host is one step ahead of the devices: it fetches the next batch while they
-    compute, and reads the metrics of a step after the next one has started.
+    compute, and reads the metrics of a step after the next one has started. A step gets
+    what is on the devices: a transfer that nobody asked for is an error.
     """
     experiment, config = session.experiment, session.experiment.config
     train_step, health_fn = _compiled_functions(experiment)
     state, step = _restore_or_init(session)
     first_step = step + 1
     must_stop = functools.partial(_must_stop, interrupt, config.log_every_steps)
-    log = _start_log(session, step)
+    inputs = StepInputs(experiment, session.batches, session.workdir)
+    log = _start_log(session, step, train_step)
+    profiler = Profiler(profiled, session.workdir, session.name, log, step=step)
+    transfers = "allow"  # while the step compiles
     evaluate = functools.partial(_evaluate, session, log, interrupt)
     limit = config.max_nonfinite_steps
     nonfinite = NonfiniteSteps(limit, session.workdir, log.print_line)
-    with contextlib.closing(log):
+    with contextlib.closing(log), contextlib.closing(profiler):
         if 0 < step < config.total_steps and not session.checkpoints.has_scores(step):
             evaluate(state, step)  # the run was stopped in this evaluation
         while not (stop := must_stop(step)) and step < config.total_steps:
-            # Data.
-            with log.waiting_for_data():
-                indices, batch = _next_batch(session, step)
-            # Step.
-            state, metrics = train_step(state, batch, experiment.hyper(step))
+            profiler.before(step + 1, state)
+            with jax.profiler.StepTraceAnnotation("train", step_num=step + 1):
+                # Data.
+                with log.waiting_for_data():
+                    indices, batch = inputs.next_batch(step)
+                # Step.
+                hyper = inputs.hyper(step)
+                log.step_starts()
+                with jax.transfer_guard(transfers):
+                    state, metrics = train_step(state, batch, hyper)
             step += 1
+            log.watch(metrics)
             nonfinite.check()  # waits for the previous step
             nonfinite.watch(step, indices, metrics)
             # Log.
@@ -146,6 +163,7 @@ def run_loop(session: Session, interrupt: Interrupt) -> int:
                 nonfinite.check()
                 log.write_metrics(step, metrics)
             log.show_progress(step)
+            profiler.after(step, state)
             if _is_due(step, config.health_every_steps):
                 log.write_health(step, health_fn(state, batch))
             # Save, then evaluate; after the last step `_finish` does it.
@@ -154,6 +172,8 @@ def run_loop(session: Session, interrupt: Interrupt) -> int:
                 evaluate(state, step)
             if step == first_step:
                 log.forget_compilation()
+                transfers = "disallow"
+        profiler.close()
         _save(session, state, step, force=True)
         session.checkpoints.wait()
         if not stop and (scores := evaluate(state, step)) is not None:
@@ -178,10 +198,10 @@ def _open_session(
         batch_size=config.batch_size,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
-        bad_records=workdir / _process_file("bad_records.jsonl"),
+        bad_records=workdir / process_file("bad_records.jsonl"),
     )
     stack.callback(batches.close)
-    _check_vocabulary(experiment.learner.towers.text, batches.tokenizer.vocab_size)
+    check_vocabulary(experiment.learner.towers.text, batches.tokenizer.vocab_size)
     encoder = make_encoder(config, experiment.learner, experiment.mesh)
     evaluators = make_evaluators(config.evals, encoder)
     keep, log = with_defaults(config).checkpoint, config.log.to_dict()
@@ -208,22 +228,6 @@ def _open_session(
     )
 
 
-def _process_file(name: str) -> str:
-    """Returns the name of a file that every process writes."""
-    process = jax.process_index()
-    return f"process_{process}_{name}" if process else name
-
-
-def _check_vocabulary(text_tower: Any, tokens: int) -> None:
-    # A tower of another package may have no such field.
-    vocab_size = getattr(text_tower, "vocab_size", tokens)
-    if vocab_size < tokens:
-        raise ClipinError(
-            f"model.text.vocab_size is {vocab_size}, but the tokenizer has {tokens} "
-            f"tokens: set it to at least {tokens}"
-        )
-
-
 def _compiled_functions(experiment: Experiment) -> tuple[Any, Any]:
     """Returns the train step and the health function; calling them compiles them."""
     health = make_health_fn(
@@ -247,25 +251,15 @@ def _restore_or_init(session: Session) -> tuple[TrainState, int]:
     return state, step
 
 
-def _start_log(session: Session, step: int) -> RunLog:
+def _start_log(session: Session, step: int, train_step: Any) -> RunLog:
     return RunLog(
         experiment=session.experiment,
         run_name=session.name,
         writers=session.writers,
         batches=session.batches,
+        chip_use=ChipUse(session.experiment, train_step),
         step=step,
     )
-
-
-def _next_batch(session: Session, step: int) -> tuple[np.ndarray, Any]:
-    """Returns the indices of the batch's examples, [B] int, and the placed batch."""
-    experiment, batch = session.experiment, next(session.batches)
-    if step == 0 and jax.process_index() == 0:
-        first_pairs = jax.tree.map(lambda rows: rows[:PAIRS], batch)
-        views = experiment.views(first_pairs)
-        save_pairs(session.workdir, views, session.batches.tokenizer)
-    indices = batch.pop("index")
-    return indices, sharding.put(batch, experiment.mesh)
 
 
 def _due(session: Session, step: int) -> dict[str, Evaluator]:
@@ -279,6 +273,7 @@ def _due(session: Session, step: int) -> dict[str, Evaluator]:
     }
 
 
+@functools.partial(jax.profiler.annotate_function, name="evaluate")
 def _evaluate(
     session: Session, log: RunLog, interrupt: Interrupt, state: TrainState, step: int
 ) -> dict[str, float] | None:
@@ -310,6 +305,7 @@ def _evaluate(
     return scores
 
 
+@functools.partial(jax.profiler.annotate_function, name="save")
 def _save(
     session: Session, state: TrainState, step: int, *, force: bool = False
 ) -> None:

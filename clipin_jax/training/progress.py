@@ -1,53 +1,13 @@
-"""Measures the speed of a run, and shows its progress in the terminal."""
+"""Shows the progress of a run in the terminal."""
 
-import contextlib
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TextIO
 
 import jax
 from tqdm import tqdm
-
-
-class Throughput:
-    """Measures images per second, and the share of time spent waiting for data."""
-
-    def __init__(self, batch_size: int, clock: Callable[[], float] = time.perf_counter):
-        """Starts to measure.
-
-        Args:
-          batch_size: images in a step, over all devices.
-          clock: returns seconds.
-        """
-        self._batch_size = batch_size
-        self._clock = clock
-        self._since = clock()
-        self._waited = 0.0
-        self._steps = 0
-
-    @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Counts one step; the time inside counts as waiting for data."""
-        start = self._clock()
-        yield
-        self._steps += 1
-        self._waited += self._clock() - start
-
-    def read(self) -> dict[str, float]:
-        """Returns the figures since the last call, and starts again.
-
-        They are `images_per_second`, and `data_wait_fraction` in [0, 1].
-        """
-        now = self._clock()
-        seconds = max(now - self._since, 1e-9)
-        figures = {
-            "images_per_second": self._steps * self._batch_size / seconds,
-            "data_wait_fraction": min(self._waited / seconds, 1.0),
-        }
-        self._since, self._waited, self._steps = now, 0.0, 0
-        return figures
 
 
 class Progress:
@@ -94,8 +54,8 @@ class Progress:
 
         Args:
           step: steps done since the beginning of the run.
-          values: the newest "loss", "images_per_second" and "data_wait_fraction"; each
-            may be absent. If all are, the previous ones are shown.
+          values: the newest figures, by the names of `_FORMATS`; each may be absent. If
+            all are, the previous ones are shown.
         """
         if not self._active:
             return
@@ -132,11 +92,15 @@ class Progress:
         return f"ETA {tqdm.format_interval(seconds * (self._total - self._step))}"
 
 
+_FORMATS = {
+    "loss": "loss {:.4f}",
+    "images_per_second": "{:.0f} images/s",
+    "mfu": "MFU {:.0%}",
+    "peak_memory_gib": "{:.1f} GiB",
+    "data_wait_fraction": "{:.0%} waiting for data",
+}
+
+
 def _figures(values: Mapping[str, float]) -> str:
-    formats = {
-        "loss": "loss {:.4f}",
-        "images_per_second": "{:.0f} images/s",
-        "data_wait_fraction": "{:.0%} waiting for data",
-    }
-    shown = [style.format(values[k]) for k, style in formats.items() if k in values]
+    shown = [style.format(values[k]) for k, style in _FORMATS.items() if k in values]
     return ", ".join(shown)

@@ -1,6 +1,7 @@
 """Reports a run while it trains: metrics to its writers, lines to the terminal."""
 
 import contextlib
+import functools
 from collections.abc import Mapping
 
 import jax
@@ -11,12 +12,15 @@ from clipin_jax.objectives.target_health import collapse_warning
 from clipin_jax.runs.build import Experiment
 from clipin_jax.runs.metric_writers import MetricWriters
 from clipin_jax.training import console
-from clipin_jax.training.progress import Progress, Throughput
+from clipin_jax.training.chip_use import ChipUse
+from clipin_jax.training.data_advice import DataAdvice
+from clipin_jax.training.progress import Progress
+from clipin_jax.training.step_timing import StepTimer
 from clipin_jax.types import Metrics
 
 
 class RunLog:
-    """Writes metrics, shows progress, and measures images per second."""
+    """Writes metrics, shows progress, and measures the speed."""
 
     def __init__(
         self,
@@ -25,6 +29,7 @@ class RunLog:
         run_name: str,
         writers: MetricWriters,
         batches: TrainBatches,
+        chip_use: ChipUse,
         step: int,
     ):
         """Prints the banner and starts to measure.
@@ -34,11 +39,15 @@ class RunLog:
           run_name: the path or URL of the run's folder, for the banner.
           writers: of the run's metrics.
           batches: the training data, which counts cut captions and bad records.
+          chip_use: of the run's devices.
           step: number of steps taken before; above 0 if the run is resumed.
         """
         self._writers, self._batches = writers, batches
         self._progress = Progress(experiment.config.total_steps, step)
-        self._throughput = Throughput(experiment.config.batch_size)
+        config = experiment.config
+        self._timer, self._batch_size = StepTimer(), config.batch_size
+        self._chip_use = chip_use
+        self._advice = DataAdvice(config.data, run_name)
         self._shown: dict[str, float] = {}
         facts = console.banner(experiment, run_name, batches.examples_per_epoch, step)
         self.print_line(f"{facts}\nclipin: compiling the first step")
@@ -49,17 +58,30 @@ class RunLog:
 
     def waiting_for_data(self) -> contextlib.AbstractContextManager[None]:
         """Counts one step; the time inside counts as waiting for data."""
-        return self._throughput.waiting()
+        return self._timer.waiting()
 
+    def step_starts(self) -> None:
+        """Notes that a step is given to the devices now."""
+        self._timer.starts()
+
+    def watch(self, metrics: Metrics) -> None:
+        """Measures when the step that was started last is done, without waiting."""
+        self._timer.watch(metrics["loss"])
+
+    @functools.partial(jax.profiler.annotate_function, name="metrics")
     def write_metrics(self, step: int, metrics: Metrics) -> None:
-        """Waits for a train step; writes its metrics and the throughput."""
+        """Waits for a train step; writes its metrics, the speed and what bounds it."""
         numbers = {name: float(value) for name, value in metrics.items()}
         numbers["cut_captions"] = self._batches.cut_captions
         numbers["bad_records"] = self._batches.bad_records
-        speed = self._throughput.read()
+        window = self._timer.read()
+        speed = window.figures(self._batch_size)
+        speed |= self._chip_use.figures(speed["images_per_second"])
         values = {f"train/{name}": value for name, value in (numbers | speed).items()}
         self._writers.write(step, values)
         self._shown = {"loss": numbers["loss"], **speed}
+        if advice := self._advice.judge(window):
+            self.print_line(f"clipin: step {step}: {advice}")
 
     def show_progress(self, step: int) -> None:
         """Moves the progress bar, and shows the figures that were written last."""
@@ -72,7 +94,7 @@ class RunLog:
         warning = collapse_warning(values)
         if warning:
             self.print_line(f"clipin: step {step}: warning: {warning}")
-        self._throughput.read()  # excludes the time of this from the next figures
+        self.restart_timing()
 
     def write_scores(
         self, step: int, scores: Mapping[str, float], figures: Mapping[str, Figure]
@@ -80,14 +102,19 @@ class RunLog:
         """Writes and prints the scores of an evaluation."""
         self._writers.write(step, scores)
         self.print_line(console.scores(scores, figures))
-        self._throughput.read()  # excludes the time of this from the next figures
+        self.restart_timing()
+
+    def restart_timing(self) -> None:
+        """Excludes what took time since the last figures from the next ones."""
+        self._timer.read()
 
     def forget_compilation(self) -> None:
         """Excludes the first step from the throughput; warns of captions it cut."""
-        self._throughput.read()
+        self.restart_timing()
         if self._batches.cut_captions:
             self.print_line(console.cut_captions(self._batches.cut_captions))
 
     def close(self) -> None:
         """Keeps the progress bar as it is."""
+        self._timer.close()
         self._progress.close()

@@ -46,7 +46,10 @@ TINY = (
     "checkpoint.keep_last=3",
     "log.tensorboard=false",
 )
-TIMES = ("time", "train/images_per_second", "train/data_wait_fraction")
+TIMES = ("time",) + tuple(
+    f"train/{name}"
+    for name in ("images_per_second", "data_wait_fraction", "device_idle_fraction")
+)
 
 
 def tiny_run(*overrides: str) -> ConfigDict:

@@ -93,6 +93,18 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(
     assert not copies_left(tmp_path)
 
 
+def test_a_profile_is_a_file_of_the_run(capfd):
+    config = tiny_runs.tiny_run(
+        "total_steps=3", "optim.learning_rate.warmup_steps=1", "evals={}",
+        "health_every_steps=0",
+    )  # fmt: skip
+    assert train(config, URL, profile="2:2") == DONE
+    traces = [name for name in stored_files() if name.endswith(".xplane.pb")]
+    assert len(traces) == 1
+    assert traces[0].startswith("profile/plugins/profile/steps_2_2/")
+    assert f"xprof --logdir {URL}/profile" in capfd.readouterr().err
+
+
 def test_what_a_run_wrote_is_uploaded_while_it_trains(monkeypatch):
     seen = {}
 

@@ -20,7 +20,10 @@ from clipin_jax.report.run_report.scores import chance_key, figure_of, is_score
 
 _EVALUATIONS = "Evaluations"
 _HEALTH = "Health of the non-contrastive branch"
-_SPEED_METRICS = ("images_per_second", "data_wait_fraction", "step_seconds")
+_SPEED_METRICS = (
+    "images_per_second", "mfu", "peak_memory_gib", "data_wait_fraction",
+    "device_idle_fraction", "step_seconds",
+)  # fmt: skip
 
 
 def curves_section(runs: Sequence[RunHistory]) -> Markup:

@@ -34,7 +34,8 @@ def calls(monkeypatch) -> list[tuple]:
     """The arguments of each call, of functions that replace the library's."""
     made = []
 
-    def train(config: Any, workdir: Path) -> int:
+    def train(config: Any, workdir: Path, profile: str) -> int:
+        assert profile == ""
         made.append((config, workdir))
         return 75
 
@@ -185,7 +186,7 @@ def test_an_explanation_is_a_png_file(capsys):
 
 
 def test_an_unexpected_error_keeps_its_traceback(config, calls, monkeypatch):
-    def fail(*_: Any) -> int:
+    def fail(*_: Any, **__: Any) -> int:
         raise ZeroDivisionError
 
     monkeypatch.setattr(sys.modules["clipin_jax.training.loop"], "train", fail)
@@ -242,7 +243,7 @@ def test_a_reader_that_has_gone_is_no_traceback(argv):
 
 
 def test_a_broken_pipe_that_is_not_the_output_keeps_its_traceback(config, monkeypatch):
-    def fail(*_: Any) -> int:
+    def fail(*_: Any, **__: Any) -> int:
         raise BrokenPipeError("to a worker")
 
     monkeypatch.setattr(sys.modules["clipin_jax.training.loop"], "train", fail)

@@ -124,7 +124,8 @@ def _compile_cache() -> str:
 
 def _collective() -> str:
     """A sum over all devices, each of which holds one part."""
-    mesh = sharding.make_mesh(data=-1, fsdp=1)
+    slices = sharding.count_slices(jax.devices())
+    mesh = sharding.make_mesh(data=-1, fsdp=1, dcn=slices)
     local = len(jax.local_devices())
     first = jax.process_index() * local
     parts = sharding.put(np.arange(first, first + local, dtype=np.float32), mesh)

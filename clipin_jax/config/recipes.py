@@ -72,7 +72,11 @@ def run_settings(name: str, *, batch_size: int, total_steps: int) -> ConfigDict:
     config.health_every_steps = 200
     config.max_nonfinite_steps = 20  # in a row, each skipped; more end the run
     config.target = dict(decay=0.0, symmetric=False)
-    config.mesh = dict(data=-1, fsdp=1)  # -1: all other devices
+    config.mesh = dict(
+        dcn=1,  # slices, with a network between them
+        data=-1,  # of a slice; -1: all other devices
+        fsdp=1,  # of a slice
+    )
     config.sharding = dict(
         preset="replicate",  # or "zero1", "fsdp", "fsdp+zero1": splits the state
         rules=(),  # (path pattern, "replicate", "fsdp" or "all") before the preset

@@ -26,7 +26,7 @@ from clipin_jax.core.freezing import ModulePath
 from clipin_jax.core.learner import MODALITIES, OTHER_VIEW, Learner, view_of
 from clipin_jax.core.parameter_paths import Params, merge, paths_of, split
 from clipin_jax.errors import ClipinError
-from clipin_jax.models.layers import at_least_float32
+from clipin_jax.models.layers import Split, at_least_float32, mesh_split
 from clipin_jax.models.remat import computed_again
 from clipin_jax.objectives.base import OTHER_IMAGE, OTHER_TEXT, TOWERS, reads_of
 from clipin_jax.types import Array, Batch, Pooled, View
@@ -116,18 +116,19 @@ class Pieces:
         """
         if self.count == 1:
             return None
+        split = mesh_split()
 
         def local(variables: Any, views: Views, rngs: Rngs) -> Pooled:
             def run(name: str) -> Any:
                 return jax.lax.map(
                     lambda piece: self._run(variables, *piece),
-                    (self._rngs(rngs, name), self._cut(views[name])),
+                    (self._rngs(rngs, name, split), self._cut(views[name])),
                 )
 
             outputs = {name: run(name) for name in views}
             return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs)
 
-        program = _over_devices(local, (_WHOLE, _SPLIT, _WHOLE), _SPLIT)
+        program = _over_devices(split, local, (_WHOLE, _SPLIT, _WHOLE), _SPLIT)
         return program(_of_towers(variables), self.views, self.rngs)
 
     def _pull_back(
@@ -139,6 +140,7 @@ class Pieces:
         """
         if not jax.tree.leaves(towers):  # all are frozen
             return {}
+        split = mesh_split()
 
         def local(towers: Params, fixed: Any, *rest: Any) -> Params:
             views, cotangents, rngs = rest
@@ -155,13 +157,13 @@ class Pieces:
                 lambda x: jnp.zeros(x.shape, at_least_float32(x.dtype)), towers
             )
             for name, view in views.items():
-                inputs = self._rngs(rngs, name), self._cut(view)
+                inputs = self._rngs(rngs, name, split), self._cut(view)
                 pieces = *inputs, self._cut(cotangents[name])
                 total, _ = jax.lax.scan(add, total, pieces)
-            return jax.lax.psum(total, axes) if (axes := _axes()) else total
+            return jax.lax.psum(total, split.axes) if split.axes else total
 
         inputs = _WHOLE, _WHOLE, _SPLIT, _SPLIT, _WHOLE
-        program = _over_devices(local, inputs, _WHOLE)
+        program = _over_devices(split, local, inputs, _WHOLE)
         return program(towers, _of_towers(fixed), self.views, cotangents, self.rngs)
 
     def _run(self, variables: Any, rngs: Rngs, view: View) -> Any:
@@ -172,12 +174,10 @@ class Pieces:
         """Returns the rows of a device, [b, ...], as pieces: [count, b/count, ...]."""
         return jax.tree.map(lambda x: x.reshape(self.count, -1, *x.shape[1:]), tree)
 
-    def _rngs(self, rngs: Rngs, name: str) -> Rngs:
+    def _rngs(self, rngs: Rngs, name: str, split: Split) -> Rngs:
         """Returns the streams [count] of the pieces of a view on this device."""
-        axes = _axes()
-        device = jax.lax.axis_index(axes) if axes else 0
-        devices = jax.lax.axis_size(axes) if axes else 1
-        first = (list(OTHER_VIEW).index(name) * devices + device) * self.count
+        device = jax.lax.axis_index(split.axes) if split.axes else 0
+        first = (list(OTHER_VIEW).index(name) * split.devices + device) * self.count
         fold_in = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
         numbers = first + jnp.arange(self.count)
         return {stream: fold_in(key, numbers) for stream, key in rngs.items()}
@@ -187,17 +187,13 @@ def _cast_like(x: Array, like: Array) -> Array:
     return x.astype(like.dtype)
 
 
-def _axes() -> tuple[str, ...]:
-    """Returns the axes of the mesh, if a batch is split over them."""
-    mesh = jax.sharding.get_abstract_mesh()
-    return tuple(mesh.axis_names) if mesh.size > 1 else ()
-
-
-def _over_devices(function: Callable, inputs: Any, outputs: Any) -> Callable[..., Any]:
+def _over_devices(
+    split: Split, function: Callable, inputs: Any, outputs: Any
+) -> Callable[..., Any]:
     """Returns a function of the batch that runs on every device with its own rows."""
-    if not (axes := _axes()):
+    if not split.axes:
         return function
-    specs = {_SPLIT: PartitionSpec(axes), _WHOLE: PartitionSpec()}
+    specs = {_SPLIT: PartitionSpec(split.axes), _WHOLE: PartitionSpec()}
     inputs, outputs = jax.tree.map(specs.__getitem__, (inputs, outputs))
     return jax.shard_map(function, in_specs=inputs, out_specs=outputs, check_vma=False)
 

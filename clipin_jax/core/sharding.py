@@ -11,9 +11,15 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from clipin_jax.core.parameter_paths import compile_pattern, map_paths
 from clipin_jax.errors import ClipinError, check_choice, shorten
 
-AXES = ("data", "fsdp")
-# Rule -> the mesh axes over which the largest axis of an array is split.
-RULES: dict[str, tuple[str, ...]] = {"replicate": (), "fsdp": ("fsdp",), "all": AXES}
+# The outermost first, which is the slowest: the network between slices.
+AXES = ("dcn", "data", "fsdp")
+# Rule -> the mesh axes over which the largest axis of an array is split: those within a
+# slice, so that a step gathers the state on fast links.
+RULES: dict[str, tuple[str, ...]] = {
+    "replicate": (),
+    "fsdp": ("fsdp",),
+    "all": ("data", "fsdp"),
+}
 _AVERAGES = r"^(opt_state|target_params)/"
 # Name -> rules for the paths of a train state.
 PRESETS = {
@@ -28,27 +34,71 @@ PRESETS = {
 GATHERED = ("zero1",)  # presets whose parameters a step gathers
 
 
-def make_mesh(data: int, fsdp: int, devices: Sequence[Any] | None = None) -> Mesh:
-    """Returns a mesh over all devices.
+def make_mesh(
+    data: int, fsdp: int, devices: Sequence[Any] | None = None, *, dcn: int = 1
+) -> Mesh:
+    """Returns a mesh over all devices, with the devices of a slice together.
 
     Args:
-      data: number of devices on the `data` axis; -1 for all that remain.
+      data: number of devices on the `data` axis; -1 for all that remain of a slice.
       fsdp: number of devices on the `fsdp` axis, over which parameters may be split.
       devices: devices to use; by default those of all processes.
+      dcn: number of slices, which a data-centre network connects.
 
     Raises:
-      ClipinError: the axes do not multiply to the number of devices.
+      ClipinError: the axes do not multiply to the number of devices, or `dcn` is not
+        the number of slices of TPUs.
     """
     devices = jax.devices() if devices is None else devices
-    shape = (len(devices) // max(fsdp, 1) if data == -1 else data, fsdp)
-    if math.prod(shape) != len(devices):
+    _check_slices(dcn, devices)
+    count = len(devices) // dcn
+    shape = (count // max(fsdp, 1) if data == -1 else data, fsdp)
+    if math.prod(shape) != count:
+        slices = f" in each of {dcn} slices" if dcn > 1 else ""
         raise ClipinError(
-            f"mesh.data = {data} and mesh.fsdp = {fsdp} do not fit {len(devices)} "
-            "devices: their product must be the number of devices (data = -1 fills up)"
+            f"mesh.data = {data} and mesh.fsdp = {fsdp} do not fit {count} "
+            f"devices{slices}: their product must be the number of devices (data = -1 "
+            "fills up)"
         )
+    # jax orders the devices of each slice along its links.
+    slices = [
+        jax.make_mesh(shape, AXES[1:], devices=devices).devices
+        for devices in _slices(devices, dcn)
+    ]
     # Auto, not Explicit: Linen modules do not annotate their arrays.
-    types = (AxisType.Auto,) * len(AXES)
-    return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
+    return Mesh(np.stack(slices), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def count_slices(devices: Sequence[Any]) -> int:
+    """Returns how many slices devices belong to; 1 where they are no TPUs."""
+    # GPUs number their hosts likewise, which may well be one slice.
+    tpus = [device for device in devices if device.platform == "tpu"]
+    return max(1, len({_slice_of(device) for device in tpus}))
+
+
+def _check_slices(dcn: int, devices: Sequence[Any]) -> None:
+    if dcn < 1 or len(devices) % dcn:
+        raise ClipinError(
+            f"mesh.dcn = {dcn} does not divide {len(devices)} devices: give the number "
+            "of slices, 1 without a network between them"
+        )
+    slices = count_slices(devices)
+    if devices[0].platform == "tpu" and dcn != slices:
+        raise ClipinError(
+            f"mesh.dcn = {dcn}, but the devices have {slices} slice(s): set "
+            f"mesh.dcn = {slices}"
+        )
+
+
+def _slices(devices: Sequence[Any], dcn: int) -> list[Sequence[Any]]:
+    """Returns the devices of each slice; those of a host are together in any case."""
+    devices = sorted(devices, key=_slice_of)
+    size = len(devices) // dcn
+    return [devices[first : first + size] for first in range(0, len(devices), size)]
+
+
+def _slice_of(device: Any) -> int:
+    return getattr(device, "slice_index", 0)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

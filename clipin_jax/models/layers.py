@@ -5,6 +5,7 @@ Initialisers are explicit, since published codes differ from flax in them.
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -52,26 +53,46 @@ def check_length(text: Array, context_length: int) -> None:
         )
 
 
-def shard_batch(x: Array) -> Array:
-    """Returns x with its first axis split over the mesh.
+class Split(NamedTuple):
+    """How the mesh splits the rows of a batch.
 
-    Without a mesh, or on a device's own rows inside of `jax.shard_map`, returns x.
+    Attributes:
+      axes: of the mesh, the slowest first; none if every row is on each device.
+      devices: along these axes, 1 without any.
     """
-    # Otherwise the partitioner may gather activations where parameters are sharded.
+
+    axes: tuple[str, ...]
+    devices: int
+
+
+def mesh_split() -> Split:
+    """Returns how the mesh splits a batch that it divides: over all of its axes.
+
+    Axes that a `jax.shard_map` around has split already are left out: there, an array
+    has the rows of one place along them.
+    """
     mesh = jax.sharding.get_abstract_mesh()
-    axes = tuple(mesh.axis_names)
-    if not axes or mesh.manual_axes or x.shape[0] % mesh.size:
+    axes = tuple(name for name in mesh.axis_names if name not in mesh.manual_axes)
+    devices = math.prod(mesh.shape[name] for name in axes)
+    return Split(axes, devices) if devices > 1 else Split((), 1)
+
+
+def batch_split(rows: int) -> Split:
+    """Returns how the mesh splits rows: not at all if it does not divide their number.
+
+    Initialisation and evaluation may have such a batch.
+    """
+    split = mesh_split()
+    return split if rows % split.devices == 0 else Split((), 1)
+
+
+def shard_batch(x: Array) -> Array:
+    """Returns x with its first axis split over the mesh, see `batch_split`."""
+    # Otherwise the partitioner may gather activations where parameters are sharded.
+    if not (axes := batch_split(x.shape[0]).axes):
         return x
     spec = jax.sharding.PartitionSpec(axes, *[None] * (x.ndim - 1))
     return jax.lax.with_sharding_constraint(x, spec)
-
-
-def batch_axes(batch_size: int) -> tuple[str, ...]:
-    """Returns the axes of the mesh, which split a batch; none if it does not split."""
-    mesh = jax.sharding.get_abstract_mesh()
-    # Initialisation and evaluation may have a batch that the devices do not divide.
-    split = bool(mesh.axis_names) and mesh.size > 1 and batch_size % mesh.size == 0
-    return tuple(mesh.axis_names) if split else ()
 
 
 def attention_tap(

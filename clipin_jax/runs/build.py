@@ -33,7 +33,7 @@ class Experiment:
 
     Attributes:
       config: of the run.
-      mesh: the devices, in axes "data" and "fsdp".
+      mesh: the devices, see `core.sharding.AXES`.
       learner: towers and objectives, a flax module.
       optimizer: hyper -> optax transformation.
       hyper: step -> hyper-parameters of that step, see `types.Hyper`.

@@ -115,7 +115,12 @@ def test_on_one_device():
         ("clip:clipin,runlocal", ("target.symmetric=True", FREEZE)),
         (
             "clip:clipin,runlocal",
-            ("mesh.fsdp=4", "sharding.preset=fsdp+zero1", "sharding.min_mib=0"),
+            (
+                "mesh.dcn=2",
+                "mesh.fsdp=2",
+                "sharding.preset=fsdp+zero1",
+                "sharding.min_mib=0",
+            ),
         ),
         ("clip:runlocal", ("objectives.simclr={'hidden_dim': 32}", "data.views=2")),
         (

@@ -86,8 +86,7 @@ def test_half_precision_differs_by_rounding_alone():
 
 @pytest.fixture
 def mesh():
-    devices, kinds = jax.devices(), (AxisType.Auto,) * 2
-    mesh = jax.make_mesh((4, 2), ("data", "fsdp"), axis_types=kinds, devices=devices)
+    mesh = sharding.make_mesh(data=2, fsdp=2, devices=jax.devices()[:8], dcn=2)
     with jax.set_mesh(mesh):
         yield mesh
 
@@ -110,7 +109,7 @@ def test_every_device_runs_the_kernel_on_its_rows(mesh):
 
 def test_inside_shard_map_the_kernel_takes_the_rows_as_they_are(mesh):
     qkv, gradient = inputs(8, 50, 64)
-    split = PartitionSpec(("data", "fsdp"))
+    split = PartitionSpec(mesh.axis_names)
 
     def run(qkv):
         return fused.fused_attention(qkv, 2, causal=False)

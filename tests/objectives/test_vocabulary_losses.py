@@ -75,8 +75,8 @@ def make_views(batch=B):
 
 
 def make_mesh(count):
-    fsdp = 2 if count > 2 else 1  # both axes split the batch
-    return sharding.make_mesh(-1, fsdp, jax.devices()[:count])
+    dcn, fsdp = (2, 2) if count == 8 else (1, 2 if count > 2 else 1)  # all split it
+    return sharding.make_mesh(-1, fsdp, jax.devices()[:count], dcn=dcn)
 
 
 def make_loss(name, tower, positions):

@@ -10,7 +10,7 @@ def test_everything_is_built_before_the_first_array():
     built = build_experiment(
         tiny_config("mesh.fsdp=2", "sharding.preset=fsdp", "sharding.min_mib=0")
     )
-    assert dict(built.mesh.shape) == {"data": 4, "fsdp": 2}
+    assert dict(built.mesh.shape) == {"dcn": 1, "data": 4, "fsdp": 2}
     leaves = jax.tree.leaves(built.abstract_state)
     assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves)
     towers = built.abstract_state.params["towers"]

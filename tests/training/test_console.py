@@ -27,7 +27,7 @@ def test_the_banner_names_what_matters(built):
         "model": "vit 2x32 at 32x32, text_transformer 2x32, "
         f"{built.num_params / 1e6:.1f}M parameters",
         "objectives": "clipin, contrastive",
-        "devices": "8 x cpu, mesh data 8 x fsdp 1, processes 1",
+        "devices": "8 x cpu, mesh dcn 1 x data 8 x fsdp 1, processes 1",
         "data": "scenes, 256 examples per epoch",
         "schedule": "1,200 steps of 16 pairs = 75 epochs, peak learning rate 0.0005",
         "chance": "a model that knows nothing has a contrastive loss of ln(16) = 2.773",

@@ -17,8 +17,9 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import PartitionSpec
 
+from clipin_jax.models.layers import batch_split, mesh_split
 from clipin_jax.models.remat import computed_again
 from clipin_jax.types import Array
 
@@ -52,7 +53,7 @@ def fits(qkv: Array) -> bool:
     Args:
       qkv: [B, N, 3 D].
     """
-    if qkv.dtype not in DTYPES or qkv.shape[0] % _free_axes()[1]:
+    if qkv.dtype not in DTYPES or qkv.shape[0] % mesh_split().devices:
         return False
     return _vmem_bytes(qkv) <= VMEM_BYTES
 
@@ -72,22 +73,13 @@ def fused_attention(qkv: Array, num_heads: int, *, causal: bool) -> Array:
     run = functools.partial(
         _attention, num_heads=num_heads, causal=causal, interpret=is_interpreted()
     )
-    axes, _ = _free_axes()
-    if not axes:
+    if not (axes := batch_split(qkv.shape[0]).axes):
         return run(qkv)
     # The partitioner cannot split a kernel: each device runs it on its own rows.
     split = PartitionSpec(axes)
     return jax.shard_map(
         run, in_specs=split, out_specs=split, axis_names=set(axes), check_vma=False
     )(qkv)
-
-
-def _free_axes() -> tuple[tuple[str, ...], int]:
-    """Returns the mesh axes that no `shard_map` around has split, and their size."""
-    mesh = jax.sharding.get_abstract_mesh()
-    kinds = zip(mesh.axis_names, mesh.axis_types, strict=True)
-    axes = tuple(name for name, kind in kinds if kind != AxisType.Manual)
-    return axes, math.prod(mesh.shape[name] for name in axes)
 
 
 def _vmem_bytes(qkv: Array) -> int:

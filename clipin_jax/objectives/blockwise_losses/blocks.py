@@ -13,6 +13,8 @@ from jax.sharding import PartitionSpec
 from clipin_jax.objectives.blockwise_losses.pairs import CHUNKED, Pairs, Plan
 from clipin_jax.types import Array
 
+Step = Callable[[Any, Any], tuple[Any, Any]]
+GradientStep = Callable[[Any, Any, Array], tuple[Any, Array]]
 SPLIT, WHOLE = "split", "whole"  # how a mesh holds an argument or a result
 PAIRS = Pairs._make([SPLIT, SPLIT, WHOLE, SPLIT, WHOLE])  # likewise, for each field
 _CHUNK_COLUMNS = 1024  # most of a chunk; more make no product of matrices faster
@@ -36,9 +38,7 @@ def over_mesh(
     return jax.shard_map(function, in_specs=inputs, out_specs=outputs, check_vma=False)
 
 
-def scan_columns(
-    plan: Plan, step: Callable[[Any, Any], tuple[Any, Any]], rows: Any, columns: Any
-) -> tuple[Any, Any]:
+def scan_columns(plan: Plan, step: Step, rows: Any, columns: Any) -> tuple[Any, Any]:
     """Visits the columns of all devices.
 
     Args:
@@ -56,16 +56,12 @@ def scan_columns(
         rows, results = jax.lax.scan(step, rows, _chunks(plan, columns))
         return rows, jax.tree.map(lambda x: _joined(x, devices), results)
 
-    def turn(state: Any, _: None) -> tuple[Any, Any]:
-        rows, columns = state
-        sent = _send(plan, columns)  # does not wait for the step
-        rows, results = step(rows, columns)
-        return (rows, sent), results
-
-    (rows, _), results = jax.lax.scan(turn, (rows, columns), length=devices)
-    # The columns of device d were here in turn (here - d) modulo n.
-    turns = (jax.lax.axis_index(plan.axes) - jnp.arange(devices)) % devices
-    return rows, jax.tree.map(lambda x: x[turns], results)
+    visit, rings = step, _rings(plan)
+    for axes in rings:
+        visit = _round(axes, visit)
+    rows, results = visit(rows, columns)
+    place = len(rings)  # of the axis [b] in the results: one for each ring before it
+    return rows, jax.tree.map(lambda x: x.reshape(devices, *x.shape[place:]), results)
 
 
 def scan_gradients(
@@ -90,16 +86,14 @@ def scan_gradients(
             gradient = jax.lax.psum_scatter(gradient, plan.axes, tiled=True)
         return rows, gradient
 
-    def turn(state: Any, _: None) -> tuple[Any, None]:
-        rows, columns, gradient = state
-        sent = _send(plan, columns)
+    def visit(rows: Any, columns: Any, gradient: Array) -> tuple[Any, Array]:
         rows, part = step(rows, columns)
-        return (rows, sent, _send(plan, gradient + part)), None
+        return rows, gradient + part
 
     start = jnp.zeros_like(jax.eval_shape(step, rows, columns)[1])
-    state = rows, columns, start
-    (rows, _, gradient), _ = jax.lax.scan(turn, state, length=_devices(plan))
-    return rows, gradient
+    for axes in _rings(plan):
+        visit = _round_with_gradient(axes, visit)
+    return visit(rows, columns, start)
 
 
 def exchange(plan: Plan, results: Any) -> Any:
@@ -158,11 +152,73 @@ def _devices(plan: Plan) -> int:
     return jax.lax.axis_size(plan.axes) if plan.axes else 1
 
 
-def _send(plan: Plan, tree: Any) -> Any:
-    """Sends arrays to the next device of the ring, and returns those of the last."""
-    devices = _devices(plan)
+def _rings(plan: Plan) -> list[tuple[str, ...]]:
+    """Returns the axes of each ring, the inner one first.
+
+    The outermost axis of a mesh is its slowest, such as the network between slices. So
+    columns go round a slice, then all of them at once to the next slice: they have a
+    whole round of time to arrive there.
+    """
+    outer, inner = plan.axes[:1], plan.axes[1:]
+    rings = [axes for axes in (inner, outer) if axes]
+    return [axes for axes in rings if jax.lax.axis_size(axes) > 1]
+
+
+def _round(axes: tuple[str, ...], step: Step) -> Step:
+    """Returns a step that visits the columns of all devices of a ring.
+
+    Args:
+      axes: of the ring.
+      step: `(rows, columns) -> (rows, results)`.
+
+    Returns:
+      The same, with the results for the columns of device d of the ring at [d].
+    """
+
+    def visit(rows: Any, columns: Any) -> tuple[Any, Any]:
+        def turn(state: Any, _: None) -> tuple[Any, Any]:
+            rows, columns = state
+            sent = _send(axes, columns)  # does not wait for the step
+            rows, results = step(rows, columns)
+            return (rows, sent), results
+
+        devices = jax.lax.axis_size(axes)
+        (rows, _), results = jax.lax.scan(turn, (rows, columns), length=devices)
+        # The columns of device d were here in turn (here - d) modulo n.
+        turns = (jax.lax.axis_index(axes) - jnp.arange(devices)) % devices
+        return rows, jax.tree.map(lambda x: x[turns], results)
+
+    return visit
+
+
+def _round_with_gradient(axes: tuple[str, ...], step: GradientStep) -> GradientStep:
+    """Returns a step that visits the columns of all devices of a ring.
+
+    Args:
+      axes: of the ring.
+      step: `(rows, columns, gradient) -> (rows, gradient)`, which adds to the gradient
+        of the columns, with which that travels.
+    """
+
+    def visit(rows: Any, columns: Any, gradient: Array) -> tuple[Any, Array]:
+        def turn(state: Any, _: None) -> tuple[Any, None]:
+            rows, columns, gradient = state
+            sent = _send(axes, columns)
+            rows, gradient = step(rows, columns, gradient)
+            return (rows, sent, _send(axes, gradient)), None
+
+        state, devices = (rows, columns, gradient), jax.lax.axis_size(axes)
+        (rows, _, gradient), _ = jax.lax.scan(turn, state, length=devices)
+        return rows, gradient
+
+    return visit
+
+
+def _send(axes: tuple[str, ...], tree: Any) -> Any:
+    """Sends arrays to the next device of a ring, and returns those of the last."""
+    devices = jax.lax.axis_size(axes)
     ring = [(device, (device + 1) % devices) for device in range(devices)]
-    return jax.tree.map(lambda x: jax.lax.ppermute(x, plan.axes, ring), tree)
+    return jax.tree.map(lambda x: jax.lax.ppermute(x, axes, ring), tree)
 
 
 def _chunks(plan: Plan, columns: Any) -> Any:

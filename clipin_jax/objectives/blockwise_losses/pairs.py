@@ -6,7 +6,8 @@ come to it in blocks, and it forgets the logits of a block before the next one:
 - `chunked`: a device gathers the texts, and takes a number of columns at a time;
 - `ring`: the texts of a device are a block, which travels round the devices, as in
   the sigmoid loss of SigLIP (arXiv 2303.15343, section 3.3). No device holds more than
-  its own texts and those of another.
+  its own texts and those of another. On several slices it goes round a slice, then on
+  to the next one.
 
 In this folder, n is the number of devices, and b is B over n.
 """
@@ -17,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from clipin_jax.errors import check_choice
-from clipin_jax.models.layers import at_least_float32, batch_axes
+from clipin_jax.models.layers import at_least_float32, batch_split
 from clipin_jax.objectives.base import ObjectiveModule
 from clipin_jax.objectives.duplicates import MULTI_POSITIVE, share_an_id
 from clipin_jax.objectives.losses import mask_logits
@@ -115,9 +116,8 @@ def make_plan(
       batch_size: B.
       duplicates, label_smoothing: see `Plan`.
     """
-    axes = batch_axes(batch_size)
+    axes, devices = batch_split(batch_size)
     if impl == AUTO:
-        devices = jax.sharding.get_abstract_mesh().size if axes else 1
         held = batch_size**2 * _FLOAT // devices
         impl = DENSE if held <= _DENSE_BYTES else RING
     if impl == DENSE:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from clipin_jax.models.layers import LogitFactors, at_least_float32, batch_axes
+from clipin_jax.models.layers import LogitFactors, at_least_float32, batch_split
 from clipin_jax.types import Array
 
 Logits = Array | LogitFactors
@@ -73,8 +73,7 @@ def map_positions(
 def _chunk_size(factors: LogitFactors, positions: int) -> int:
     """Returns how many positions are visited at a time, L for all at once."""
     batch, length = factors.states.shape[:2]
-    devices = jax.sharding.get_abstract_mesh().size if batch_axes(batch) else 1
-    held = batch // devices * factors.table.shape[-1] * _FLOAT
+    held = batch // batch_split(batch).devices * factors.table.shape[-1] * _FLOAT
     chunks = math.ceil(length / (positions or max(1, _HELD_BYTES // held)))
     return math.ceil(length / chunks)  # equal chunks: the last one has little padding
 
@@ -102,7 +101,7 @@ def _map_chunks(
         results = jax.lax.map(visit_chunk, _split(of_positions, size))
         return jax.tree.map(lambda x: _join(x, length), results)
 
-    if axes := batch_axes(batch):
+    if axes := batch_split(batch).axes:
         # On each device by itself: the partitioner would add up the gradient of the
         # table over all devices once for each chunk.
         whole, split = PartitionSpec(), PartitionSpec(axes)

@@ -20,11 +20,13 @@ examples:
   clipin plan clip --on v5e:4x4 batch_size=4096 model.dtype=bfloat16
   clipin plan clip --compare clip:clipin --on v5p:2x2x2
   clipin plan clip:clipin --on v6e:8x8 --search batch --quick
+  clipin plan clip --on 2xv5e:16x16 mesh.dcn=2 batch_size=65536
   clipin plan siglip --on cpu:8 --json
 
 TPU chips: v4, v5e, v5p, v6e, tpu7x with a topology; their compiler comes with
 pip install 'clipin_jax[plan]'. cpu:N, h100:N, h200:N, a100:N and gpu:N are estimates:
 the program is that of N CPU devices, whose memory and traffic differ from a GPU's.
+2xv5e:4x4 is two slices with a network between them: set mesh.dcn=2.
 
 Times are modelled, not measured. Exit codes: 0 it fits, 1 it does not, or an error.
 """
@@ -36,7 +38,7 @@ def register(verbs: Verbs) -> None:
         verbs, "plan", "memory, collectives and time of a run elsewhere", call, EPILOG
     )
     add_config(parser)
-    parser.add_argument("--on", required=True, metavar="CHIP:TOPOLOGY")
+    parser.add_argument("--on", required=True, metavar="[SLICESx]CHIP:TOPOLOGY")
     parser.add_argument(
         "--quick", action="store_true", help="less effort of the compiler"
     )

@@ -7,9 +7,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from clipin_jax.core import sharding
 from clipin_jax.core.state import TrainState
 from clipin_jax.data.text import caption_tokenizer
 from clipin_jax.errors import ClipinError
@@ -77,9 +79,17 @@ def open_run(workdir: str | Path, cache: FeatureCache | None = None) -> OpenedRu
     copy = open_copy(workdir)
     with copy.named():
         config = load_folder(copy.folder)
-    experiment = build_experiment(config)
+    experiment = build_experiment(_on_slices_here(config))
     encoder = make_encoder(config, experiment.learner, experiment.mesh, cache)
     return OpenedRun(copy, config, encoder, experiment.abstract_state)
+
+
+def _on_slices_here(config: ConfigDict) -> ConfigDict:
+    """Returns the config of a run with a mesh of the slices that are here."""
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        config.mesh.dcn = sharding.count_slices(jax.devices())
+    return config.lock()
 
 
 def make_encoder(

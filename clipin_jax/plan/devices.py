@@ -90,9 +90,11 @@ def _tpu_devices(machine: Machine) -> Sequence[Any]:
         ) from None
     from jax.experimental import topologies
 
+    name = f"{machine.kind}:{machine.topology}"
+    several = dict(num_slices=machine.slices) if machine.slices > 1 else {}
     try:
         return topologies.get_topology_desc(
-            platform="tpu", topology_name=machine.name
+            platform="tpu", topology_name=name, **several
         ).devices
     except Exception as error:  # the compiler's own, of several types
         raise ClipinError(

@@ -22,29 +22,33 @@ class Chip(NamedTuple):
       peak_flops: of bfloat16 products, in a second.
       memory_bytes: that a program may use.
       memory_bandwidth: bytes in a second.
-      link_bandwidth: bytes that a device sends to others, in a second.
+      link_bandwidth: bytes that a device sends to others of its slice, in a second.
+      network_bandwidth: bytes that it sends to other slices, in a second.
     """
 
     peak_flops: float
     memory_bytes: float
     memory_bandwidth: float
     link_bandwidth: float
+    network_bandwidth: float
 
 
 # Google Cloud's pages of the TPU versions, NVIDIA's data sheets; CPUs are made up, so
-# that plans of tests have times too.
+# that plans of tests have times too. The network of a TPU is "DCN bandwidth per chip"
+# (v5p, v6e, tpu7x), or that of a pod by its 256 chips (v5e); none is stated for v4,
+# which gets that of v5p. The network of a GPU is its card in a DGX.
 TPUS = {
-    "v4": Chip(137.5e12, 15.25 * GIB, 614e9, 150e9),
-    "v5e": Chip(197e12, 15.75 * GIB, 819e9, 200e9),
-    "v5p": Chip(459e12, 95.74 * GIB, 2765e9, 600e9),
-    "v6e": Chip(918e12, 31.25 * GIB, 1640e9, 448e9),
-    "tpu7x": Chip(1153e12, 94.75 * GIB, 3690e9, 600e9),
+    "v4": Chip(137.5e12, 15.25 * GIB, 614e9, 150e9, 3.125e9),
+    "v5e": Chip(197e12, 15.75 * GIB, 819e9, 200e9, 3.125e9),
+    "v5p": Chip(459e12, 95.74 * GIB, 2765e9, 600e9, 6.25e9),
+    "v6e": Chip(918e12, 31.25 * GIB, 1640e9, 448e9, 12.5e9),
+    "tpu7x": Chip(1153e12, 94.75 * GIB, 3690e9, 600e9, 6.25e9),
 }
 OTHERS = {
-    "a100": Chip(312e12, 79 * GIB, 2039e9, 300e9),
-    "h100": Chip(989.5e12, 79 * GIB, 3350e9, 450e9),
-    "h200": Chip(989.5e12, 139 * GIB, 4800e9, 450e9),
-    "cpu": Chip(1e12, 64 * GIB, 100e9, 10e9),
+    "a100": Chip(312e12, 79 * GIB, 2039e9, 300e9, 25e9),
+    "h100": Chip(989.5e12, 79 * GIB, 3350e9, 450e9, 50e9),
+    "h200": Chip(989.5e12, 139 * GIB, 4800e9, 450e9, 50e9),
+    "cpu": Chip(1e12, 64 * GIB, 100e9, 10e9, 1e9),
 }
 ALIASES = {"gpu": "h100"}
 # `device_kind` of jax -> a key of `TPUS`, and how many cores its figures are of.
@@ -73,7 +77,8 @@ _GPU_PEAKS = {
     "RTX 4090": 165.2e12,
     "RTX 3090": 71e12,
 }
-_FORM = re.compile(r"([a-z0-9]+):(\d+(?:x\d+)*)")
+_FORM = re.compile(r"(?:(\d+)x)?([a-z][a-z0-9]*):(\d+(?:x\d+)*)")
+_KIND = re.compile(r"^\d+x")  # the number of slices before a kind
 _MOST = 1 << 16  # devices
 
 
@@ -81,42 +86,52 @@ class Machine(NamedTuple):
     """Devices to plan for.
 
     Attributes:
-      name: as given, such as `v5e:4x4`.
+      name: as given, such as `v5e:4x4`, or `2xv5e:4x4` for two slices.
       kind: a key of `TPUS` or `OTHERS`.
-      topology: of a TPU, such as `4x4`; "" for others.
-      count: of devices; 0 where only the topology tells.
+      topology: of a slice of TPUs, such as `4x4`; "" for others.
+      slices: with a network between them; hosts, if they are no TPUs.
+      count: of devices of all slices; 0 where only the topology tells.
       chip: what each device can do.
     """
 
     name: str
     kind: str
     topology: str
+    slices: int
     count: int
     chip: Chip
 
 
 def find_machine(name: str) -> Machine:
-    """Returns a machine by name: `v5e:4x4`, `cpu:8`, `h100:8`, `gpu:8`.
+    """Returns a machine by name: `v5e:4x4`, `2xv5e:4x4`, `cpu:8`, `h100:8`, `gpu:8`.
 
     Raises:
       ClipinError: an unknown kind, or a number or topology that is none.
     """
     match = _FORM.fullmatch(name)
-    kind = ALIASES.get(match[1], match[1]) if match else ""
+    kind = ALIASES.get(match[2], match[2]) if match else ""
     if not match or kind not in TPUS | OTHERS:
         known = [*TPUS, *OTHERS, *ALIASES]
         raise ClipinError(
             f"--on is {name!r}: give a chip and how many, such as v5e:4x4, cpu:8 or "
-            f"h100:8; {did_you_mean(name.partition(':')[0], known)}"
+            f"h100:8, and 2xv5e:4x4 for two slices; "
+            f"{did_you_mean(_KIND.sub('', name.partition(':')[0]), known)}"
         )
-    sizes = [int(size) for size in match[2].split("x")]
+    slices = int(match[1] or 1)
+    if not 1 <= slices <= _MOST:
+        raise ClipinError(
+            f"--on is {name!r}: give the number of slices, from 1 to {_MOST}, such as "
+            f"2x{kind}:{match[3]}"
+        )
+    sizes = [int(size) for size in match[3].split("x")]
     if kind in TPUS:
-        return Machine(name, kind, match[2], 0, TPUS[kind])
+        return Machine(name, kind, match[3], slices, 0, TPUS[kind])
     if len(sizes) > 1 or not 1 <= sizes[0] <= _MOST:
         raise ClipinError(
             f"--on is {name!r}: give the number of devices, from 1 to {_MOST}, such as "
             f"{kind}:8"
         )
+<<<<<<< HEAD
     return Machine(name, kind, "", sizes[0], OTHERS[kind])
 
 
@@ -137,3 +152,6 @@ def peak_flops(device_kind: str, num_cores: int = 1) -> float | None:
         if re.search(rf"\b{words}\b", device_kind):
             return peak
     return None
+=======
+    return Machine(name, kind, "", slices, slices * sizes[0], OTHERS[kind])
+>>>>>>> a762c14 (Plans of several slices count what crosses the network; docs and tests of mesh.dcn)

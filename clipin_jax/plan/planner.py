@@ -12,8 +12,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from clipin_jax.errors import ClipinError
 from clipin_jax.plan.collectives import Collective, find_collectives
 from clipin_jax.plan.machines import Chip, Machine
+from clipin_jax.plan.network import Transfer, find_transfers
 from clipin_jax.plan.program import Program, num_bytes
 from clipin_jax.plan.traffic import Work, find_work
 from clipin_jax.runs.build import Experiment, build_experiment
@@ -74,11 +76,14 @@ class Plan:
       memory: what it needs.
       buffers: the largest arrays of the program.
       collectives: the largest first.
+      transfers: what crosses slices, the largest first.
       traffic: module -> bytes between chip and memory in a step.
       flops: of matrix products in a step.
       seconds: of a step, modelled: each instruction takes as long as its products or
-        its bytes need, and collectives that nothing hides take theirs.
-      bound: what most of the time is spent on: "compute", "memory" or "links".
+        its bytes need, collectives that nothing hides take theirs, and what crosses
+        slices takes its own as if nothing hid it.
+      bound: what most of the time is spent on: "compute", "memory", "links" or
+        "network".
       compile_seconds: of the compiler.
     """
 
@@ -89,6 +94,7 @@ class Plan:
     memory: Memory
     buffers: Sequence[Buffer]
     collectives: Sequence[Collective]
+    transfers: Sequence[Transfer]
     traffic: Mapping[str, float]
     flops: float
     seconds: float
@@ -131,6 +137,7 @@ def make_plan(
     Raises:
       ClipinError: the config is wrong, or does not fit the devices.
     """
+    _check_slices(config, machine)
     experiment = build_experiment(config, devices)
     lowered = _lower(experiment, "tpu" if machine.topology else "cpu")
     options = QUICK if quick and machine.topology else None
@@ -143,6 +150,15 @@ def make_plan(
         seconds = time.perf_counter() - start
         return _too_large(experiment, machine, needed, seconds)
     return _plan_of(experiment, machine, compiled, time.perf_counter() - start)
+
+
+def _check_slices(config: ConfigDict, machine: Machine) -> None:
+    dcn = config.mesh.get("dcn", 1)  # that of a run from before is 1
+    if dcn != machine.slices:
+        raise ClipinError(
+            f"mesh.dcn = {dcn}, but {machine.name} has {machine.slices} slice(s): set "
+            f"mesh.dcn={machine.slices}"
+        )
 
 
 def _lower(experiment: Experiment, platform: str) -> Any:
@@ -174,6 +190,7 @@ def _too_large(
         memory=_memory(experiment, machine.chip, 0, needed),
         buffers=(),
         collectives=(),
+        transfers=(),
         traffic={},
         flops=0.0,
         seconds=0.0,
@@ -187,6 +204,8 @@ def _plan_of(
 ) -> Plan:
     program = Program(compiled.as_text())
     work, collectives = list(find_work(program)), find_collectives(program)
+    devices = experiment.mesh.size
+    transfers = find_transfers(program, devices, machine.slices)
     analysis = compiled.memory_analysis()
     total = (
         analysis.argument_size_in_bytes
@@ -198,15 +217,16 @@ def _plan_of(
     traffic: dict[str, float] = {}
     for item in work:
         traffic[item.module] = traffic.get(item.module, 0.0) + item.num_bytes
-    times = _times(work, collectives, machine.chip)
+    times = _times(work, collectives, transfers, machine.chip)
     return Plan(
         name=experiment.config.name,
         machine=machine,
-        devices=experiment.mesh.size,
+        devices=devices,
         batch_size=experiment.config.batch_size,
         memory=_memory(experiment, machine.chip, analysis.temp_size_in_bytes, total),
         buffers=_largest_buffers(program),
         collectives=collectives,
+        transfers=transfers,
         traffic=dict(sorted(traffic.items(), key=lambda item: -item[1])),
         flops=sum(item.flops for item in work),
         seconds=sum(times.values()),
@@ -216,10 +236,13 @@ def _plan_of(
 
 
 def _times(
-    work: Sequence[Work], collectives: Sequence[Collective], chip: Chip
+    work: Sequence[Work],
+    collectives: Sequence[Collective],
+    transfers: Sequence[Transfer],
+    chip: Chip,
 ) -> dict[str, float]:
     """Returns the seconds of a step by what bounds them."""
-    times = dict(compute=0.0, memory=0.0, links=0.0)
+    times = dict(compute=0.0, memory=0.0, links=0.0, network=0.0)
     for item in work:
         compute = item.flops / chip.peak_flops
         memory = item.num_bytes / chip.memory_bandwidth
@@ -227,6 +250,8 @@ def _times(
     for one in collectives:
         if not one.is_async:
             times["links"] += one.sent_bytes / chip.link_bandwidth
+    for one in transfers:
+        times["network"] += one.total_bytes / chip.network_bandwidth
     return times
 
 

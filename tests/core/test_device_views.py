@@ -172,7 +172,7 @@ def test_there_are_no_gathers():
 def test_eight_devices_make_the_same_views():
     batch = both_views()
     alone = jax.device_get(jitted_views(batch, (32, 32), "bicubic"))
-    mesh = sharding.make_mesh(data=8, fsdp=1)
+    mesh = sharding.make_mesh(data=2, fsdp=2, dcn=2)
     split = sharding.put(batch, mesh)
     result = jitted_views(split, (32, 32), "bicubic")
     image = result["view1"]["image"]

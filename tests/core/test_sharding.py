@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -17,7 +19,7 @@ from tests.support.tiny import tiny_batch, tiny_config
 STEPS = 2
 LAYOUTS = {
     "data": ("mesh.data=8", "mesh.fsdp=1"),
-    "zero1": ("mesh.data=8", "sharding.preset=zero1", "sharding.min_mib=0"),
+    "zero1": ("mesh.dcn=2", "sharding.preset=zero1", "sharding.min_mib=0"),
     "fsdp": (
         "mesh.data=2",
         "mesh.fsdp=4",
@@ -25,7 +27,7 @@ LAYOUTS = {
         "sharding.min_mib=0",
     ),
     "fsdp+zero1": (
-        "mesh.data=4",
+        "mesh.dcn=2",
         "mesh.fsdp=2",
         "sharding.preset=fsdp+zero1",
         "sharding.min_mib=0",
@@ -156,6 +158,73 @@ def test_batch_that_devices_cannot_share():
 def test_mesh_that_does_not_fit():
     with pytest.raises(ClipinError, match="do not fit 8 devices"):
         sharding.make_mesh(3, 2)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        (dict(dcn=3), "mesh.dcn = 3 does not divide 8 devices: give the number"),
+        (dict(dcn=0), "mesh.dcn = 0 does not divide 8 devices"),
+        (dict(dcn=-2), "mesh.dcn = -2 does not divide 8 devices"),
+        (dict(dcn=2, data=8), "data = 8 and mesh.fsdp = 1 do not fit 4 devices in eac"),
+    ],
+)
+def test_slices_that_do_not_fit(sizes, message):
+    with pytest.raises(ClipinError, match=message) as error:
+        sharding.make_mesh(**(dict(data=-1, fsdp=1) | sizes))
+    assert "\n" not in str(error.value)
+
+
+def test_the_state_is_split_within_a_slice_and_batches_over_all():
+    mesh = sharding.make_mesh(data=-1, fsdp=2, dcn=2)
+    assert dict(mesh.shape) == {"dcn": 2, "data": 2, "fsdp": 2}
+    assert list(mesh.devices.flat) == jax.devices()  # no slices: as they come
+    kernel = np.zeros((16, 64))
+    for preset in sharding.PRESETS:
+        place = sharding.infer_sharding({"kernel": kernel}, mesh, preset=preset)
+        assert "dcn" not in str(place["kernel"].spec)
+    batch = sharding.put(kernel, mesh)
+    assert batch.addressable_shards[0].data.shape == (2, 64)
+
+
+class Tpu(NamedTuple):
+    """A device of a slice, as its makers number them."""
+
+    id: int
+    slice_index: int
+    platform: str = "tpu"
+    device_kind: str = "made up"
+    process_index: int = 0
+
+
+def test_devices_of_a_slice_are_together(monkeypatch):
+    devices = [Tpu(id, slice_index=1 - id % 2) for id in range(8)]
+    assert sharding.count_slices(devices) == 2
+    for dcn in (1, 4):
+        message = f"mesh.dcn = {dcn}, but the devices have 2 slice.s.: set mesh.dcn = 2"
+        with pytest.raises(ClipinError, match=message):
+            sharding.make_mesh(-1, 1, devices, dcn=dcn)
+    kinds = []
+
+    def record(devices, axes, axis_types):
+        kinds.append([[[d.slice_index for d in row] for row in x] for x in devices])
+
+    monkeypatch.setattr(sharding, "Mesh", record)
+    monkeypatch.setattr(jax, "make_mesh", laid_out)
+    sharding.make_mesh(-1, 2, devices, dcn=2)
+    assert kinds == [[[[0, 0], [0, 0]], [[1, 1], [1, 1]]]]
+    # GPUs number their hosts likewise: one mesh may have all of them.
+    gpus = [device._replace(platform="gpu") for device in devices]
+    assert sharding.count_slices(gpus) == 1
+    sharding.make_mesh(-1, 8, gpus)
+    assert kinds[1] == [[[0] * 4 + [1] * 4]]
+
+
+def laid_out(shape, axes, devices):
+    """As `jax.make_mesh`, of devices that jax does not know."""
+    grid = np.empty(len(devices), object)
+    grid[:] = devices
+    return SimpleNamespace(devices=grid.reshape(shape))
 
 
 def test_rules_come_before_the_preset_and_small_arrays_are_whole():

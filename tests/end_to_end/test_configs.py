@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from clipin_jax.config import list_configs, load_config
+from clipin_jax.config import apply_changes, list_configs, load_config
 from clipin_jax.core import sharding
 from clipin_jax.data.pipeline import TrainBatches
 from clipin_jax.errors import DONE, REQUEUE, ClipinError
@@ -113,7 +113,9 @@ def test_loss_is_equal_on_one_and_eight_devices(spec):
     batch = next(batches)
     batches.close()
     del batch["index"]
-    one, eight = (build_experiment(config, jax.devices()[:count]) for count in (1, 8))
+    slices = apply_changes(config, {"mesh.dcn": 2, "mesh.fsdp": 2})
+    one = build_experiment(config, jax.devices()[:1])
+    eight = build_experiment(slices, jax.devices()[:8])
     with jax.set_mesh(one.mesh):
         state = one.init_state()
     losses = [compute_loss(run, jax.device_get(state), batch) for run in (one, eight)]

@@ -56,6 +56,7 @@ def test_the_table_and_the_record_say_the_same(plan):
     assert f"{record['memory']['params'] / 2**30:.3f} GiB" in table
     assert "modelled" in table
     assert json.loads(json.dumps(record)) == record
+    assert record["network"] == {} and "other slices" not in table
 
 
 @pytest.mark.parametrize("preset", ["replicate", "fsdp"])
@@ -105,6 +106,22 @@ def test_splitting_the_state_takes_less_memory_and_more_collectives(plan):
     assert "all-gather" in kinds
 
 
+def test_a_plan_of_slices_shows_what_crosses_them():
+    shallow = "model.image.depth=1", "model.text.depth=1"
+    config = load_config("clip:runlocal", ["batch_size=32", "mesh.dcn=2", *shallow])
+    on = find_machine("2xcpu:4")
+    plan = make_plan(config, on, jax.devices()[:8])
+    record = plan_record(plan)
+    assert record["slices"] == 2 and plan.bound == "network"
+    gradients = record["network"]["all-reduce"]["bytes"]
+    # The four devices of a slice share them.
+    assert gradients == pytest.approx(plan.memory.params / 4, rel=0.05)
+    assert "to other slices" in plan_table(plan)
+    message = "mesh.dcn = 2, but cpu:8 has 1 slice.s.: set mesh.dcn=1"
+    with pytest.raises(ClipinError, match=message):
+        make_plan(config, ON, jax.devices()[:8])
+
+
 def test_the_largest_batch_that_fits(plan, monkeypatch):
     def made(config, machine, devices, quick):
         memory = dataclasses.replace(plan.memory, limit=1000, total=config.batch_size)
@@ -131,6 +148,9 @@ def test_the_largest_batch_that_fits(plan, monkeypatch):
         ("cpu:0", "from 1 to"),
         ("cpu:2x2", "give the number of devices"),
         ("", "give a chip"),
+        ("0xv5e:4x4", "--on is '0xv5e:4x4': give the number of slices, from 1 to"),
+        ("2xv5f:4x4", "did you mean 'v5"),
+        ("2x2xcpu:4", "and 2xv5e:4x4 for two slices"),
     ],
 )
 def test_a_machine_that_does_not_exist_is_one_line(name, message):
@@ -143,6 +163,10 @@ def test_chips_are_what_their_data_sheets_say():
     assert find_machine("v5e:4x4").chip.peak_flops == 197e12
     v4 = find_machine("v4:2x2x2").chip  # a device is one of two cores
     assert (2 * v4.peak_flops, v4.memory_bytes) == (275e12, 15.25 * 2**30)
+    two = find_machine("2xv5e:4x4")
+    assert two == find_machine("v5e:4x4")._replace(name="2xv5e:4x4", slices=2)
+    assert two.chip.network_bandwidth == 6.4e12 / 8 / 256  # of a pod, in bits
+    assert find_machine("2xcpu:4").count == 8
     assert find_machine("gpu:8") == find_machine("h100:8")._replace(name="gpu:8")
 
 
@@ -188,6 +212,17 @@ def test_a_plan_for_a_tpu_that_is_not_there():
     assert record["collectives"]["all-reduce"]["runs"] > 0
     assert record["memory"]["limit"] == 15.75 * 2**30
     assert 0 < record["flops"] and 0 < record["seconds"] < 1
+
+
+@pytest.mark.slow
+def test_a_plan_for_two_slices_of_a_tpu():
+    pytest.importorskip("libtpu")
+    arguments = ["clip:runlocal", "batch_size=64", "mesh.dcn=2"]
+    ended = run_plan(*arguments, "--on", "2xv5e:2x2", "--quick", "--json")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    record = json.loads(ended.stdout)
+    assert (record["devices"], record["slices"]) == (8, 2)
+    assert record["network"]["all-reduce"]["bytes"] > record["memory"]["params"] / 5
 
 
 def test_a_topology_that_does_not_exist_is_one_line():

@@ -28,6 +28,7 @@ def test_everything_is_built_before_the_first_array():
     [
         ("batch_size=12", "batch_size = 12 .* 8 devices: use 8 or 16"),
         ("mesh.data=3", "mesh.data = 3 and mesh.fsdp = 1 do not fit 8 devices"),
+        ("mesh.dcn=3", "mesh.dcn = 3 does not divide 8 devices"),
         ("total_steps=0", "total_steps is 0: it must be at least 1"),
         ("seed=-1", "seed is -1: it must be at least 0"),
     ],
@@ -35,3 +36,10 @@ def test_everything_is_built_before_the_first_array():
 def test_invalid_configs_are_named(override, message):
     with pytest.raises(ClipinError, match=message):
         build_experiment(tiny_config(override))
+
+
+def test_a_run_from_before_slices_has_one():
+    config = tiny_config()
+    with config.unlocked():
+        del config.mesh.dcn
+    assert dict(build_experiment(config).mesh.shape) == {"dcn": 1, "data": 8, "fsdp": 1}

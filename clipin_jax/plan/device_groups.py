@@ -18,7 +18,7 @@ _MESH = re.compile(
 _AXIS = re.compile(r"'(\w+)'(?:=(\d+)|:\((\d+)\)(\d+))?")
 
 
-def device_groups(instruction: Instruction, devices: int) -> list[Sequence[int]]:
+def device_groups(instruction: Instruction, devices: int) -> Sequence[Sequence[int]]:
     """Returns the groups of devices of a collective, or its pairs (source, target).
 
     Devices are numbered in the order of the mesh.
@@ -49,7 +49,7 @@ def _order(text: str) -> np.ndarray:
     return counted.transpose(_numbers(axes)) if axes else counted
 
 
-def _mesh_groups(mesh: str, order: str | None, axes: str) -> list[Sequence[int]]:
+def _mesh_groups(mesh: str, order: str | None, axes: str) -> Sequence[Sequence[int]]:
     """Returns groups along some axes of a mesh, or along parts of these.
 
     A part `'x':(2)4` is the second factor of an axis x that is 2 x 4 x the rest.

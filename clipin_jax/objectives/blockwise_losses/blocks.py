@@ -86,10 +86,11 @@ def scan_gradients(
             gradient = jax.lax.psum_scatter(gradient, plan.axes, tiled=True)
         return rows, gradient
 
-    def visit(rows: Any, columns: Any, gradient: Array) -> tuple[Any, Array]:
+    def add(rows: Any, columns: Any, gradient: Array) -> tuple[Any, Array]:
         rows, part = step(rows, columns)
         return rows, gradient + part
 
+    visit: GradientStep = add
     start = jnp.zeros_like(jax.eval_shape(step, rows, columns)[1])
     for axes in _rings(plan):
         visit = _round_with_gradient(axes, visit)

@@ -131,8 +131,7 @@ def find_machine(name: str) -> Machine:
             f"--on is {name!r}: give the number of devices, from 1 to {_MOST}, such as "
             f"{kind}:8"
         )
-<<<<<<< HEAD
-    return Machine(name, kind, "", sizes[0], OTHERS[kind])
+    return Machine(name, kind, "", slices, slices * sizes[0], OTHERS[kind])
 
 
 def peak_flops(device_kind: str, num_cores: int = 1) -> float | None:
@@ -152,6 +151,3 @@ def peak_flops(device_kind: str, num_cores: int = 1) -> float | None:
         if re.search(rf"\b{words}\b", device_kind):
             return peak
     return None
-=======
-    return Machine(name, kind, "", slices, slices * sizes[0], OTHERS[kind])
->>>>>>> a762c14 (Plans of several slices count what crosses the network; docs and tests of mesh.dcn)

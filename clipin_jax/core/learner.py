@@ -11,21 +11,23 @@ from ml_collections import ConfigDict
 
 from clipin_jax.core.learner_parts import (
     MODALITIES,
+    attention_choice,
     check_loss,
     check_model,
+    check_objectives,
+    compute_dtype,
     make_objective,
     make_tower,
 )
-from clipin_jax.errors import ClipinError, check_choice, explained
+from clipin_jax.errors import ClipinError, explained
 from clipin_jax.models import IMAGE_TOWERS, TEXT_TOWERS
-from clipin_jax.models.attention.choice import IMPLEMENTATIONS
 from clipin_jax.models.two_towers import TwoTowers
-from clipin_jax.objectives.base import Inputs, Objective
+from clipin_jax.objectives.base import Inputs, Objective, averages_pairs
 from clipin_jax.types import Array, Batch, Features, Hyper, Metrics, Pooled, View
 
-DTYPES = ("float32", "bfloat16", "float16", "float64")
-TARGET_VIEWS = ("second", "same")
 OTHER_VIEW = {"view1": "view2", "view2": "view1"}
+# View -> objective -> its loss and metrics.
+Results = Mapping[str, Mapping[str, tuple[Array, Metrics]]]
 
 
 class Learner(nn.Module):
@@ -56,8 +58,8 @@ class Learner(nn.Module):
     @property
     def target_views(self) -> tuple[str, ...]:
         """The views of the target branch."""
-        objectives = self._objectives_with("targets").values()
-        views = [_target_view(o, v) for v in self.online_views for o in objectives]
+        objectives = self.objectives_with("targets").values()
+        views = [target_view(o, v) for v in self.online_views for o in objectives]
         return tuple(dict.fromkeys(views))
 
     @property
@@ -81,59 +83,71 @@ class Learner(nn.Module):
           targets: from `targets`, applied with the target's parameters.
           hyper: hyper-parameters of this step, see `types.Hyper`.
           train: whether batch norms use and update batch statistics, and dropout is on.
-          pooled: from `pool`, by view; a view that it lacks is encoded.
+          pooled: from `pool`, by view; a view that it lacks is encoded. With it,
+            objectives that average over pairs are left to `core.micro_batches`.
 
         Returns:
           The scalar loss, and a flat dict of scalar metrics, including `loss`.
         """
-        means: dict[str, Array] = {}
+        results: dict[str, dict[str, tuple[Array, Metrics]]] = {}
         for online in self.online_views:
-            metrics = self._losses(
-                batch, online, targets[online], hyper, train=train, pooled=pooled
-            )
-            for name, value in metrics.items():
-                means[name] = means.get(name, 0.0) + value / len(self.online_views)
+            given = self._given(online, pooled)
+            features = given or self.towers.encode(view_of(batch, online), train)
+            inputs = self.make_inputs(batch, online, features, train)
+            others = self._given(OTHER_VIEW[online], pooled)
+            results[online] = {}
+            for name, objective in self._of_whole_batch(pooled).items():
+                own = inputs._replace(
+                    targets=targets[online].get(name),
+                    hyper=hyper["objectives"][name],
+                    other_features=others,
+                )
+                with self.explaining(name):
+                    result = check_loss(objective(own), f"objectives.{name}")
+                results[online][name] = result
+        return self.weigh(results, hyper)
+
+    def weigh(self, results: Results, hyper: Hyper) -> tuple[Array, Metrics]:
+        """Returns the weighted loss and the metrics of results, means over views."""
+        means: dict[str, Array] = {}
+        for of_view in results.values():
+            total, metrics = jnp.zeros(()), {}
+            for name, (loss, parts) in of_view.items():
+                scalars = hyper["objectives"][name]
+                weight = self.objectives[name].scalar("weight", scalars)
+                total = total + weight * loss
+                metrics |= {f"{name}/loss": loss, f"{name}/weight": weight}
+                metrics |= {f"{name}/{part}": value for part, value in parts.items()}
+            for name, value in {"loss": total, **metrics}.items():
+                means[name] = means.get(name, 0.0) + value / len(results)
         return means["loss"], means
 
-    def _losses(
-        self,
-        batch: Batch,
-        online: str,
-        targets: Mapping[str, Any],
-        hyper: Hyper,
-        *,
-        train: bool,
-        pooled: Pooled | None,
-    ) -> dict[str, Array]:
-        """Returns the metrics of one direction, whose online view is `online`."""
-        view, other = view_of(batch, online), view_of(batch, OTHER_VIEW[online])
-        given = self._given(online, pooled)
-        features = self.towers.embed(given or self.towers.encode(view, train))
-        other_features = self._given(OTHER_VIEW[online], pooled)
-        total, metrics = jnp.zeros(()), {}
-        for name, objective in self.objectives.items():
-            scalars = hyper["objectives"][name]
-            inputs = Inputs(
-                towers=self.towers,
-                view=view,
-                other_view=other,
-                features=features,
-                targets=targets.get(name),
-                hyper=scalars,
-                train=train,
-                other_features=other_features,
-            )
-            with explained(f"objectives.{name}"), self._needs_joint_space(name):
-                loss, parts = check_loss(objective(inputs), f"objectives.{name}")
-            weight = objective.scalar("weight", scalars)
-            total = total + weight * loss
-            metrics |= {f"{name}/loss": loss, f"{name}/weight": weight}
-            metrics |= {f"{name}/{part}": value for part, value in parts.items()}
-        return {"loss": total, **metrics}
+    def make_inputs(
+        self, batch: Batch, online: str, features: Features, train: bool
+    ) -> Inputs:
+        """Returns what all objectives read alike; `features` without `embedding`."""
+        return Inputs(
+            towers=self.towers,
+            view=view_of(batch, online),
+            other_view=view_of(batch, OTHER_VIEW[online]),
+            features=self.towers.embed(features),
+            targets=None,
+            hyper={},
+            train=train,
+        )
+
+    @nn.nowrap
+    def _of_whole_batch(self, pooled: Pooled | None) -> dict[str, Any]:
+        """Returns the objectives to call; pieces run the others, see `__call__`."""
+        return {
+            name: objective
+            for name, objective in self.objectives.items()
+            if pooled is None or not averages_pairs(objective)
+        }
 
     def pool(self, view: View, train: bool = True) -> dict[str, Array]:
         """Returns `pooled` [B, D] of each modality of a view."""
-        return {m: f["pooled"] for m, f in self.towers.run(view, train).items()}
+        return _pooled(self.towers.run(view, train))
 
     def _given(self, name: str, pooled: Pooled | None) -> Features | None:
         """Returns the features of a view whose `pooled` are given, else None."""
@@ -142,17 +156,22 @@ class Learner(nn.Module):
         return self.towers.share({m: {"pooled": x} for m, x in pooled[name].items()})
 
     @contextlib.contextmanager
-    def _needs_joint_space(self, name: str) -> Iterator[None]:
-        """Says what an objective lacks that reads `embedding` where there is none."""
-        try:
-            yield
-        except KeyError as error:
-            if self.towers.embed_dim or error.args != ("embedding",):
-                raise
-            raise ClipinError(
-                f"objectives.{name} needs the joint space, but model.embed_dim is 0: "
-                "give its width, or remove the objective"
-            ) from None
+    def explaining(self, name: str) -> Iterator[None]:
+        """Turns what an objective raises into one line, see `errors.explained`.
+
+        Raises:
+          ClipinError: it raised, or reads `embedding` where there is none.
+        """
+        with explained(f"objectives.{name}"):
+            try:
+                yield
+            except KeyError as error:
+                if self.towers.embed_dim or error.args != ("embedding",):
+                    raise
+                raise ClipinError(
+                    f"objectives.{name} needs the joint space, but model.embed_dim is "
+                    "0: give its width, or remove the objective"
+                ) from None
 
     def targets(
         self, batch: Batch, train: bool = True, pooled: Pooled | None = None
@@ -160,16 +179,19 @@ class Learner(nn.Module):
         """Returns the targets of the objectives; apply it with the target's parameters.
 
         Without an objective that has `targets`, no module runs and no parameter is
-        averaged.
+        averaged. With `pooled`, objectives are left out as in `__call__`.
 
         Returns:
           Online view -> objective -> result of its `targets`.
         """
+        chosen = self._of_whole_batch(pooled).keys()
         features: dict[str, Features] = {}  # each view is encoded once
         targets: dict[str, Any] = {online: {} for online in self.online_views}
         for online in self.online_views:
-            for name, objective in self._objectives_with("targets").items():
-                target = _target_view(objective, online)
+            for name, objective in self.objectives_with("targets").items():
+                if name not in chosen:
+                    continue
+                target = target_view(objective, online)
                 view = view_of(batch, target)
                 if target not in features:
                     given = self._given(target, pooled)
@@ -181,7 +203,8 @@ class Learner(nn.Module):
         return targets
 
     @nn.nowrap  # `target_views` calls it on a learner that is not bound
-    def _objectives_with(self, method: str) -> dict[str, Any]:
+    def objectives_with(self, method: str) -> dict[str, Any]:
+        """Returns name -> objective for those that define an optional method."""
         # Look in the class: `hasattr` of a bound module would run its `setup`.
         objectives = self.objectives.items()
         return {name: o for name, o in objectives if hasattr(type(o), method)}
@@ -199,7 +222,7 @@ class Learner(nn.Module):
         features = features or self.towers.encode(view_of(batch, online), train=True)
         return {
             f"{name}/{key}": value
-            for name, objective in self._objectives_with("health").items()
+            for name, objective in self.objectives_with("health").items()
             for key, value in objective.health(features, targets[online][name]).items()
         }
 
@@ -208,7 +231,7 @@ class Learner(nn.Module):
         features = self.towers.embed(self.towers.encode(view))
         if not self.embedding_from:
             return features
-        objective = self._objectives_with("embed")[self.embedding_from]
+        objective = self.objectives_with("embed")[self.embedding_from]
         embeddings = objective.embed(features)
         return {
             modality: {**f, "embedding": embeddings[modality]}
@@ -218,7 +241,7 @@ class Learner(nn.Module):
     @property
     def matchers(self) -> list[str]:
         """Names of the objectives that score pairs one by one."""
-        return list(self._objectives_with("scores"))
+        return list(self.objectives_with("scores"))
 
     def match(self, text: Array, image_tokens: Array) -> Array:
         """Returns matching scores of pairs, from the first of `matchers`.
@@ -231,7 +254,7 @@ class Learner(nn.Module):
           [B] in at least float32, larger for better matches.
         """
         tokens = self.towers.encode({"text": text})["text"]["tokens"]
-        objective = self._objectives_with("scores")[self.matchers[0]]
+        objective = self.objectives_with("scores")[self.matchers[0]]
         return objective.scores(self.towers, text, tokens, image_tokens)
 
     def predictions(self, view: View) -> dict[str, Any]:
@@ -239,7 +262,7 @@ class Learner(nn.Module):
         features = self.towers.encode(view)
         return {
             name: objective.predictions(features)
-            for name, objective in self._objectives_with("predictions").items()
+            for name, objective in self.objectives_with("predictions").items()
         }
 
     def projections(self, view: View, name: str) -> Any:
@@ -247,7 +270,7 @@ class Learner(nn.Module):
 
         The view may have one modality only, if the objective treats them separately.
         """
-        objective = self._objectives_with("targets")[name]
+        objective = self.objectives_with("targets")[name]
         return objective.targets(self.towers, view, self.towers.encode(view), False)
 
 
@@ -256,7 +279,11 @@ def view_of(batch: Batch, name: str) -> View:
     return batch.get(name, batch["view1"])
 
 
-def _target_view(objective: Any, online: str) -> str:
+def _pooled(outputs: Mapping[str, Mapping[str, Array]]) -> dict[str, Array]:
+    return {modality: f["pooled"] for modality, f in outputs.items()}
+
+
+def target_view(objective: Any, online: str) -> str:
     """Returns the view that the targets of an objective are made of."""
     return online if objective.target_view == "same" else OTHER_VIEW[online]
 
@@ -273,11 +300,11 @@ def build(config: ConfigDict) -> Learner:
         have.
     """
     dtypes: dict[str, Any] = dict(
-        dtype=_dtype(config.model, "dtype"),
-        param_dtype=_dtype(config.model, "param_dtype"),
+        dtype=compute_dtype(config.model, "dtype"),
+        param_dtype=compute_dtype(config.model, "param_dtype"),
     )
     shared = dtypes | dict(scan_layers=config.model.scan_layers)
-    optional = dict(attention=_attention(config.model))
+    optional = dict(attention=attention_choice(config.model))
     check_model(config.model)
     image, text = (shared | dict(remat=config.model.remat[m]) for m in MODALITIES)
     if not config.objectives:
@@ -310,31 +337,5 @@ def build(config: ConfigDict) -> Learner:
         symmetric=config.target.symmetric,
         embedding_from=config.model.embedding_from,
     )
-    _check(learner)
+    check_objectives(learner.objectives, learner.embedding_from)
     return learner
-
-
-def _dtype(model: ConfigDict, key: str) -> Any:
-    check_choice(f"model.{key}", model[key], DTYPES)
-    return jnp.dtype(model[key])
-
-
-def _attention(model: ConfigDict) -> str:
-    chosen = model.get("attention", "auto")  # a run from before this key has none
-    check_choice("model.attention", chosen, IMPLEMENTATIONS)
-    return chosen
-
-
-def _check(learner: Learner) -> None:
-    for name, objective in learner.objectives.items():
-        view = getattr(objective, "target_view", TARGET_VIEWS[0])
-        if view not in TARGET_VIEWS:
-            raise ClipinError(
-                f"objectives.{name}.target_view is {view!r}: use one of {TARGET_VIEWS}"
-            )
-    embedding = [n for n, o in learner.objectives.items() if hasattr(type(o), "embed")]
-    if learner.embedding_from and learner.embedding_from not in embedding:
-        raise ClipinError(
-            f"model.embedding_from is {learner.embedding_from!r}: use '' for the joint "
-            f"space, or an objective that has `embed` (here {embedding or 'none'})"
-        )

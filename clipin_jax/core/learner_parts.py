@@ -10,12 +10,15 @@ from ml_collections import ConfigDict
 
 from clipin_jax import registry
 from clipin_jax.core.hashable import hashable
-from clipin_jax.errors import ClipinError, check_range, shorten
+from clipin_jax.errors import ClipinError, check_choice, check_range, shorten
+from clipin_jax.models.attention.choice import IMPLEMENTATIONS
 from clipin_jax.objectives import OBJECTIVES
 from clipin_jax.objectives.base import Objective
 from clipin_jax.types import Array, Metrics
 
 MODALITIES = ("image", "text")
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+TARGET_VIEWS = ("second", "same")
 # Fields of our towers that count or measure something; none of them can be 0.
 _SIZES = (
     "width", "depth", "depths", "num_heads", "mlp_ratio", "image_size", "patch_size",
@@ -179,3 +182,40 @@ def check_model(model: ConfigDict) -> None:
             f"model.image_std is {model.image_std}: give numbers above 0 and up to 1, "
             "for pixels from 0 to 1"
         )
+
+
+def check_objectives(objectives: Mapping[str, Any], embedding_from: str) -> None:
+    """Checks the views of targets, and `model.embedding_from`.
+
+    Args:
+      objectives: name -> objective.
+      embedding_from: the name of one that embeds, or "".
+
+    Raises:
+      ClipinError: an unknown view, or an objective that does not embed.
+    """
+    for name, objective in objectives.items():
+        view = getattr(objective, "target_view", TARGET_VIEWS[0])
+        if view not in TARGET_VIEWS:
+            raise ClipinError(
+                f"objectives.{name}.target_view is {view!r}: use one of {TARGET_VIEWS}"
+            )
+    embedding = [n for n, o in objectives.items() if hasattr(type(o), "embed")]
+    if embedding_from and embedding_from not in embedding:
+        raise ClipinError(
+            f"model.embedding_from is {embedding_from!r}: use '' for the joint "
+            f"space, or an objective that has `embed` (here {embedding or 'none'})"
+        )
+
+
+def compute_dtype(model: ConfigDict, key: str) -> Any:
+    """Returns a dtype of `config.model`. Raises ClipinError if we have no such."""
+    check_choice(f"model.{key}", model[key], DTYPES)
+    return jnp.dtype(model[key])
+
+
+def attention_choice(model: ConfigDict) -> str:
+    """Returns `model.attention`. Raises ClipinError if there is no such."""
+    chosen = model.get("attention", "auto")  # a run from before this key has none
+    check_choice("model.attention", chosen, IMPLEMENTATIONS)
+    return chosen

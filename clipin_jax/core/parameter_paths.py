@@ -51,6 +51,14 @@ def merge(first: Params, second: Params) -> Params:
     return merged
 
 
+def add(first: Params, second: Params) -> Params:
+    """Adds two nested dicts; leaves that one of them lacks are those of the other."""
+    total: dict[str, Any] = traverse_util.flatten_dict(first, sep="/")
+    for path, leaf in traverse_util.flatten_dict(second, sep="/").items():
+        total[path] = total[path] + leaf if path in total else leaf
+    return traverse_util.unflatten_dict(total, sep="/")
+
+
 def compile_pattern(pattern: Any, where: str) -> re.Pattern[str]:
     """Compiles a regular expression of a config.
 

@@ -12,7 +12,8 @@ import optax
 from clipin_jax.core.compute_copies import ComputeCopies
 from clipin_jax.core.freezing import evaluation_mode, frozen_modules
 from clipin_jax.core.learner import Learner
-from clipin_jax.core.micro_batches import Pieces, online_inputs, target_inputs
+from clipin_jax.core.micro_batches.pair_objectives import Rngs, pair_inputs
+from clipin_jax.core.micro_batches.passes import Pieces, online_inputs, target_inputs
 from clipin_jax.core.optimizer_chain import Optimizer
 from clipin_jax.core.parameter_paths import Params, merge
 from clipin_jax.core.state import TrainState, select
@@ -66,10 +67,10 @@ def make_train_step(
             batch = views(batch)
         trained, frozen = optimizer.split(state.params)
         with evaluation_mode(frozen_modules(trained, frozen)):
+            target = _target_branch(state, hyper["seed"], copies)
             targets, target_collections = _targets(
-                learner, state, batch, hyper["seed"],
-                copies=copies, micro_batches=micro_batches,
-            )  # fmt: skip
+                learner, state, batch, target, micro_batches
+            )
             rngs = _rngs(hyper["seed"], state.step, "online")
 
             def loss_fn(
@@ -82,7 +83,9 @@ def make_train_step(
                 )  # fmt: skip
                 return loss, (metrics, collections)
 
-            pieces = Pieces(learner, micro_batches, online_inputs(learner, batch), rngs)
+            pairs = pair_inputs(learner, batch, hyper, *target)
+            inputs = online_inputs(learner, batch)
+            pieces = Pieces(learner, micro_batches, inputs, rngs, pairs)
             fixed = {"params": frozen, **state.collections}
             gradient = pieces.value_and_grad(loss_fn, fixed, copies)
             (loss, (metrics, collections)), grads = gradient(trained)
@@ -97,18 +100,24 @@ def make_train_step(
     return train_step
 
 
+def _target_branch(
+    state: TrainState, seed: Array | int, copies: ComputeCopies = NO_COPIES
+) -> tuple[dict[str, Any], Rngs]:
+    """Returns the variables that the target branch computes with, and its streams."""
+    variables = state.target_variables
+    variables["params"] = copies(variables["params"])
+    return variables, _rngs(seed, state.step, "target")
+
+
 def _targets(
     learner: Learner,
     state: TrainState,
     batch: Batch,
-    seed: Array | int,
-    *,
-    copies: ComputeCopies = NO_COPIES,
-    micro_batches: int = 1,
+    target: tuple[dict[str, Any], Rngs],
+    micro_batches: int,
 ) -> tuple[Any, Any]:
     """Returns the targets of a batch, and the new collections of the target branch."""
-    variables, rngs = state.target_variables, _rngs(seed, state.step, "target")
-    variables["params"] = copies(variables["params"])
+    variables, rngs = target
     pieces = Pieces(learner, micro_batches, target_inputs(learner, batch), rngs)
     return learner.apply(
         variables, batch, method="targets", pooled=pieces.pool(variables),
@@ -183,7 +192,7 @@ def _skip(state: TrainState) -> TrainState:
     )
 
 
-def _rngs(seed: Array | int, step: Array, branch: str) -> dict[str, Array]:
+def _rngs(seed: Array | int, step: Array, branch: str) -> Rngs:
     """Returns the random streams of a branch in one step, a function of these alone."""
     key = jax.random.fold_in(jax.random.key(seed), step)
     key = jax.random.fold_in(key, BRANCHES.index(branch))
@@ -207,7 +216,8 @@ def make_health_fn(
     def health(state: TrainState, batch: Batch) -> Metrics:
         batch = views(batch)
         with evaluation_mode(frozen_modules(*optimizer.split(state.params))):
-            targets, _ = _targets(learner, state, batch, 0, micro_batches=micro_batches)
+            target = _target_branch(state, 0)
+            targets, _ = _targets(learner, state, batch, target, micro_batches)
             rngs = _rngs(0, state.step, "online")
             pieces = Pieces(learner, micro_batches, online_inputs(learner, batch), rngs)
             metrics, _ = learner.apply(

@@ -39,6 +39,7 @@ import jax.numpy as jnp
 
 from clipin_jax.errors import ClipinError, did_you_mean
 from clipin_jax.models.base import Towers
+from clipin_jax.objectives.losses import Mean
 from clipin_jax.types import Array, Features, Hyper, Metrics, View
 
 # Limits of a temperature: similarities divided by less make a softmax one-hot.
@@ -90,7 +91,7 @@ class Inputs(NamedTuple):
 
 
 class Objective(Protocol):
-    """What every objective has; `ObjectiveModule` provides all but `__call__`.
+    """What every objective has; `ObjectiveModule` provides all but the loss.
 
     Attributes:
       scalars: name to default of the numbers that a config may set, schedule or learn;
@@ -105,6 +106,21 @@ class Objective(Protocol):
 
     def scalar(self, name: str, hyper: Hyper) -> Array:
         """Returns the value of a scalar in this step."""
+        ...
+
+
+class AveragesPairs(Protocol):
+    """Has a loss and metrics that are means over things of single pairs, as tokens are.
+
+    A subclass of `ObjectiveModule` has `means` in place of `__call__`. Whatever it
+    reads, `micro_batches` run it on the pairs of each piece, and add up the sums.
+    """
+
+    def means(self, inputs: Inputs) -> tuple[Mean, Mapping[str, Mean]]:
+        """Returns the loss, and metrics by name, of the pairs in `inputs`.
+
+        No value may depend on another pair, and no number on a parameter.
+        """
         ...
 
 
@@ -203,8 +219,9 @@ class ObjectiveModule(nn.Module):
       limits: name -> least and greatest value of a scalar or a field; others are free.
       reads: what it takes of the towers. `POOLED`: the vectors of features, which are
         `pooled`, `shared` and `embedding`; `OTHER_IMAGE`, `OTHER_TEXT`: those of
-        `Inputs.encode_other`; `TOWERS`: anything else, such as `tokens`. Without the
-        last, the towers may run on micro-batches. A subclass that reads more says so.
+        `Inputs.encode_other`; `TOWERS`: anything else, such as `tokens`. With the last,
+        towers run on micro-batches only if it has `means`, see `AveragesPairs`. A
+        subclass that reads more says so.
       learned: the names out of `scalars` that are parameters (config value
         `"learned"`). They start at 1. Gradient descent can only shrink the learned
         weight of a positive loss: CLIPin was released so, we do not recommend it.
@@ -222,6 +239,21 @@ class ObjectiveModule(nn.Module):
     def setup(self) -> None:
         for name in self.learned:
             setattr(self, f"learned_{name}", Scalar())
+
+    def __call__(self, inputs: Inputs) -> tuple[Array, Metrics]:
+        """Returns the loss and the metrics that `means` returns, see `AveragesPairs`.
+
+        Raises:
+          ClipinError: the class has neither `means` nor its own `__call__`.
+        """
+        if not hasattr(type(self), "means"):
+            raise ClipinError(
+                f"{self.config_key}: {type(self).__name__} has no loss: define "
+                "`__call__`, see clipin_jax/objectives/base.py"
+            )
+        objective: Any = self
+        loss, metrics = objective.means(inputs)
+        return loss.value, {name: mean.value for name, mean in metrics.items()}
 
     @property
     def dtypes(self) -> dict[str, Any]:
@@ -261,6 +293,13 @@ class ObjectiveModule(nn.Module):
 def reads_of(objective: Objective) -> tuple[str, ...]:
     """Returns what an objective reads of the towers; those of any class may not say."""
     return getattr(objective, "reads", (TOWERS,))
+
+
+def averages_pairs(objective: Objective) -> bool:
+    """Whether all that it reports is what `means` returns, see `AveragesPairs`."""
+    kind: Any = type(objective)
+    is_default = kind.__call__ is ObjectiveModule.__call__
+    return is_default and hasattr(kind, "means") and not hasattr(kind, "health")
 
 
 def require_method(tower: Any, method: str, objective: ObjectiveModule) -> Any:

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 
 from clipin_jax.objectives.base import Inputs, ObjectiveModule, require_method
 from clipin_jax.objectives.blockwise_losses.vocabulary import map_positions, read_logits
-from clipin_jax.objectives.losses import masked_mean, token_cross_entropies
-from clipin_jax.types import Array, Metrics
+from clipin_jax.objectives.losses import Mean, token_cross_entropies
+from clipin_jax.types import Array
 
 
 class Captioning(ObjectiveModule):
@@ -28,8 +28,8 @@ class Captioning(ObjectiveModule):
     pad_id: int = 0
     positions: int = 0
 
-    def __call__(self, inputs: Inputs) -> tuple[Array, Metrics]:
-        """Returns the loss and the accuracy of the next id.
+    def means(self, inputs: Inputs) -> tuple[Mean, dict[str, Mean]]:
+        """Returns the loss and the accuracy of the next id, see `AveragesPairs`.
 
         Raises:
           ClipinError: the text tower cannot decode.
@@ -47,8 +47,8 @@ class Captioning(ObjectiveModule):
         labels = jnp.pad(text[:, 1:], ((0, 0), (0, 1)), constant_values=self.pad_id)
         mask = labels != self.pad_id
         losses, correct = map_positions(self._score, [logits], [labels], self.positions)
-        accuracy = masked_mean(correct.astype(losses.dtype), mask)
-        return masked_mean(losses, mask), {"accuracy": accuracy}
+        accuracy = Mean.of(correct.astype(losses.dtype), mask)
+        return Mean.of(losses, mask), {"accuracy": accuracy}
 
     def _score(self, logits: Array, labels: Array) -> tuple[Array, Array]:
         """Returns the loss, and whether the largest logit is that of the label."""

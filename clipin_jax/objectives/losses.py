@@ -5,12 +5,40 @@ partitioner adds the communication.
 """
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from clipin_jax.types import Array
+
+
+class Mean(NamedTuple):
+    """A mean as its two sums: those of parts of a batch add up to those of the batch.
+
+    Attributes:
+      total: scalar float, the sum of the values.
+      number: scalar int, how many they are.
+    """
+
+    total: Array
+    number: Array
+
+    @classmethod
+    def of(cls, values: Array, mask: Array) -> "Mean":
+        """Returns the mean of the values where the mask is true.
+
+        Args:
+          values: [...] float.
+          mask: [...] bool.
+        """
+        return cls(jnp.sum(jnp.where(mask, values, 0)), jnp.sum(mask))
+
+    @property
+    def value(self) -> Array:
+        """The mean; 0 of no values."""
+        return self.total / jnp.maximum(self.number, 1).astype(self.total.dtype)
 
 
 def mask_logits(logits: Array, mask: Array | None) -> Array:
@@ -211,17 +239,6 @@ def token_cross_entropies(
         uniform = -scores.mean(axis=-1)
         losses = (1 - label_smoothing) * losses + label_smoothing * uniform
     return losses
-
-
-def masked_mean(values: Array, mask: Array) -> Array:
-    """Returns the mean of the values where the mask is true; 0 if it is nowhere true.
-
-    Args:
-      values: [...] float.
-      mask: [...] bool.
-    """
-    total = jnp.sum(jnp.where(mask, values, 0))
-    return total / jnp.maximum(jnp.sum(mask), 1).astype(values.dtype)
 
 
 def _log_softmax(logits: Array) -> Array:

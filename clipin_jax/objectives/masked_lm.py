@@ -18,8 +18,8 @@ from clipin_jax.objectives.blockwise_losses.vocabulary import (
     map_positions,
     read_logits,
 )
-from clipin_jax.objectives.losses import masked_mean, soft_cross_entropies
-from clipin_jax.types import Array, Features, Metrics, View
+from clipin_jax.objectives.losses import Mean, soft_cross_entropies
+from clipin_jax.types import Array, Features, View
 
 
 class MaskedLM(ObjectiveModule):
@@ -45,8 +45,8 @@ class MaskedLM(ObjectiveModule):
         """Returns [B, L, V] logits of the masked ids, or their factors."""
         return self._predict(towers, view, features, train)
 
-    def __call__(self, inputs: Inputs) -> tuple[Array, Metrics]:
-        """Returns the loss, and the accuracy at masked positions.
+    def means(self, inputs: Inputs) -> tuple[Mean, dict[str, Mean]]:
+        """Returns the loss and the accuracy at masked positions, see `AveragesPairs`.
 
         Raises:
           ClipinError: the data has no masked text, or the text tower cannot predict it.
@@ -60,8 +60,8 @@ class MaskedLM(ObjectiveModule):
         losses, correct = map_positions(
             _score, [logits, inputs.targets], [labels, share], self.positions
         )
-        accuracy = masked_mean(correct.astype(losses.dtype), masked)
-        return masked_mean(losses, masked), {"accuracy": accuracy}
+        accuracy = Mean.of(correct.astype(losses.dtype), masked)
+        return Mean.of(losses, masked), {"accuracy": accuracy}
 
     def _same_text(self, inputs: Inputs) -> Array:
         """Returns [B, 1] bool: whether both branches have the same masked text."""

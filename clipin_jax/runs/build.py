@@ -16,7 +16,7 @@ from clipin_jax.core import sharding
 from clipin_jax.core.device_views import DRAWN, make_views
 from clipin_jax.core.freezing import frozen_modules
 from clipin_jax.core.learner import build
-from clipin_jax.core.micro_batches import check_micro_batches
+from clipin_jax.core.micro_batches.checks import check_micro_batches
 from clipin_jax.core.optimizer_chain import Optimizer, make_optimizer
 from clipin_jax.core.schedules import make_hyper
 from clipin_jax.core.state import TrainState, create_state

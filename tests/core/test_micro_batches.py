@@ -10,7 +10,7 @@ import pytest
 
 from clipin_jax.config import load_config
 from clipin_jax.core import sharding
-from clipin_jax.core.micro_batches import Pieces
+from clipin_jax.core.micro_batches.passes import Pieces
 from clipin_jax.core.parameter_paths import paths_of
 from clipin_jax.core.step import NO_COPIES, make_health_fn
 from clipin_jax.errors import ClipinError

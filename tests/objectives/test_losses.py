@@ -7,10 +7,10 @@ import numpy as np
 from clipin_jax.models.layers import unit
 from clipin_jax.objectives import target_health
 from clipin_jax.objectives.losses import (
+    Mean,
     cosine_regression,
     diagonal_accuracy,
     mask_logits,
-    masked_mean,
     soft_cross_entropies,
     softmax_contrastive,
     token_cross_entropies,
@@ -87,11 +87,11 @@ def test_token_cross_entropies_are_averaged_over_the_mask():
     scores = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     places = [(0, 0, 1), (0, 2, 6), (1, 1, 0)]
     plain = np.mean([-scores[place] for place in places])
-    loss = masked_mean(token_cross_entropies(logits, labels), mask)
-    np.testing.assert_allclose(loss, plain, rtol=1e-5)
+    loss = Mean.of(token_cross_entropies(logits, labels), mask)
+    np.testing.assert_allclose(loss.value, plain, rtol=1e-5)
     uniform = np.mean([-scores[b, i].mean() for b, i, _ in places])
-    smooth = masked_mean(token_cross_entropies(logits, labels, 0.1), mask)
-    np.testing.assert_allclose(smooth, 0.9 * plain + 0.1 * uniform, rtol=1e-5)
+    smooth = Mean.of(token_cross_entropies(logits, labels, 0.1), mask)
+    np.testing.assert_allclose(smooth.value, 0.9 * plain + 0.1 * uniform, rtol=1e-5)
 
 
 def test_soft_cross_entropies_of_hard_labels_are_the_plain_ones():
@@ -108,8 +108,9 @@ def test_an_empty_mask_gives_a_loss_and_gradient_of_zero():
         lambda x: token_cross_entropies(x, labels, 0.1),
         lambda x: soft_cross_entropies(x, jnp.ones_like(x) / 7),
     ):
-        loss = lambda x, losses=losses: masked_mean(losses(x), labels >= 0)  # noqa: E731
-        value, grad = jax.value_and_grad(loss)(logits)
+        value, grad = jax.value_and_grad(
+            lambda x, losses=losses: Mean.of(losses(x), labels >= 0).value
+        )(logits)
         assert value == 0 and np.all(grad == 0)
 
 

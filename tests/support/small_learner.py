@@ -34,9 +34,12 @@ MODALITIES = ("image", "text")
 class SmallImage(nn.Module):
     """An image tower: a linear layer over quarters of the image."""
 
+    dtype: Any = jnp.float32
+
     @nn.compact
     def __call__(self, image: Array, train: bool = False) -> TowerFeatures:
-        tokens = Linear(WIDTH, name="embed")(image.reshape(image.shape[0], 4, -1))
+        embed = Linear(WIDTH, dtype=self.dtype, param_dtype=self.dtype, name="embed")
+        tokens = embed(image.reshape(image.shape[0], 4, -1))
         return {"tokens": tokens, "pooled": tokens.mean(axis=1)}
 
 
@@ -44,10 +47,13 @@ class SmallText(nn.Module):
     """A text tower: a table, and a linear layer for each optional method."""
 
     pad_id: int = PAD
+    dtype: Any = jnp.float32
 
     def setup(self) -> None:
-        self.embed = nn.Embed(VOCABULARY, WIDTH)
-        self.from_image, self.logits = Linear(WIDTH), Linear(VOCABULARY)
+        dtypes = dict(dtype=self.dtype, param_dtype=self.dtype)
+        self.embed = nn.Embed(VOCABULARY, WIDTH, **dtypes)
+        self.from_image = Linear(WIDTH, **dtypes)
+        self.logits = Linear(VOCABULARY, **dtypes)
 
     def __call__(self, text: Array, train: bool = False) -> TowerFeatures:
         tokens = self.embed(text)
@@ -100,33 +106,37 @@ def optional_outputs(towers: Towers, inputs: Inputs) -> list[Array]:
 def make_learner(
     image: nn.Module | None = None,
     text: nn.Module | None = None,
+    *,
+    dtype: Any = jnp.float32,
     **objectives: nn.Module,
 ) -> Learner:
-    """Builds a learner; parts that are not given are the small ones."""
+    """Builds a learner; parts that are not given are the small ones, in `dtype`."""
     towers = TwoTowers(
-        image=image or SmallImage(),
-        text=text or SmallText(),
+        image=image or SmallImage(dtype=dtype),
+        text=text or SmallText(dtype=dtype),
         embed_dim=EMBED_DIM,
         pre_projector=0,
         projection=FrozenDict(image="linear", text="linear"),
         image_mean=(0.5,) * 3,
         image_std=(0.5,) * 3,
+        dtype=dtype,
+        param_dtype=dtype,
     )
     objectives = objectives or {"everything": UseEverything()}
     return Learner(towers=towers, objectives=FrozenDict(objectives))
 
 
-def make_batch() -> Any:
+def make_batch(rows: int = BATCH) -> Any:
     """Returns two views with all data that objectives may read."""
     rng = np.random.default_rng(0)
 
     def view() -> dict[str, np.ndarray]:
-        text = rng.integers(1, VOCABULARY, (BATCH, LENGTH))
+        text = rng.integers(1, VOCABULARY, (rows, LENGTH))
         text[:, -1] = PAD
         labels = np.where(np.arange(LENGTH) % 2, text, -100)
-        ids = {f"{name}_id": np.arange(BATCH, dtype=np.int32) for name in MODALITIES}
+        ids = {f"{name}_id": np.arange(rows, dtype=np.int32) for name in MODALITIES}
         return ids | {
-            "image": rng.integers(0, 256, (BATCH, SIDE, SIDE, 3), dtype=np.uint8),
+            "image": rng.integers(0, 256, (rows, SIDE, SIDE, 3), dtype=np.uint8),
             "text": text.astype(np.int32),
             "masked_text": np.where(labels >= 0, 1, text).astype(np.int32),
             "masked_labels": labels.astype(np.int32),

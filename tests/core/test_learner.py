@@ -1,8 +1,13 @@
 """The contracts of the plug-in: what it adds, and what it must not change."""
 
+import collections
+
+import flax.linen as nn
 import jax
 import numpy as np
+import pytest
 
+from clipin_jax.config import load_config
 from clipin_jax.core.parameter_paths import path_name
 from clipin_jax.core.step import make_train_step
 from clipin_jax.runs.build import build_experiment
@@ -118,3 +123,33 @@ def test_terms_build_only_their_predictors():
     inter = paths(run_of('objectives.clipin.terms=("inter",)').abstract_state.params)
     assert any("image_to_text" in p for p in inter)
     assert not any("image_to_image" in p for p in inter)
+
+
+@pytest.mark.parametrize(
+    ("spec", "masked"), [("albef:clipin,runlocal", 1), ("blip:clipin,runlocal", 0)]
+)
+def test_the_target_encodes_each_input_of_a_view_once(spec, masked):
+    """Besides both views, the texts with masks that it predicts words for."""
+    run = build_experiment(load_config(spec), jax.devices()[ONE])
+    calls = collections.Counter()
+
+    def targets(variables, batch):
+        names = {id(x): path_name(p) for p, x in jax.tree.leaves_with_path(batch)}
+
+        def count(method, args, kwargs, context):
+            if context.method_name == "__call__":
+                if context.module.path == ("towers", "text"):
+                    calls[names[id(args[0])]] += 1  # the array of the batch itself
+                if context.module.path == ("towers", "image"):
+                    calls["image"] += 1
+            return method(*args, **kwargs)
+
+        with nn.intercept_methods(count):
+            return run.learner.apply(
+                variables, batch, method="targets", mutable=["batch_stats"],
+                rngs={"dropout": jax.random.key(0)},
+            )  # fmt: skip
+
+    jax.eval_shape(targets, run.abstract_state.target_variables, run.abstract_batch)
+    texts = {"view1/text": 1, "view2/text": 1, "view1/masked_text": masked}
+    assert calls == collections.Counter({**texts, "image": 2})

@@ -23,8 +23,8 @@ from ml_collections import ConfigDict
 
 from clipin_jax.config import load_config, with_defaults
 from clipin_jax.core import sharding
-from clipin_jax.core.step import make_train_step
 from clipin_jax.runs.build import build_experiment
+from clipin_jax.runs.train_program import jit_train_step
 
 # isort: split
 import plain_clip
@@ -69,7 +69,7 @@ def library_step(config: ConfigDict, batch: Batch, device: Any) -> TimedStep:
     experiment = build_experiment(config, [device])
     with jax.set_mesh(experiment.mesh):
         return compile_timed_step(
-            make_train_step(experiment.learner, experiment.optimizer),
+            jit_train_step(experiment),
             random_state(experiment.abstract_state),
             (sharding.put(batch, experiment.mesh), experiment.hyper(0)),
             step_flops(config),
@@ -81,9 +81,8 @@ def plain_step(config: ConfigDict, batch: Batch, device: Any) -> TimedStep:
     view = jax.device_put((batch["view1"]["image"], batch["view1"]["text"]), device)
     with jax.default_device(device):
         state = random_state(jax.eval_shape(plain_clip.init(config), view))
-        return compile_timed_step(
-            plain_clip.train_step, state, (view,), step_flops(config)
-        )
+        step = jax.jit(plain_clip.train_step, donate_argnums=0)
+        return compile_timed_step(step, state, (view,), step_flops(config))
 
 
 def torch_step(config: ConfigDict, batch: Batch, device: Any) -> TimedStep:
@@ -119,6 +118,7 @@ def make_config(args: argparse.Namespace, clipin: bool) -> ConfigDict:
         f"model.scan_layers={args.scan_layers}",
         f"model.remat.image={args.remat}",
         f"model.remat.text={args.remat}",
+        *args.set,
     ]
     if args.quick:
         overrides += QUICK + QUICK_CLIPIN * clipin
@@ -180,7 +180,8 @@ def figures(
     result: dict[str, Any] = {
         "device": device.device_kind, "dtype": args.dtype, "variant": args.variant,
         "batch_size": args.batch_size, "rounds": len(base.seconds),
-        "quick": args.quick, "scan_layers": args.scan_layers, "remat": args.remat,
+        "quick": args.quick, "set": args.set,
+        "scan_layers": args.scan_layers, "remat": args.remat,
         "peak_tflops": peak,
         "clipin_over_clip_floor": round(timed_steps["clipin"].flops / base.flops, 3),
     }  # fmt: skip
@@ -229,6 +230,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--steps", type=int, help="in a row and a round (default: 1, on a GPU 10)")
     add("--scan-layers", action="store_true", help="one compiled block, in a loop")
     add("--remat", default="none", help="what the backward pass keeps")
+    add(
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="a key of both configs, such as micro_batches=4; may be repeated",
+    )  # fmt: skip
     add("--torch", action="store_true", help="a plain PyTorch CLIP too")
     add("--peak-tflops", type=float, help="of the chip, for MFU where it is unknown")
     args = parser.parse_args(argv)

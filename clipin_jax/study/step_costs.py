@@ -9,9 +9,9 @@ import jax
 from ml_collections import ConfigDict
 
 from clipin_jax.core import sharding
-from clipin_jax.core.step import make_train_step
 from clipin_jax.data.pipeline import TrainBatches
 from clipin_jax.runs.build import build_experiment
+from clipin_jax.runs.train_program import jit_train_step
 from clipin_jax.study.timed_step import (
     TimedStep,
     compile_timed_step,
@@ -70,11 +70,6 @@ def timed_step_of(config: ConfigDict) -> tuple[TimedStep, int]:
     del batch["index"]
     with jax.set_mesh(experiment.mesh):
         inputs = sharding.put(batch, experiment.mesh), experiment.hyper(0)
-        step = make_train_step(
-            experiment.learner,
-            experiment.optimizer,
-            experiment.views,
-            micro_batches=experiment.micro_batches,
-        )
+        step = jit_train_step(experiment)
         timed = compile_timed_step(step, experiment.init_state(), inputs)
     return timed, experiment.num_params

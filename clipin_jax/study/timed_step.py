@@ -77,6 +77,13 @@ class _MemoryAnalysis(Protocol):
     alias_size_in_bytes: int
 
 
+class Jitted(Protocol):
+    """A function from `jax.jit`."""
+
+    def lower(self, *args: Any) -> Any:
+        """Returns its program for arguments."""
+
+
 def take_turns(
     timed_steps: Iterable[TimedStep], *, rounds: int, steps: int
 ) -> Iterator[int]:
@@ -101,16 +108,16 @@ def take_turns(
 
 
 def compile_timed_step(
-    step: Callable[..., Any],
+    step: Jitted,
     state: Any,
     inputs: tuple[Any, ...],
     flops: float | None = None,
 ) -> TimedStep:
-    """Compiles `step(state, *inputs) -> (state, out)`, which donates its state.
+    """Compiles a jitted `step(state, *inputs) -> (state, out)` that donates its state.
 
     flops: arithmetic of the step; what the compiler counts if None.
     """
-    lowered = jax.jit(step, donate_argnums=0).lower(state, *inputs)
+    lowered = step.lower(state, *inputs)
     if flops is None:
         flops = float((lowered.cost_analysis() or {})["flops"])
     compiled = lowered.compile()

@@ -20,6 +20,8 @@ _QUIET = {
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_ACCELERATOR_TYPE": "v5litepod-16",
 }
+# Kind -> options of its topology: jax runs both cores of a chip of v4 as one device.
+_CHIP_OPTIONS = {"v4": {"chip_config_name": "megacore"}}
 _TPU_FILES = ("/dev/accel*", "/dev/vfio/*")  # where Linux shows a TPU
 _PLATFORM = "--xla_force_host_platform_device_count="
 
@@ -91,10 +93,12 @@ def _tpu_devices(machine: Machine) -> Sequence[Any]:
     from jax.experimental import topologies
 
     name = f"{machine.kind}:{machine.topology}"
-    several = dict(num_slices=machine.slices) if machine.slices > 1 else {}
+    options: dict[str, Any] = dict(_CHIP_OPTIONS.get(machine.kind, {}))
+    if machine.slices > 1:
+        options["num_slices"] = machine.slices
     try:
         return topologies.get_topology_desc(
-            platform="tpu", topology_name=name, **several
+            platform="tpu", topology_name=name, **options
         ).devices
     except Exception as error:  # the compiler's own, of several types
         raise ClipinError(

@@ -1,8 +1,8 @@
 """Machines to plan for: what their chips compute, hold and move.
 
 Figures are those of the makers' data sheets, for dense bfloat16 products. The memory is
-what the compiler lets a program use. It counts the two cores of a chip of v4 and tpu7x
-as devices: each has half of the chip.
+what the compiler lets a program use. jax counts the two cores of a chip of tpu7x as
+devices: each has half of the chip.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Chip(NamedTuple):
 # (v5p, v6e, tpu7x), or that of a pod by its 256 chips (v5e); none is stated for v4,
 # which gets that of v5p. The network of a GPU is its card in a DGX.
 TPUS = {
-    "v4": Chip(137.5e12, 15.25 * GIB, 614e9, 150e9, 3.125e9),
+    "v4": Chip(275e12, 30.75 * GIB, 1228e9, 300e9, 6.25e9),
     "v5e": Chip(197e12, 15.75 * GIB, 819e9, 200e9, 3.125e9),
     "v5p": Chip(459e12, 95.74 * GIB, 2765e9, 600e9, 6.25e9),
     "v6e": Chip(918e12, 31.25 * GIB, 1640e9, 448e9, 12.5e9),
@@ -53,7 +53,7 @@ OTHERS = {
 ALIASES = {"gpu": "h100"}
 # `device_kind` of jax -> a key of `TPUS`, and how many cores its figures are of.
 _TPU_KINDS = {
-    "TPU v4": ("v4", 1),
+    "TPU v4": ("v4", 2),
     "TPU v5 lite": ("v5e", 1),
     "TPU v5e": ("v5e", 1),
     "TPU v5": ("v5p", 2),

@@ -23,13 +23,17 @@ from clipin_jax.runs.train_program import jit_train_step
 
 QUICK = {"exec_time_optimization_effort": -1.0}  # compiles in a fraction of the time
 # jax cannot read programs that use the sparse cores of v5p, v6e and tpu7x. A run may
-# gather rows of the token embedding there, and on tpu7x sum gradients.
-_READABLE = {
-    "xla_tpu_enable_sparse_core_collective_offload_all_reduce": False,
-    "xla_tpu_offload_gather_to_sparsecore": False,
-    "xla_tpu_enable_offloading_gather_to_sparsecore": False,
-    "xla_tpu_enable_offloading_scatter_to_sparsecore": False,
-}
+# gather rows of the token embedding there, and on tpu7x exchange gradients.
+_ON_SPARSE_CORES = (
+    *("offload_gather_to_sparsecore", "enable_offloading_gather_to_sparsecore"),
+    "enable_offloading_scatter_to_sparsecore",
+    *(
+        f"enable_sparse_core_collective_offload_{collective}"
+        for collective in ("all_reduce", "all_gather", "2d_all_gather", "3d_all_gather",
+                           "reduce_scatter", "nd_reduce_scatter")
+    ),
+)  # fmt: skip
+_READABLE = {f"xla_tpu_{option}": False for option in _ON_SPARSE_CORES}
 _LARGEST = 5  # buffers that a plan names
 _TEMPORARIES = re.compile(r"temporaries \(([\d.]+)([KMGT])\) exceeds")
 _EVERYTHING = re.compile(r"Used ([\d.]+)([KMGT]) of")

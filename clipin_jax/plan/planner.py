@@ -25,7 +25,8 @@ QUICK = {"exec_time_optimization_effort": -1.0}  # compiles in a fraction of the
 # jax cannot read programs that use the sparse cores of v5p, v6e and tpu7x. A run may
 # gather rows of the token embedding there, and on tpu7x exchange gradients.
 _ON_SPARSE_CORES = (
-    *("offload_gather_to_sparsecore", "enable_offloading_gather_to_sparsecore"),
+    "offload_gather_to_sparsecore",
+    "enable_offloading_gather_to_sparsecore",
     "enable_offloading_scatter_to_sparsecore",
     *(
         f"enable_sparse_core_collective_offload_{collective}"

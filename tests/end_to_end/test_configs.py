@@ -12,13 +12,13 @@ import pytest
 from clipin_jax.config import apply_changes, list_configs, load_config
 from clipin_jax.core import sharding
 from clipin_jax.data.pipeline import TrainBatches
-from clipin_jax.errors import DONE, REQUEUE, ClipinError
+from clipin_jax.errors import DONE, REQUEUE
 from clipin_jax.runs.build import build_experiment
 from clipin_jax.runs.metrics import read_metrics
 from clipin_jax.training.loop import train
 from tests.support import tiny_runs
+from tests.support.every_config import every_spec, loads
 
-OPTIONS = ("clipin", "as_released", "tower=RN50")
 PLAIN = ("clip:runlocal", "clip:runlocal,tower=RN50")
 SLOW = pytest.mark.slow
 LAST = 3
@@ -37,23 +37,10 @@ def every_config() -> list[Any]:
     A config with CLIPin has all objectives of the plain one. So configs without CLIPin
     and with other towers are marked slow, except for those in `PLAIN`.
     """
-    specs = []
-    for name in list_configs():
-        accepted = filter(loads, (f"{name}:runlocal,{option}" for option in OPTIONS))
-        specs += [f"{name}:runlocal", *accepted]
     return [
         spec if "clipin" in spec or spec in PLAIN else pytest.param(spec, marks=SLOW)
-        for spec in specs
+        for spec in every_spec()
     ]
-
-
-def loads(spec: str) -> bool:
-    try:
-        load_config(spec)
-    except ClipinError as error:
-        assert "option" in str(error), error
-        return False
-    return True
 
 
 @functools.cache

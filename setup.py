@@ -62,7 +62,7 @@ EXTRAS = {
     "tpu": ["jax[tpu]>=0.10,<0.11"],
     "plan": PLAN,
     "cuda": ["jax[cuda12]>=0.10,<0.11"],
-    "bench": ["torch>=2.6,<3", "open_clip_torch>=2.30,<4"],
+    "bench": ["matplotlib>=3.9,<4", "open_clip_torch>=2.30,<4", "torch>=2.6,<3"],
 }
 
 

@@ -13,7 +13,7 @@ NOTHING = "-"
 HEAD = """\
 # Every config at scale
 
-Modelled, not run: the TPU compiler made these steps without a TPU, by `clipin plan` with
+Modelled, not run: the TPU compiler made these steps without a TPU, by `clipin plan` and
 `--quick`, and a roofline gives their times. A real run is slower by what a roofline
 leaves out, such as data and checkpoints.
 

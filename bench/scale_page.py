@@ -157,13 +157,10 @@ def _table(
 
 def draw(results: Sequence[Result], setup: Setup, path: Path) -> None:
     """Draws images per second and chip over the batch size, a line for each machine."""
-    import matplotlib
-    from matplotlib.ticker import ScalarFormatter
+    # An extra. The backend of files is used where there is no screen.
+    from matplotlib import pyplot, ticker  # pyright: ignore[reportMissingImports]
 
-    matplotlib.use("svg")
-    matplotlib.rcParams |= {"svg.hashsalt": "scale", "svg.fonttype": "none"}
-    from matplotlib import pyplot
-
+    pyplot.rcParams |= {"svg.hashsalt": "scale", "svg.fonttype": "none"}
     by_step = _by_step(results)
     figure, all_axes = pyplot.subplots(1, len(SHOWN), figsize=(9, 3.6), sharey=True)
     for axes, config in zip(all_axes, SHOWN, strict=True):
@@ -179,7 +176,7 @@ def draw(results: Sequence[Result], setup: Setup, path: Path) -> None:
         axes.set(title=config, xlabel="pairs in a step", xscale="log", yscale="log")
         axes.set_xticks(setup.batch_sizes, [f"{n:,}" for n in setup.batch_sizes])
         axes.minorticks_off()
-        axes.yaxis.set_major_formatter(ScalarFormatter())
+        axes.yaxis.set_major_formatter(ticker.ScalarFormatter())
         axes.set_yticks([500, 1000, 2000, 4000], ["500", "1,000", "2,000", "4,000"])
         axes.grid(alpha=0.3)
     all_axes[0].set_ylabel("images per second and chip, modelled")

@@ -38,8 +38,11 @@ REQUIRES = [
     "tokenizers>=0.21,<0.24",
     "tqdm>=4.66,<4.71",
 ]
-# The TPU compiler, which works without a TPU.
-PLAN = ["libtpu>=0.0.42,<0.1; sys_platform == 'linux' and platform_machine == 'x86_64'"]
+# The TPU compiler of this version of jax. It works without a TPU; another version may
+# write programs that jax cannot read.
+PLAN = [
+    "jax[tpu]>=0.10,<0.11; sys_platform == 'linux' and platform_machine == 'x86_64'"
+]
 TEST = [
     *PLAN,
     "datasets>=3,<6",

@@ -22,19 +22,6 @@ from clipin_jax.runs.build import Experiment, build_experiment
 from clipin_jax.runs.train_program import jit_train_step
 
 QUICK = {"exec_time_optimization_effort": -1.0}  # compiles in a fraction of the time
-# jax cannot read programs that use the sparse cores of v5p, v6e and tpu7x. A run may
-# gather rows of the token embedding there, and on tpu7x exchange gradients.
-_ON_SPARSE_CORES = (
-    "offload_gather_to_sparsecore",
-    "enable_offloading_gather_to_sparsecore",
-    "enable_offloading_scatter_to_sparsecore",
-    *(
-        f"enable_sparse_core_collective_offload_{collective}"
-        for collective in ("all_reduce", "all_gather", "2d_all_gather", "3d_all_gather",
-                           "reduce_scatter", "nd_reduce_scatter")
-    ),
-)  # fmt: skip
-_READABLE = {f"xla_tpu_{option}": False for option in _ON_SPARSE_CORES}
 _LARGEST = 5  # buffers that a plan names
 _TEMPORARIES = re.compile(r"temporaries \(([\d.]+)([KMGT])\) exceeds")
 _EVERYTHING = re.compile(r"Used ([\d.]+)([KMGT]) of")
@@ -153,7 +140,7 @@ def make_plan(
     _check_slices(config, machine)
     experiment = build_experiment(config, devices)
     lowered = _lower(experiment, "tpu" if machine.topology else "cpu")
-    options = _READABLE | (QUICK if quick else {}) if machine.topology else None
+    options = QUICK if quick and machine.topology else None
     start = time.perf_counter()
     try:
         compiled = lowered.compile(options)

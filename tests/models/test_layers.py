@@ -75,6 +75,21 @@ def test_layer_norm_and_its_gradient_equal_flax():
         np.testing.assert_allclose(both(ours)[0], both(flax)[0], rtol=1e-12)
 
 
+@pytest.mark.parametrize("mean", [0.0, 3.0, 30.0])
+def test_normalising_half_precision_is_exact_to_its_own_rounding(mean):
+    x = mean + jax.random.normal(jax.random.key(0), (4, 7, 96))
+    x = x.astype(jnp.bfloat16)
+    exact = np.asarray(x, np.float64)
+    exact = exact - exact.mean(axis=-1, keepdims=True)
+    exact /= np.sqrt(np.square(exact).mean(axis=-1, keepdims=True) + 1e-6)
+    np.testing.assert_allclose(layers.normalise(x, 1e-6), exact, rtol=0, atol=2e-4)
+
+
+def test_normalising_equal_values_in_half_precision_is_finite():
+    x = jnp.full((2, 96), 3.0, jnp.bfloat16)
+    np.testing.assert_allclose(layers.normalise(x, 1e-6), 0, atol=1e-6)
+
+
 def test_patches_are_those_of_a_convolution():
     image = images()
     kernel = jax.random.normal(jax.random.key(2), (8, 8, 3, 5))

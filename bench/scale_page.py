@@ -11,7 +11,7 @@ SHOWN = ("clip", "clip:clipin")  # in the figure
 NOTHING = "-"
 
 HEAD = """\
-# Every config at scale
+# Plans at scale
 
 Modelled, not run: the TPU compiler made these steps without a TPU, by `clipin plan` and
 `--quick`, and a roofline gives their times. A real run is slower by what a roofline
@@ -19,6 +19,8 @@ leaves out, such as data and checkpoints.
 
 Every step has {settings}. The rows of a device are cut with `micro_batches` into pieces
 of at most {rows}, where the objectives allow it; else they run whole.
+
+{planned} of {all_steps} steps are planned so far.
 """
 FIGURE = """
 ![Images per second and chip, over the batch size](scale.svg)
@@ -78,9 +80,14 @@ def write_page(results: Sequence[Result], setup: Setup, docs: Path) -> None:
 def page(results: Sequence[Result], setup: Setup) -> str:
     """Returns the page as Markdown."""
     by_step = _by_step(results)
-    rows = ", ".join(f"{n} on {chip}" for chip, n in setup.rows.items())
-    settings = ", ".join(f"`{setting}`" for setting in setup.settings)
-    parts = [HEAD.format(settings=settings, rows=rows), FIGURE]
+    steps = len(setup.machines) * len(setup.configs) * len(setup.batch_sizes)
+    head = HEAD.format(
+        settings=", ".join(f"`{setting}`" for setting in setup.settings),
+        rows=", ".join(f"{n} on {chip}" for chip, n in setup.rows.items()),
+        planned=len(results),
+        all_steps=steps,
+    )
+    parts = [head, FIGURE]
     for name in setup.machines:
         parts += _machine_part(name, by_step, setup)
     title = HOURS_TITLE.format(pairs=RECIPE_PAIRS / 1e9, batch=RECIPE_BATCH)

@@ -147,7 +147,7 @@ class Learner(nn.Module):
 
     def pool(self, view: View, train: bool = True) -> dict[str, Array]:
         """Returns `pooled` [B, D] of each modality of a view."""
-        return _pooled(self.towers.run(view, train))
+        return {m: f["pooled"] for m, f in self.towers.run(view, train).items()}
 
     def _given(self, name: str, pooled: Pooled | None) -> Features | None:
         """Returns the features of a view whose `pooled` are given, else None."""
@@ -277,10 +277,6 @@ class Learner(nn.Module):
 def view_of(batch: Batch, name: str) -> View:
     """Returns a view of the batch; the first one if there is only one."""
     return batch.get(name, batch["view1"])
-
-
-def _pooled(outputs: Mapping[str, Mapping[str, Array]]) -> dict[str, Array]:
-    return {modality: f["pooled"] for modality, f in outputs.items()}
 
 
 def target_view(objective: Any, online: str) -> str:

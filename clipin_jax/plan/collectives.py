@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from clipin_jax.plan.modules import module_of
 from clipin_jax.plan.program import Instruction, Program, num_bytes
@@ -72,10 +72,29 @@ def find_collectives(program: Program) -> list[Collective]:
     return sorted(found.values(), key=lambda c: c.total_bytes, reverse=True)
 
 
-def by_kind(collectives: Iterable[Collective]) -> dict[str, dict[str, int]]:
+class Exchange(Protocol):
+    """What devices send each other: a collective, or a part of one."""
+
+    @property
+    def kind(self) -> str:
+        """The kind of the collective."""
+        ...
+
+    @property
+    def runs(self) -> int:
+        """How often in a step."""
+        ...
+
+    @property
+    def total_bytes(self) -> float:
+        """In a step."""
+        ...
+
+
+def by_kind(exchanges: Iterable[Exchange]) -> dict[str, dict[str, float]]:
     """Returns for each kind `count`, `runs` and `bytes` in a step."""
-    totals: dict[str, dict[str, int]] = {}
-    for one in collectives:
+    totals: dict[str, dict[str, float]] = {}
+    for one in exchanges:
         total = totals.setdefault(one.kind, dict(count=0, runs=0, bytes=0))
         total["count"] += 1
         total["runs"] += one.runs

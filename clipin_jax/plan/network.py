@@ -8,7 +8,7 @@ collective, of which the same is modelled: devices of a slice share what is sent
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from clipin_jax.plan.collectives import KINDS
@@ -55,17 +55,6 @@ def find_transfers(program: Program, devices: int, slices: int) -> list[Transfer
         for kind, size in _sent(instruction, devices, slices)
     ]
     return sorted(found, key=lambda transfer: transfer.total_bytes, reverse=True)
-
-
-def transfers_by_kind(transfers: Iterable[Transfer]) -> dict[str, dict[str, float]]:
-    """Returns for each kind `count`, `runs` and `bytes` in a step."""
-    totals: dict[str, dict[str, float]] = {}
-    for one in transfers:
-        total = totals.setdefault(one.kind, dict(count=0, runs=0, bytes=0.0))
-        total["count"] += 1
-        total["runs"] += one.runs
-        total["bytes"] += one.total_bytes
-    return totals
 
 
 def _sent(

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from clipin_jax.plan.collectives import by_kind, by_module
-from clipin_jax.plan.network import transfers_by_kind
 from clipin_jax.plan.planner import Plan
 
 GIB, MIB = 2**30, 2**20
@@ -62,7 +61,7 @@ def _program_rows(plan: Plan) -> Iterator[tuple[str, str]]:
     for number, (module, size) in enumerate(modules):
         title = "  most of them for" if number == 0 else ""
         yield title, f"{size / MIB:,.1f} MiB  {module or 'unknown'}"
-    for number, (kind, total) in enumerate(transfers_by_kind(plan.transfers).items()):
+    for number, (kind, total) in enumerate(by_kind(plan.transfers).items()):
         title = "to other slices" if number == 0 else ""
         yield title, f"{kind}: {total['runs']} runs, {total['bytes'] / MIB:,.1f} MiB"
     yield "traffic", f"{sum(plan.traffic.values()) / GIB:.1f} GiB to and from memory"
@@ -92,7 +91,7 @@ def plan_record(plan: Plan) -> dict[str, Any]:
         "buffers": [buffer._asdict() for buffer in plan.buffers],
         "collectives": by_kind(plan.collectives),
         "collectives_by_module": by_module(plan.collectives),
-        "network": transfers_by_kind(plan.transfers),
+        "network": by_kind(plan.transfers),
         "traffic": sum(plan.traffic.values()),
         "traffic_by_module": dict(plan.traffic),
         "flops": plan.flops,

@@ -8,8 +8,9 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from clipin_jax.core import sharding
+from clipin_jax.plan.collectives import by_kind
 from clipin_jax.plan.device_groups import device_groups
-from clipin_jax.plan.network import find_transfers, transfers_by_kind
+from clipin_jax.plan.network import find_transfers
 from clipin_jax.plan.program import Instruction, Program
 
 SIDE = 64
@@ -82,7 +83,7 @@ frontend_attributes={_xla_megascale_transfer_type="ONE_TO_ONE"}
 
 def test_transfers_of_a_tpu_are_those_between_hosts():
     found = find_transfers(Program(TPU), devices=8, slices=2)
-    assert transfers_by_kind(found) == {
+    assert by_kind(found) == {
         "collective-permute": dict(count=1, runs=1, bytes=2048),
         "all-reduce": dict(count=1, runs=1, bytes=1024),
     }

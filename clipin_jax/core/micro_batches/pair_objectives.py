@@ -126,9 +126,8 @@ def pair_targets(
     """
     objectives = {
         name: objective
-        for name, objective in pair_objectives(learner).items()
-        if hasattr(type(objective), "targets")
-        and target_view(objective, online) == target
+        for name, objective in learner.objectives_with("targets").items()
+        if averages_pairs(objective) and target_view(objective, online) == target
     }
     if not objectives:
         return {}

@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 from scale_page import RECIPE_BATCH, SHOWN, Setup, write_page
 
 from clipin_jax.config import load_config
-from clipin_jax.errors import ClipinError
 from clipin_jax.plan.devices import open_devices, prepare_environment
 from clipin_jax.plan.machines import find_machine
 
@@ -41,6 +40,8 @@ CONFIGS = (
     "clip_zh:variant=B/16", "clip_zh:clipin,variant=B/16", "clip:tower=RN50",
     "clipin_coco",
 )  # fmt: skip
+# Matching and batch statistics see the whole batch, so these cannot be cut.
+WHOLE = ("albef", "albef:clipin", "blip", "blip:clipin", "clip:tower=RN50")
 SETTINGS = (
     "model.dtype=bfloat16", "model.scan_layers=True", "model.remat.image=full",
     "model.remat.text=full", "sharding.preset=zero1",
@@ -60,7 +61,9 @@ class Step(NamedTuple):
 
     @property
     def micro_batches(self) -> int:
-        """Pieces of a device's rows, so that each is as large as `ROWS` at most."""
+        """Pieces of a device's rows, each at most as large as `ROWS` where possible."""
+        if self.config in WHOLE:
+            return 1
         topology, chips = MACHINES[self.machine]
         return max(self.batch_size // chips // ROWS[topology.partition(":")[0]], 1)
 
@@ -78,24 +81,12 @@ def missing_steps(configs: Sequence[str], results: Sequence[Result]) -> Iterator
 
 
 def plan(step: Step) -> Result:
-    """Compiles a step; in pieces if its objectives can be computed so."""
-    pieces = step.micro_batches
-    try:
-        return _plan(step, pieces)
-    except ClipinError as error:
-        if pieces == 1 or "micro_batches" not in str(error):
-            raise
-        return _plan(step, 1)
-
-
-def _plan(step: Step, micro_batches: int) -> Result:
+    """Compiles a step and returns its figures."""
     from clipin_jax.plan.planner import make_plan
     from clipin_jax.plan.table import plan_record
 
-    overrides = [
-        *SETTINGS, f"batch_size={step.batch_size}", f"micro_batches={micro_batches}"
-    ]  # fmt: skip
-    config = load_config(step.config, overrides, without_data=True)
+    sizes = f"batch_size={step.batch_size}", f"micro_batches={step.micro_batches}"
+    config = load_config(step.config, [*SETTINGS, *sizes], without_data=True)
     machine = find_machine(MACHINES[step.machine][0])
     with open_devices(machine) as devices:
         record = plan_record(make_plan(config, machine, devices, quick=True))
@@ -104,7 +95,7 @@ def _plan(step: Step, micro_batches: int) -> Result:
         "config": step.config,
         "machine": step.machine,
         "batch_size": step.batch_size,
-        "micro_batches": micro_batches,
+        "micro_batches": step.micro_batches,
         "fits": record["fits"],
         "memory_bytes": round(memory["total"]),
         "limit_bytes": round(memory["limit"]),

@@ -15,7 +15,7 @@ HEAD = """\
 
 Modelled, not run: the TPU compiler made these steps without a TPU, by `clipin plan` and
 `--quick`, and a roofline gives their times. A real run is slower by what a roofline
-leaves out, such as data and checkpoints. Compiler: libtpu 0.0.42, 2026-11-29.
+leaves out, such as data and checkpoints. Compiler: libtpu 0.0.42, 2026-11-30.
 
 Every step has {settings}. The rows of a device are cut with `micro_batches` into pieces
 of at most {rows}, where the objectives allow it; else they run whole.

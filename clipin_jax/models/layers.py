@@ -142,19 +142,27 @@ class Linear(nn.Module):
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
-    @nn.compact
     def __call__(self, x: Array) -> Array:
         """Returns [..., features] in `dtype`; x: [..., D]."""
+        product, bias = self.terms(x)
+        return product + bias if self.use_bias else product
+
+    @nn.compact
+    def terms(self, x: Array) -> tuple[Array, Array]:
+        """Returns the product, [..., features], and the bias, [features], in `dtype`.
+
+        Without a bias that is 0.
+        """
         shape = (x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
-        y = x.astype(self.dtype) @ jnp.asarray(kernel, self.dtype)
+        product = x.astype(self.dtype) @ jnp.asarray(kernel, self.dtype)
         if not self.use_bias:
-            return y
+            return product, jnp.zeros((self.features,), self.dtype)
         bound = shape[0] ** -0.5
         default = nn.initializers.uniform(2 * bound)
         init = self.bias_init or (lambda *args: default(*args) - bound)
         bias = self.param("bias", init, (self.features,), self.param_dtype)
-        return y + jnp.asarray(bias, self.dtype)
+        return product, jnp.asarray(bias, self.dtype)
 
 
 class LogitFactors(NamedTuple):

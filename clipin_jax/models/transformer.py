@@ -132,11 +132,13 @@ class Attention(nn.Module):
         """Returns [B, N, D]; x: [B, N, D]; mask as in `attend`."""
         o, (batch, length, width) = self.options, x.shape
         zeros = nn.initializers.zeros
-        qkv = o.linear(
+        # The kernel adds the bias: an addition of its own is a pass over memory.
+        qkv, bias = o.linear(
             3 * width, "qkv", kernel_init=o.initializers.qkv, bias_init=zeros
-        )(x)
+        ).terms(x)
         y = self_attend(
             qkv,
+            bias,
             o.num_heads,
             o.attention,
             causal=o.causal,

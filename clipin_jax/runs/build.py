@@ -59,6 +59,12 @@ class Experiment:
         return jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state)
 
     @property
+    def abstract_hyper(self) -> Any:
+        """Returns the hyper-parameters of a step in the form of `abstract_state`."""
+        place = sharding.replicated(self.mesh)
+        return jax.tree.map(lambda leaf: _placed(leaf, place), self.hyper(0))
+
+    @property
     def micro_batches(self) -> int:
         """Returns how many pieces of a device's rows the towers run on, one by one."""
         return self.config.get("micro_batches", 1)  # that of a run from before is 1

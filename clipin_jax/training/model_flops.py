@@ -43,8 +43,8 @@ def step_flops(train_step: Any, experiment: Experiment) -> float:
       train_step: from `jit_train_step`.
       experiment: of the run. Its mesh is the one of the context.
     """
-    arguments = experiment.abstract_state, experiment.abstract_batch
-    traced = train_step.trace(*arguments, experiment.hyper(0))
+    inputs = experiment.abstract_batch, experiment.abstract_hyper
+    traced = train_step.trace(experiment.abstract_state, *inputs)
     return count_flops(traced.jaxpr.jaxpr)
 
 

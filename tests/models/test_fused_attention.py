@@ -20,27 +20,30 @@ from clipin_jax.models.vit import ViT
 from tests.support.tiny import tiny_config
 
 
-def plain(qkv, num_heads, causal):
+def plain(qkv, bias, num_heads, causal, mask=None):
     batch, length, width = qkv.shape
     heads = (batch, length, num_heads, width // 3 // num_heads)
-    query, key, value = (x.reshape(heads) for x in jnp.split(qkv, 3, axis=-1))
-    return attend(query, key, value, causal=causal).reshape(batch, length, -1)
+    query, key, value = (x.reshape(heads) for x in jnp.split(qkv + bias, 3, axis=-1))
+    y = attend(query, key, value, causal=causal, mask=mask)
+    return y.reshape(batch, length, -1)
 
 
 def inputs(batch, length, width, dtype=jnp.float32):
-    keys = jax.random.split(jax.random.key(0))
+    """Returns queries, keys and values, their bias, and a gradient of the output."""
+    keys = jax.random.split(jax.random.key(0), 3)
     qkv = jax.random.normal(keys[0], (batch, length, 3 * width), dtype)
-    return qkv, jax.random.normal(keys[1], (batch, length, width), dtype)
+    bias = 0.1 * jax.random.normal(keys[2], (3 * width,), dtype)
+    return qkv, bias, jax.random.normal(keys[1], (batch, length, width), dtype)
 
 
-def both(function, qkv, gradient):
-    """Returns the output and the gradient by qkv."""
+def pull_back(function, qkv, bias, gradient):
+    """Returns the output and the gradients by qkv and by the bias."""
+    out, pull = jax.vjp(function, qkv, bias)
+    return out, *pull(gradient)
 
-    def run(qkv, gradient):
-        out, pull = jax.vjp(function, qkv)
-        return out, pull(gradient)[0]
 
-    return jax.jit(run)(qkv, gradient)
+def all_of(function, arrays):
+    return jax.jit(partial(pull_back, function))(*arrays)
 
 
 def assert_equal(got, expected, tolerance=1e-6):
@@ -63,23 +66,40 @@ def assert_equal(got, expected, tolerance=1e-6):
     ],
 )
 def test_kernel_equals_the_plain_path(length, num_heads, size, causal):
-    qkv, gradient = inputs(2, length, num_heads * size)
+    arrays = inputs(2, length, num_heads * size)
     with fused.interpreted():
-        got = both(
-            lambda x: fused.fused_attention(x, num_heads, causal=causal),
-            qkv,
-            gradient,
+        got = all_of(
+            lambda x, bias: fused.fused_attention(x, bias, num_heads, causal=causal),
+            arrays,
         )
-    assert_equal(got, both(lambda x: plain(x, num_heads, causal), qkv, gradient))
+    expected = all_of(lambda x, bias: plain(x, bias, num_heads, causal), arrays)
+    assert_equal(got, expected)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_kernel_leaves_out_masked_positions(causal):
+    arrays = inputs(3, 10, 64)
+    # The first example has no padding, the last one nothing to attend to at first.
+    mask = np.arange(10) < np.array([[10], [4], [10]])
+    mask[2, :3] = False
+    mask = jnp.asarray(mask[:, None, None])
+    with fused.interpreted():
+        got = all_of(
+            lambda x, bias: fused.fused_attention(x, bias, 2, causal=causal, mask=mask),
+            arrays,
+        )
+    assert_equal(got, all_of(lambda x, bias: plain(x, bias, 2, causal, mask), arrays))
 
 
 def test_half_precision_differs_by_rounding_alone():
-    qkv, gradient = inputs(2, 50, 128, jnp.bfloat16)
-    exact = both(
-        lambda x: plain(x, 2, False), *(x.astype("float32") for x in (qkv, gradient))
+    arrays = inputs(2, 50, 128, jnp.bfloat16)
+    exact = all_of(
+        lambda x, bias: plain(x, bias, 2, False), [x.astype("float32") for x in arrays]
     )
     with fused.interpreted():
-        got = both(lambda x: fused.fused_attention(x, 2, causal=False), qkv, gradient)
+        got = all_of(
+            lambda x, bias: fused.fused_attention(x, bias, 2, causal=False), arrays
+        )
     assert {x.dtype for x in got} == {jnp.dtype("bfloat16")}
     assert_equal([x.astype("float32") for x in got], exact, 1e-2)
 
@@ -92,37 +112,41 @@ def mesh():
 
 
 def test_every_device_runs_the_kernel_on_its_rows(mesh):
-    qkv, gradient = inputs(16, 50, 64)
-    expected = both(lambda x: plain(x, 2, True), qkv, gradient)
+    qkv, bias, gradient = inputs(16, 50, 64)
+    expected = all_of(lambda x, bias: plain(x, bias, 2, True), (qkv, bias, gradient))
     qkv, gradient = sharding.put((qkv, gradient), mesh)
 
-    def run(qkv):
-        return fused.fused_attention(qkv, 2, causal=True)
+    def run(qkv, bias):
+        return fused.fused_attention(qkv, bias, 2, causal=True)
 
     with fused.interpreted():
-        got = both(run, qkv, gradient)
-        text = str(jax.jit(run).lower(qkv).compile().as_text())
+        got = all_of(run, (qkv, bias, gradient))
+        text = str(jax.jit(run).lower(qkv, bias).compile().as_text())
     assert_equal(got, expected)
     assert got[0].addressable_shards[0].data.shape == (2, 50, 64)
     assert "all-gather" not in text and "all-reduce" not in text
 
 
 def test_inside_shard_map_the_kernel_takes_the_rows_as_they_are(mesh):
-    qkv, gradient = inputs(8, 50, 64)
-    split = PartitionSpec(mesh.axis_names)
+    arrays = inputs(8, 50, 64)
+    split, whole = PartitionSpec(mesh.axis_names), PartitionSpec()
 
-    def run(qkv):
-        return fused.fused_attention(qkv, 2, causal=False)
-
-    def inside(qkv, gradient):
-        out, pull = jax.vjp(run, qkv)
-        return out, pull(gradient)[0]
+    def inside(*arrays):
+        out, by_qkv, by_bias = pull_back(
+            lambda x, bias: fused.fused_attention(x, bias, 2, causal=False), *arrays
+        )
+        return out, by_qkv, jax.lax.psum(by_bias, mesh.axis_names)
 
     with fused.interpreted():
         got = jax.jit(
-            jax.shard_map(inside, in_specs=split, out_specs=split, check_vma=False)
-        )(qkv, gradient)
-    assert_equal(got, both(lambda x: plain(x, 2, False), qkv, gradient))
+            jax.shard_map(
+                inside,
+                in_specs=(split, whole, split),
+                out_specs=(split, split, whole),
+                check_vma=False,
+            )
+        )(*arrays)
+    assert_equal(got, all_of(lambda x, bias: plain(x, bias, 2, False), arrays))
 
 
 def test_kernel_takes_what_it_can():
@@ -132,6 +156,8 @@ def test_kernel_takes_what_it_can():
     assert not fused.fits(half.update(dtype=jnp.float16))
     assert not fused.fits(half.update(dtype=jnp.float64))
     assert not fused.fits(half.update(shape=(16, 577, 3 * 768)))  # too long
+    assert fused.fits(half, jax.ShapeDtypeStruct((16, 1, 1, 197), bool))
+    assert not fused.fits(half, jax.ShapeDtypeStruct((16, 1, 197, 197), bool))
 
 
 def test_batch_that_the_mesh_does_not_divide_is_plain(mesh):
@@ -171,11 +197,12 @@ def test_cudnn_is_asked_for_heads_without_a_mask(monkeypatch):
         return query
 
     monkeypatch.setattr(jax.nn, "dot_product_attention", record)
-    monkeypatch.setattr(choice, "choose_kernel", lambda *_: "cudnn")
-    qkv = inputs(2, 5, 64, jnp.bfloat16)[0]
-    choice.self_attend(qkv, 2, "cudnn", causal=True)
+    monkeypatch.setattr(choice, "platform_of_devices", lambda: "gpu")
+    monkeypatch.setattr(choice, "_is_ampere_or_later", lambda: True)
+    qkv, bias, _ = inputs(2, 5, 64, jnp.bfloat16)
+    choice.self_attend(qkv, bias, 2, "cudnn", causal=True)
     mask = jnp.ones((2, 1, 1, 5), bool)
-    choice.self_attend(qkv, 2, "cudnn", causal=True, mask=mask)
+    choice.self_attend(qkv, bias, 2, "cudnn", causal=True, mask=mask)
     assert [call["implementation"] for call in calls] == ["cudnn", None]
     assert calls[0]["is_causal"]
 
@@ -229,7 +256,7 @@ def test_towers_run_the_kernel(calls, stack):
     jax.tree.map(close, got, expected)
 
 
-def test_taps_masks_and_float64_are_plain(calls):
+def test_taps_masks_of_pairs_and_float64_are_plain(calls):
     image = jax.random.normal(jax.random.key(0), (3, 32, 24, 3))
     vit = ViT(**VIT, attention="fused")
     with fused.interpreted():
@@ -239,11 +266,12 @@ def test_taps_masks_and_float64_are_plain(calls):
         assert len(calls) == 2
         calls.clear()
         vit.apply(variables, image, mutable=[TAPS])
-        qkv = inputs(2, 5, 64)[0]
-        mask = jnp.ones((2, 1, 1, 5), bool)
-        choice.self_attend(qkv, 2, "fused", causal=True, mask=mask)
+        qkv, bias, _ = inputs(2, 5, 64)
+        mask = jnp.ones((2, 1, 5, 5), bool)
+        choice.self_attend(qkv, bias, 2, "fused", causal=True, mask=mask)
         with jax.enable_x64(True):
-            choice.self_attend(qkv.astype("float64"), 2, "fused", causal=True)
+            wide = qkv.astype("float64"), bias.astype("float64")
+            choice.self_attend(*wide, 2, "fused", causal=True)
     assert not calls
 
 

@@ -71,7 +71,7 @@ def test_a_plan_compiles_the_program_that_a_run_compiles(preset):
         run = jit_train_step(experiment).lower(
             random_state(experiment.abstract_state),
             sharding.put(batch, experiment.mesh),
-            experiment.hyper(3),
+            sharding.PlacedNumbers(experiment.mesh).place(experiment.hyper(3)),
         )
     assert planner._lower(experiment, "cpu").as_text() == run.as_text()
 

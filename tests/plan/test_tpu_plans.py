@@ -49,7 +49,11 @@ def test_a_plan_for_a_tpu_that_is_not_there():
     record = planned(*arguments, "--on", "v5e:2x2")
     assert record["fits"] and record["devices"] == 4
     assert record["collectives"]["all-reduce"]["runs"] > 0
-    assert record["memory"]["limit"] == 15.75 * 2**30
+    memory = record["memory"]
+    assert memory["limit"] == 15.75 * 2**30
+    state = sum(memory[part] for part in ("params", "optimizer", "target", "others"))
+    assert state + memory["temporaries"] < memory["total"] < 2**30
+    assert memory["temporaries"] > memory["params"]  # gradients
     assert 0 < record["flops"] and 0 < record["seconds"] < 1
 
 

@@ -15,6 +15,7 @@ IMPLEMENTATIONS = ("auto", "plain", "fused", "cudnn")
 
 def self_attend(
     qkv: Array,
+    bias: Array,
     num_heads: int,
     implementation: str,
     *,
@@ -25,9 +26,11 @@ def self_attend(
     """Computes multi-head self-attention from queries, keys and values in one matrix.
 
     Args:
-      qkv: [B, N, 3 D], queries, keys and values side by side.
+      qkv: [B, N, 3 D], queries, keys and values side by side, without their bias.
+      bias: [3 D].
       num_heads: divides D.
-      implementation: one of `IMPLEMENTATIONS`; with a mask or a tap the plain one runs.
+      implementation: one of `IMPLEMENTATIONS`, see `choose_kernel`; with a tap the
+        plain one runs.
       causal, mask, tap: as in `attend`.
 
     Returns:
@@ -35,35 +38,38 @@ def self_attend(
     """
     batch, length, width = qkv.shape
     kernel = "plain"
-    if mask is None and tap is None:
-        kernel = choose_kernel(implementation, qkv, num_heads)
+    if tap is None:
+        kernel = choose_kernel(implementation, qkv, num_heads, mask)
     if kernel == "fused":
-        return fused.fused_attention(qkv, num_heads, causal=causal)
+        return fused.fused_attention(qkv, bias, num_heads, causal=causal, mask=mask)
     heads = (batch, length, num_heads, width // 3 // num_heads)
-    query, key, value = (y.reshape(heads) for y in jnp.split(qkv, 3, axis=-1))
+    query, key, value = (y.reshape(heads) for y in jnp.split(qkv + bias, 3, axis=-1))
     cudnn = kernel == "cudnn"
     y = attend(query, key, value, causal=causal, mask=mask, tap=tap, cudnn=cudnn)
     return y.reshape(batch, length, width // 3)
 
 
-def choose_kernel(implementation: str, qkv: Array, num_heads: int) -> str:
+def choose_kernel(
+    implementation: str, qkv: Array, num_heads: int, mask: Array | None = None
+) -> str:
     """Returns `fused`, `cudnn` or `plain`: what computes self-attention.
 
     `fused` is the kernel for TPUs, `cudnn` that for GPUs since Ampere. `auto` allows
-    both. Where the devices, the dtype or the shape are not made for it, the plain path
-    runs: a run that was trained with a kernel can be evaluated anywhere.
+    both. Where the devices, the dtype, the shape or the mask are not made for it, the
+    plain path runs: a run that was trained with a kernel can be evaluated anywhere.
 
     Args:
       implementation: one of `IMPLEMENTATIONS`.
       qkv: [B, N, 3 D].
       num_heads: divides D.
+      mask: as in `attend`; `fused` takes one of positions, [B, 1, 1, N].
     """
     platform = platform_of_devices()
     if implementation in ("auto", "fused"):
         on_device = platform == "tpu" or fused.is_interpreted()
-        if on_device and fused.fits(qkv):
+        if on_device and fused.fits(qkv, mask):
             return "fused"
-    if implementation in ("auto", "cudnn") and platform == "gpu":
+    if implementation in ("auto", "cudnn") and platform == "gpu" and mask is None:
         size = qkv.shape[2] // 3 // num_heads
         fits = size <= 128 and size % 8 == 0 and qkv.dtype in ("bfloat16", "float16")
         if fits and _is_ampere_or_later():

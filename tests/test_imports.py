@@ -25,6 +25,7 @@ FLOORS = [
     ["objectives"],
     ["core"],
     ["data"],
+    ["interop"],
     ["runs"],
     ["inference"],
     ["evaluators"],
@@ -48,6 +49,8 @@ ONLY_IN = {
     "tensorboardX": {"runs"},
     "sentencepiece": {"data"},
     "array_record": {"data", "datatools"},
+    "safetensors": {"interop"},
+    "huggingface_hub": {"interop"},
 }
 # All libraries that a room may import, besides the standard one.
 ALLOWED = {

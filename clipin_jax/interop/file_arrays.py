@@ -8,7 +8,34 @@ from typing import Any
 
 import numpy as np
 
-from clipin_jax.errors import ClipinError, did_you_mean
+from clipin_jax.errors import ClipinError, did_you_mean, first_line
+
+
+class Reading:
+    """A context that turns errors of reading a file into ClipinError.
+
+    Args:
+      what: the file, or the file and the array.
+    """
+
+    def __init__(self, what: str):
+        self._what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Raises ClipinError for what libraries raise on damaged files."""
+        if error is None or isinstance(error, ClipinError):
+            return
+        if isinstance(error, OSError):
+            reason = error.strerror or first_line(error)
+            raise ClipinError(f"cannot read {self._what}: {reason}") from error
+        if isinstance(error, Exception):
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            raise ClipinError(
+                f"{self._what} is damaged ({reason}): fetch it again"
+            ) from error
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,6 @@ The format is described at https://huggingface.co/docs/safetensors.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import os
@@ -20,7 +19,7 @@ from safetensors.numpy import save_file
 
 from clipin_jax import storage
 from clipin_jax.errors import ClipinError, first_few, first_line
-from clipin_jax.interop.file_arrays import FileArray, FileArrays
+from clipin_jax.interop.file_arrays import FileArray, FileArrays, Reading
 
 INDEX_SUFFIX = ".index.json"
 
@@ -46,7 +45,7 @@ def open_safetensors(path: Path) -> FileArrays:
     Raises:
       ClipinError: it cannot be read, is damaged or has arrays of an unknown type.
     """
-    with _explained(path):
+    with Reading(str(path)):
         # Pages of a memory map would count as memory of this process.
         file = safe_open(path, framework="numpy", backend="pread")
         arrays = {name: _file_array(path, file, name) for name in file.offset_keys()}
@@ -66,21 +65,8 @@ def _file_array(path: Path, file: Any, name: str) -> FileArray:
 
 
 def _read(path: Path, file: Any, name: str) -> np.ndarray:
-    with _explained(path):
+    with Reading(f"{path}: array {name!r}"):
         return file.get_tensor(name)
-
-
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turns the library's errors into ClipinError."""
-    try:
-        yield
-    except SafetensorError as error:
-        raise ClipinError(
-            f"{path} is no whole safetensors file ({first_line(error)}): fetch it again"
-        ) from error
-    except OSError as error:
-        raise ClipinError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def open_safetensors_index(path: Path) -> FileArrays:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from clipin_jax.errors import ClipinError, first_few
+from clipin_jax.errors import ClipinError, first_few, shorten
 from clipin_jax.interop.file_arrays import FileArray, FileArrays, Reading
 from clipin_jax.interop.torch_pickle import FileObject, Tensor, read_pickle
 
@@ -75,7 +75,7 @@ def _split(path: Path, content: Any) -> tuple[dict[str, Tensor], dict[str, Any]]
     if isinstance(content, FileObject) and content.origin.startswith(_SCRIPT):
         content = dict(_flatten(content, ""))
     if not isinstance(content, dict):
-        what = getattr(content, "origin", type(content).__name__)
+        what = shorten(getattr(content, "origin", type(content).__name__))
         raise ClipinError(
             f"{path} holds a {what} and no state dict: save torch.save(x.state_dict(), "
             "FILE)"

@@ -121,6 +121,11 @@ def _first(value: Any, *_: Any) -> Any:
     return value
 
 
+def _path(*parts: Any) -> str:
+    """Returns a path, such as that of a run beside the weights, as a text."""
+    return "/".join(map(str, parts))
+
+
 def _scalar(*_: Any) -> None:
     """Stands for a numpy scalar, such as a score beside the weights."""
 
@@ -148,6 +153,8 @@ _CALLS: Mapping[str, Callable[..., Any]] = {
     "collections.OrderedDict": _Dict,
     "collections.Counter": _Dict,
     "collections.defaultdict": lambda *_: _Dict(),
+    "pathlib.PosixPath": _path,
+    "pathlib._local.PosixPath": _path,
     "builtins.set": set,
     "__builtin__.set": set,
     "numpy.dtype": _NumpyType,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,7 +11,7 @@ import numpy as np
 
 from clipin_jax import storage
 from clipin_jax.data.content import HEAD, describe_content
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import ClipinError, first_few
 from clipin_jax.interop.npz_files import is_npz, open_npz
 from clipin_jax.interop.safetensors_files import (
     INDEX_SUFFIX,
@@ -20,8 +21,11 @@ from clipin_jax.interop.safetensors_files import (
 )
 from clipin_jax.interop.torch_files import open_torch
 
-__all__ = ["Weights", "open_weights", "write_safetensors"]
+__all__ = ["Weights", "open_weights", "weight_files", "write_safetensors"]
 
+_SAFE = ".safetensors"
+_SHARD = re.compile(r"-\d{5}-of-\d{5}\.")
+_OTHERS = (".npz", ".bin", ".pt", ".pth")
 _ZIP = b"PK\x03\x04"
 _PICKLE = b"\x80"
 _OPENING = slice(8, 9)  # of the header of safetensors
@@ -58,20 +62,23 @@ class Weights(Protocol):
 
 
 def open_weights(path: str | Path) -> Weights:
-    """Opens a file of weights; reads its table of contents alone, and runs nothing.
+    """Opens weights; reads their table of contents alone, and runs nothing.
 
     Args:
       path: safetensors, or the `.safetensors.index.json` of several; `.npz`; or a zip
         of PyTorch (`.pt`, `.pth`, `.bin`), TorchScript too. The content decides, not
-        the ending.
+        the ending. Of a folder, its only file of weights: safetensors if there are
+        any, else the others.
 
     Raises:
-      ClipinError: there is no such file, it is damaged or of another kind.
+      ClipinError: there is no such file, it is damaged or of another kind, or a folder
+        has several.
     """
     path = storage.local_path(path)
+    if path.is_dir():
+        path = _only_file(path)
     if not path.is_file():
-        what = "a folder: name a file in it" if path.is_dir() else "no file"
-        raise ClipinError(f"{path} is {what}")
+        raise ClipinError(f"{path} is no file")
     if path.name.endswith(INDEX_SUFFIX):
         return open_safetensors_index(path)
     try:
@@ -85,6 +92,29 @@ def open_weights(path: str | Path) -> Weights:
     return open_safetensors(path)
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """Returns the files of weights in a folder, by name.
+
+    Safetensors alone if there are any. An index stands for its shards.
+    """
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    indexes = [path for path in files if path.name.endswith(f"{_SAFE}{INDEX_SUFFIX}")]
+    safe = [path for path in files if path.suffix == _SAFE]
+    if indexes:
+        safe = [path for path in safe if not _SHARD.search(path.name)]
+    return indexes + safe or [path for path in files if path.suffix in _OTHERS]
+
+
+def _only_file(folder: Path) -> Path:
+    """Returns the file of weights in a folder that has one."""
+    files = weight_files(folder)
+    if len(files) == 1:
+        return files[0]
+    several = f"several files of weights, {first_few([file.name for file in files])}"
+    what = f"{several}: name one" if files else "no file of weights"
+    raise ClipinError(f"{folder} has {what}")
+
+
 def _problem(path: Path, head: bytes) -> str:
     """Returns what a file is that cannot be read, "" for damaged safetensors."""
     content = describe_content(head)
@@ -95,6 +125,6 @@ def _problem(path: Path, head: bytes) -> str:
         )
     if content:
         return f"has no weights; it is {content}"
-    if path.suffix == ".safetensors":
+    if path.suffix == _SAFE:
         return ""
     return "is no file of weights: give safetensors, .npz, or what torch.save writes"

@@ -89,12 +89,14 @@ def test_what_a_training_script_adds(path):
         "best": Call(scalar, (dtype, "\0" * 8)),
         "betas": Call(Global("torch", "Size"), ((2, 3),)),
         "names": {"a", "b"},
+        "output": Call(Global("pathlib", "PosixPath"), ("runs", "vit")),
     }
     weights = open_weights(write_torch(path, content))
     assert weights.names() == ("a", "b")
     assert weights.read("a").tolist() == [1, 1]
     assert weights.metadata["epoch"] == 3 and weights.metadata["betas"] == (2, 3)
     assert weights.metadata["names"] == {"a", "b"}
+    assert weights.metadata["output"] == "runs/vit"
     assert weights.metadata["args"].attributes == {"lr": 0.1}
     assert repr(weights.metadata["args"]) == "<argparse.Namespace>"
 

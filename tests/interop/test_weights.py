@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.interop.weights import open_weights, write_safetensors
+from clipin_jax.interop.weights import open_weights, weight_files, write_safetensors
 from tests.support.torch_files import tensor, write_torch
 
 
@@ -49,6 +49,20 @@ def test_other_files(tmp_path, name, content, message):
         open_weights(tmp_path / name)
 
 
+def test_the_weights_of_a_folder(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    write_torch(tmp_path / "model.bin", {"a": tensor(np.zeros(3, "f4"))})
+    assert open_weights(tmp_path).read("a").tolist() == [0, 0, 0]
+    arrays = {"a": np.ones(3), "b": np.ones(3)}
+    write_safetensors(tmp_path / "model.safetensors", arrays, shard_bytes=30)
+    assert open_weights(tmp_path).read("a").tolist() == [1, 1, 1]  # not those of torch
+    index = tmp_path / "model.safetensors.index.json"
+    assert weight_files(tmp_path) == [index]
+    write_safetensors(tmp_path / "head.safetensors", arrays)
+    with pytest.raises(ClipinError, match="several files of weights, model.safe.*name"):
+        open_weights(tmp_path)
+
+
 def test_another_zip(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
         archive.writestr("a.txt", "text")
@@ -59,7 +73,7 @@ def test_another_zip(tmp_path):
 def test_no_file(tmp_path):
     with pytest.raises(ClipinError, match="none.pt is no file"):
         open_weights(tmp_path / "none.pt")
-    with pytest.raises(ClipinError, match="is a folder: name a file in it"):
+    with pytest.raises(ClipinError, match="has no file of weights"):
         open_weights(tmp_path)
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ClipinError, match="pipe is no file"):

@@ -1,4 +1,4 @@
-"""Weights of other projects: files read array by array, and files written for others.
+"""Weights of other libraries, in and out: a table of names for each ecosystem.
 
-Imports `errors`, `storage`, numpy and safetensors; never torch. No file is run.
+Files are read array by array, without torch, and nothing in them is run.
 """

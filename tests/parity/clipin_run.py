@@ -16,7 +16,7 @@ from clipin_jax.core.step import make_train_step
 from tests.parity.configs import model_section, text_transformer, vit
 from tests.parity.forward import channels_last
 from tests.parity.golden_files import GoldenFile
-from tests.parity.names.clipin import is_momentum, to_tree
+from tests.parity.names import CLIPIN, is_momentum, to_tree
 from tests.parity.steps import Step, initial_state, take_steps
 
 # The released code clamps these parameters.
@@ -75,12 +75,12 @@ class ClipinRun:
         """Returns the state before step 1; `scalars` override its parameters."""
         online, target = batch_statistics(self.file.section("init/buffers/"))
         return initial_state(
-            params=to_tree(self.file.section("init/params/") | scalars),
-            ema=to_tree(self.file.section("init/ema/")),
+            params=to_tree(CLIPIN, self.file.section("init/params/") | scalars),
+            ema=to_tree(CLIPIN, self.file.section("init/ema/")),
             optimizer=self.optimizer,
             hyper=self.hyper(0),
-            collections={"batch_stats": to_tree(online)},
-            target_collections={"batch_stats": to_tree(target)},
+            collections={"batch_stats": to_tree(CLIPIN, online)},
+            target_collections={"batch_stats": to_tree(CLIPIN, target)},
         )
 
     def batch(self, step: int, target_tokens: np.ndarray | None = None) -> dict:

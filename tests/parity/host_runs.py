@@ -4,10 +4,10 @@ import functools
 
 import numpy as np
 
+from tests.parity import names
 from tests.parity.forward import channels_last
 from tests.parity.golden_files import GoldenFile
 from tests.parity.momentum_run import MomentumRun, host_config
-from tests.parity.names import bert
 
 # Negatives come from the file, so the temperature that draws them has no effect.
 MATCHING = dict(weight=1.0, temperature=1.0)
@@ -43,7 +43,7 @@ def albef_run(file: GoldenFile) -> MomentumRun:
         return {"view1": read_view(file, f"step{step}/inputs/") | masked}
 
     config = host_config(file.meta, text, objectives, ALBEF_NO_DECAY)
-    to_tree = functools.partial(bert.to_tree, text_depth=c["fusion_layer"])
+    to_tree = functools.partial(names.to_tree, names.albef_table(c))
     return MomentumRun(file, config, to_tree, batch, losses)
 
 
@@ -69,7 +69,8 @@ def blip_run(file: GoldenFile) -> MomentumRun:
         return {"view1": read_view(file, f"step{step}/inputs/")}
 
     config = host_config(file.meta, text, objectives)
-    return MomentumRun(file, config, bert.to_tree, batch, losses)
+    to_tree = functools.partial(names.to_tree, names.BLIP)
+    return MomentumRun(file, config, to_tree, batch, losses)
 
 
 def read_view(file: GoldenFile, prefix: str) -> dict:

@@ -15,7 +15,7 @@ from tests.parity.host_runs import (
     queue_similarities,
     read_view,
 )
-from tests.parity.names.bert import our_path
+from tests.parity.names import albef_table
 
 
 def test_target_and_decayed_parameters(albef):
@@ -23,10 +23,10 @@ def test_target_and_decayed_parameters(albef):
     reference = albef.to_tree(albef.file.section("init/ema/"))
     target = albef.start.target_params
     assert jax.tree.structure(target) == jax.tree.structure(reference)
-    depth = albef.file.sizes["fusion_layer"]
+    table = albef_table(albef.file.sizes)
     for kind in ("decay", "no_decay"):
         for name in albef.file.meta["optimizer"][kind]:
-            path = our_path(name, depth)
+            [path] = table.place_named(name).paths
             no_decay = any(re.search(pattern, path) for pattern in ALBEF_NO_DECAY)
             assert no_decay == (kind == "no_decay"), name
 

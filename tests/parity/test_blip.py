@@ -15,7 +15,7 @@ from tests.parity.forward import jit_apply
 from tests.parity.golden_files import load
 from tests.parity.host_runs import BLIP_FLOOR, MATCHING, queue_similarities, read_view
 from tests.parity.momentum_run import host_model_section
-from tests.parity.names.bert import to_tree
+from tests.parity.names import BLIP_RETRIEVAL
 
 
 def test_target_parameters(blip):
@@ -120,7 +120,7 @@ def test_matching_model_of_transformers(golden_folder):
         scores = m.objectives["matching"].scores(m.towers, *inputs)
         return image, text, m.towers.text.fuse(*inputs), scores
 
-    variables = {"params": to_tree(file.section("params/"))}
+    variables = {"params": BLIP_RETRIEVAL.to_tree(file.section("params/"))}
     view = read_view(file, "inputs/")
     image, text, fused, scores = jit_apply(
         build(config), variables, view, method=forward

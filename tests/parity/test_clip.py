@@ -21,7 +21,7 @@ from tests.parity.configs import (
 )
 from tests.parity.forward import channels_last
 from tests.parity.golden_files import load, select_prefix
-from tests.parity.names.clipin import open_clip_names, to_tree
+from tests.parity.names import CLIP
 
 ACTIVATIONS = {"gelu": "gelu", "quickgelu": "quick_gelu"}
 HYPER = {"objectives": {"contrastive": {"weight": 1.0}}}
@@ -33,10 +33,6 @@ def make_config(c, activation):
     projection = dict(image="matrix", text="matrix")
     model = model_section(image, text, embed_dim=c["embed_dim"], projection=projection)
     return config_without_target(model, contrastive=1.0)
-
-
-def file_to_tree(arrays):
-    return to_tree(open_clip_names(arrays))
 
 
 @pytest.mark.parametrize("case", ACTIVATIONS)
@@ -55,7 +51,7 @@ def test_open_clip(golden_folder, case):
         value, _ = learner.apply(variables, {"view1": view}, {"view1": {}}, HYPER)
         return value, features
 
-    params = file_to_tree(file.section("params/"))
+    params = CLIP.to_tree(file.section("params/"))
     step = jax.jit(jax.value_and_grad(loss, has_aux=True))
     (value, features), grads = step(params)
     image, text = features["image"]["embedding"], features["text"]["embedding"]
@@ -68,5 +64,5 @@ def test_open_clip(golden_folder, case):
     }.items():
         assert deviation(ours, expected[name]) < FORWARD_TOLERANCE, name
     wanted = select_prefix(expected, "grads/")
-    ours = to_file_layout(grads, wanted, file_to_tree)
+    ours = to_file_layout(grads, wanted, CLIP.to_tree)
     assert_close(ours, wanted, GRADIENT_TOLERANCE, key_biases)

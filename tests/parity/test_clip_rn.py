@@ -17,7 +17,7 @@ from tests.parity.compare import (
 from tests.parity.configs import config_without_target, model_section, text_transformer
 from tests.parity.forward import channels_first, channels_last
 from tests.parity.golden_files import load
-from tests.parity.names.clip_rn import to_tree
+from tests.parity.names import CLIP_RESNET
 
 HYPER = {"objectives": {"contrastive": {"weight": 1.0}}}
 
@@ -73,20 +73,22 @@ def compile_pass(file, train, remat="none"):
     ("train", "remat"), [(False, "none"), (True, "none"), (True, "full")]
 )
 def test_one_pass(file, train, remat):
-    variables = (to_tree(file.section(f"{kind}/")) for kind in ("params", "buffers"))
+    variables = (
+        CLIP_RESNET.to_tree(file.section(f"{kind}/")) for kind in ("params", "buffers")
+    )
     results, grads = compile_pass(file, train, remat)(*variables)
     loss, (features, blocks, stats) = results
     expected = file.section_or_skip("train/" if train else "eval/")
     assert deviation(loss, expected["loss"]) < FORWARD_TOLERANCE
     check_features(file, features, expected)
     after = file.section("train/buffers_after/" if train else "buffers/")
-    ours = to_file_layout(stats, after, to_tree)
+    ours = to_file_layout(stats, after, CLIP_RESNET.to_tree)
     assert_close(ours, {name: after[name] for name in ours}, STATE_TOLERANCE)
     if remat == "none":  # remat hides the outputs of blocks
         check_stages(file, blocks, expected)
     if train:
         wanted = file.section("train/grads/")
-        ours = to_file_layout(grads, wanted, to_tree)
+        ours = to_file_layout(grads, wanted, CLIP_RESNET.to_tree)
         assert_close(ours, wanted, GRADIENT_TOLERANCE, key_biases)
 
 

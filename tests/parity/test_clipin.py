@@ -4,6 +4,7 @@ The golden files have optimizer steps, variants and an evaluation of a small mod
 """
 
 import dataclasses
+import functools
 import re
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from clipin_jax.core.state import select
+from tests.parity import names
 from tests.parity.clipin_run import ClipinRun, batch_statistics
 from tests.parity.compare import (
     FORWARD_TOLERANCE,
@@ -24,12 +26,14 @@ from tests.parity.compare import (
 )
 from tests.parity.forward import channels_last
 from tests.parity.golden_files import load, select_prefix
-from tests.parity.names.clipin import to_tree
 from tests.parity.steps import first_gradient, take_steps
 
 PARAMETER_TOLERANCE = 1e-9  # Adam divides by sqrt(v) + 1e-6
 # Biases in front of a batch norm, which subtracts them.
 BEFORE_NORM = re.compile(r"noncontrast\.2\.bias$|_layer1\.0\.bias$")
+
+
+to_tree = functools.partial(names.to_tree, names.CLIPIN)
 
 
 def zero_gradients(name, size):

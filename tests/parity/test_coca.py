@@ -16,7 +16,7 @@ from tests.parity.compare import (
 from tests.parity.configs import config_without_target, model_section, vit
 from tests.parity.forward import channels_last
 from tests.parity.golden_files import load, select_prefix
-from tests.parity.names.coca import to_tree
+from tests.parity.names import COCA
 
 MASKS = {"legacy_mask": "shifted", "correct_mask": "aligned"}
 
@@ -84,7 +84,8 @@ def test_one_pass(file, case, scan_layers):
     expected = file.section_or_skip(f"{case}/")
 
     def file_to_tree(arrays):
-        return stacked(to_tree(arrays)) if scan_layers else to_tree(arrays)
+        tree = COCA.to_tree(arrays)
+        return stacked(tree) if scan_layers else tree
 
     program = compile_pass(file, case, scan_layers)
     results, grads = program(file_to_tree(file.section("params/")))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from flax import traverse_util
 
 from tests.parity.compare import (
     LENGTH,
@@ -12,7 +13,6 @@ from tests.parity.compare import (
     sketch,
     to_file_layout,
 )
-from tests.parity.names.nested import nested
 
 TOLERANCE = 1e-10
 SHAPES = ((LENGTH + 1,), (40, 50), (3, 8, 8, 3))
@@ -111,7 +111,8 @@ def to_tree(arrays):
     layers = np.stack([arrays["layer.0"], arrays["layer.1"]])
     joined = np.concatenate([arrays["q"], arrays["k"]])
     leaves = {"a/query": query.T, "a/key": key.T, "layers": layers, "b/joined": joined}
-    return nested((leaves | {"scalar": arrays["scalar"][0]}).items())
+    leaves["scalar"] = arrays["scalar"][0]
+    return traverse_util.unflatten_dict(leaves, sep="/")
 
 
 def test_tree_is_converted_to_the_layout_of_the_file():

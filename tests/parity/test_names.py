@@ -9,11 +9,11 @@ import pytest
 from ml_collections import ConfigDict
 
 from clipin_jax.core.learner import build
-from tests.parity import test_clip, test_clip_rn, test_coca, test_siglip
+from clipin_jax.interop.tables import bert
+from tests.parity import names, test_clip, test_clip_rn, test_coca, test_siglip
 from tests.parity.clipin_run import ClipinRun
 from tests.parity.golden_files import GoldenFile, load
 from tests.parity.host_runs import albef_run, blip_run
-from tests.parity.names import bert, clip_rn, clipin, coca, siglip
 
 
 class DeeperModel(NamedTuple):
@@ -120,9 +120,8 @@ def assert_same_tree(to_tree, params, *, learner, batch, hyper):
 def test_trained_models(golden_folder, model, make_run):
     file, params = load_deeper(golden_folder, model)
     run = make_run(file)
-    to_tree = getattr(run, "to_tree", clipin.to_tree)
     assert_same_tree(
-        to_tree,
+        getattr(run, "to_tree", names.CLIPIN.to_tree),
         params,
         learner=run.learner,
         batch=run.batch(1),
@@ -133,10 +132,10 @@ def test_trained_models(golden_folder, model, make_run):
 @pytest.mark.parametrize(
     ("model", "make_config", "to_tree"),
     [
-        (CLIP, lambda c: test_clip.make_config(c, "gelu"), test_clip.file_to_tree),
-        (CLIP_RN, test_clip_rn.make_config, clip_rn.to_tree),
-        (COCA, lambda c: test_coca.make_config(c, "aligned"), coca.to_tree),
-        (SIGLIP, test_siglip.make_config, siglip.to_tree),
+        (CLIP, lambda c: test_clip.make_config(c, "gelu"), names.CLIP.to_tree),
+        (CLIP_RN, test_clip_rn.make_config, names.CLIP_RESNET.to_tree),
+        (COCA, lambda c: test_coca.make_config(c, "aligned"), names.COCA.to_tree),
+        (SIGLIP, test_siglip.make_config, names.SIGLIP.to_tree),
     ],
 )
 def test_models_without_training(golden_folder, model, make_config, to_tree):
@@ -158,11 +157,12 @@ def make_hyper(config: ConfigDict):
 
 @pytest.mark.parametrize("split", [1, 3, 6])
 def test_split_tower_numbers_layers_within_each_part(split):
+    table = bert.albef_table(split, 12)
     name = "text_encoder.bert.encoder.layer.{}.output.dense.weight"
-    paths = [bert.our_path(name.format(layer), split) for layer in range(12)]
+    paths = [table.place_named(name.format(layer)).paths for layer in range(12)]
     parts = [("text_layers", split), ("fusion_layers", 12 - split)]
     assert paths == [
-        f"towers/text/{part}/blocks_{layer}/mlp_out/kernel"
+        (f"towers/text/{part}/blocks_{layer}/mlp_out/kernel",)
         for part, count in parts
         for layer in range(count)
     ]

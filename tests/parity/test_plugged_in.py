@@ -17,7 +17,7 @@ from tests.parity import test_coca
 from tests.parity.compare import FORWARD_TOLERANCE, deviation
 from tests.parity.golden_files import load
 from tests.parity.momentum_run import fixed_negatives
-from tests.parity.names.coca import to_tree
+from tests.parity.names import COCA
 
 SMALL = dict(pre_projector=16, projection_dim=24, predictor_hidden_dim=8)
 
@@ -103,7 +103,7 @@ def test_captioning_loss_is_unchanged(golden_folder):
     file = load(golden_folder, "coca_tiny.npz")
     [case] = [k for k, v in test_coca.MASKS.items() if v == "aligned"]
     config = plug(test_coca.make_config(file.sizes, "aligned"))
-    params, view = to_tree(file.section("params/")), test_coca.read_view(file)
+    params, view = COCA.to_tree(file.section("params/")), test_coca.read_view(file)
     batch = {"view1": view, "view2": view}
     metrics = compute_metrics(
         *build_learner(config), params=params, ema=params, batch=batch

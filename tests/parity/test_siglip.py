@@ -29,7 +29,7 @@ from tests.parity.configs import (
 )
 from tests.parity.forward import channels_last
 from tests.parity.golden_files import load
-from tests.parity.names.siglip import to_tree
+from tests.parity.names import SIGLIP
 
 MODEL = "siglip_hf_tiny.npz"  # parameters and inputs, also of the other file
 FILES = (MODEL, "siglip_hf_sdpa_tiny.npz")
@@ -90,7 +90,7 @@ def results(golden_folder):
         return value, features
 
     with jax.enable_x64(True):
-        params = to_tree(file.section("params/"))
+        params = SIGLIP.to_tree(file.section("params/"))
         program = jax.jit(jax.value_and_grad(loss, has_aux=True))
         (value, features), grads = program(params)
         return file.sizes, named_outputs(params, features) | {"loss": value}, grads
@@ -127,7 +127,7 @@ def test_transformers(golden_folder, results, name):
     for key, ours in outputs.items():
         assert deviation(ours, file[f"out/{key}"]) < forward_tolerance, key
     wanted = file.section("grads/")
-    ours = to_file_layout(gradient, wanted, to_tree)
+    ours = to_file_layout(gradient, wanted, SIGLIP.to_tree)
     noise = key_bias_noise(wanted, softmax)
     assert_close(ours, wanted, gradient_tolerance, key_biases, noise)
 

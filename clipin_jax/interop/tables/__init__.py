@@ -1,0 +1,1 @@
+"""A table of names for each family of published models."""

@@ -21,6 +21,9 @@ CLIPIN: dict[str, dict[str, Any]] = {
     # The best of the study `tuning`, see docs/study.md.
     "tuned": _RELEASED | dict(pre_projector=0, terms=("intra",), weight=3.0),
 }
+# What weights of a host lack: the heads of CLIPin, and projections that now start from
+# the pre-projector.
+_NOT_IN_HOSTS = ("^objectives_clipin/", "^towers/\\w+_(pre_projector|projection)/")
 # What the target branch of the host's objectives sees, and that of CLIPin.
 _VIEWS = {
     "second": ("second", "second"),
@@ -37,7 +40,7 @@ def plug_clipin(
     infonce_temperature: Any = None,
     **changes: Any,
 ) -> None:
-    """Plugs CLIPin into a config: four assignments into slots that exist without it.
+    """Plugs CLIPin into a config: assignments into slots that exist without it.
 
     The config's name gets the ending `_clipin`, or `_clipin_SETTING`.
 
@@ -75,6 +78,8 @@ def plug_clipin(
     if "name" in config:  # a part of a config has none
         config.name += "_clipin" + (f"_{setting}" if setting != "released" else "")
     config.model.pre_projector = width
+    kept = _NOT_IN_HOSTS if width else _NOT_IN_HOSTS[:1]
+    config.init_keep = (*config.get("init_keep", ()), *kept)
     config.target = dict(decay=decay, symmetric=symmetric)
     config.data.views = 2
     config.objectives[name] = objective | dict(target_view=_VIEWS[view][1])

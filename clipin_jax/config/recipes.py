@@ -71,6 +71,9 @@ def run_settings(name: str, *, batch_size: int, total_steps: int) -> ConfigDict:
     config.log_every_steps = 20
     config.health_every_steps = 200
     config.max_nonfinite_steps = 20  # in a row, each skipped; more end the run
+    config.init_from = ""  # weights to start from: a model's file or folder, or a run
+    config.init_parts = ("all",)  # or "image", "text", regular expressions of paths
+    config.init_keep = ()  # patterns of what starts from scratch all the same
     config.target = dict(decay=0.0, symmetric=False)
     config.mesh = dict(
         dcn=1,  # slices, with a network between them

@@ -23,6 +23,16 @@ def paths_of(tree: Any) -> list[str]:
     return [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
 
 
+def flatten(tree: Params) -> dict[str, Any]:
+    """Returns path -> leaf of a nested dict."""
+    return traverse_util.flatten_dict(tree, sep="/")
+
+
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the nested dict of path -> leaf."""
+    return traverse_util.unflatten_dict(dict(flat), sep="/")
+
+
 def map_paths(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
     """Maps `function(path, leaf, ...)` over trees of one structure."""
     return jax.tree_util.tree_map_with_path(
@@ -32,13 +42,10 @@ def map_paths(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
 
 def split(tree: Params, is_first: Callable[[str], bool]) -> tuple[Params, Params]:
     """Splits a nested dict into leaves whose path qualifies, and the others."""
-    flat = traverse_util.flatten_dict(tree, sep="/")
+    flat = flatten(tree)
     first = {path: leaf for path, leaf in flat.items() if is_first(path)}
     rest = {path: leaf for path, leaf in flat.items() if path not in first}
-    return (
-        traverse_util.unflatten_dict(first, sep="/"),
-        traverse_util.unflatten_dict(rest, sep="/"),
-    )
+    return unflatten(first), unflatten(rest)
 
 
 def merge(first: Params, second: Params) -> Params:
@@ -53,10 +60,10 @@ def merge(first: Params, second: Params) -> Params:
 
 def add(first: Params, second: Params) -> Params:
     """Adds two nested dicts; leaves that one of them lacks are those of the other."""
-    total: dict[str, Any] = traverse_util.flatten_dict(first, sep="/")
-    for path, leaf in traverse_util.flatten_dict(second, sep="/").items():
+    total = flatten(first)
+    for path, leaf in flatten(second).items():
         total[path] = total[path] + leaf if path in total else leaf
-    return traverse_util.unflatten_dict(total, sep="/")
+    return unflatten(total)
 
 
 def compile_pattern(pattern: Any, where: str) -> re.Pattern[str]:

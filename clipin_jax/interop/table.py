@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from flax import traverse_util
 
+from clipin_jax.core.parameter_paths import unflatten
 from clipin_jax.errors import ClipinError
 from clipin_jax.interop.layouts import SAME, TRANSPOSED, Layout, joined, parted
 
@@ -95,7 +95,7 @@ class Table:
 
     def to_tree(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """Returns `to_flat` as a nested dict."""
-        return traverse_util.unflatten_dict(self.to_flat(arrays), sep="/")
+        return unflatten(self.to_flat(arrays))
 
     def from_flat(self, flat: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Returns their name -> array of our arrays by path.

@@ -45,6 +45,7 @@ from clipin_jax.runs.train_program import jit_train_step
 from clipin_jax.runs.value_checks import check_values, check_vocabulary
 from clipin_jax.training.chip_use import ChipUse
 from clipin_jax.training.evaluate import evaluate_state, write_figures, write_results
+from clipin_jax.training.initial_state import initial_state
 from clipin_jax.training.nonfinite import NonfiniteSteps
 from clipin_jax.training.profiling import ProfiledSteps, Profiler, parse_steps
 from clipin_jax.training.run_log import RunLog
@@ -244,11 +245,16 @@ def _restore_or_init(session: Session) -> tuple[TrainState, int]:
     restored = session.checkpoints.restore_latest(session.experiment.abstract_state)
     if restored is None:
         session.writers.truncate_after(0)
-        return session.experiment.init_state(), 0
+        return initial_state(session.experiment, _print_line), 0
     state, data_state, step = restored
     session.batches.set_state(data_state)
     session.writers.truncate_after(step)
     return state, step
+
+
+def _print_line(line: str) -> None:
+    if jax.process_index() == 0:
+        print(f"clipin: init_from: {line}", file=sys.stderr)
 
 
 def _start_log(session: Session, step: int, train_step: Any) -> RunLog:

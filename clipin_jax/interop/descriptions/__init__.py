@@ -1,0 +1,1 @@
+"""What the files of an ecosystem say about a model besides its weights."""

@@ -1,0 +1,141 @@
+"""A model of another library: its weights, their names, and what its files state."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from clipin_jax.config import with_defaults
+from clipin_jax.errors import ClipinError
+from clipin_jax.interop.table import Table
+from clipin_jax.interop.weights import Weights
+
+PARTS = {"image": r"^towers/image/", "text": r"^towers/text/", "all": r""}
+# Keys that say how inputs are prepared; they belong to a part, too.
+_PREPARATION = {
+    "image": ("model.image.", "model.image_", "data.image_size", "data.resize"),
+    "text": ("model.text.", "data.context_length", "data.tokenizer."),
+}
+
+
+class ForeignModel(NamedTuple):
+    """A model of another library.
+
+    Attributes:
+      label: what it is and where, for messages.
+      weights: its arrays.
+      table: their names.
+      config: the name of the page whose models are of this kind, with options, such as
+        `clip`; "" for a single tower.
+      settings: key of our configs -> value, of all that the files state and that has a
+        share in what the model computes, such as `model.image.activation`.
+    """
+
+    label: str
+    weights: Weights
+    table: Table
+    config: str
+    settings: Mapping[str, Any]
+
+
+class Ecosystem(NamedTuple):
+    """How to recognise and open the models of one library.
+
+    Attributes:
+      name: of the library, for messages.
+      open: a local file or folder -> its model; None if it is of another library.
+    """
+
+    name: str
+    open: Callable[[Path], ForeignModel | None]
+
+
+def check_settings(
+    config: ConfigDict, model: ForeignModel, parts: Sequence[str] = ("all",)
+) -> None:
+    """Checks that a config makes the model that other files describe.
+
+    Args:
+      config: of ours.
+      model: whose settings count, of the parts that are read.
+      parts: as in `select_paths`.
+
+    Raises:
+      ClipinError: values differ; the message names both and the keys to set.
+    """
+    config = with_defaults(config)  # of classes, too
+    different = [
+        f"{key} is {ours!r}, there {theirs!r}"
+        for key, theirs in model.settings.items()
+        if _belongs(key, parts) and not _equal(ours := _value(config, key), theirs)
+    ]
+    if different:
+        keys = " ".join(
+            f"{key}={_shown(value)}"
+            for key, value in model.settings.items()
+            if any(line.startswith(f"{key} is ") for line in different)
+        )
+        raise ClipinError(
+            f"the config makes another model than {model.label}: "
+            f"{'; '.join(different)}: set {keys}"
+        )
+
+
+def select_paths(paths: Sequence[str], parts: Sequence[str]) -> list[str]:
+    """Returns the paths of the parts.
+
+    Args:
+      paths: of parameters.
+      parts: keys of `PARTS`, or regular expressions.
+
+    Raises:
+      ClipinError: a part that matches no path.
+    """
+    selected: list[str] = []
+    for part in parts:
+        try:
+            pattern = re.compile(PARTS.get(part, part))
+        except re.error as error:
+            raise ClipinError(
+                f"init_parts has {part!r}, which is not a regular expression: {error}"
+            ) from None
+        matched = [path for path in paths if pattern.search(path)]
+        if not matched:
+            raise ClipinError(
+                f"init_parts: {part!r} matches no parameter: use "
+                f"{', '.join(PARTS)} or a regular expression of paths"
+            )
+        selected += matched
+    return [path for path in paths if path in set(selected)]
+
+
+def _belongs(key: str, parts: Sequence[str]) -> bool:
+    """Whether a setting is one of the parts; a regular expression may touch both."""
+    if not {"image", "text"}.issuperset(parts):
+        return True
+    return any(key.startswith(_PREPARATION[part]) for part in parts)
+
+
+def _value(config: ConfigDict, key: str) -> Any:
+    node: Any = config
+    for name in key.split("."):
+        node = node[name] if name in node else None
+        if node is None:
+            return None
+    return node
+
+
+def _equal(ours: Any, theirs: Any) -> bool:
+    if isinstance(theirs, float):
+        return ours is not None and abs(ours - theirs) <= 1e-9 * abs(theirs)
+    if isinstance(theirs, list | tuple):
+        pairs = isinstance(ours, list | tuple) and len(ours) == len(theirs)
+        return pairs and all(map(_equal, ours, theirs))
+    return ours == theirs
+
+
+def _shown(value: Any) -> str:
+    text = str(value).replace(" ", "")
+    return f"'{text}'" if "(" in text else text

@@ -1,0 +1,29 @@
+"""Opens a model of another library, whichever wrote it."""
+
+from pathlib import Path
+
+from clipin_jax.errors import ClipinError
+from clipin_jax.interop.descriptions import huggingface_clip
+from clipin_jax.interop.foreign_model import Ecosystem, ForeignModel
+from clipin_jax.interop.hub import local_folder
+
+# The first one that knows the files opens them.
+ECOSYSTEMS = (Ecosystem("Hugging Face's CLIPModel", huggingface_clip.open_clip_model),)
+
+
+def open_model(source: str) -> ForeignModel:
+    """Opens a model of another library; reads its table of contents alone.
+
+    Args:
+      source: a local file or folder, or `hf-hub:owner/name`.
+
+    Raises:
+      ClipinError: there is no such file, or no library of `ECOSYSTEMS` wrote it.
+    """
+    path: Path = local_folder(source)
+    for ecosystem in ECOSYSTEMS:
+        if model := ecosystem.open(path):
+            return model
+    raise ClipinError(
+        f"{source} is no model of {', '.join(e.name for e in ECOSYSTEMS)}"
+    )

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.interop.descriptions import huggingface_clip
+from clipin_jax.interop.descriptions.huggingface import open_huggingface
 from clipin_jax.interop.foreign_model import Ecosystem, ForeignModel
 from clipin_jax.interop.hub import local_folder
 
 # The first one that knows the files opens them.
-ECOSYSTEMS = (Ecosystem("Hugging Face's CLIPModel", huggingface_clip.open_clip_model),)
+ECOSYSTEMS = (Ecosystem("Hugging Face transformers", open_huggingface),)
 
 
 def open_model(source: str) -> ForeignModel:

@@ -2,6 +2,7 @@
 
 from math import isqrt
 
+import jax.numpy as jnp
 import numpy as np
 
 from clipin_jax.errors import ClipinError
@@ -46,4 +47,4 @@ def fit_positions(
             f"{path} has {len(table)} positions, {extra} of them no patch: the others "
             "are no square grid, so that they cannot be resized"
         )
-    return np.asarray(resize_position_embedding(table, (side, side), grid))
+    return np.asarray(resize_position_embedding(jnp.asarray(table), (side, side), grid))

@@ -126,5 +126,5 @@ def test_another_model_is_refused(twin, override, message):
 
 def test_unknown_files_are_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
-    with pytest.raises(ClipinError, match="is no model of"):
+    with pytest.raises(ClipinError, match="has model_type 'gpt2'"):
         open_model(str(tmp_path))

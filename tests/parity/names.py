@@ -34,6 +34,13 @@ def to_tree(table: Table, arrays: dict[str, np.ndarray]) -> dict:
     return table.to_tree(renamed)
 
 
+def paths_of(table: Table, name: str) -> tuple[str, ...]:
+    """Returns our paths of a name."""
+    place = table.place_named(name)
+    assert place, name
+    return place.paths
+
+
 def is_momentum(name: str) -> bool:
     """Tells whether a name is that of a momentum copy."""
     return bool(_MOMENTUM.match(name))

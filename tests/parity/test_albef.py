@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from clipin_jax.objectives.matching import negative_log_weights
+from tests.parity import names
 from tests.parity.compare import FORWARD_TOLERANCE, deviation
 from tests.parity.host_runs import (
     ALBEF_NO_DECAY,
@@ -15,7 +16,6 @@ from tests.parity.host_runs import (
     queue_similarities,
     read_view,
 )
-from tests.parity.names import albef_table
 
 
 def test_target_and_decayed_parameters(albef):
@@ -23,10 +23,10 @@ def test_target_and_decayed_parameters(albef):
     reference = albef.to_tree(albef.file.section("init/ema/"))
     target = albef.start.target_params
     assert jax.tree.structure(target) == jax.tree.structure(reference)
-    table = albef_table(albef.file.sizes)
+    table = names.albef_table(albef.file.sizes)
     for kind in ("decay", "no_decay"):
         for name in albef.file.meta["optimizer"][kind]:
-            [path] = table.place_named(name).paths
+            [path] = names.paths_of(table, name)
             no_decay = any(re.search(pattern, path) for pattern in ALBEF_NO_DECAY)
             assert no_decay == (kind == "no_decay"), name
 

@@ -159,7 +159,7 @@ def make_hyper(config: ConfigDict):
 def test_split_tower_numbers_layers_within_each_part(split):
     table = bert.albef_table(split, 12)
     name = "text_encoder.bert.encoder.layer.{}.output.dense.weight"
-    paths = [table.place_named(name.format(layer)).paths for layer in range(12)]
+    paths = [names.paths_of(table, name.format(layer)) for layer in range(12)]
     parts = [("text_layers", split), ("fusion_layers", 12 - split)]
     assert paths == [
         (f"towers/text/{part}/blocks_{layer}/mlp_out/kernel",)

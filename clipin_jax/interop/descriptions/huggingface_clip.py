@@ -14,6 +14,8 @@ from clipin_jax.interop.foreign_model import ForeignModel
 from clipin_jax.interop.tables.huggingface_clip import clip_table
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
+# The first one counts.
+WEIGHTS = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin")
 ACTIVATIONS = {
     "quick_gelu": "quick_gelu",
     "gelu": "gelu",
@@ -39,22 +41,22 @@ TEXT = _TOWER | dict(
 )
 
 
-def open_clip_model(folder: Path) -> ForeignModel | None:
-    """Opens a folder of `CLIPModel`; None if it is another model's.
+def open_clip_model(folder: Path, content: Mapping[str, Any]) -> ForeignModel:
+    """Opens a folder of `CLIPModel`.
+
+    Args:
+      folder: of the model.
+      content: of its config.json.
 
     Raises:
       ClipinError: files are missing or damaged, or state what our models do not have.
     """
-    path = folder / CONFIG
-    if not path.is_file() or read_json(path).get("model_type") != "clip":
-        return None
-    content = read_json(path)
     return ForeignModel(
         label=f"the CLIPModel in {folder}",
-        weights=open_folder(folder),
+        weights=open_folder(folder, WEIGHTS),
         table=clip_table(),
         config="clip",
-        settings=_settings(content, path) | preparation(folder),
+        settings=_settings(content, folder / CONFIG) | preparation(folder),
     )
 
 

@@ -1,0 +1,35 @@
+"""Folders of Hugging Face's transformers, by the type that their config.json names."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from clipin_jax.errors import ClipinError
+from clipin_jax.interop.descriptions.huggingface_clip import CONFIG, open_clip_model
+from clipin_jax.interop.descriptions.json_files import read_json
+from clipin_jax.interop.foreign_model import ForeignModel
+
+# Value of `model_type` -> what opens the folder.
+MODELS: dict[str, Callable[[Path, Mapping[str, Any]], ForeignModel]] = {
+    "clip": open_clip_model,
+}
+
+
+def open_huggingface(folder: Path) -> ForeignModel | None:
+    """Opens a folder that `save_pretrained` wrote; None if there is no config.json.
+
+    Raises:
+      ClipinError: a model that we cannot read, or damaged files.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        return None
+    content = read_json(path)
+    kind = content.get("model_type")
+    if kind is None:
+        return None
+    if kind not in MODELS:
+        raise ClipinError(
+            f"{path} has model_type {kind!r}: we read only {', '.join(MODELS)}"
+        )
+    return MODELS[kind](folder, content)

@@ -24,7 +24,8 @@ class TrainState:
       skipped_in_a_row: int32 scalar, those since the last good update.
       params: the online parameters, trained and frozen.
       collections: state of online modules between steps (batch statistics).
-      opt_state: of the optimizer chain, for the trained parameters.
+      opt_state: of the optimizer chain, for the trained parameters; None in a state
+        that is used and not trained.
       target_params: averages of the trained parameters that `targets` of objectives
         use; empty without any. Never in half precision, in which an average would not
         change. Frozen parameters equal their average and have no copy here.

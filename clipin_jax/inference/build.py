@@ -21,7 +21,7 @@ from clipin_jax.inference.feature_cache import FeatureCache
 from clipin_jax.runs.build import build_experiment
 from clipin_jax.runs.checkpoint import Checkpoints
 from clipin_jax.runs.folder import load_folder
-from clipin_jax.runs.run_copy import RunCopy, open_copy
+from clipin_jax.runs.run_copy import CHECKPOINTS, RunCopy, open_copy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,8 @@ class OpenedRun:
       copy: the run folder on this machine.
       config: the config of the run.
       encoder: encodes images and texts with its model, on all devices.
-      abstract_state: shapes and shardings of its state.
+      abstract_state: shapes and shardings of its state. `opt_state` is None: the
+        optimizer's arrays, often twice the parameters, are not read.
     """
 
     copy: RunCopy
@@ -41,25 +42,8 @@ class OpenedRun:
     abstract_state: TrainState
 
     def restore(self, step: int | None = None) -> tuple[TrainState, int]:
-        """Returns the state of a checkpoint, and its step.
-
-        Args:
-          step: the checkpoint's step; None for the newest undamaged one.
-
-        Raises:
-          ClipinError: no such checkpoint.
-        """
-        with self.copy.named():
-            self.copy.fetch(step)
-            checkpoints = Checkpoints(self.copy.folder / "checkpoints", read_only=True)
-            with contextlib.closing(checkpoints):
-                if step is not None:
-                    return checkpoints.restore(step, self.abstract_state)[0], step
-                restored = checkpoints.restore_latest(self.abstract_state)
-        if restored is None:
-            raise ClipinError(f"{self.copy.name} has no checkpoint yet")
-        state, _, step = restored
-        return state, step
+        """Returns the state of a checkpoint, and its step; see `restore_state`."""
+        return restore_state(self.copy, step, self.abstract_state)
 
 
 def open_run(workdir: str | Path, cache: FeatureCache | None = None) -> OpenedRun:
@@ -81,7 +65,34 @@ def open_run(workdir: str | Path, cache: FeatureCache | None = None) -> OpenedRu
         config = load_folder(copy.folder)
     experiment = build_experiment(_on_slices_here(config))
     encoder = make_encoder(config, experiment.learner, experiment.mesh, cache)
-    return OpenedRun(copy, config, encoder, experiment.abstract_state)
+    to_use = dataclasses.replace(experiment.abstract_state, opt_state=None)
+    return OpenedRun(copy, config, encoder, to_use)
+
+
+def restore_state(
+    copy: RunCopy, step: int | None, abstract_state: TrainState
+) -> tuple[TrainState, int]:
+    """Returns the state of a checkpoint of a run, and its step.
+
+    Args:
+      copy: the run's folder.
+      step: the checkpoint's step; None for the newest undamaged one.
+      abstract_state: shapes and shardings, see `Checkpoints.restore_latest`.
+
+    Raises:
+      ClipinError: no such checkpoint, or its arrays are others.
+    """
+    with copy.named():
+        copy.fetch(step)
+        checkpoints = Checkpoints(copy.folder / CHECKPOINTS, read_only=True)
+        with contextlib.closing(checkpoints):
+            if step is not None:
+                return checkpoints.restore(step, abstract_state)[0], step
+            restored = checkpoints.restore_latest(abstract_state)
+    if restored is None:
+        raise ClipinError(f"{copy.name} has no checkpoint yet")
+    state, _, step = restored
+    return state, step
 
 
 def _on_slices_here(config: ConfigDict) -> ConfigDict:

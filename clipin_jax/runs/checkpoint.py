@@ -1,4 +1,4 @@
-"""Saves and restores the train state of a run. The only file that imports orbax.
+"""Saves and restores the train state of a run, by orbax.
 
 Each `<folder>/<step>/` has the arrays, written by orbax, and `manifest.json`: the
 position in the data, and a checksum of every file. The manifest is written before the
@@ -25,6 +25,7 @@ from clipin_jax.runs.checkpoint_checksums import DamageError
 from clipin_jax.runs.checkpoint_failures import failure_reason, silence_orbax
 from clipin_jax.runs.checkpoint_retention import Retention
 
+OPTIMIZER = "opt_state/"  # begins the names of arrays that only training needs
 _log = logging.getLogger(__name__)
 
 
@@ -108,7 +109,7 @@ class Checkpoints:
             "arrays": _shapes(flat),
         }
         with self._explained(f"saved at step {step}"):
-            items = ocp.args.Composite(state=ocp.args.StandardSave(flat))
+            items = ocp.args.Composite(state=ocp.args.PyTreeSave(flat))
             return self._manager.save(step, args=items, force=True)
 
     def add_scores(self, step: int, scores: Mapping[str, float]) -> None:
@@ -137,7 +138,8 @@ class Checkpoints:
         """Restores the newest checkpoint that is not damaged.
 
         Args:
-          abstract_state: a pytree of `jax.ShapeDtypeStruct` with shardings.
+          abstract_state: a pytree of `jax.ShapeDtypeStruct` with shardings. Without
+            arrays in `opt_state`, those of the checkpoint are not read.
 
         Returns:
           (state, data_state, step); None if there is no checkpoint.
@@ -168,7 +170,7 @@ class Checkpoints:
 
         Args:
           step: its step.
-          abstract_state: a pytree of `jax.ShapeDtypeStruct` with shardings.
+          abstract_state: as for `restore_latest`.
 
         Raises:
           ClipinError: it does not exist, is damaged, or is of another config.
@@ -252,10 +254,16 @@ class Checkpoints:
     def _read_arrays(
         self, step: int, facts: dict[str, Any], abstract_state: Any
     ) -> tuple[Any, dict]:
-        flat = _flat(abstract_state)
+        flat, saved = _flat(abstract_state), facts["arrays"]
+        if not any(name.startswith(OPTIMIZER) for name in flat):
+            saved = {k: v for k, v in saved.items() if not k.startswith(OPTIMIZER)}
         with self._explained(f"read at step {step}"):
-            self._check_shapes(step, facts["arrays"], _shapes(flat))
-            items = ocp.args.Composite(state=ocp.args.StandardRestore(flat))
+            self._check_shapes(step, saved, _shapes(flat))
+            placed = ocp.checkpoint_utils.construct_restore_args(flat)
+            restore = ocp.args.PyTreeRestore(
+                flat, restore_args=placed, partial_restore=True
+            )
+            items = ocp.args.Composite(state=restore)
             arrays = self._manager.restore(step, args=items)["state"]
         treedef = jax.tree.structure(abstract_state)
         return treedef.unflatten([arrays[name] for name in flat]), facts["data_state"]

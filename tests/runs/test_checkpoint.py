@@ -58,7 +58,7 @@ def assert_equal(a: State, b: State) -> None:
         assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
 
 
-def latest(checkpoints: Checkpoints, abstract: State) -> tuple[State, dict, int]:
+def latest(checkpoints: Checkpoints, abstract: Any) -> tuple[Any, dict, int]:
     restored = checkpoints.restore_latest(abstract)
     assert restored is not None
     return restored
@@ -114,6 +114,23 @@ def test_arrays_may_be_donated_while_they_are_saved(tmp_path, abstract):
     overwrite(zero(state))
     state, _, _ = latest(checkpoints, abstract)
     assert_equal(state, make_state(3))
+    checkpoints.close()
+
+
+def test_the_state_of_an_optimizer_is_left_out_where_none_is_asked_for(tmp_path):
+    kernel = make_state(1).params["kernel"]
+    state = {"params": {"kernel": kernel}, "opt_state": {"mu": kernel + 1}}
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, state, {"position": 8}, force=True)
+    shape = jax.ShapeDtypeStruct(kernel.shape, kernel.dtype, sharding=kernel.sharding)
+    to_use = {"params": {"kernel": shape}, "opt_state": None}
+    restored, _, _ = latest(checkpoints, to_use)
+    assert restored["opt_state"] is None
+    np.testing.assert_array_equal(restored["params"]["kernel"], kernel)
+    with pytest.raises(ClipinError, match="params/other is absent there"):
+        checkpoints.restore(1, to_use | {"params": {"kernel": shape, "other": shape}})
+    with pytest.raises(ClipinError, match="opt_state/nu is absent there"):
+        checkpoints.restore(1, to_use | {"opt_state": {"mu": shape, "nu": shape}})
     checkpoints.close()
 
 

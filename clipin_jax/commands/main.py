@@ -12,6 +12,7 @@ from typing import TextIO
 import clipin_jax
 from clipin_jax.commands import (
     caption,
+    checkpoint,
     config,
     data,
     doctor,
@@ -27,7 +28,8 @@ from clipin_jax.errors import FAILED, INTERRUPTED, ClipinError
 from clipin_jax.plan.devices import silence_compiler_without_tpu
 
 VERBS = (
-    train, evaluate, caption, explain, report, study, plan, data, config, doctor,
+    train, evaluate, caption, explain, report, checkpoint, study, plan, data, config,
+    doctor,
 )  # fmt: skip
 
 

@@ -74,6 +74,11 @@ def whole_numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(","))
 
 
+def numbers(text: str) -> tuple[float, ...]:
+    """Numbers with commas between, as "0.25,0.75"."""
+    return tuple(float(part) for part in text.split(","))
+
+
 def names(text: str) -> tuple[str, ...]:
     """Names with commas between, as "cifar10,retrieval"."""
     return tuple(filter(None, (part.strip() for part in text.split(","))))

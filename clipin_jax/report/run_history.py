@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from clipin_jax import storage
 from clipin_jax.errors import ClipinError
+from clipin_jax.runs.folder import DONE, SOURCES
 from clipin_jax.runs.run_copy import RunCopy, open_copy
 
 Points = dict[int, float]  # step -> value
@@ -54,7 +55,7 @@ class RunHistory:
       environment: versions and machine, nested; {} if unknown.
       last_step: the last step in any file; 0 if there is none.
       seconds: the run's clock at its last line.
-      finished: whether the run is complete.
+      finished: whether the run is complete; a mean of checkpoints is.
     """
 
     copy: RunCopy
@@ -155,7 +156,7 @@ def _read_history(copy: RunCopy, label: str) -> RunHistory:
         environment=environment if isinstance(environment, dict) else {},
         last_step=last_step,
         seconds=seconds,
-        finished=(folder / "DONE").exists(),
+        finished=any((folder / name).exists() for name in (DONE, SOURCES)),
     )
 
 

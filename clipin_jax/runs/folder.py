@@ -32,6 +32,7 @@ FREE_KEYS = (
     "micro_batches", "sharding.", "compiler_options.",
 )  # fmt: skip
 DONE = "DONE"  # the file of a finished run
+SOURCES = "sources.json"  # the file of a run that is the mean of checkpoints
 _SHOWN = 5  # differing keys in a message
 # What a run may have written before its first checkpoint. Metrics are cut at step 0.
 _BEFORE_CHECKPOINTS = ("bad_records.jsonl", "nonfinite_batches.json")
@@ -52,10 +53,15 @@ def open_folder(config: ConfigDict, workdir: Path, run_name: str = "") -> None:
       run_name: the path or URL by which the user knows it; `workdir` if "".
 
     Raises:
-      ClipinError: the folder holds a run of another config, other files, or cannot be
-        written.
+      ClipinError: the folder holds a run of another config, weights alone, other files,
+        or cannot be written.
     """
     saved = workdir / "config.json"
+    if (workdir / SOURCES).is_file():
+        raise ClipinError(
+            f"{workdir} holds weights without the state of an optimizer, so training "
+            "cannot go on from them: choose another --workdir"
+        )
     if saved.is_file() and _has_checkpoint(workdir):
         _check_same(config, load_folder(workdir), workdir)
     elif saved.is_file():

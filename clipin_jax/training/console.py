@@ -140,6 +140,30 @@ def table(values: Mapping[str, float], figures: Mapping[str, Figure]) -> str:
     return "\n".join(_row(cells) for cells in rows)
 
 
+def interpolations(
+    rows: Mapping[float, Mapping[str, float]], figures: Mapping[str, Figure]
+) -> str:
+    """Returns the headlines of interpolated weights, one line for each alpha.
+
+    Args:
+      rows: alpha -> `EVALUATOR/METRIC` -> number, with chance as in `scores`.
+      figures: formats of the values; without a headline among them, all are shown.
+    """
+    shown = {k: v for k, v in figures.items() if v.headline} or figures
+    columns = [["", "alpha", *(f"{alpha:g}" for alpha in rows), "chance"]]
+    for key, figure in shown.items():
+        evaluator, _, metric = key.partition("/")
+        chance = _beside(CHANCE, key, next(iter(rows.values())))
+        values = [*(scores[key] for scores in rows.values()), chance]
+        cells = ("" if x is None else figure.format.format(x) for x in values)
+        columns.append([evaluator, metric, *cells])
+    widths = [max(map(len, column)) for column in columns]
+    return "\n".join(
+        "  " + "  ".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True))
+        for cells in zip(*columns, strict=True)
+    )
+
+
 def _beside(prefix: str, key: str, values: Mapping[str, float]) -> float | None:
     """Returns the chance or the ceiling of a score."""
     evaluator, _, metric = key.partition("/")

@@ -16,7 +16,7 @@ from clipin_jax.errors import ClipinError, explained
 from clipin_jax.evaluators import make_evaluators
 from clipin_jax.evaluators.base import Evaluator, Figure, shown_figures
 from clipin_jax.evaluators.clip_benchmark import clip_benchmark_record
-from clipin_jax.inference.build import open_run
+from clipin_jax.inference.build import OpenedRun, open_run
 from clipin_jax.runs.folder import environment, write_file
 from clipin_jax.training import console
 
@@ -73,14 +73,7 @@ def evaluate(
       ClipinError: no run, no such checkpoint, no evaluators in its config, or another
         key.
     """
-    run = open_run(workdir)
-    config = _with_overrides(run.config, overrides)
-    evaluators = make_evaluators(config.evals, run.encoder)
-    if not evaluators:
-        raise ClipinError(
-            f"the config of {run.copy.name} has no evals: evaluate by a suite, such as "
-            "--suite core"
-        )
+    run, config, evaluators = open_evaluation(workdir, overrides)
     state, step = run.restore(step)
     with jax.set_mesh(run.encoder.mesh):
         scores = evaluate_state(evaluators, state)
@@ -93,6 +86,32 @@ def evaluate(
         )  # fmt: skip
         print(f"clipin: written to {storage.full_path(path)}")
     return scores
+
+
+def open_evaluation(
+    workdir: str | Path, overrides: Sequence[str]
+) -> tuple[OpenedRun, ConfigDict, dict[str, Evaluator]]:
+    """Opens a run to evaluate it by its config.
+
+    Args:
+      workdir: the run's folder, by path or URL.
+      overrides: as for `evaluate`.
+
+    Returns:
+      The run, its config with the overrides, and the evaluators by name.
+
+    Raises:
+      ClipinError: no run, no evaluators in its config, or another key.
+    """
+    run = open_run(workdir)
+    config = _with_overrides(run.config, overrides)
+    evaluators = make_evaluators(config.evals, run.encoder)
+    if not evaluators:
+        raise ClipinError(
+            f"the config of {run.copy.name} has no evals: evaluate by a suite, such as "
+            "--suite core"
+        )
+    return run, config, evaluators
 
 
 def _with_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:

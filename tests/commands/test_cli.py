@@ -196,8 +196,8 @@ def test_an_unexpected_error_keeps_its_traceback(config, calls, monkeypatch):
 
 @pytest.mark.parametrize(
     "verb",
-    ["train", "evaluate", "caption", "explain", "report", "study", "data", "config"]
-    + ["doctor"],
+    ["train", "evaluate", "caption", "explain", "report", "checkpoint", "study"]
+    + ["data", "config", "doctor"],
 )
 def test_each_verb_explains_itself(capsys, verb):
     with pytest.raises(SystemExit) as stopped:

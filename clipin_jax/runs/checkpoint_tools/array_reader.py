@@ -10,7 +10,7 @@ from clipin_jax.runs.checkpoint_failures import failure_reason, silence_orbax
 from clipin_jax.runs.checkpoint_tools.saved_checkpoint import SavedCheckpoint
 
 # Small arrays are read together, since each read takes 10 ms whatever the size.
-_GROUP_BYTES = 1 << 26
+_GROUP_BYTES = 1 << 24
 
 
 def read_arrays(
@@ -19,7 +19,7 @@ def read_arrays(
     """Yields arrays by their names, in this order.
 
     They are whole and on the host, whatever devices they were saved from. No more than
-    64 MiB or one array are in memory at a time.
+    16 MiB or one array are in memory at a time.
 
     Raises:
       ClipinError: an array cannot be read.

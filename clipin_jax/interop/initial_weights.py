@@ -35,16 +35,50 @@ def start_from(
 ) -> TrainState:
     """Returns a state with the weights of another model; the target is their copy.
 
-    Each array is placed on its devices as it is read.
+    Args:
+      state: before the first step; the arrays that are replaced are deleted.
+      model, config, parts, keep, report: see `read_weights`.
+
+    Raises:
+      ClipinError: see `read_weights`.
+    """
+    loaded = read_weights(state, model, config, parts=parts, keep=keep, report=report)
+    params = _with(state.params, loaded)
+    collections = {name: _with(c, loaded) for name, c in state.collections.items()}
+    return dataclasses.replace(
+        state,
+        params=params,
+        collections=collections,
+        target_params=_copies(params, state.target_params),
+        target_collections=_copies(collections, state.target_collections),
+    )
+
+
+def read_weights(
+    state: TrainState,
+    model: ForeignModel,
+    config: ConfigDict,
+    *,
+    parts: Sequence[str] = ("all",),
+    keep: Sequence[str] = (),
+    report: Callable[[str], None] = lambda line: None,
+) -> dict[str, jax.Array]:
+    """Reads the parameters and batch statistics of a state from another model.
+
+    Each array is placed on its devices as it is read. The state's array is deleted
+    then, so that there is never a second copy of the model.
 
     Args:
-      state: before the first step.
+      state: arrays, or their shapes with shardings.
       model: from `open_model.open_model`.
       config: of the state.
       parts: `image`, `text`, `all` or regular expressions of paths: what is read.
-      keep: regular expressions of our paths, which keep their values, and of names of
+      keep: regular expressions of our paths, which are not read, and of names of
         theirs, which nothing has to use.
       report: gets lines that say what was read and fitted.
+
+    Returns:
+      path -> array, of all that was read.
 
     Raises:
       ClipinError: the files describe another model than the config, lack an array, or
@@ -63,10 +97,12 @@ def start_from(
         model.weights, model.table, shapes, _grid(config)
     ):
         loaded[path] = _placed(value, flat[path].sharding)
+        if isinstance(flat[path], jax.Array):
+            flat[path].delete()
         if line:
             report(line)
     report(_summary(model, loaded, set(flat)))
-    return _replaced(state, loaded)
+    return loaded
 
 
 def _matcher(patterns: Sequence[str]) -> Callable[[str], bool]:
@@ -117,18 +153,6 @@ def _grid(config: ConfigDict) -> tuple[int, int]:
 
 def _placed(value: np.ndarray, place: Any) -> jax.Array:
     return jax.make_array_from_callback(value.shape, place, lambda index: value[index])
-
-
-def _replaced(state: TrainState, loaded: Mapping[str, Any]) -> TrainState:
-    params = _with(state.params, loaded)
-    collections = {name: _with(c, loaded) for name, c in state.collections.items()}
-    return dataclasses.replace(
-        state,
-        params=params,
-        collections=collections,
-        target_params=_copies(params, state.target_params),
-        target_collections=_copies(collections, state.target_collections),
-    )
 
 
 def _with(tree: Any, loaded: Mapping[str, Any]) -> Any:

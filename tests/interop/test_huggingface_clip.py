@@ -8,6 +8,7 @@ import pytest
 
 from clipin_jax.config import load_config
 from clipin_jax.errors import ClipinError
+from clipin_jax.interop.foreign_model import check_settings
 from clipin_jax.interop.open_model import open_model
 from clipin_jax.runs.build import build_experiment
 from clipin_jax.training.initial_state import initial_state
@@ -116,12 +117,17 @@ def test_parts(twin):
         ("model.text.causal=False", "set model.text.causal=True"),
         ("model.image.width=64", "set model.image.width=32"),
         ("model.text.vocab_size=64", "set model.text.vocab_size=60"),
-        ("init_parts=('audio',)", "'audio' matches no parameter"),
     ],
 )
 def test_another_model_is_refused(twin, override, message):
+    config = load_config("clip:runlocal", (*OURS, override))
     with pytest.raises(ClipinError, match=message):
-        started(twin[0], override)
+        check_settings(config, open_model(str(twin[0])))
+
+
+def test_an_unknown_part_is_refused(twin):
+    with pytest.raises(ClipinError, match="'audio' matches no parameter"):
+        started(twin[0], "init_parts=('audio',)")
 
 
 def test_unknown_files_are_refused(tmp_path):

@@ -67,6 +67,9 @@ PARTS = (
         filled=(*_FLAX, "scan_layers", "remat", "attention"),
     ),
     Part(
+        r"model\.lora\.[^.]+", "clipin_jax.core.lora:Lora", "", filled=("modality",)
+    ),
+    Part(
         r"objectives\.[^.]+", "clipin_jax.objectives:OBJECTIVES", "type",
         filled=(*_FLAX, "learned"),
     ),
@@ -88,7 +91,7 @@ PARTS = (
     ),
     Part(
         r"evals\.[^.]+", "clipin_jax.evaluators:EVALUATORS", "type", given=1,
-        settings={"every_steps": 0},
+        settings={"every_steps": 0, "at_start": False},
     ),
     Part(
         r"evals\.[^.]+\.decoding", "clipin_jax.inference.generation:Decoding", ""

@@ -19,7 +19,16 @@ _PARTS = ("objectives", "optim", "data", "evals")  # beside those of `run_settin
 _ENTRIES = ("objectives", "evals")  # groups of parts with a name of the user's
 # Groups with the keys that recipes list. Others hold arguments of a class, which are
 # checked where it is called, or names that the user chooses.
-_GROUPS = ("", "model", "model.projection", "target", "mesh", "data", "data.augment")
+_GROUPS = (
+    "",
+    "model",
+    "model.projection",
+    "model.lora",
+    "target",
+    "mesh",
+    "data",
+    "data.augment",
+)
 
 
 def check_keys(config: ConfigDict) -> None:

@@ -114,6 +114,7 @@ def joint_space(embed_dim: int, image: str = "matrix", text: str = "matrix") -> 
         param_dtype="float32",
         scan_layers=False,  # True: compiles faster, for TPU
         remat=dict(image="none", text="none"),  # what the backward pass keeps
+        lora=dict(image=dict(rank=0), text=dict(rank=0)),  # 0: no low-rank factors
         attention="auto",  # a kernel where there is one; or "plain", "fused", "cudnn"
         image_mean=(0.48145466, 0.4578275, 0.40821073),  # CLIP's
         image_std=(0.26862954, 0.26130258, 0.27577711),

@@ -19,6 +19,7 @@ from clipin_jax.core.learner_parts import (
     make_objective,
     make_tower,
 )
+from clipin_jax.core.lora import Lora, make_lora
 from clipin_jax.errors import ClipinError, explained
 from clipin_jax.models import IMAGE_TOWERS, TEXT_TOWERS
 from clipin_jax.models.two_towers import TwoTowers
@@ -43,12 +44,14 @@ class Learner(nn.Module):
         mean over both directions.
       embedding_from: the objective whose `embed` returns the embeddings of evaluation;
         empty for the joint space of the towers.
+      lora: low-rank factors of towers, which `create_state` adds.
     """
 
     towers: TwoTowers
     objectives: Mapping[str, Objective]
     symmetric: bool = False
     embedding_from: str = ""
+    lora: tuple[Lora, ...] = ()
 
     @property
     def online_views(self) -> tuple[str, ...]:
@@ -292,8 +295,8 @@ def build(config: ConfigDict) -> Learner:
 
     Raises:
       ClipinError: an unknown name, an argument that the class does not have, a
-        negative width, an unknown attention, or a mean or deviation that pixels cannot
-        have.
+        negative width, an unknown attention, a mean or deviation that pixels cannot
+        have, or low-rank factors that make no sense.
     """
     dtypes: dict[str, Any] = dict(
         dtype=compute_dtype(config.model, "dtype"),
@@ -332,6 +335,7 @@ def build(config: ConfigDict) -> Learner:
         objectives=FrozenDict(objectives),
         symmetric=config.target.symmetric,
         embedding_from=config.model.embedding_from,
+        lora=make_lora(config.model),
     )
     check_objectives(learner.objectives, learner.embedding_from)
     return learner

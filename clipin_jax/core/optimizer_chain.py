@@ -17,6 +17,7 @@ from optax import GradientTransformation
 
 from clipin_jax import registry
 from clipin_jax.core.hashable import hashable
+from clipin_jax.core.lora import Lora
 from clipin_jax.core.optimizers import OPTIMIZERS, Rule, direction
 from clipin_jax.core.parameter_groups import (
     Group,
@@ -58,6 +59,7 @@ class Optimizer:
       groups: rates, decay, clipping and freezing by path; the first match counts.
       layer_decay: factor on the learning rate per layer, see `layer_factors`.
       layer_order: the depth of parameters, for `layer_decay`.
+      lora: low-rank factors of towers, of which everything else is frozen.
     """
 
     rule: Rule
@@ -68,6 +70,7 @@ class Optimizer:
     groups: tuple[Group, ...] = ()
     layer_decay: float = 1.0
     layer_order: LayerOrder = ()
+    lora: tuple[Lora, ...] = ()
 
     def __call__(
         self, hyper: Hyper, model: Params | None = None
@@ -93,17 +96,25 @@ class Optimizer:
 
     def split(self, params: Params) -> tuple[Params, Params]:
         """Returns the trained and the frozen part of a tree of parameters."""
-        if not any(group.freeze for group in self.groups):
+        if not (self.lora or any(group.freeze for group in self.groups)):
             return params, {}
-        return split(params, lambda path: not group_of(path, self.groups).freeze)
+        return split(params, lambda path: not self.is_frozen(path))
+
+    def is_frozen(self, path: str) -> bool:
+        """Whether a parameter has no gradient, no optimizer state and no update."""
+        if any(lora.freezes(path) for lora in self.lora):
+            return True
+        return group_of(path, self.groups).freeze
 
     def check(self, params: Params) -> None:
         """Checks the groups against a model's parameters, or their shapes.
 
         Raises:
-          ClipinError: see `check_groups` and `layer_factors`.
+          ClipinError: see `check_groups`, `Lora.check_paths` and `layer_factors`.
         """
         check_groups(self.groups, params)
+        for lora in self.lora:
+            lora.check_paths(params, self.is_frozen)
         self._rate_factors(params)
 
     def _decay_factor(self, path: str) -> float:
@@ -151,13 +162,15 @@ class Optimizer:
 SHARED = ("name", "learning_rate", "weight_decay") + tuple(
     field.name
     for field in dataclasses.fields(Optimizer)
-    if field.name not in ("rule", "arguments", "layer_order")
+    if field.name not in ("rule", "arguments", "layer_order", "lora")
 )
 """The keys of `config.optim` that every optimizer has; others belong to a rule."""
 
 
 def make_optimizer(
-    config: ConfigDict, layer_order: Mapping[str, Sequence[str]] | None = None
+    config: ConfigDict,
+    layer_order: Mapping[str, Sequence[str]] | None = None,
+    lora: tuple[Lora, ...] = (),
 ) -> Optimizer:
     """Builds the optimizer that `config.optim` describes.
 
@@ -165,6 +178,7 @@ def make_optimizer(
       config: `name` in `OPTIMIZERS` or "module:function" (default adamw); the keys of
         `SHARED`, as in `Optimizer`; all others are arguments of the rule.
       layer_order: path of a tower to its `layer_order`, for `layer_decay`.
+      lora: low-rank factors of towers.
 
     Raises:
       ClipinError: an unknown name, argument or option, or a value that it cannot have.
@@ -185,6 +199,7 @@ def make_optimizer(
         groups=make_groups(config.get("groups", ())),
         layer_decay=_number(config, "layer_decay", 1.0, most=1.0),
         layer_order=tuple((k, tuple(v)) for k, v in (layer_order or {}).items()),
+        lora=lora,
     )
     _try(optimizer, name)
     return optimizer

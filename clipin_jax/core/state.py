@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from clipin_jax.core.learner import Learner
+from clipin_jax.core.lora import add_factors, check_layers, recording_layers
 from clipin_jax.core.optimizer_chain import Optimizer
 from clipin_jax.core.parameter_paths import Params, merge
 from clipin_jax.types import Array, Batch, Hyper
@@ -79,13 +80,17 @@ def create_state(
       hyper: of any step; only `seed` has an effect.
 
     Raises:
-      ClipinError: the optimizer's groups do not fit the parameters.
+      ClipinError: the optimizer's groups or the learner's low-rank factors do not fit
+        the parameters.
     """
     key = jax.random.key(hyper["seed"])
-    variables = learner.init(key, batch, hyper, method="initialize")
-    target = jax.eval_shape(lambda: learner.init(key, batch, method="targets"))
+    with recording_layers() as layers:
+        variables = learner.init(key, batch, hyper, method="initialize")
+        target = jax.eval_shape(lambda: learner.init(key, batch, method="targets"))
     params, collections = _split(variables)
     used, target_collections = _split(target)
+    check_layers(learner.lora, layers)
+    params, used = (add_factors(p, learner.lora, layers, key) for p in (params, used))
     optimizer.check(params)
     trained, _ = optimizer.split(params)
     averaged, _ = optimizer.split(used)

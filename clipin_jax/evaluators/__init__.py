@@ -88,7 +88,8 @@ def read_entry(name: str, entry: ConfigDict) -> tuple[type, dict[str, Any]]:
     """
     arguments, where = entry.to_dict(), f"evals.{name}"
     _check_counts(arguments, where)
-    arguments.pop("every_steps", None)  # read by the training loop
+    for key in ("every_steps", "at_start"):  # read by the training loop
+        arguments.pop(key, None)
     kind = find(EVALUATORS, arguments.pop("type", name), f"{where}.type")
     lacking = [key for key in ("task", "figures", "run") if not hasattr(kind, key)]
     if lacking:

@@ -14,6 +14,7 @@ import optax
 from scipy.special import expit
 
 from clipin_jax.core import sharding
+from clipin_jax.core.lora import merge_lora
 from clipin_jax.core.parameter_paths import path_name
 from clipin_jax.data.source import Source
 from clipin_jax.evaluators.base import CLASSIFICATION
@@ -126,8 +127,9 @@ class FineTuning:
         width = jax.eval_shape(self._pooled, variables, image).shape[1]
         head = new_head(width, len(self._task.classes), self._seed)
         mesh = self._encoder.mesh
+        tower = variables["params"]["towers"]["image"]
         trained = {
-            "tower": jax.tree.map(_copy, variables["params"]["towers"]["image"]),
+            "tower": jax.tree.map(_copy, merge_lora(tower)),
             "head": jax.device_put(head, sharding.replicated(mesh)),
         }
         moments = jax.jit(self._optimizer.init)(trained)

@@ -20,6 +20,8 @@ Initializer = Callable[..., Array]
 # The collections of variables that shift and record attention, see `attention_tap`.
 TAPS = "perturbations"
 RECORDED = "intermediates"
+# Parameters that a linear layer may have beside its kernel, see `core.lora`.
+FACTOR_A, FACTOR_B, FACTOR_SCALE = "lora_a", "lora_b", "lora_scale"
 
 # PyTorch's default of a linear layer: uniform in +-1/sqrt(fan_in).
 fan_in_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -133,6 +135,7 @@ class Linear(nn.Module):
     """`x @ kernel + bias`: [..., D] to [..., features] in `dtype`.
 
     The default initialisation is PyTorch's (uniform in +-1/sqrt(D), bias included).
+    Where its parameters have low-rank factors, their product is added to the kernel.
     """
 
     features: int
@@ -155,7 +158,10 @@ class Linear(nn.Module):
         """
         shape = (x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
-        product = x.astype(self.dtype) @ jnp.asarray(kernel, self.dtype)
+        x = x.astype(self.dtype)
+        product = x @ jnp.asarray(kernel, self.dtype)
+        if self.has_variable("params", FACTOR_A):
+            product = product + self._low_rank(x)
         if not self.use_bias:
             return product, jnp.zeros((self.features,), self.dtype)
         bound = shape[0] ** -0.5
@@ -163,6 +169,14 @@ class Linear(nn.Module):
         init = self.bias_init or (lambda *args: default(*args) - bound)
         bias = self.param("bias", init, (self.features,), self.param_dtype)
         return product, jnp.asarray(bias, self.dtype)
+
+    def _low_rank(self, x: Array) -> Array:
+        """Returns [..., features]; the factors are [D, R] and [R, features]."""
+        a, b, scale = (
+            jnp.asarray(self.get_variable("params", name), self.dtype)
+            for name in (FACTOR_A, FACTOR_B, FACTOR_SCALE)
+        )
+        return (x @ a * scale) @ b
 
 
 class LogitFactors(NamedTuple):

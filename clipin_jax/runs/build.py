@@ -152,7 +152,7 @@ def build_experiment(
     # Flax modules are hashable, which type checkers do not know.
     learner: Any = build(config)
     hyper = make_hyper(config, learner.objectives)
-    optimizer = make_optimizer(config.optim, learner.layer_order)
+    optimizer = make_optimizer(config.optim, learner.layer_order, learner.lora)
 
     shape = _batch_shape(config)
     init = _initializer(learner, optimizer, shape)

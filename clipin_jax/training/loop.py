@@ -141,8 +141,10 @@ def run_loop(session: Session, interrupt: Interrupt, profiled: ProfiledSteps) ->
     limit = config.max_nonfinite_steps
     nonfinite = NonfiniteSteps(limit, session.workdir, log.print_line)
     with contextlib.closing(log), contextlib.closing(profiler):
-        if 0 < step < config.total_steps and not session.checkpoints.has_scores(step):
-            evaluate(state, step)  # the run was stopped in this evaluation
+        lacks_scores = not session.checkpoints.has_scores(step)
+        if step < config.total_steps and lacks_scores and _due(session, step):
+            _save(session, state, step, force=True)
+            evaluate(state, step)  # step 0, or the run was stopped in this evaluation
         while not (stop := must_stop(step)) and step < config.total_steps:
             profiler.before(step + 1, state)
             with jax.profiler.StepTraceAnnotation("train", step_num=step + 1):
@@ -272,11 +274,13 @@ def _due(session: Session, step: int) -> dict[str, Evaluator]:
     """Returns the evaluators that are due; all of them after the last step."""
     config = session.experiment.config
     is_last = step == config.total_steps
-    return {
-        name: evaluator
-        for name, evaluator in session.evaluators.items()
-        if is_last or _is_due(step, config.evals[name].get("every_steps", 0))
-    }
+
+    def is_due(entry: ConfigDict) -> bool:
+        if step == 0:
+            return entry.get("at_start", False)
+        return is_last or _is_due(step, entry.get("every_steps", 0))
+
+    return {n: e for n, e in session.evaluators.items() if is_due(config.evals[n])}
 
 
 @functools.partial(jax.profiler.annotate_function, name="evaluate")

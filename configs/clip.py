@@ -1,13 +1,16 @@
-"""CLIP from scratch on image-caption pairs, and CLIPin plugged into it.
+"""CLIP on image-caption pairs, from scratch or not, and CLIPin plugged into it.
 
     clipin train clip:data=/path/to/folder                  # CLIP
     clipin train clip:clipin,data=/path/to/folder           # CLIP with CLIPin
     clipin train clip:tower=RN50,data=/path/to/folder       # a residual network
     clipin train clip:clipin,variant=S/16,runlocal          # two layers, embedded data
+    clipin train clip:finetune,data=/path/to/folder         # a model that is trained
+    clipin train clip:lit,data=/path/to/folder              # a frozen image tower
 
-Papers: CLIP, arXiv 2103.00020; CLIPin, arXiv 2508.06434. Batch size and schedule are
-those of a small run: for a large one raise `batch_size`, `total_steps` and
-`optim.learning_rate.warmup_steps`. Chance loss: ln(batch size), 5.545 for 256.
+Papers: CLIP, arXiv 2103.00020; CLIPin, arXiv 2508.06434; LiT, arXiv 2111.07991. Batch
+size and schedule are those of a small run: for a large one raise `batch_size`,
+`total_steps` and `optim.learning_rate.warmup_steps`. Chance loss: ln(batch size), 5.545
+for 256.
 
 Options:
 
@@ -19,6 +22,13 @@ Options:
   and the paper's Adam for it. Its attention pool ends in the joint space; CLIPin's
   pre-projector starts there.
 - `clipin`: plugs CLIPin in, as `released` or `tuned`.
+- `finetune`: 2000 steps at a rate of 1e-5, lower towards the input; evaluations also
+  before the first step, so that one sees what is forgotten. CLIPin has no pre-projector
+  then, which would come between towers and projections that are trained already, and
+  its heads learn at 5e-4.
+- `lit`: freezes the image tower; the text tower and both projections learn.
+- `fixed_set`: a folder of images in a folder for each class, on which zero-shot
+  classification is measured beside the data.
 - `small`: for a thousand images and two cores. `runlocal`: for a few steps anywhere, on
   the embedded scenes if there is no `data`.
 """
@@ -28,7 +38,9 @@ from ml_collections import ConfigDict
 from clipin_jax.config import (
     CLIPIN,
     adamw,
+    fine_tune,
     joint_space,
+    lock_image_tower,
     pair_data,
     pair_evals,
     pair_source,
@@ -47,8 +59,8 @@ from clipin_jax.config import (
 def get_config(arg: str | None = None) -> ConfigDict:
     """Returns the config; arg: the options above, with commas between."""
     options = parse_options(
-        arg, clipin=CLIPIN, variant="B/16", tower="", data="", labels="", small=False,
-        runlocal=False,
+        arg, clipin=CLIPIN, variant="B/16", tower="", data="", labels="", fixed_set="",
+        finetune=False, lit=False, small=False, runlocal=False,
     )  # fmt: skip
     config = run_settings("clip", batch_size=256, total_steps=20_000)
     config.model = dict(
@@ -70,11 +82,16 @@ def get_config(arg: str | None = None) -> ConfigDict:
         _use_resnet(config, options.tower)
     source = pair_source(options.data, options.runlocal)
     config.data = pair_data(config, source, tokenizer=dict(name="bpe"))
-    config.evals = pair_evals(source, options.labels)
+    config.evals = pair_evals(source, options.labels, fixed_set=options.fixed_set)
     if options.clipin:
-        plug_clipin(config, options.clipin)
+        direct = dict(pre_projector=0) if options.finetune else {}
+        plug_clipin(config, options.clipin, **direct)
     if options.small:
         shrink_small(config, **_narrow(options.tower, width=16, pixels=64))
+    if options.finetune:
+        fine_tune(config, new=r"^objectives_clipin/" if options.clipin else "")
+    if options.lit:
+        lock_image_tower(config)
     if options.runlocal:
         shrink_runlocal(config, **_narrow(options.tower, width=8, pixels=32))
     return config

@@ -11,7 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import required_placeholder
 
-from clipin_jax.config.key_origins import recipe
+from clipin_jax.config.key_origins import changes_config, recipe
 
 SourceMaker = Callable[..., dict[str, Any]]
 
@@ -247,14 +247,19 @@ def pair_data(
 
 
 @recipe(r"evals")
-def pair_evals(source: SourceMaker, labels: str, every_steps: int = 1000) -> dict:
+def pair_evals(
+    source: SourceMaker, labels: str, every_steps: int = 1000, *, fixed_set: str = ""
+) -> dict:
     """Returns `config.evals`: retrieval, and with labels zero-shot and a linear probe.
 
     Args:
       source: returns the source of a split, see `pair_source`.
       labels: name of the classes in the data; "" for none.
       every_steps: how often; always at the end too.
+      fixed_set: a folder of other images, in a folder for each class, for zero-shot
+        classification; "" for none.
     """
+    templates = ("a photo of a {}.", "a picture of a {}.", "{}")
     evals = dict(
         retrieval=dict(
             type="retrieval",
@@ -268,7 +273,7 @@ def pair_evals(source: SourceMaker, labels: str, every_steps: int = 1000) -> dic
                 type="zero_shot",
                 every_steps=every_steps,
                 source=source("val", labels),
-                templates=("a photo of a {}.", "a picture of a {}.", "{}"),
+                templates=templates,
             ),
             linear_probe=dict(
                 type="linear_probe",  # without every_steps: at the end only
@@ -276,4 +281,51 @@ def pair_evals(source: SourceMaker, labels: str, every_steps: int = 1000) -> dic
                 train_source=source("train", labels),
             ),
         )
+    if fixed_set:
+        evals["fixed_set"] = dict(
+            type="zero_shot",
+            every_steps=every_steps,
+            source=dict(name="image_folder", folder=fixed_set),
+            templates=templates,
+        )
     return evals
+
+
+@changes_config
+def fine_tune(config: ConfigDict, *, new: str = "") -> None:
+    """Changes a config of training from scratch for a model that is trained already.
+
+    A tenth of the steps, a fiftieth of the rate, which is lower towards the input of
+    the towers; evaluations before the first step and ten times on the way. The config's
+    name gets the ending `_finetune`.
+
+    Args:
+      config: changed in place; its optimizer is from `adamw`, with a schedule that has
+        a `peak` and `warmup_steps`.
+      new: pattern of parameters that no trained model has, which learn at the rate of
+        training from scratch; "" for none.
+    """
+    slower = 50
+    config.name += "_finetune"
+    config.total_steps //= 10
+    every_steps = max(config.total_steps // 10, 1)
+    config.checkpoint.every_steps = every_steps
+    rate = config.optim.learning_rate
+    rate.update(peak=rate.peak / slower, warmup_steps=max(config.total_steps // 20, 1))
+    config.optim.update(weight_decay=0.1, layer_decay=0.8)
+    if new:
+        config.optim.groups = ((new, dict(learning_rate=float(slower))),)
+    for evaluation in config.evals.values():
+        if "every_steps" in evaluation:
+            evaluation.update(every_steps=every_steps, at_start=True)
+
+
+@changes_config
+def lock_image_tower(config: ConfigDict) -> None:
+    """Freezes the image tower; its projection and all of the text tower are trained.
+
+    The config's name gets the ending `_lit`. Source: LiT, arXiv 2111.07991.
+    """
+    frozen = (r"^towers/image/", dict(freeze=True))
+    config.name += "_lit"
+    config.optim.groups = (frozen, *config.optim.get("groups", ()))

@@ -3,7 +3,7 @@
 from clipin_jax.config import list_configs, load_config
 from clipin_jax.errors import ClipinError
 
-OPTIONS = ("clipin", "as_released", "tower=RN50")
+OPTIONS = ("clipin", "as_released", "tower=RN50", "finetune", "lit")
 
 
 def every_spec() -> list[str]:

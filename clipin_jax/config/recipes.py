@@ -282,11 +282,13 @@ def pair_evals(
             ),
         )
     if fixed_set:
-        evals["fixed_set"] = dict(
-            type="zero_shot",
-            every_steps=every_steps,
-            source=dict(name="image_folder", folder=fixed_set),
-            templates=templates,
+        evals |= dict(
+            fixed_set=dict(
+                type="zero_shot",
+                every_steps=every_steps,
+                source=dict(name="image_folder", folder=fixed_set),
+                templates=templates,
+            )
         )
     return evals
 

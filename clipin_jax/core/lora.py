@@ -191,7 +191,7 @@ def add_factors(
     """
     if not lora:
         return params
-    flat = traverse_util.flatten_dict(params, sep="/")
+    flat: dict[str, Any] = traverse_util.flatten_dict(params, sep="/")
     for path in sorted(layers):
         kernel = flat.get(f"{path}/kernel")
         chosen = next((one for one in lora if one.adapts(path)), None)

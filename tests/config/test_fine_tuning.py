@@ -80,7 +80,8 @@ def test_what_is_forgotten_is_measured_before_during_and_after(tmp_path):
         f"clip:finetune,runlocal,fixed_set={tmp_path / 'fixed'}",
         ("total_steps=2", "batch_size=8", "data.source.length=16",
          "log.tensorboard=false", "evals.retrieval.source.length=8",
-         "evals.fixed_set.every_steps=1", "model.lora.image.rank=2", "model.lora.text.rank=2", *TINY[1:]),
+         "evals.fixed_set.every_steps=1", "model.lora.image.rank=2",
+         "model.lora.text.rank=2", *TINY[1:]),
     )  # fmt: skip
     with tiny_runs.on_one_device():
         assert train(config, tmp_path / "run") == DONE

@@ -4,8 +4,8 @@
     clipin train clip:clipin,data=/path/to/folder           # CLIP with CLIPin
     clipin train clip:tower=RN50,data=/path/to/folder       # a residual network
     clipin train clip:clipin,variant=S/16,runlocal          # two layers, embedded data
-    clipin train clip:finetune,data=/path/to/folder         # a model that is trained
-    clipin train clip:lit,data=/path/to/folder              # a frozen image tower
+    clipin train clip:finetune,data=/path/to/folder init_from=/path/to/model
+    clipin train clip:lit,data=/path/to/folder init_from=/path/to/model
 
 Papers: CLIP, arXiv 2103.00020; CLIPin, arXiv 2508.06434; LiT, arXiv 2111.07991. Batch
 size and schedule are those of a small run: for a large one raise `batch_size`,
@@ -22,18 +22,20 @@ Options:
   and the paper's Adam for it. Its attention pool ends in the joint space; CLIPin's
   pre-projector starts there.
 - `clipin`: plugs CLIPin in, as `released` or `tuned`.
-- `finetune`: 2000 steps at a rate of 1e-5, lower towards the input; evaluations also
-  before the first step, so that one sees what is forgotten. CLIPin has no pre-projector
-  then, which would come between towers and projections that are trained already, and
-  its heads learn at 5e-4.
-- `lit`: freezes the image tower; the text tower and both projections learn.
+- `finetune`: for the weights of `init_from`: 2000 steps at a rate of 1e-5, lower
+  towards the input; evaluations also before the first step, so that one sees what is
+  forgotten. CLIPin has no pre-projector then, which would come between towers and
+  projections that are trained already, and its heads learn at 5e-4.
+- `lit`: freezes the image tower, which `init_from` gives; the text tower and both
+  projections learn.
 - `fixed_set`: a folder of images in a folder for each class, on which zero-shot
   classification is measured beside the data.
 - `small`: for a thousand images and two cores. `runlocal`: for a few steps anywhere, on
-  the embedded scenes if there is no `data`.
+  the embedded scenes if there is no `data`, and from scratch without `init_from`.
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import required_placeholder
 
 from clipin_jax.config import (
     CLIPIN,
@@ -89,9 +91,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
     if options.small:
         shrink_small(config, **_narrow(options.tower, width=16, pixels=64))
     if options.finetune:
-        fine_tune(config, new=r"^objectives_clipin/" if options.clipin else "")
+        fine_tune(config)
     if options.lit:
         lock_image_tower(config)
+    if (options.finetune or options.lit) and not options.runlocal:
+        config.init_from = required_placeholder(str)
     if options.runlocal:
         shrink_runlocal(config, **_narrow(options.tower, width=8, pixels=32))
     return config

@@ -102,7 +102,9 @@ def _changeable_copy(config: ConfigDict) -> Iterator[ConfigDict]:
 
     Once for all keys: a visit of every group takes milliseconds.
     """
-    changed = copy.deepcopy(config).unlock()
+    changed = copy.deepcopy(config)
+    if changed.is_locked:  # that of a page is not, and may still lack a value
+        changed.unlock()
     with changed.ignore_type():
         yield changed
     if config.is_locked:

@@ -294,18 +294,17 @@ def pair_evals(
 
 
 @changes_config
-def fine_tune(config: ConfigDict, *, new: str = "") -> None:
-    """Changes a config of training from scratch for a model that is trained already.
+def fine_tune(config: ConfigDict) -> None:
+    """Changes a config of training from scratch for one that starts from weights.
 
     A tenth of the steps, a fiftieth of the rate, which is lower towards the input of
-    the towers; evaluations before the first step and ten times on the way. The config's
+    the towers; evaluations before the first step and ten times on the way. What starts
+    from scratch all the same (`init_keep`) learns at the rate of before. The config's
     name gets the ending `_finetune`.
 
     Args:
       config: changed in place; its optimizer is from `adamw`, with a schedule that has
         a `peak` and `warmup_steps`.
-      new: pattern of parameters that no trained model has, which learn at the rate of
-        training from scratch; "" for none.
     """
     slower = 50
     config.name += "_finetune"
@@ -315,8 +314,9 @@ def fine_tune(config: ConfigDict, *, new: str = "") -> None:
     rate = config.optim.learning_rate
     rate.update(peak=rate.peak / slower, warmup_steps=max(config.total_steps // 20, 1))
     config.optim.update(weight_decay=0.1, layer_decay=0.8)
-    if new:
-        config.optim.groups = ((new, dict(learning_rate=float(slower))),)
+    config.optim.groups = tuple(
+        (new, dict(learning_rate=float(slower))) for new in config.init_keep
+    )
     for evaluation in config.evals.values():
         if "every_steps" in evaluation:
             evaluation.update(every_steps=every_steps, at_start=True)

@@ -17,15 +17,16 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax import traverse_util
 from ml_collections import ConfigDict
 
 from clipin_jax import registry
 from clipin_jax.core.parameter_paths import (
     Params,
     compile_pattern,
+    flatten,
     paths_of,
     require_match,
+    unflatten,
 )
 from clipin_jax.errors import ClipinError, check_range, first_few, shorten
 from clipin_jax.models.layers import FACTOR_A, FACTOR_B, FACTOR_SCALE, Linear
@@ -81,6 +82,11 @@ class Lora:
     def tower(self) -> str:
         """The path of the tower's parameters, with a slash at its end."""
         return f"towers/{self.modality}/"
+
+    @property
+    def factors(self) -> str:
+        """The pattern of the paths of factors, which weights of other models lack."""
+        return rf"^{self.tower}.*/({'|'.join(FACTORS)})$"
 
     def adapts(self, layer: str) -> bool:
         """Whether a linear layer gets factors, by its path."""
@@ -191,7 +197,7 @@ def add_factors(
     """
     if not lora:
         return params
-    flat: dict[str, Any] = traverse_util.flatten_dict(params, sep="/")
+    flat = flatten(params)
     for path in sorted(layers):
         kernel = flat.get(f"{path}/kernel")
         chosen = next((one for one in lora if one.adapts(path)), None)
@@ -210,7 +216,7 @@ def add_factors(
         flat[f"{path}/{FACTOR_B}"] = jnp.zeros((*stack, rank, columns), kernel.dtype)
         scale = jnp.full(stack, chosen.alpha / rank, kernel.dtype)
         flat[f"{path}/{FACTOR_SCALE}"] = scale
-    return traverse_util.unflatten_dict(flat, sep="/")
+    return unflatten(flat)
 
 
 def merge_lora(params: Params) -> dict[str, Any]:

@@ -247,16 +247,11 @@ def _restore_or_init(session: Session) -> tuple[TrainState, int]:
     restored = session.checkpoints.restore_latest(session.experiment.abstract_state)
     if restored is None:
         session.writers.truncate_after(0)
-        return initial_state(session.experiment, _print_line), 0
+        return initial_state(session.experiment), 0
     state, data_state, step = restored
     session.batches.set_state(data_state)
     session.writers.truncate_after(step)
     return state, step
-
-
-def _print_line(line: str) -> None:
-    if jax.process_index() == 0:
-        print(f"clipin: init_from: {line}", file=sys.stderr)
 
 
 def _start_log(session: Session, step: int, train_step: Any) -> RunLog:

@@ -12,11 +12,14 @@ from clipin_jax.runs.build import build_experiment
 from clipin_jax.training.loop import train
 from tests.support import tiny_runs
 
+FROM = ("init_from=/model",)
 TINY = ("model.text.vocab_size=64", "model.image.depth=1", "model.text.depth=1")
 
 
 def test_fine_tuning_is_slow_short_and_scored_from_the_start():
-    config = load_config("clip:finetune,data=/pairs,labels=category,fixed_set=/other")
+    config = load_config(
+        "clip:finetune,data=/pairs,labels=category,fixed_set=/other", FROM
+    )
     assert config.name == "clip_finetune"
     rate = config.optim.learning_rate
     assert (rate.peak, rate.warmup_steps) == (pytest.approx(1e-5), 100)
@@ -45,10 +48,17 @@ def test_a_fixed_set_alone_is_one_more_evaluation():
     "more", ["", ",tower=RN50", ",variant=S/16", ",small", ",clipin=tuned"]
 )
 def test_options_combine(more):
-    config = load_config(f"clip:finetune,lit,data=/pairs{more}")
+    config = load_config(f"clip:finetune,lit,data=/pairs{more}", FROM)
     assert config.name.endswith("_finetune_lit")
     assert config.optim.groups[0] == (r"^towers/image/", {"freeze": True})
     assert 1e-5 <= config.optim.learning_rate.peak <= 2e-5
+
+
+@pytest.mark.parametrize("option", ["finetune", "lit"])
+def test_weights_to_start_from_are_required(option):
+    with pytest.raises(ClipinError, match="needs a value for init_from"):
+        load_config(f"clip:{option},data=/pairs")
+    assert load_config(f"clip:{option},runlocal").init_from == ""
 
 
 def test_the_plug_in_keeps_projections_and_its_heads_learn_faster():

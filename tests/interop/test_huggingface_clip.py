@@ -86,6 +86,17 @@ def test_features_are_those_of_the_other_library(twin, scan_layers):
     assert len(lines) == 1 and "start from scratch" not in lines[0]
 
 
+def test_fine_tuning_starts_with_the_features_of_the_other_library(twin):
+    folder, images, text, expected = twin
+    config, factors = "clip:finetune,clipin,runlocal", "model.lora.text.rank=2"
+    experiment, state, lines = started(folder, factors, config=config)
+    got = encode(experiment, state, images, text)
+    for ours, theirs in zip(got, expected, strict=True):
+        assert np.abs(ours - theirs).max() < 1e-5
+    assert "start from scratch" in lines[0]
+    assert "_projection" not in lines[0].partition("scratch")[2]
+
+
 def test_clipin_is_plugged_into_a_pretrained_host(twin):
     config = "clip:clipin,runlocal"
     _, state, lines = started(twin[0], config=config)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -31,6 +32,9 @@ class ForeignModel(NamedTuple):
         `clip`; "" for a single tower.
       settings: key of our configs -> value, of all that the files state and that has a
         share in what the model computes, such as `model.image.activation`.
+      assumed: key -> usual value, of what the files do not state. A config may have
+        another one: it counts, and is reported.
+      notes: what else differs from what a config can have, a sentence each.
     """
 
     label: str
@@ -38,6 +42,8 @@ class ForeignModel(NamedTuple):
     table: Table
     config: str
     settings: Mapping[str, Any]
+    assumed: Mapping[str, Any] = MappingProxyType({})
+    notes: Sequence[str] = ()
 
 
 class Ecosystem(NamedTuple):
@@ -69,7 +75,9 @@ def check_settings(
     different = [
         f"{key} is {ours!r}, there {theirs!r}"
         for key, theirs in model.settings.items()
-        if _belongs(key, parts) and not _equal(ours := _value(config, key), theirs)
+        if _belongs(key, parts)
+        and not _equal(ours := _value(config, key), theirs)
+        and not _is_fitted(key, ours, model)
     ]
     if different:
         keys = " ".join(
@@ -81,6 +89,28 @@ def check_settings(
             f"the config makes another model than {model.label}: "
             f"{'; '.join(different)}: set {keys}"
         )
+
+
+def assumptions(
+    config: ConfigDict, model: ForeignModel, parts: Sequence[str] = ("all",)
+) -> str:
+    """Returns a line on what the files of a model do not state; "" if nothing.
+
+    Args:
+      config: of ours, whose values count.
+      model: of another library.
+      parts: as in `select_paths`.
+    """
+    config = with_defaults(config)
+    taken = []
+    for key, usual in model.assumed.items():
+        if _belongs(key, parts):
+            ours = _value(config, key)
+            other = "" if _equal(ours, usual) else f" (usual: {_shown(usual)})"
+            taken.append(f"{key}={_shown(ours)}{other}")
+    if not taken:
+        return ""
+    return f"{model.label} does not state what the config decides: {', '.join(taken)}"
 
 
 def select_paths(paths: Sequence[str], parts: Sequence[str]) -> list[str]:
@@ -116,6 +146,16 @@ def _belongs(key: str, parts: Sequence[str]) -> bool:
     if not {"image", "text"}.issuperset(parts):
         return True
     return any(key.startswith(_PREPARATION[part]) for part in parts)
+
+
+def _is_fitted(key: str, ours: Any, model: ForeignModel) -> bool:
+    """Whether a table of positions is fitted to another value, see `positions`."""
+    if key == "model.image.image_size":
+        return True
+    # A causal tower encodes a text as before if only places after its end are missing.
+    is_causal = bool(model.settings.get("model.text.causal"))
+    theirs = model.settings[key]
+    return key == "model.text.context_length" and is_causal and ours < theirs
 
 
 def _value(config: ConfigDict, key: str) -> Any:

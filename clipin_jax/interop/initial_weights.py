@@ -16,9 +16,11 @@ from clipin_jax.errors import ClipinError
 from clipin_jax.interop.convert import compare_names, read_arrays
 from clipin_jax.interop.foreign_model import (
     ForeignModel,
+    assumptions,
     check_settings,
     select_paths,
 )
+from clipin_jax.models.resnet import resnet_grid
 from clipin_jax.models.vit import patch_grid
 
 _SHOWN = 5  # names in a message
@@ -102,6 +104,9 @@ def read_weights(
         if line:
             report(line)
     report(_summary(model, loaded, set(flat)))
+    for line in (assumptions(config, model, parts), *model.notes):
+        if line:
+            report(line)
     return loaded
 
 
@@ -146,9 +151,11 @@ def _ours(paths: Sequence[str], ours: set[str]) -> list[str]:
 
 def _grid(config: ConfigDict) -> tuple[int, int]:
     image = config.model.image
-    if "patch_size" not in image:
-        return 1, 1
-    return patch_grid(tuple(image.image_size), tuple(image.patch_size))
+    if "patch_size" in image:
+        return patch_grid(tuple(image.image_size), tuple(image.patch_size))
+    if "depths" in image:
+        return resnet_grid(tuple(image.image_size), len(image.depths))
+    return 1, 1
 
 
 def _placed(value: np.ndarray, place: Any) -> jax.Array:

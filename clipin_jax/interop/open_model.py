@@ -4,11 +4,19 @@ from pathlib import Path
 
 from clipin_jax.errors import ClipinError
 from clipin_jax.interop.descriptions.huggingface import open_huggingface
+from clipin_jax.interop.descriptions.open_clip import open_open_clip
+from clipin_jax.interop.descriptions.single_files import open_single_file
+from clipin_jax.interop.descriptions.timm import open_timm
 from clipin_jax.interop.foreign_model import Ecosystem, ForeignModel
 from clipin_jax.interop.hub import local_folder
 
 # The first one that knows the files opens them.
-ECOSYSTEMS = (Ecosystem("Hugging Face transformers", open_huggingface),)
+ECOSYSTEMS = (
+    Ecosystem("open_clip", open_open_clip),
+    Ecosystem("Hugging Face transformers", open_huggingface),
+    Ecosystem("timm", open_timm),
+    Ecosystem("weights without a description", open_single_file),
+)
 
 
 def open_model(source: str) -> ForeignModel:

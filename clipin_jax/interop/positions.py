@@ -8,7 +8,7 @@ import numpy as np
 from clipin_jax.errors import ClipinError
 from clipin_jax.models.vit import resize_position_embedding
 
-IMAGE = "towers/image/position_embedding"
+IMAGE = "towers/image/"
 
 
 def is_positions(path: str) -> bool:
@@ -33,7 +33,7 @@ def fit_positions(
     Raises:
       ClipinError: the table is too short for the texts, or its grid is not square.
     """
-    if path != IMAGE:
+    if not path.startswith(IMAGE):
         if len(table) < length:
             raise ClipinError(
                 f"{path} has {len(table)} positions, too few for {length}: set "

@@ -28,6 +28,7 @@ _SHARD = re.compile(r"-\d{5}-of-\d{5}\.")
 _OTHERS = (".npz", ".bin", ".pt", ".pth")
 _ZIP = b"PK\x03\x04"
 _PICKLE = b"\x80"
+_TORCH_INDEX = f".bin{INDEX_SUFFIX}"
 _OPENING = slice(8, 9)  # of the header of safetensors
 
 
@@ -79,6 +80,8 @@ def open_weights(path: str | Path) -> Weights:
         path = _only_file(path)
     if not path.is_file():
         raise ClipinError(f"{path} is no file")
+    if path.name.endswith(_TORCH_INDEX):
+        raise ClipinError(_sharded(path))
     if path.name.endswith(INDEX_SUFFIX):
         return open_safetensors_index(path)
     try:
@@ -110,9 +113,19 @@ def _only_file(folder: Path) -> Path:
     files = weight_files(folder)
     if len(files) == 1:
         return files[0]
+    if files[:1] and files[0].suffix != _SAFE:
+        for index in sorted(folder.glob(f"*{_TORCH_INDEX}")):
+            raise ClipinError(_sharded(index))
     several = f"several files of weights, {first_few([file.name for file in files])}"
     what = f"{several}: name one" if files else "no file of weights"
     raise ClipinError(f"{folder} has {what}")
+
+
+def _sharded(index: Path) -> str:
+    return (
+        f"{index} lists several files of PyTorch, of which we read single ones alone: "
+        "save safetensors, model.save_pretrained(FOLDER, safe_serialization=True)"
+    )
 
 
 def _problem(path: Path, head: bytes) -> str:

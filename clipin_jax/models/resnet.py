@@ -101,15 +101,27 @@ class ResNet(nn.Module):
         return {"tokens": tokens, "pooled": pool(x)}
 
     def _grid(self, size: tuple[int, ...]) -> tuple[int, int]:
-        """Returns rows and columns of the last stage."""
-        cell = STEM_STRIDE * 2 ** (len(self.depths) - 1)
-        if size[0] % cell or size[1] % cell:
-            raise ClipinError(
-                f"an image of {size[0]}x{size[1]} pixels does not fit a grid of "
-                f"{cell}x{cell} cells: choose model.image.image_size as a multiple of "
-                f"{cell}"
-            )
-        return size[0] // cell, size[1] // cell
+        return resnet_grid(size, len(self.depths))
+
+
+def resnet_grid(size: tuple[int, ...], stages: int) -> tuple[int, int]:
+    """Returns rows and columns of the last stage.
+
+    Args:
+      size: height and width of an image in pixels.
+      stages: their number.
+
+    Raises:
+      ClipinError: the image does not fit the grid.
+    """
+    cell = STEM_STRIDE * 2 ** (stages - 1)
+    if size[0] % cell or size[1] % cell:
+        raise ClipinError(
+            f"an image of {size[0]}x{size[1]} pixels does not fit a grid of "
+            f"{cell}x{cell} cells: choose model.image.image_size as a multiple of "
+            f"{cell}"
+        )
+    return size[0] // cell, size[1] // cell
 
 
 class ConvNorm(nn.Module):

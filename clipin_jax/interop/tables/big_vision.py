@@ -1,4 +1,4 @@
-"""The names of big_vision: SigLIP's two towers in a flax checkpoint.
+"""The names of big_vision in a flax checkpoint: SigLIP's two towers, a ViT alone.
 
 Source: google-research/big_vision, `models/vit.py`,
 `models/proj/image_text/two_towers.py` and `text_transformer.py`.
@@ -24,37 +24,46 @@ def siglip_table(image_heads: int, text_heads: int) -> Table:
       image_heads, text_heads: heads of attention of each tower.
     """
     return Table(
-        [*_image(image_heads), *_text(text_heads),
+        [*_image(image_heads, "img/"), *_text(text_heads),
          Row(("objectives_sigmoid/logit_scale",), ("t",), leading(1)),
          Row(("objectives_sigmoid/logit_bias",), ("b",), leading(1))],
     )  # fmt: skip
 
 
-def _image(num_heads: int) -> Iterator[Row]:
-    tower, theirs = "towers/image", "img"
-    kernel = (f"{tower}/patch_embed/kernel",), (f"{theirs}/embedding/kernel",)
+def vit_table(num_heads: int) -> Table:
+    """Returns the names of a ViT without class token; its classifier is left out.
+
+    Args:
+      num_heads: of attention.
+    """
+    return Table(_image(num_heads, ""), (r"^(head|pre_logits)/",))
+
+
+def _image(num_heads: int, prefix: str) -> Iterator[Row]:
+    tower = "towers/image"
+    kernel = (f"{tower}/patch_embed/kernel",), (f"{prefix}embedding/kernel",)
     yield Row(*kernel, FLAX_PATCHES)
-    yield same(f"{tower}/patch_embed/bias", f"{theirs}/embedding/bias")
-    yield from _positions(tower, theirs)
-    encoder = f"{theirs}/Transformer"
+    yield same(f"{tower}/patch_embed/bias", f"{prefix}embedding/bias")
+    yield from _positions(tower, prefix)
+    encoder = f"{prefix}Transformer"
     yield from _blocks(f"{tower}/transformer", encoder, num_heads)
     yield from _both(f"{tower}/ln_post", f"{encoder}/encoder_norm", "scale")
-    yield from _pool(f"{tower}/pool", f"{theirs}/MAPHead_0", num_heads)
+    yield from _pool(f"{tower}/pool", f"{prefix}MAPHead_0", num_heads)
 
 
 def _text(num_heads: int) -> Iterator[Row]:
     tower, theirs = "towers/text", "txt"
     yield same(f"{tower}/token_embedding/embedding", f"{theirs}/Embed_0/embedding")
-    yield from _positions(tower, theirs)
+    yield from _positions(tower, f"{theirs}/")
     encoder = f"{theirs}/Encoder_0"
     yield from _blocks(f"{tower}/transformer", encoder, num_heads)
     yield from _both(f"{tower}/ln_final", f"{encoder}/encoder_norm", "scale")
     yield from _both("towers/text_projection", f"{theirs}/head", "kernel")
 
 
-def _positions(tower: str, theirs: str) -> Iterator[Row]:
+def _positions(tower: str, prefix: str) -> Iterator[Row]:
     ours = (f"{tower}/position_embedding",)
-    yield Row(ours, (f"{theirs}/pos_embedding",), leading(1))
+    yield Row(ours, (f"{prefix}pos_embedding",), leading(1))
 
 
 def _blocks(ours: str, theirs: str, num_heads: int) -> Iterator[Row]:

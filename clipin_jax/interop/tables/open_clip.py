@@ -16,10 +16,17 @@ from clipin_jax.interop.table import (
     parted_attention,
     same,
 )
+from clipin_jax.interop.tables.vit import timm_pool, timm_rows
 
 SCALE = "objectives_contrastive/logit_scale"
-# Counts of batches, and masks that are not learned.
-IGNORED = (r"num_batches_tracked$", r"(^|\.)attn_mask$")
+# Counts of batches, masks that are not learned, and sizes in OpenAI's archives.
+IGNORED = (
+    r"num_batches_tracked$",
+    r"(^|\.)attn_mask$",
+    r"^(input_resolution|context_length|vocab_size)$",
+)
+# Momentum copies in the released CLIPin.
+MOMENTUM = (r"^(visual|TextEncoder|text_proj_\w+)_m\.",)
 
 
 def clip_table() -> Table:
@@ -60,11 +67,20 @@ def coca_table(*, equal_widths: bool = False) -> Table:
     )  # fmt: skip
 
 
-def clipin_table() -> Table:
-    """Returns the names of the released CLIPin; of momentum copies without their mark.
+def siglip_table() -> Table:
+    """Returns the names of SigLIP, whose image tower is timm's."""
+    trunk = "visual.trunk."
+    rows = [
+        *timm_rows(trunk), *timm_pool(trunk), *_text("text.", projection=False),
+        *linear("towers/text_projection", "text.text_projection"),
+        same("objectives_sigmoid/logit_scale", "logit_scale"),
+        same("objectives_sigmoid/logit_bias", "logit_bias"),
+    ]  # fmt: skip
+    return Table(rows, IGNORED)
 
-    `without_momentum` takes it off.
-    """
+
+def clipin_table() -> Table:
+    """Returns the names of the released CLIPin; its momentum copies are left out."""
     clipin = "objectives_clipin"
     rows = [
         *_vit("visual"), *_text("TextEncoder.", projection=False),
@@ -85,7 +101,7 @@ def clipin_table() -> Table:
         rows += linear(f"{predictor}/hidden", f"{theirs}_layer1.0")
         rows += batch_norm(f"{predictor}/norm", f"{theirs}_layer1.1")
         rows += linear(f"{predictor}/out", f"{theirs}_layer2")
-    return Table(rows, IGNORED)
+    return Table(rows, (*IGNORED, *MOMENTUM))
 
 
 PREDICTORS = {

@@ -6,7 +6,7 @@ transformers, `modeling_vit.py`.
 
 from collections.abc import Iterator
 
-from clipin_jax.interop.layouts import TORCH_PATCHES, leading
+from clipin_jax.interop.layouts import SAME, TORCH_PATCHES, TRANSPOSED, leading, parted
 from clipin_jax.interop.table import Row, Table, fused, linear, norm
 
 TOWER = "towers/image"
@@ -14,7 +14,7 @@ TOWER = "towers/image"
 
 def timm_table() -> Table:
     """Returns the names of timm's ViT; its classifier is left out."""
-    return Table(timm_rows(), (r"^(head|fc_norm|head_drop)\.",))
+    return Table([*timm_rows(), *timm_pool()], (r"^(head|head_drop)\.",))
 
 
 def vit_model_table() -> Table:
@@ -23,7 +23,7 @@ def vit_model_table() -> Table:
 
 
 def timm_rows(prefix: str = "") -> Iterator[Row]:
-    """Yields the rows of timm's ViT with a class token."""
+    """Yields the rows of timm's ViT, up to its last norm."""
     yield from _tables(f"{prefix}cls_token", f"{prefix}pos_embed")
     yield from patches(f"{prefix}patch_embed.proj")
     block, theirs = f"{TOWER}/transformer/blocks_{{n}}", f"{prefix}blocks.{{n}}"
@@ -34,6 +34,23 @@ def timm_rows(prefix: str = "") -> Iterator[Row]:
     yield from linear(f"{block}/mlp_in", f"{theirs}.mlp.fc1")
     yield from linear(f"{block}/mlp_out", f"{theirs}.mlp.fc2")
     yield from norm(f"{TOWER}/ln_post", f"{prefix}norm")
+
+
+def timm_pool(prefix: str = "") -> Iterator[Row]:
+    """Yields the rows of timm's `AttentionPoolLatent`, that of SigLIP."""
+    ours, theirs = f"{TOWER}/pool", f"{prefix}attn_pool"
+    yield Row((f"{ours}/query",), (f"{theirs}.latent",), leading(1))
+    yield from linear(f"{ours}/query_in", f"{theirs}.q")
+    for leaf, name, layout in (
+        ("kernel", "weight", TRANSPOSED),
+        ("bias", "bias", SAME),
+    ):
+        both = f"{ours}/key_in/{leaf}", f"{ours}/value_in/{leaf}"
+        yield Row(both, (f"{theirs}.kv.{name}",), parted(layout, 2))
+    yield from linear(f"{ours}/out", f"{theirs}.proj")
+    yield from norm(f"{ours}/ln", f"{theirs}.norm")
+    yield from linear(f"{ours}/mlp_in", f"{theirs}.mlp.fc1")
+    yield from linear(f"{ours}/mlp_out", f"{theirs}.mlp.fc2")
 
 
 def patches(theirs: str) -> Iterator[Row]:

@@ -6,6 +6,7 @@ pooled at their last place, without a mask.
 
 from typing import Any
 
+from clipin_jax.interop.descriptions.layer_slices import LayerSlices
 from clipin_jax.interop.descriptions.sizes import (
     HALVES,
     count_layers,
@@ -13,7 +14,6 @@ from clipin_jax.interop.descriptions.sizes import (
     preparation,
 )
 from clipin_jax.interop.foreign_model import ForeignModel
-from clipin_jax.interop.descriptions.layer_slices import LayerSlices
 from clipin_jax.interop.tables.big_vision import siglip_table, vit_table
 from clipin_jax.interop.weights import Weights
 

@@ -1,7 +1,7 @@
 """Weights with open_clip's names: sizes from the shapes of their arrays.
 
 What shapes do not tell is assumed: the heads, and the activation, which is GELU in
-open_clip and QuickGELU in OpenAI's models. Only OpenAI's own archives state it: no other
+open_clip and QuickGELU in OpenAI's models. Only archives of OpenAI state it: no other
 model has that form. Source: openai/CLIP, `model.py`, `build_model`.
 """
 

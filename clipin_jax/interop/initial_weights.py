@@ -23,6 +23,7 @@ from clipin_jax.interop.foreign_model import (
 from clipin_jax.models.resnet import resnet_grid
 from clipin_jax.models.vit import patch_grid
 
+_STATISTICS = "batch_stats"
 _SHOWN = 5  # names in a message
 
 
@@ -87,9 +88,8 @@ def read_weights(
         have one that the model does not use.
     """
     check_settings(config, model, parts)
-    flat = flatten(state.params)
-    for collection in state.collections.values():
-        flat |= flatten(collection)
+    # A queue of negatives is no weight.
+    flat = flatten(state.params) | flatten(state.collections.get(_STATISTICS, {}))
     kept = _matcher(keep)
     wanted = [path for path in select_paths(list(flat), parts) if not kept(path)]
     shapes = {path: flat[path] for path in wanted}

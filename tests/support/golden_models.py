@@ -14,8 +14,6 @@ from clipin_jax.runs.build import build_experiment
 from tests.parity.golden_files import GoldenFile
 from tests.support.torch_files import Global, Instance, tensor, write_torch
 
-SMALL = ("batch_size=8",)
-
 
 def parameters(file: GoldenFile, *sections: str) -> dict[str, np.ndarray]:
     """Returns the arrays of sections: numbers as float32, which they are exactly."""
@@ -54,7 +52,15 @@ def config_of(model, page, *overrides):
     """Returns a page with all that the files of a model state, then `overrides`."""
     keys = dict(model.assumed) | dict(model.settings)
     shown = [f"{key}={value!r}" for key, value in keys.items()]
-    return load_config(page, (*SMALL, *shown, *overrides))
+    return load_config(page, (*shown, *overrides))
+
+
+def zeros(abstract):
+    """Returns a state of zeros: whatever is not read shows."""
+    return jax.tree.map(
+        lambda leaf: jax.device_put(np.zeros(leaf.shape, leaf.dtype), leaf.sharding),
+        abstract,
+    )
 
 
 class Started:
@@ -71,15 +77,14 @@ class Started:
         self.experiment, self.lines = build_experiment(config), []
         with jax.set_mesh(self.experiment.mesh):
             self.state = start_from(
-                self.experiment.init_state(),
+                zeros(self.experiment.abstract_state),
                 self.model,
                 config,
                 report=self.lines.append,
                 **options,
             )
-        self.flat = flatten(self.state.params)
-        for collection in self.state.collections.values():
-            self.flat |= flatten(collection)
+        statistics = self.state.collections.get("batch_stats", {})
+        self.flat = flatten(self.state.params) | flatten(statistics)
 
     def features(self, images, text):
         """Returns image and text features; images as PyTorch has them."""

@@ -15,6 +15,7 @@ _PUBLIC = {
     "caption_images": "clipin_jax.inference.caption",
     "evaluate": "clipin_jax.training.evaluate",
     "explain_image": "clipin_jax.inference.explain",
+    "load": "clipin_jax.inference.model",
     "load_config": "clipin_jax.config",
     "make_encoder": "clipin_jax.inference.build",
     "make_tokenizer": "clipin_jax.data.text",

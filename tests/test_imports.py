@@ -30,7 +30,7 @@ FLOORS = [
     ["inference"],
     ["evaluators"],
     ["report"],
-    ["training", "plan"],
+    ["training", "plan", "embeddings"],
     ["datatools", "study"],
     ["commands", "__init__"],
     ["__main__"],

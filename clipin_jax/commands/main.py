@@ -16,10 +16,12 @@ from clipin_jax.commands import (
     config,
     data,
     doctor,
+    embed,
     evaluate,
     explain,
     plan,
     report,
+    search,
     study,
     train,
 )
@@ -28,8 +30,8 @@ from clipin_jax.errors import FAILED, INTERRUPTED, ClipinError
 from clipin_jax.plan.devices import silence_compiler_without_tpu
 
 VERBS = (
-    train, evaluate, caption, explain, report, checkpoint, study, plan, data, config,
-    doctor,
+    train, evaluate, caption, explain, embed, search, report, checkpoint, study, plan,
+    data, config, doctor,
 )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import grain
 import numpy as np
 
+from clipin_jax.data.cpus import available_cpus
 from clipin_jax.data.image import make_transforms, views
 from clipin_jax.data.image.decode import decode, open_image
 from clipin_jax.data.image.transform import Transform
@@ -22,7 +23,8 @@ from clipin_jax.data.source import BadRecord, Source, read_image
 from clipin_jax.data.workers import Batch, check_share, read_options
 from clipin_jax.errors import ClipinError
 
-_THREADS = 2
+# Each makes a batch at a time; more would hold many batches in memory.
+_THREADS = min(max(len(available_cpus()), 2), 16)
 
 MakeView = Callable[[bytes | np.ndarray, int], np.ndarray]
 """(an encoded image or pixels, index of the record) -> [H, W, 3] uint8."""

@@ -7,31 +7,27 @@ import logging
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from scipy.special import softmax
 
 from clipin_jax.data.source import Source
 from clipin_jax.errors import first_few
 from clipin_jax.evaluators.base import CLASSIFICATION, Figure
 from clipin_jax.evaluators.datasets.annotations import read_labels
-from clipin_jax.evaluators.datasets.prompts import choose_names, choose_prompts
 from clipin_jax.evaluators.metrics import scores
+from clipin_jax.inference.class_vectors import class_cosines, class_probabilities
 from clipin_jax.inference.encode_fns import ModelState
 from clipin_jax.inference.encoder import Encoder
+from clipin_jax.inference.prompts import choose_names, choose_prompts
 
-# CLIP's upper bound. It changes probabilities, but not the ranks of classes.
-LOGIT_SCALE = 100.0
-MAX_PROMPTS = 8192  # prompts encoded at a time
 _log = logging.getLogger(__name__)
 
 
 class ZeroShot:
     """Accuracy, mean per-class recall, macro AUC and mAP with prompts as classifier.
 
-    Every prompt is encoded and normalized, the prompts of a class are averaged, and
-    the average is normalized again (Radford et al. 2021, section 3.1.4). AUC and mAP
-    are computed from the softmax over classes, as CLIPin reports them, and from the
-    cosines (metrics with `_cosine`). The two differ: the softmax normalizes over the
-    classes of an image, which changes the order of the images within a class.
+    The classifier is that of `inference.class_vectors`. AUC and mAP are computed from
+    the softmax over classes, as CLIPin reports them, and from the cosines (metrics with
+    `_cosine`). The two differ: the softmax normalizes over the classes of an image,
+    which changes the order of the images within a class.
     """
 
     task = "zeroshot_classification"
@@ -71,7 +67,7 @@ class ZeroShot:
           templates: prompts, with "{}" for the name; () for those in `templates_file`,
             of `dataset`, or the bare name.
           dataset: its key in the files, or a data set that the package knows.
-          names_file, templates_file: see `datasets.prompts`.
+          names_file, templates_file: see `inference.prompts`.
           similarity: see `Encoder.comparison`.
 
         Raises:
@@ -90,10 +86,12 @@ class ZeroShot:
     def run(self, state: ModelState) -> Iterator[tuple[str, float]]:
         """Yields (metric, value); "chance/METRIC" is that of a random guess."""
         image = self._comparison.images(state, self.source, self._batch_size)
-        vectors, vector_of_class = self._class_vectors(state)
-        # Classes with the same prompts tie to the last bit.
-        cosine = (image @ vectors.T).astype(np.float64)[:, vector_of_class]  # [B, K]
-        probabilities = softmax(LOGIT_SCALE * cosine, axis=1)
+
+        def encode(texts: Sequence[str]) -> np.ndarray:
+            return self._comparison.texts(state, texts, self._batch_size)
+
+        cosine = class_cosines(image, self._prompts, encode)
+        probabilities = class_probabilities(cosine)
         values = scores.classification_scores(self._labels, probabilities)
         yield from values.items()
         members = scores.members(self._labels, len(self.classes))
@@ -104,26 +102,6 @@ class ZeroShot:
         for name, score in by_cosine.items():
             yield f"{name}_cosine", score.value
             yield f"chance/{name}_cosine", values[f"chance/{name}"]
-
-    def _class_vectors(self, state: ModelState) -> tuple[np.ndarray, np.ndarray]:
-        """Returns unit vectors [U, E] float32, and the vector of each class, [K] int.
-
-        Classes with the same prompts share a vector.
-        """
-        index = {prompts: i for i, prompts in enumerate(dict.fromkeys(self._prompts))}
-        distinct = list(index)
-        # Bounds the memory for features, whatever their width.
-        classes_at_a_time = max(1, MAX_PROMPTS // max(map(len, distinct)))
-        means = []
-        for start in range(0, len(distinct), classes_at_a_time):
-            part = distinct[start : start + classes_at_a_time]
-            texts = [text for prompts in part for text in prompts]
-            vectors = self._comparison.texts(state, texts, self._batch_size)
-            ends = np.cumsum([len(prompts) for prompts in part])
-            means += [rows.mean(axis=0) for rows in np.split(vectors, ends[:-1])]
-        mean = np.stack(means)
-        unit = mean / np.linalg.norm(mean, axis=1, keepdims=True)
-        return unit, np.asarray([index[prompts] for prompts in self._prompts])
 
     def _warn_of_empty_classes(self) -> None:
         shown = scores.members(self._labels, len(self.classes)).any(axis=0)

@@ -64,6 +64,8 @@ class EncodeFns(NamedTuple):
       prediction: `(context_length) -> PredictionFns`, see `make_prediction_fns`.
       captioner: `(tokenizer, decoding) -> GenerateFn`, see `make_generate_fn`.
       explainer: `(image, text, method, layer, words) -> MapFn`, see `make_map_fn`.
+      scale: `(variables, cosine [B, T]) -> (logits, probabilities)`; None if no
+        objective has them, see `objectives.base.ScalesCosines`.
     """
 
     image: EncodeFn
@@ -73,6 +75,7 @@ class EncodeFns(NamedTuple):
     prediction: Callable[[int], PredictionFns]
     captioner: Callable[..., GenerateFn]
     explainer: Callable[..., MapFn]
+    scale: Callable[[Any, Any], tuple[Array, Array]] | None
 
 
 @functools.lru_cache(_CACHED)
@@ -92,6 +95,14 @@ def make_encode_fns(learner: Any) -> EncodeFns:
     def match(variables: Any, tokens: Array, text: Array) -> dict[str, Array]:
         return {"score": learner.apply(variables, text, tokens, method="match")}
 
+    scaling = _scaling_objective(learner)
+
+    def scale(variables: Any, cosine: Array) -> tuple[Array, Array]:
+        def method(learner: Any, cosine: Array) -> tuple[Array, Array]:
+            return learner.objectives[scaling].scale_cosines(cosine)
+
+        return learner.apply(variables, cosine, method=method)
+
     return EncodeFns(
         image=image,
         text=text,
@@ -100,7 +111,16 @@ def make_encode_fns(learner: Any) -> EncodeFns:
         prediction=functools.partial(make_prediction_fns, learner),
         captioner=functools.partial(make_generate_fn, learner),
         explainer=functools.partial(make_map_fn, learner),
+        scale=scale if scaling else None,
     )
+
+
+def _scaling_objective(learner: Any) -> str:
+    """Returns the objective that compares the embeddings by their cosine, or ""."""
+    names = list(learner.objectives_with("scale_cosines"))
+    if learner.embedding_from:
+        names = [name for name in names if name == learner.embedding_from]
+    return names[0] if names else ""
 
 
 def _features(encoded: Any) -> dict[str, Array]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,11 +9,15 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from clipin_jax.core import sharding
 from clipin_jax.data.evaluation_batches import eval_batches, view_batches
 from clipin_jax.data.source import Source
 from clipin_jax.data.text.tokenizer import Tokenizer
 from clipin_jax.errors import ClipinError, check_choice
+from clipin_jax.inference.batch_runs import (
+    collect_rows,
+    compile_rows,
+    run_batches,
+)
 from clipin_jax.inference.encode_fns import EncodeFns, ModelState
 from clipin_jax.inference.feature_cache import FeatureCache, Features
 from clipin_jax.inference.generation import Decoding, read_caption
@@ -83,6 +86,18 @@ class Encoder:
         function = self.functions.image
         return self._cached(function, state.variables, source, batch_size)
 
+    def stream_images(
+        self, state: ModelState, source: Source, batch_size: int
+    ) -> Iterator[np.ndarray]:
+        """Yields embeddings [b, E] of the images of a source, in order, by batches.
+
+        For a source that does not fit into memory; on one process.
+        """
+        program = compile_rows(self.functions.image, ("image",), self.mesh)
+        batches = self._image_batches(source, batch_size)
+        for _, rows in run_batches(program, state.variables, batches, self.mesh):
+            yield rows["embedding"]
+
     def texts(
         self, state: ModelState, texts: Sequence[str], batch_size: int
     ) -> Features:
@@ -99,7 +114,7 @@ class Encoder:
         """Encodes a random training view of each image, by seed and epoch."""
         order, size = np.arange(len(source)), self._round(batch_size)
         batches = self.view_batches(source, size, order=order, seed=seed, epoch=epoch)
-        program = _compile(self.functions.image, ("image",), self.mesh)
+        program = compile_rows(self.functions.image, ("image",), self.mesh)
         return self._collect(program, state.variables, batches, len(source))
 
     def view_batches(
@@ -163,7 +178,7 @@ class Encoder:
           ClipinError: the model cannot write captions, or options are out of range.
         """
         generate = self.functions.captioner(self.tokenizer, decoding)
-        program = _compile(generate, ("image", "index"), self.mesh)
+        program = compile_rows(generate, ("image", "index"), self.mesh)
 
         def write(state: ModelState, source: Source, batch_size: int) -> list[str]:
             batches = self._image_batches(source, batch_size)
@@ -179,7 +194,8 @@ class Encoder:
         """Returns `(state, source, texts, pairs, *, batch_size) -> [P]` scores.
 
         `pairs` is [P, 2] int: index of an image in the source, index of a text in the
-        list. The tokens of all images are kept in memory.
+        list. The tokens of all images are kept in memory. `image_batch_size` is that
+        of the images, if they are encoded by batches of another size than the pairs.
 
         Raises:
           ClipinError: the model has no matching objective.
@@ -190,8 +206,8 @@ class Encoder:
                 "the model does not learn to match pairs: add objectives.matching, or "
                 "set rerank to 0"
             )
-        encode = _compile(self.functions.image_tokens, ("image",), self.mesh)
-        match = _compile(match_fn, ("tokens", "text"), self.mesh)
+        encode = compile_rows(self.functions.image_tokens, ("image",), self.mesh)
+        match = compile_rows(match_fn, ("tokens", "text"), self.mesh)
 
         def score(
             state: ModelState,
@@ -200,8 +216,9 @@ class Encoder:
             pairs: np.ndarray,
             *,
             batch_size: int,
+            image_batch_size: int = 0,
         ) -> np.ndarray:
-            images = self._image_batches(source, batch_size)
+            images = self._image_batches(source, image_batch_size or batch_size)
             tokens = self._collect(encode, state.variables, images, len(source))
             tokens, ids = tokens["tokens"], self.tokenizer(texts)
             batches = (
@@ -237,7 +254,7 @@ class Encoder:
             maps = make_maps(online, target, image, text)._asdict()
             return {k: v.astype(np.float32) for k, v in maps.items() if v is not None}
 
-        program = _compile(run, ("image", "text"), self.mesh)
+        program = compile_rows(run, ("image", "text"), self.mesh)
 
         def explain(
             state: ModelState, source: Source, texts: Sequence[str], batch_size: int
@@ -258,7 +275,7 @@ class Encoder:
         """Returns the outputs of a function for all images, from the cache if any."""
 
         def encode() -> Features:
-            program = _compile(function, ("image",), self.mesh)
+            program = compile_rows(function, ("image",), self.mesh)
             batches = self._image_batches(source, batch_size)
             return self._collect(program, variables, batches, len(source))
 
@@ -269,7 +286,7 @@ class Encoder:
     def _texts(
         self, function: Callable, variables: Any, texts: Sequence[str], batch_size: int
     ) -> Features:
-        program = _compile(function, ("text",), self.mesh)
+        program = compile_rows(function, ("text",), self.mesh)
         batches = (
             {**part, "text": self.tokenizer([texts[int(i)] for i in part["index"]])}
             for part in self._parts(len(texts), batch_size)
@@ -305,46 +322,4 @@ class Encoder:
         self, program: Callable, variables: Any, batches: Iterable[dict], count: int
     ) -> Features:
         """Runs batches and collects their rows by index: [count, ...]."""
-        features: dict[str, np.ndarray] = {}
-        with jax.set_mesh(self.mesh):
-            for outputs in _delay_one(self._run(program, variables, batches)):
-                rows = {name: np.asarray(value) for name, value in outputs.items()}
-                mask, index = rows.pop("mask"), rows.pop("index")
-                for name, value in rows.items():
-                    if name not in features:
-                        shape = count, *value.shape[1:]
-                        features[name] = np.empty(shape, value.dtype)
-                    features[name][index[mask]] = value[mask]
-        return features
-
-    def _run(
-        self, program: Callable, variables: Any, batches: Iterable[dict]
-    ) -> Iterator[dict]:
-        for batch in batches:
-            batch = {**batch, "index": batch["index"].astype(np.int32)}
-            yield program(variables, sharding.put(batch, self.mesh))
-
-
-@functools.lru_cache(32)  # encoders of equal models share compiled programs
-def _compile(function: Callable, keys: tuple[str, ...], mesh: Mesh) -> Callable:
-    """Compiles `function(variables, *keys of the batch)`; its rows go to all devices.
-
-    Rows have index and mask beside them: no order of processes is assumed.
-    """
-
-    def run(variables: Any, batch: dict[str, Any]) -> dict[str, Any]:
-        rows = {"index": batch["index"], "mask": batch["mask"]}
-        return {**function(variables, *(batch[key] for key in keys)), **rows}
-
-    return jax.jit(run, out_shardings=sharding.replicated(mesh))
-
-
-def _delay_one(items: Iterable[Any]) -> Iterator[Any]:
-    """Yields items one late: the host reads a batch while the next one computes."""
-    previous = None
-    for item in items:
-        if previous is not None:
-            yield previous
-        previous = item
-    if previous is not None:
-        yield previous
+        return collect_rows(program, variables, batches, count, mesh=self.mesh)

@@ -190,6 +190,17 @@ class ScoresPairs(Protocol):
         ...
 
 
+class ScalesCosines(Protocol):
+    """Has logits that are a function of the cosines of embeddings."""
+
+    def scale_cosines(self, cosine: Array) -> tuple[Array, Array]:
+        """Returns the logits of its loss, and the probabilities that it learns.
+
+        cosine: [B, T] of images and texts; both results have its shape.
+        """
+        ...
+
+
 class ReportsChance(Protocol):
     """Classifies among a known number of choices."""
 

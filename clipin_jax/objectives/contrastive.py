@@ -1,6 +1,7 @@
 """InfoNCE between images and texts (CLIP, arXiv 2103.00020)."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from clipin_jax.objectives.base import POOLED, Inputs, ObjectiveModule
@@ -54,6 +55,11 @@ class Contrastive(ObjectiveModule):
     def num_choices(self, batch_size: int) -> int:
         """Returns the number of candidates of an image or a text."""
         return batch_size
+
+    def scale_cosines(self, cosine: Array) -> tuple[Array, Array]:
+        """Returns logits, and the probability of each text among those of its row."""
+        logits = jnp.exp(self.logit_scale) * cosine
+        return logits, jax.nn.softmax(logits, axis=1)
 
     def __call__(self, inputs: Inputs) -> tuple[Array, Metrics]:
         """Returns the loss, and the accuracy of both directions.

@@ -118,6 +118,11 @@ class MomentumContrastive(ObjectiveModule):
         """Returns the number of keys that an image or a text is compared with."""
         return batch_size + self.queue_length
 
+    def scale_cosines(self, cosine: Array) -> tuple[Array, Array]:
+        """Returns logits, and the probability of each text among those of its row."""
+        logits = cosine / self.temperature()
+        return logits, jax.nn.softmax(logits, axis=1)
+
     def targets(
         self, towers: Towers, view: View, features: Features, train: bool
     ) -> dict[str, Array]:

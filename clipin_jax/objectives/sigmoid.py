@@ -1,6 +1,7 @@
 """A binary classification of every image-text pair (SigLIP, arXiv 2303.15343)."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from clipin_jax.objectives.base import POOLED, Inputs, ObjectiveModule
@@ -49,6 +50,11 @@ class Sigmoid(ObjectiveModule):
         self.logit_scale = self.param("logit_scale", scale, (), self.param_dtype)
         bias = constant(self.init_bias)
         self.logit_bias = self.param("logit_bias", bias, (), self.param_dtype)
+
+    def scale_cosines(self, cosine: Array) -> tuple[Array, Array]:
+        """Returns logits, and the probability of each pair, independent of others."""
+        logits = jnp.exp(self.logit_scale) * cosine + self.logit_bias
+        return logits, jax.nn.sigmoid(logits)
 
     def __call__(self, inputs: Inputs) -> tuple[Array, Metrics]:
         """Returns the loss, and the accuracy of both directions.

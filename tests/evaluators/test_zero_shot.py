@@ -11,6 +11,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators.clip_benchmark import clip_benchmark_record
 from clipin_jax.evaluators.zero_shot import ZeroShot, warn_once
+from clipin_jax.inference.class_vectors import class_vectors
 from clipin_jax.inference.encoder import Comparison
 from tests.support.in_memory import STATE, Images, function_encoder
 
@@ -56,7 +57,9 @@ def test_prompts_are_normalized_averaged_normalized(encoder):
     source = images([0, 1, 2])
     templates = ("{}", "a {}", "a fine picture of {}")
     evaluator = ZeroShot(encoder, source=source, batch_size=8, templates=templates)
-    classifier, which = evaluator._class_vectors(STATE)
+    classifier, which = class_vectors(
+        evaluator._prompts, lambda texts: evaluator._comparison.texts(STATE, texts, 8)
+    )
     assert which.tolist() == list(range(7))
     expected = []
     for name in CLASSES:

@@ -134,6 +134,23 @@ def decode(data: bytes | np.ndarray, max_pixels: int = MAX_PIXELS) -> np.ndarray
     return _decode_with_pillow(data)
 
 
+def pixels_of(image: Image.Image) -> np.ndarray:
+    """Returns the pixels of an image of Pillow, as `decode` returns those of its file.
+
+    Raises:
+      BadRecord: its file is damaged or truncated; or it has more than 8 bits, whose
+        range the file alone states.
+    """
+    try:
+        if is_deep(image):
+            raise BadRecord("it has more than 8 bits: give its file, or its 8-bit form")
+        return _as_rgb(turn_upright(image))
+    except BadRecord:
+        raise
+    except Exception as error:
+        raise BadRecord(_reason(error)) from error
+
+
 def _read_jpeg_header(data: bytes) -> tuple[int, int] | None:
     """Returns (height, width) of a complete, upright RGB or gray JPEG; else None."""
     if data[:3] != _JPEG_START or data[-64:].rstrip(b"\0\r\n")[-2:] != _JPEG_END:
@@ -180,6 +197,11 @@ def _to_rgb(image: Image.Image, data: bytes) -> np.ndarray:
     if is_deep(image):
         return _from_array(reduce_levels(as_array(upright), image, data))
     check_colours(image, data)
+    return _as_rgb(upright)
+
+
+def _as_rgb(upright: Image.Image) -> np.ndarray:
+    """Returns [H, W, 3] uint8, transparency on white."""
     if upright.has_transparency_data:
         return _from_array(np.asarray(upright.convert("RGBA")))
     return np.array(upright.convert("RGB"))

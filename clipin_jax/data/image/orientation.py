@@ -29,7 +29,7 @@ _JPEG_APP1, _JPEG_SCAN, _JPEG_FILL = 0xE1, 0xDA, 0xFF
 _JPEG_LENGTHLESS = {0x01, *range(0xD0, 0xDA)}
 
 
-def pending_orientation(image: Image.Image, data: bytes) -> int:
+def pending_orientation(image: Image.Image, data: bytes | None = None) -> int:
     """Returns the orientation that an open image still has to be turned by, 1 to 8.
 
     It is that of EXIF, else that of XMP. Pillow turns a TIFF while it loads it, and
@@ -37,13 +37,14 @@ def pending_orientation(image: Image.Image, data: bytes) -> int:
 
     Args:
       image: opened by Pillow, loaded or not.
-      data: the file.
+      data: the file, if it is at hand.
     """
     if _TAG in getattr(image, "tag_v2", ()):
         return _UPRIGHT
     # Pillow decodes the whole PNG to find an orientation.
-    if image.format == "PNG" and not any(mark in data for mark in _PNG_MARKS):
-        return _UPRIGHT
+    if image.format == "PNG" and data is not None:
+        if not any(mark in data for mark in _PNG_MARKS):
+            return _UPRIGHT
     orientation = image.getexif().get(_TAG)
     return orientation if orientation in _TURNS else _UPRIGHT
 
@@ -56,7 +57,7 @@ def upright_size(image: Image.Image, data: bytes) -> tuple[int, int]:
     return height, width
 
 
-def turn_upright(image: Image.Image, data: bytes) -> Image.Image:
+def turn_upright(image: Image.Image, data: bytes | None = None) -> Image.Image:
     """Loads an image and returns it upright."""
     image.load()
     turn = _TURNS.get(pending_orientation(image, data))

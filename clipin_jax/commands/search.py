@@ -36,6 +36,7 @@ def register(verbs: Verbs) -> None:
 def call(args: argparse.Namespace) -> int:
     """Prints cosine, id and caption of the nearest, one a line."""
     from clipin_jax.embeddings.files import read_embeddings
+    from clipin_jax.embeddings.rows import TEXT
     from clipin_jax.embeddings.search import search
     from clipin_jax.inference.model import load
     from clipin_jax.runs.compile_cache import use_compile_cache
@@ -44,8 +45,9 @@ def call(args: argparse.Namespace) -> int:
     use_compile_cache()
     model = load(args.model, step=args.step)
     hits = search(model, embeddings, args.query, args.top)
-    for hit in hits:
-        print(f"{hit.cosine:6.3f}  {hit.row.id}  {hit.row.caption}".rstrip())
+    for cosine, row in hits:
+        kind = " (text)" if row.kind == TEXT else ""
+        print(f"{cosine:6.3f}  {row.id}{kind}  {row.caption}".rstrip())
     if args.page:
         from clipin_jax.embeddings.search_page import search_page
 

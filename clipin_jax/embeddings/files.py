@@ -51,7 +51,7 @@ class Origin:
             return f"another model ({self.model})"
         if self.source_fingerprint != other.source_fingerprint:
             return f"another source ({self.source})"
-        return "" if self.what == other.what else f"--what {self.what}"
+        return "" if self.what == other.what else f"another --what ({self.what})"
 
 
 class Embeddings(NamedTuple):

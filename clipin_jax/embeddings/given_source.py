@@ -24,11 +24,8 @@ def source_arguments(text: str, split: str = "") -> dict[str, Any]:
       ClipinError: the text begins as a dict but is none.
     """
     if not text.lstrip().startswith("{"):
-        path = (
-            text
-            if storage.is_remote(text)
-            else os.path.abspath(storage.full_path(text))
-        )
+        path = storage.full_path(text)
+        path = path if storage.is_remote(path) else os.path.abspath(path)
         arguments = dict(pair_source(path, runlocal=False)(split))
         # Only the layouts with fixed names of files need a split.
         return arguments if "path" in arguments or split else {**arguments, **_TRAIN}

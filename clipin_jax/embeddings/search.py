@@ -29,7 +29,7 @@ class Hit(NamedTuple):
 
 
 def search(model: Model, embeddings: Embeddings, query: str, top: int = 5) -> list[Hit]:
-    """Returns the nearest vectors, the best first; of equal ones, the first in the file.
+    """Returns the nearest vectors, the best first; equal ones in the file's order.
 
     Args:
       model: the one that made the embeddings.

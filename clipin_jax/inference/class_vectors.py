@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy.special import softmax
 
 # CLIP's upper bound. It changes probabilities, but not the ranks of classes.
 LOGIT_SCALE = 100.0
@@ -35,6 +34,8 @@ def class_cosines(
 
 def class_probabilities(cosines: np.ndarray) -> np.ndarray:
     """Returns the softmax over classes of scaled cosines, [B, K]."""
+    from scipy.special import softmax  # takes a third of a second to import
+
     return softmax(LOGIT_SCALE * cosines, axis=1)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,15 +10,14 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from clipin_jax import storage
 from clipin_jax.config import to_json
 from clipin_jax.core.parameter_paths import path_name
 from clipin_jax.errors import ClipinError
 from clipin_jax.inference.build import open_run
 from clipin_jax.inference.encode_fns import ModelState
 from clipin_jax.inference.encoder import Encoder
+from clipin_jax.runs.checkpoint_tools.saved_checkpoint import split_name
 
-_AT_STEP = re.compile(r"(.+)@(\d+)")
 # What decides, beside the variables, how an image or a text is encoded.
 _CONFIG_KEYS = ("image_size", "context_length", "tokenizer", "caption_cleaning")
 
@@ -51,20 +49,12 @@ def open_model(source: str | Path, step: int | None = None) -> OpenedModel:
     Raises:
       ClipinError: no model there, no such checkpoint, or a step that is given twice.
     """
-    folder, named_step = _split_step(str(source))
+    folder, named_step = split_name(str(source))
     if named_step is not None and step not in (None, named_step):
         raise ClipinError(f"{source} names step {named_step}, but step is {step}")
     run = open_run(folder)
     state, step = run.restore(named_step if step is None else step)
     return OpenedModel(f"{run.copy.name}@{step}", run.config, run.encoder, state)
-
-
-def _split_step(source: str) -> tuple[str, int | None]:
-    """Returns folder and step of FOLDER@STEP; a folder may have such a name itself."""
-    match = _AT_STEP.fullmatch(source)
-    if not match or storage.exists(storage.join(source, "config.json")):
-        return source, None
-    return match[1], int(match[2])
 
 
 def model_fingerprint(opened: OpenedModel) -> str:

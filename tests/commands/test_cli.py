@@ -197,7 +197,7 @@ def test_an_unexpected_error_keeps_its_traceback(config, calls, monkeypatch):
 @pytest.mark.parametrize(
     "verb",
     ["train", "evaluate", "caption", "explain", "report", "checkpoint", "study"]
-    + ["data", "config", "doctor"],
+    + ["data", "config", "doctor", "embed", "search"],
 )
 def test_each_verb_explains_itself(capsys, verb):
     with pytest.raises(SystemExit) as stopped:

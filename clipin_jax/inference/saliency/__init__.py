@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from scipy import ndimage
 
 from clipin_jax.errors import ClipinError, did_you_mean
 from clipin_jax.inference.saliency.gradcam import (
@@ -101,6 +100,8 @@ def enlarge(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     maps: [..., rows, columns]; size: (height, width).
     Returns [..., height, width] float64.
     """
+    from scipy import ndimage  # takes longer to import than a model needs to encode
+
     scale = size[0] / maps.shape[-2], size[1] / maps.shape[-1]
     grids = np.asarray(maps, np.float64).reshape(-1, *maps.shape[-2:])
     large = [

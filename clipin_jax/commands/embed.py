@@ -10,7 +10,7 @@ from clipin_jax.errors import DONE, ClipinError
 
 EPILOG = """
 examples:
-  clipin embed runs/first photos/ --output photos.parquet
+  clipin embed runs/first /path/to/folder --output photos.parquet
   clipin embed runs/first pairs.csv --output pairs.npy --what both
   clipin embed runs/first@500 "{'name': 'webdataset', 'files': 'shards'}" \\
       --output shards.npy
@@ -28,7 +28,7 @@ def register(verbs: Verbs) -> None:
     )
     parser.add_argument("model", help="a run's folder, or FOLDER@STEP")
     parser.add_argument(
-        "source", help="a folder or file of images, as data= takes; or a dict, as "
+        "source", help="a folder or file of pairs, as data= takes; or a dict, as "
         "data.source= takes",
     )  # fmt: skip
     parser.add_argument(

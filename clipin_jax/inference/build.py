@@ -41,6 +41,11 @@ class OpenedRun:
     encoder: Encoder
     abstract_state: TrainState
 
+    @property
+    def name(self) -> str:
+        """The path or URL of the run."""
+        return self.copy.name
+
     def restore(self, step: int | None = None) -> tuple[TrainState, int]:
         """Returns the state of a checkpoint, and its step; see `restore_state`."""
         return restore_state(self.copy, step, self.abstract_state)

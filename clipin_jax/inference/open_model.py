@@ -16,6 +16,7 @@ from clipin_jax.errors import ClipinError
 from clipin_jax.inference.build import open_run
 from clipin_jax.inference.encode_fns import ModelState
 from clipin_jax.inference.encoder import Encoder
+from clipin_jax.inference.foreign import is_foreign, open_foreign
 from clipin_jax.runs.checkpoint_tools.saved_checkpoint import split_name
 
 # What decides, beside the variables, how an image or a text is encoded.
@@ -43,18 +44,23 @@ def open_model(source: str | Path, step: int | None = None) -> OpenedModel:
 
     Args:
       source: the folder of a run, by path or URL; or FOLDER@STEP for one of its
-        checkpoints.
+        checkpoints. Or a model of another library: a local file or folder, or
+        `hf-hub:owner/name`.
       step: the checkpoint's step; None for the newest undamaged one.
 
     Raises:
       ClipinError: no model there, no such checkpoint, or a step that is given twice.
     """
+    if is_foreign(source):
+        foreign = open_foreign(source)
+        state, _ = foreign.restore(step)
+        return OpenedModel(foreign.name, foreign.config, foreign.encoder, state)
     folder, named_step = split_name(str(source))
     if named_step is not None and step not in (None, named_step):
         raise ClipinError(f"{source} names step {named_step}, but step is {step}")
     run = open_run(folder)
     state, step = run.restore(named_step if step is None else step)
-    return OpenedModel(f"{run.copy.name}@{step}", run.config, run.encoder, state)
+    return OpenedModel(f"{run.name}@{step}", run.config, run.encoder, state)
 
 
 def model_fingerprint(opened: OpenedModel) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from clipin_jax import storage
 from clipin_jax.errors import ClipinError, first_line, shorten
 
-_HUB = "hf-hub:"
+HUB = "hf-hub:"
 _NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")  # owner/name[@revision]
 # Configurations, tokenizers, and weights that are safe to read.
 _FIRST = ("*.json", "*.txt", "*.model", "*.safetensors")
@@ -23,25 +23,25 @@ def local_folder(source: str) -> Path:
     Args:
       source: a file or folder; else `hf-hub:owner/name[@revision]`, which is fetched
         into the cache of `huggingface_hub` unless it is there. Of weights, safetensors
-        are fetched; other files only where there are none. `HF_HUB_OFFLINE=1` allows
+        are fetched; other files only where there are none. `HFHUB_OFFLINE=1` allows
         the cache alone.
 
     Raises:
       ClipinError: there is no such file, folder or model, it cannot be fetched, or
         `huggingface_hub` is not installed.
     """
-    if not source.startswith(_HUB) or Path(source).exists():
+    if not source.startswith(HUB) or Path(source).exists():
         path = storage.local_path(source)
         if not path.exists():
             raise ClipinError(
-                f"no file or folder {shorten(source)}; write {_HUB}owner/name for a "
+                f"no file or folder {shorten(source)}; write {HUB}owner/name for a "
                 "model of the Hugging Face hub"
             )
         return path
-    if not (match := _NAME.fullmatch(source.removeprefix(_HUB))):
+    if not (match := _NAME.fullmatch(source.removeprefix(HUB))):
         raise ClipinError(
-            f"{shorten(source)} is no name of the hub: write {_HUB}owner/name or "
-            f"{_HUB}owner/name@revision"
+            f"{shorten(source)} is no name of the hub: write {HUB}owner/name or "
+            f"{HUB}owner/name@revision"
         )
     return _download(source, match[1], match[2])
 
@@ -88,9 +88,9 @@ def _reason(hub: Any, source: str, error: Exception) -> str:
     if isinstance(error, errors.RevisionNotFoundError):
         return f"{source} is a model without that revision: name another after the @"
     by_path = "or give the path of a copy on this machine"
-    if hub.constants.HF_HUB_OFFLINE:
+    if hub.constants.HFHUB_OFFLINE:
         return (
-            f"{source} is not all in the cache, and HF_HUB_OFFLINE is set: unset it "
+            f"{source} is not all in the cache, and HFHUB_OFFLINE is set: unset it "
             f"{by_path}"
         )
     return (

@@ -6,6 +6,7 @@ always be resumed: arrays before their manifest, and old checkpoints are removed
 """
 
 import contextlib
+import json
 import logging
 import shutil
 import tempfile
@@ -76,6 +77,14 @@ def working_copy(workdir: str | Path) -> Iterator[RunCopy]:
         copy.download(for_writing=True)
         with copy.named(), copy.uploading():
             yield copy
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a folder is a run's; a model's folder may have a config.json too."""
+    try:
+        return "objectives" in json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):
+        return (folder / CHECKPOINTS).is_dir()
 
 
 def open_copy(workdir: str | Path) -> RunCopy:

@@ -1,0 +1,111 @@
+"""A model of another library, opened as a run is."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from clipin_jax.config import load_config
+from clipin_jax.core.parameter_paths import flatten, unflatten
+from clipin_jax.errors import ClipinError
+from clipin_jax.inference.build import make_encoder
+from clipin_jax.inference.encoder import Encoder
+from clipin_jax.inference.feature_cache import FeatureCache
+from clipin_jax.interop.foreign_model import ForeignModel
+from clipin_jax.interop.hub import HUB
+from clipin_jax.interop.initial_weights import read_weights
+from clipin_jax.interop.open_model import open_model
+from clipin_jax.runs.build import Experiment, build_experiment
+from clipin_jax.runs.run_copy import holds_run
+
+
+@dataclasses.dataclass(frozen=True)
+class Variables:
+    """The variables of a model without a target; a `ModelState`."""
+
+    variables: Mapping[str, Any]
+
+    @property
+    def target_variables(self) -> Mapping[str, Any]:
+        """Those of the online branch."""
+        return self.variables
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenedForeign:
+    """A model of another library.
+
+    Attributes:
+      name: its file, folder or name on the hub.
+      config: of ours, that makes the model; it names no data.
+      encoder: encodes images and texts with it, on all devices.
+    """
+
+    name: str
+    config: ConfigDict
+    encoder: Encoder
+    _model: ForeignModel
+    _experiment: Experiment
+
+    def restore(self, step: int | None = None) -> tuple[Variables, int]:
+        """Returns the variables, on the devices, and 0.
+
+        Args:
+          step: None or 0: there are no others.
+
+        Raises:
+          ClipinError: another step, or the weights do not fit what their files state.
+        """
+        if step:
+            raise ClipinError(f"{self.name} is no run: it has no step {step}")
+        state = self._experiment.abstract_state
+        loaded = read_weights(state, self._model, self.config, report=_print)
+        params = {path: loaded[path] for path in flatten(state.params)}
+        collections = {
+            name: unflatten({path: loaded[path] for path in flatten(collection)})
+            for name, collection in state.collections.items()
+        }
+        return Variables({"params": unflatten(params), **collections}), 0
+
+
+def is_foreign(source: str | Path) -> bool:
+    """Whether a source is a file, a name on the hub, or a folder that is no run's."""
+    if str(source).startswith(HUB):
+        return True
+    path = Path(source)
+    return path.is_file() or (path.is_dir() and not holds_run(path))
+
+
+def open_foreign(
+    source: str | Path, cache: FeatureCache | None = None
+) -> OpenedForeign:
+    """Opens a model of another library to use it.
+
+    Args:
+      source: a local file or folder, or `hf-hub:owner/name`.
+      cache: keeps features of images, see `Encoder`.
+
+    Raises:
+      ClipinError: no such model, or one that is a single tower.
+    """
+    model = open_model(str(source))
+    if not model.config:
+        raise ClipinError(
+            f"{model.label} is a single tower: start a run from it with init_from and "
+            "init_parts"
+        )
+    config = load_config(model.config, changes=model.settings, without_data=True)
+    experiment = build_experiment(config)
+    encoder = make_encoder(config, experiment.learner, experiment.mesh, cache)
+    return OpenedForeign(str(source), config, encoder, model, experiment)
+
+
+def _print(line: str) -> None:
+    if jax.process_index() == 0:
+        print(f"clipin: {line}", file=sys.stderr)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from clipin_jax.inference.build import open_run
 from clipin_jax.inference.generation import Decoding, make_decoding
 from clipin_jax.inference.image_files import find_image_files
+from clipin_jax.inference.open_model import open_source
 
 MAX_BATCH = 64  # images at a time
 
@@ -36,7 +36,7 @@ def caption_images(
       ClipinError: no run, checkpoint or file, a model that cannot write captions, or a
         file that is no image.
     """
-    source, run = find_image_files(images), open_run(workdir)
+    source, run = find_image_files(images), open_source(workdir)
     decoding = default_decoding(run.config)
     if strategy:
         decoding = decoding._replace(strategy=strategy)

@@ -10,8 +10,8 @@ from clipin_jax.data.image.decode import decode
 from clipin_jax.data.source import BadRecord
 from clipin_jax.data.text.tokenizer import Tokenizer
 from clipin_jax.errors import ClipinError
-from clipin_jax.inference.build import open_run
 from clipin_jax.inference.image_files import find_image_files
+from clipin_jax.inference.open_model import open_source
 
 MAX_BATCH = 16  # pairs at a time
 
@@ -70,7 +70,7 @@ def explain_image(
         raise ClipinError("there is no text, or an empty one: give a text to look for")
     pixels = _read_pixels(images)
     pairs = [(number, text) for number in range(len(images)) for text in texts]
-    run = open_run(workdir)
+    run = open_source(workdir)
     explain = run.encoder.explainer(method, layer, words)
     state, _ = run.restore(step)
     source = find_image_files([images[number] for number, _ in pairs])

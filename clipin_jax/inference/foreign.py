@@ -106,6 +106,19 @@ def open_foreign(
     return OpenedForeign(str(source), config, encoder, model, experiment)
 
 
+def check_output(source: str | Path, output: str | Path | None) -> None:
+    """Checks that results of a model of another library have a place of their own.
+
+    Raises:
+      ClipinError: no output is named, and the source has no run folder for it.
+    """
+    if output is None and is_foreign(source):
+        raise ClipinError(
+            f"{source} is no run, whose folder would take the scores: name a file with "
+            "--output"
+        )
+
+
 def _print(line: str) -> None:
     if jax.process_index() == 0:
         print(f"clipin: {line}", file=sys.stderr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -16,11 +16,35 @@ from clipin_jax.errors import ClipinError
 from clipin_jax.inference.build import open_run
 from clipin_jax.inference.encode_fns import ModelState
 from clipin_jax.inference.encoder import Encoder
+from clipin_jax.inference.feature_cache import FeatureCache
 from clipin_jax.inference.foreign import is_foreign, open_foreign
 from clipin_jax.runs.checkpoint_tools.saved_checkpoint import split_name
 
 # What decides, beside the variables, how an image or a text is encoded.
 _CONFIG_KEYS = ("image_size", "context_length", "tokenizer", "caption_cleaning")
+
+
+class Opened(Protocol):
+    """A run, or a model of another library, whose weights are not read yet."""
+
+    @property
+    def name(self) -> str:
+        """A path, URL or name on the hub."""
+        ...
+
+    @property
+    def config(self) -> ConfigDict:
+        """Towers, objectives, preprocessing, tokenizer."""
+        ...
+
+    @property
+    def encoder(self) -> Encoder:
+        """Encodes images and texts."""
+        ...
+
+    def restore(self, step: int | None = None) -> tuple[ModelState, int]:
+        """Returns the variables and their step; None for the newest checkpoint."""
+        ...
 
 
 class OpenedModel(NamedTuple):
@@ -39,6 +63,21 @@ class OpenedModel(NamedTuple):
     state: ModelState
 
 
+def open_source(source: str | Path, cache: FeatureCache | None = None) -> Opened:
+    """Opens a run or a model of another library; reads no weights.
+
+    Args:
+      source: the folder of a run, by path or URL; or a model of another library: a
+        local file or folder, or `hf-hub:owner/name`.
+      cache: keeps features of images, see `Encoder`.
+
+    Raises:
+      ClipinError: no model there.
+    """
+    opened = open_foreign if is_foreign(source) else open_run
+    return opened(source, cache)
+
+
 def open_model(source: str | Path, step: int | None = None) -> OpenedModel:
     """Opens a model to use it.
 
@@ -51,16 +90,15 @@ def open_model(source: str | Path, step: int | None = None) -> OpenedModel:
     Raises:
       ClipinError: no model there, no such checkpoint, or a step that is given twice.
     """
-    if is_foreign(source):
-        foreign = open_foreign(source)
-        state, _ = foreign.restore(step)
-        return OpenedModel(foreign.name, foreign.config, foreign.encoder, state)
-    folder, named_step = split_name(str(source))
+    folder, named_step = str(source), None
+    if not is_foreign(source):
+        folder, named_step = split_name(folder)
     if named_step is not None and step not in (None, named_step):
         raise ClipinError(f"{source} names step {named_step}, but step is {step}")
-    run = open_run(folder)
-    state, step = run.restore(named_step if step is None else step)
-    return OpenedModel(f"{run.name}@{step}", run.config, run.encoder, state)
+    opened = open_source(folder)
+    state, step = opened.restore(named_step if step is None else step)
+    name = f"{opened.name}@{step}" if step else opened.name
+    return OpenedModel(name, opened.config, opened.encoder, state)
 
 
 def model_fingerprint(opened: OpenedModel) -> str:

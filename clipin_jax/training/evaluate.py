@@ -16,7 +16,8 @@ from clipin_jax.errors import ClipinError, explained
 from clipin_jax.evaluators import make_evaluators
 from clipin_jax.evaluators.base import Evaluator, Figure, shown_figures
 from clipin_jax.evaluators.clip_benchmark import clip_benchmark_record
-from clipin_jax.inference.build import OpenedRun, open_run
+from clipin_jax.inference.foreign import check_output
+from clipin_jax.inference.open_model import Opened, open_source
 from clipin_jax.runs.folder import environment, write_file
 from clipin_jax.training import console
 
@@ -59,10 +60,11 @@ def evaluate(
     """Evaluates a checkpoint of a run, prints the scores and writes them as JSON.
 
     Args:
-      workdir: the run's folder, by path or URL; the run may still be training.
+      workdir: the run's folder, by path or URL; the run may still be training. Or a
+        model of another library, see `open_source`.
       step: the checkpoint's step; None for the newest undamaged one.
       output: the JSON file, by path or URL; `eval/<step>.json` in the run's folder if
-        None.
+        None. A model of another library needs one.
       overrides: "KEY=VALUE" of `evals`, or of `data.source`, whose folder evals may
         share: where data has moved to, or other evals.
 
@@ -73,7 +75,9 @@ def evaluate(
       ClipinError: no run, no such checkpoint, no evaluators in its config, or another
         key.
     """
-    run, config, evaluators = open_evaluation(workdir, overrides)
+    check_output(workdir, output)
+    run = open_source(workdir)
+    config, evaluators = choose_evaluators(run, overrides)
     state, step = run.restore(step)
     with jax.set_mesh(run.encoder.mesh):
         scores = evaluate_state(evaluators, state)
@@ -81,37 +85,33 @@ def evaluate(
         shown = console.scores(scores, shown_figures(evaluators, scores))
         print(f"clipin: evaluation at step {step}\n{shown}")
         path = write_results(
-            run.copy.name, step, config=config, evaluators=evaluators, scores=scores,
+            run.name, step, config=config, evaluators=evaluators, scores=scores,
             output=output,
         )  # fmt: skip
         print(f"clipin: written to {storage.full_path(path)}")
     return scores
 
 
-def open_evaluation(
-    workdir: str | Path, overrides: Sequence[str]
-) -> tuple[OpenedRun, ConfigDict, dict[str, Evaluator]]:
-    """Opens a run to evaluate it by its config.
+def choose_evaluators(
+    run: Opened, overrides: Sequence[str]
+) -> tuple[ConfigDict, dict[str, Evaluator]]:
+    """Returns the config of a run with overrides, and its evaluators by name.
 
     Args:
-      workdir: the run's folder, by path or URL.
+      run: of which no weights are read.
       overrides: as for `evaluate`.
 
-    Returns:
-      The run, its config with the overrides, and the evaluators by name.
-
     Raises:
-      ClipinError: no run, no evaluators in its config, or another key.
+      ClipinError: no evaluators in the config, or another key.
     """
-    run = open_run(workdir)
     config = _with_overrides(run.config, overrides)
     evaluators = make_evaluators(config.evals, run.encoder)
     if not evaluators:
         raise ClipinError(
-            f"the config of {run.copy.name} has no evals: evaluate by a suite, such as "
+            f"the config of {run.name} has no evals: evaluate by a suite, such as "
             "--suite core"
         )
-    return run, config, evaluators
+    return config, evaluators
 
 
 def _with_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:

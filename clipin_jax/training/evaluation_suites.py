@@ -21,8 +21,9 @@ from clipin_jax.errors import ClipinError, did_you_mean
 from clipin_jax.evaluators import make_available
 from clipin_jax.evaluators.base import Evaluator, shown_figures
 from clipin_jax.evaluators.datasets.data_folder import DataFolder
-from clipin_jax.inference.build import open_run
 from clipin_jax.inference.feature_cache import FeatureCache
+from clipin_jax.inference.foreign import check_output
+from clipin_jax.inference.open_model import open_source
 from clipin_jax.training import console
 from clipin_jax.training.evaluate import evaluate_state, write_results
 
@@ -95,18 +96,19 @@ def evaluate_suite(
     Raises:
       ClipinError: no run, checkpoint, suite or data, or nothing that can be evaluated.
     """
-    run = open_run(workdir, FeatureCache())
+    check_output(workdir, output)
+    run = open_source(workdir, FeatureCache())
     config, reasons = _suite_config(run.config, suite, data, only)
     state, step = run.restore(step)
     evaluators, more_reasons = make_available(config.evals, run.encoder)
     skipped = reasons | more_reasons
     name = Path(suite).stem
-    path = output or storage.join(run.copy.name, f"eval/{step}-{name}.json")
+    path = output or storage.join(run.name, f"eval/{step}-{name}.json")
 
     def write(scores: Mapping[str, float]) -> None:
         finished = {key.partition("/")[0] for key in scores}
         write_results(
-            run.copy.name, step, config=config, scores=scores, output=path,
+            run.name, step, config=config, scores=scores, output=path,
             evaluators={k: v for k, v in evaluators.items() if k in finished},
             suite=name, skipped=skipped,
         )  # fmt: skip

@@ -13,7 +13,7 @@ from clipin_jax import __version__, storage
 from clipin_jax.core.state import TrainState
 from clipin_jax.errors import ClipinError, check_range
 from clipin_jax.evaluators.base import shown_figures
-from clipin_jax.inference.build import restore_state
+from clipin_jax.inference.build import open_run, restore_state
 from clipin_jax.runs.checkpoint_tools.saved_checkpoint import (
     SavedCheckpoint,
     check_same_model,
@@ -21,7 +21,7 @@ from clipin_jax.runs.checkpoint_tools.saved_checkpoint import (
 )
 from clipin_jax.runs.folder import environment
 from clipin_jax.training import console
-from clipin_jax.training.evaluate import evaluate_state, open_evaluation
+from clipin_jax.training.evaluate import choose_evaluators, evaluate_state
 
 _WEIGHTS = ("params", "collections", "target_params", "target_collections")
 
@@ -58,7 +58,8 @@ def evaluate_interpolated(
     """
     for alpha in alphas:
         check_range("--interpolate", alpha, 0, 1)
-    run, _, evaluators = open_evaluation(workdir, overrides)
+    run = open_run(workdir)
+    _, evaluators = choose_evaluators(run, overrides)
     start = _other_end(str(workdir), step, other)
     state, step = run.restore(step)
     first, _ = restore_state(start.copy, start.step, run.abstract_state)

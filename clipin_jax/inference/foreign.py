@@ -100,7 +100,8 @@ def open_foreign(
             f"{model.label} is a single tower: start a run from it with init_from and "
             "init_parts"
         )
-    config = load_config(model.config, changes=model.settings, without_data=True)
+    changes = {**model.assumed, **model.settings}
+    config = load_config(model.config, changes=changes, without_data=True)
     experiment = build_experiment(config)
     encoder = make_encoder(config, experiment.learner, experiment.mesh, cache)
     return OpenedForeign(str(source), config, encoder, model, experiment)

@@ -11,11 +11,11 @@ from ml_collections import ConfigDict
 
 from clipin_jax import __version__, storage
 from clipin_jax.config import apply_overrides, override_key
-from clipin_jax.core.state import TrainState
 from clipin_jax.errors import ClipinError, explained
 from clipin_jax.evaluators import make_evaluators
 from clipin_jax.evaluators.base import Evaluator, Figure, shown_figures
 from clipin_jax.evaluators.clip_benchmark import clip_benchmark_record
+from clipin_jax.inference.encode_fns import ModelState
 from clipin_jax.inference.foreign import check_output
 from clipin_jax.inference.open_model import Opened, open_source
 from clipin_jax.runs.folder import environment, write_file
@@ -23,7 +23,7 @@ from clipin_jax.training import console
 
 
 def evaluate_state(
-    evaluators: Mapping[str, Evaluator], state: TrainState
+    evaluators: Mapping[str, Evaluator], state: ModelState
 ) -> dict[str, float]:
     """Runs evaluators in their order; returns `EVALUATOR/METRIC` -> number.
 

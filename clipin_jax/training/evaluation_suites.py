@@ -16,11 +16,11 @@ from ml_collections import ConfigDict
 
 from clipin_jax import storage
 from clipin_jax.config import call_file, config_folder, list_purposes
-from clipin_jax.core.state import TrainState
 from clipin_jax.errors import ClipinError, did_you_mean
 from clipin_jax.evaluators import make_available
 from clipin_jax.evaluators.base import Evaluator, shown_figures
 from clipin_jax.evaluators.datasets.data_folder import DataFolder
+from clipin_jax.inference.encode_fns import ModelState
 from clipin_jax.inference.feature_cache import FeatureCache
 from clipin_jax.inference.foreign import check_output
 from clipin_jax.inference.open_model import open_source
@@ -160,7 +160,7 @@ def _selected(entries: Mapping[str, Any], only: Iterable[str]) -> dict[str, Any]
 
 def _run_evaluators(
     evaluators: Mapping[str, Evaluator],
-    state: TrainState,
+    state: ModelState,
     skipped: dict[str, str],
     write: Callable[[Mapping[str, float]], None],
 ) -> dict[str, float]:

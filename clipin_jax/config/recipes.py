@@ -209,6 +209,7 @@ def pair_data(
         source=source("train"),
         image_size=config.model.image.get_ref("image_size"),
         context_length=config.model.text.get_ref("context_length"),
+        resize="shortest",  # for evaluation: and crop; or "squash", the whole image
         tokenizer=dict(tokenizer),
         views=1,
         second_text="same",  # of view 2; or "another" caption of the image

@@ -35,6 +35,7 @@ def eval_batches(
     *,
     image_size: tuple[int, int],
     interpolation: str,
+    resize: str = views.SHORTEST,
     batch_size: int,
     process_index: int = 0,
     process_count: int = 1,
@@ -47,6 +48,7 @@ def eval_batches(
       source: records; their captions are not read.
       image_size: (height, width) of the model's input.
       interpolation: how images are scaled.
+      resize: to which shape, see `views.evaluation_view`.
       batch_size: size of the global batch; all processes yield equally often.
       process_index: which part of each global batch to make.
       process_count: number of parts.
@@ -60,7 +62,9 @@ def eval_batches(
       ClipinError: values out of range, or an image that cannot be decoded.
     """
     views.check_interpolation(interpolation, "interpolation")
-    make_view = partial(_evaluation_view, size=image_size, interpolation=interpolation)
+    views.check_resize(resize, "data.resize")
+    how = dict(size=image_size, interpolation=interpolation, resize=resize)
+    make_view = partial(_evaluation_view, **how)
     yield from _padded_batches(
         source,
         np.arange(len(source)),
@@ -80,6 +84,7 @@ def view_batches(
     augment: Mapping[str, Any] | None,
     image_size: tuple[int, int],
     interpolation: str,
+    resize: str = views.SHORTEST,
     batch_size: int,
     process_index: int = 0,
     process_count: int = 1,
@@ -94,7 +99,7 @@ def view_batches(
       seed, epoch: of the random views; not negative.
       augment: `config.data.augment`, see `views`; None for evaluation views.
       image_size: (height, width) of the model's input.
-      interpolation: how images are scaled if `augment` is None.
+      interpolation, resize: how images are scaled if `augment` is None.
       batch_size: size of the global batch; a multiple of process_count.
       process_index: which part of each global batch to make.
       process_count: number of parts.
@@ -106,9 +111,8 @@ def view_batches(
       ClipinError: see `eval_batches`.
     """
     if augment is None:
-        make_view = partial(
-            _fast_evaluation_view, size=image_size, interpolation=interpolation
-        )
+        how = dict(size=image_size, interpolation=interpolation, resize=resize)
+        make_view = partial(_fast_evaluation_view, **how)
     else:
         make_view = partial(
             _random_view,
@@ -188,16 +192,12 @@ class _SampleMaker:
         return {"image": image, "mask": True, "index": np.int64(index)}
 
 
-def _evaluation_view(
-    image: bytes | np.ndarray, _: int, size: tuple[int, int], interpolation: str
-) -> np.ndarray:
-    return views.evaluation_view(decode(image), size, interpolation)
+def _evaluation_view(image: bytes | np.ndarray, _: int, **how: Any) -> np.ndarray:
+    return views.evaluation_view(decode(image), **how)
 
 
-def _fast_evaluation_view(
-    image: bytes | np.ndarray, _: int, size: tuple[int, int], interpolation: str
-) -> np.ndarray:
-    return views.evaluation_view(open_image(image).pixels(), size, interpolation)
+def _fast_evaluation_view(image: bytes | np.ndarray, _: int, **how: Any) -> np.ndarray:
+    return views.evaluation_view(open_image(image).pixels(), **how)
 
 
 def _random_view(

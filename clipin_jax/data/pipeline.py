@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from clipin_jax.data import make_source
 from clipin_jax.data.bad_records import BadRecordLog, exceeds
-from clipin_jax.data.image.views import check_augment, check_on_device
+from clipin_jax.data.image.views import check_augment, check_on_device, check_resize
 from clipin_jax.data.order import endless_order
 from clipin_jax.data.samples import SampleMaker
 from clipin_jax.data.source import mixture_parts
@@ -234,6 +234,8 @@ def _with_position(position: int, index: int) -> tuple[int, int]:
 
 def _check(data: ConfigDict, seed: int) -> None:
     check_augment(data.augment)
+    # A run from before has no such key.
+    check_resize(data.get("resize", "shortest"), "data.resize")
     check_weights(data.caption_weights)
     if not 0 <= data.max_bad_fraction <= 1:
         raise ClipinError(

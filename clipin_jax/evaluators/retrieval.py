@@ -90,6 +90,7 @@ class Retrieval:
         self.source = source
         self.image_size = encoder.image_size
         self.interpolation = encoder.interpolation
+        self.resize = encoder.resize
         self.examples: dict[str, list[dict[str, Any]]] = {}
 
     def run(self, state: ModelState) -> Iterator[tuple[str, float]]:

@@ -119,6 +119,7 @@ def make_encoder(
         tokenizer=caption_tokenizer(data),
         image_size=tuple(data.image_size),
         interpolation=data.augment.interpolation,
+        resize=data.get("resize", "shortest"),  # runs from before have no such key
         augment=data.augment.to_dict(),
         cache=cache,
     )

@@ -56,6 +56,7 @@ class Encoder:
         tokenizer: Tokenizer,
         image_size: tuple[int, int],
         interpolation: str,
+        resize: str = "shortest",
         augment: Mapping[str, Any] | None = None,
         cache: FeatureCache | None = None,
     ) -> None:
@@ -67,6 +68,7 @@ class Encoder:
           tokenizer: turns texts into [B, L] int32.
           image_size: (height, width) in pixels.
           interpolation: how images are resized.
+          resize: to which shape, see `data.image.views.evaluation_view`.
           augment: options of `views`, see `data.image.views`; None for no views.
           cache: keeps features of images; None to encode them each time.
         """
@@ -75,6 +77,7 @@ class Encoder:
         self.tokenizer = tokenizer
         self.image_size = image_size
         self.interpolation = interpolation
+        self.resize = resize
         self.augment = augment
         self._cache = cache
 
@@ -301,6 +304,7 @@ class Encoder:
         return dict(
             image_size=self.image_size,
             interpolation=self.interpolation,
+            resize=self.resize,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )

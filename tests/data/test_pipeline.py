@@ -238,6 +238,7 @@ def test_state_of_another_run_is_refused():
         (dict(share=(2, 2)), {}, "no process 2 among 2"),
         (dict(seed=-1), {}, "seed is -1"),
         ({}, dict(views=3), "data.views is 3"),
+        ({}, dict(resize="crop"), "data.resize is 'crop'"),
         ({}, dict(second_text="none"), "data.second_text is 'none'"),
         ({}, dict(threads=-1), "data.threads is -1"),
         ({}, dict(processes=10**9), "data.processes is .* at most 1024"),

@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 
 from clipin_jax.config import load_config
+from clipin_jax.core.sharding import make_mesh
 from clipin_jax.errors import ClipinError
+from clipin_jax.inference.build import make_encoder
 from tests.support.in_memory import (
     STATE,
     Clusters,
+    Images,
     function_encoder,
     gray_images,
     pixel_encoder,
@@ -42,6 +45,27 @@ def test_features_are_in_order_and_complete(encoder, batch_size):
     assert features["pooled"].dtype == np.float32
     texts = encoder.texts(STATE, ["a 3", "a 1", "a 4"], batch_size)
     np.testing.assert_array_equal(texts["embedding"].argmax(axis=1), [3, 1, 4])
+
+
+class Brightness:
+    """A learner whose features are the mean of the pixels."""
+
+    matchers = ()
+
+    def apply(self, variables, view, method):
+        mean = jnp.mean(view["image"].astype(jnp.float32), axis=(1, 2))
+        return {"image": {"pooled": mean, "embedding": mean}}
+
+
+@pytest.mark.parametrize(("resize", "mean"), [("shortest", 0), ("squash", 255 / 2)])
+def test_a_config_says_whether_images_are_cropped_or_squashed(resize, mean):
+    wide = np.zeros((8, 16, 3), np.uint8)
+    wide[:, :4] = wide[:, 12:] = 255
+    overrides = ["model.image.image_size=(8,8)", "data.augment.interpolation=nearest"]
+    config = load_config("clip:runlocal", [*overrides, f"data.resize={resize}"])
+    encoder = make_encoder(config, Brightness(), make_mesh(data=-1, fsdp=1))
+    features = encoder.images(STATE, Images([{"image": wide, "captions": ()}]), 1)
+    assert features["pooled"].tolist() == [[mean] * 3]
 
 
 def test_pairs_are_matched_one_by_one(encoder):

@@ -47,6 +47,8 @@ _PILLOW = {
     "bilinear": Image.Resampling.BILINEAR,
     "nearest": Image.Resampling.NEAREST,
 }
+SHORTEST, SQUASH = "shortest", "squash"
+RESIZES = (SHORTEST, SQUASH)  # how an image of another shape becomes that of the model
 _MILD = 1.5  # the factor of shrinking up to which bilinear points skip no pixel
 _LUMA = np.array([0.299, 0.587, 0.114])
 _TO_YIQ = np.array(
@@ -113,6 +115,11 @@ def check_on_device(augment: Mapping[str, Any]) -> None:
 def check_interpolation(interpolation: str, key: str) -> None:
     """Checks a name of an interpolation. Raises ClipinError."""
     check_choice(key, interpolation, _CV2)
+
+
+def check_resize(resize: str, key: str) -> None:
+    """Checks a way to resize. Raises ClipinError."""
+    check_choice(key, resize, RESIZES)
 
 
 def _check(holds: bool, key: str, value: Any, meaning: str) -> None:
@@ -293,15 +300,30 @@ def _colour(view: np.ndarray, parameters: ViewParameters) -> np.ndarray:
 
 
 def evaluation_view(
-    image: np.ndarray, size: tuple[int, int], interpolation: str = "bicubic"
+    image: np.ndarray,
+    size: tuple[int, int],
+    interpolation: str = "bicubic",
+    resize: str = SHORTEST,
 ) -> np.ndarray:
-    """Returns the view of evaluation: shortest side to size, then the centre crop.
+    """Returns the view of evaluation.
 
     It uses Pillow's antialiased filters, as published weights were evaluated.
-    image: [H, W, 3] uint8; size: (height, width) -> [*size, 3] uint8.
+
+    Args:
+      image: [H, W, 3] uint8.
+      size: (height, width) of the view.
+      interpolation: "bicubic", "bilinear" or "nearest".
+      resize: `shortest`, the shortest side is scaled to the view and the centre is
+        cropped, as CLIP does; or `squash`, the whole image is scaled to the view and
+        changes its shape, as SigLIP does.
+
+    Returns:
+      [*size, 3] uint8.
     """
     height, width = image.shape[:2]
-    if size[0] * width <= size[1] * height:
+    if resize == SQUASH:
+        new = tuple(size)
+    elif size[0] * width <= size[1] * height:
         new = max(size[0], int(size[1] * height / width)), size[1]
     else:
         new = size[0], max(size[1], int(size[0] * width / height))

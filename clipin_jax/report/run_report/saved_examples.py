@@ -30,13 +30,14 @@ class RetrievalExamples(Protocol):
       examples: "best", "worst" -> entries of `caption`, `image` (its index), `rank`,
         `score` and `retrieved` ((index, score), best first). {} before it has run.
       source: where the images are.
-      image_size, interpolation: of its views.
+      image_size, interpolation, resize: of its views.
     """
 
     examples: Mapping[str, Sequence[Mapping[str, Any]]]
     source: Source
     image_size: tuple[int, int]
     interpolation: str
+    resize: str
 
 
 def save_pairs(workdir: Path, batch: Mapping[str, Any], tokenizer: Tokenizer) -> None:
@@ -86,6 +87,7 @@ def save_retrievals(workdir: Path, name: str, evaluator: object) -> None:
         _Selection(evaluator.source, indices),
         image_size=evaluator.image_size,
         interpolation=evaluator.interpolation,
+        resize=evaluator.resize,
         batch_size=_BATCH,
     )
     with _example_folder(workdir) as folder:

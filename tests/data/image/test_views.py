@@ -211,6 +211,13 @@ def test_evaluation_view_is_resize_and_centre_crop():
     assert (views.evaluation_view(image, (32, 32)) == expected).all()
 
 
+def test_evaluation_view_squashes_the_whole_image():
+    image = smooth_image(60, 91)
+    squashed = Image.fromarray(image).resize((48, 32), Image.Resampling.BILINEAR)
+    view = views.evaluation_view(image, (32, 48), "bilinear", views.SQUASH)
+    assert (view == np.asarray(squashed)).all()
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

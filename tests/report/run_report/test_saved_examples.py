@@ -62,6 +62,7 @@ def test_retrievals(tmp_path):
         ),
         image_size=(200, 100),
         interpolation="bicubic",
+        resize="shortest",
         examples={
             "best": [{**hit, "retrieved": shown}],
             "worst": [{**missed, "retrieved": shown}],

@@ -16,7 +16,7 @@ from clipin_jax.interop.weights import Weights
 PARTS = {"image": r"^towers/image/", "text": r"^towers/text/", "all": r""}
 # Keys that say how inputs are prepared; they belong to a part, too.
 _PREPARATION = {
-    "image": ("model.image.", "model.image_", "data.image_size", "data.resize"),
+    "image": ("model.image.", "model.image_", "data.resize", "data.augment."),
     "text": ("model.text.", "data.context_length", "data.tokenizer."),
 }
 
@@ -31,10 +31,12 @@ class ForeignModel(NamedTuple):
       config: the name of the page whose models are of this kind, with options, such as
         `clip`; "" for a single tower.
       settings: key of our configs -> value, of all that the files state and that has a
-        share in what the model computes, such as `model.image.activation`.
+        share in what the model computes, such as `model.image.activation`. A `Path` is
+        a file; one with the same content will do.
       assumed: key -> usual value, of what the files do not state. A config may have
         another one: it counts, and is reported.
       notes: what else differs from what a config can have, a sentence each.
+      tokenizer: its tokenizer.json; None if there is none.
     """
 
     label: str
@@ -44,6 +46,7 @@ class ForeignModel(NamedTuple):
     settings: Mapping[str, Any]
     assumed: Mapping[str, Any] = MappingProxyType({})
     notes: Sequence[str] = ()
+    tokenizer: Path | None = None
 
 
 class Ecosystem(NamedTuple):
@@ -73,9 +76,9 @@ def check_settings(
     """
     config = with_defaults(config)  # of classes, too
     different = [
-        f"{key} is {ours!r}, there {theirs!r}"
+        f"{key} is {ours!r}, there {_named(theirs)!r}"
         for key, theirs in model.settings.items()
-        if _belongs(key, parts)
+        if belongs(key, parts)
         and not _equal(ours := _value(config, key), theirs)
         and not _is_fitted(key, ours, model)
     ]
@@ -104,7 +107,7 @@ def assumptions(
     config = with_defaults(config)
     taken = []
     for key, usual in model.assumed.items():
-        if _belongs(key, parts):
+        if belongs(key, parts):
             ours = _value(config, key)
             other = "" if _equal(ours, usual) else f" (usual: {_shown(usual)})"
             taken.append(f"{key}={_shown(ours)}{other}")
@@ -141,8 +144,13 @@ def select_paths(paths: Sequence[str], parts: Sequence[str]) -> list[str]:
     return [path for path in paths if path in set(selected)]
 
 
-def _belongs(key: str, parts: Sequence[str]) -> bool:
-    """Whether a setting is one of the parts; a regular expression may touch both."""
+def belongs(key: str, parts: Sequence[str]) -> bool:
+    """Whether a setting is one of the parts; a regular expression may touch all.
+
+    Args:
+      key: of our configs, or a group of keys that ends with a dot.
+      parts: as in `select_paths`.
+    """
     if not {"image", "text"}.issuperset(parts):
         return True
     return any(key.startswith(_PREPARATION[part]) for part in parts)
@@ -152,10 +160,11 @@ def _is_fitted(key: str, ours: Any, model: ForeignModel) -> bool:
     """Whether a table of positions is fitted to another value, see `positions`."""
     if key == "model.image.image_size":
         return True
-    # A causal tower encodes a text as before if only places after its end are missing.
-    is_causal = bool(model.settings.get("model.text.causal"))
+    # If a tower is causal or masks the padding, as a BERT does, it encodes a text as
+    # before without the places after its end.
+    is_same = model.settings.get("model.text.causal", True)
     theirs = model.settings[key]
-    return key == "model.text.context_length" and is_causal and ours < theirs
+    return key == "model.text.context_length" and is_same and ours < theirs
 
 
 def _value(config: ConfigDict, key: str) -> Any:
@@ -168,12 +177,19 @@ def _value(config: ConfigDict, key: str) -> Any:
 
 
 def _equal(ours: Any, theirs: Any) -> bool:
+    if isinstance(theirs, Path):
+        file = Path(ours or "").expanduser()
+        return file.is_file() and file.read_bytes() == theirs.read_bytes()
     if isinstance(theirs, float):
         return ours is not None and abs(ours - theirs) <= 1e-9 * abs(theirs)
     if isinstance(theirs, list | tuple):
         pairs = isinstance(ours, list | tuple) and len(ours) == len(theirs)
         return pairs and all(map(_equal, ours, theirs))
     return ours == theirs
+
+
+def _named(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
 
 
 def _shown(value: Any) -> str:

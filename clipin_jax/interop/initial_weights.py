@@ -14,9 +14,11 @@ from clipin_jax.core.parameter_paths import compile_pattern, flatten, unflatten
 from clipin_jax.core.state import TrainState, select
 from clipin_jax.errors import ClipinError
 from clipin_jax.interop.convert import compare_names, read_arrays
+from clipin_jax.interop.descriptions.tokenizers import check_tokenizer
 from clipin_jax.interop.foreign_model import (
     ForeignModel,
     assumptions,
+    belongs,
     check_settings,
     select_paths,
 )
@@ -88,6 +90,8 @@ def read_weights(
         have one that the model does not use.
     """
     check_settings(config, model, parts)
+    if model.tokenizer and belongs("data.tokenizer.", parts):
+        check_tokenizer(config, model.tokenizer)
     # A queue of negatives is no weight.
     flat = flatten(state.params) | flatten(state.collections.get(_STATISTICS, {}))
     kept = _matcher(keep)

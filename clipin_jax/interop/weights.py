@@ -21,7 +21,7 @@ from clipin_jax.interop.safetensors_files import (
 )
 from clipin_jax.interop.torch_files import open_torch
 
-__all__ = ["Weights", "open_weights", "weight_files", "write_safetensors"]
+__all__ = ["Weights", "open_weights", "renamed", "weight_files", "write_safetensors"]
 
 _SAFE = ".safetensors"
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.")
@@ -93,6 +93,40 @@ def open_weights(path: str | Path) -> Weights:
     if head[_OPENING] != b"{" and (problem := _problem(path, head)):
         raise ClipinError(f"{path} {problem}")
     return open_safetensors(path)
+
+
+def renamed(weights: Weights, endings: Sequence[tuple[str, str]]) -> Weights:
+    """Returns the same weights with other names.
+
+    Args:
+      weights: whose names are those of an older version.
+      endings: (old, new) pairs; what ends so gets the new ending.
+    """
+    names = {}
+    for name in weights.names():
+        old, new = next((e for e in endings if name.endswith(e[0])), ("", ""))
+        names[f"{name.removesuffix(old)}{new}"] = name
+    return _Renamed(weights, names)
+
+
+class _Renamed:
+    """Weights by other names; see `Weights`."""
+
+    def __init__(self, weights: Weights, names: Mapping[str, str]):
+        self.origin, self.metadata = weights.origin, weights.metadata
+        self._weights, self._names = weights, names
+
+    def names(self) -> Sequence[str]:
+        return tuple(self._names)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._weights.shape(self._names.get(name, name))
+
+    def dtype(self, name: str) -> np.dtype:
+        return self._weights.dtype(self._names.get(name, name))
+
+    def read(self, name: str) -> np.ndarray:
+        return self._weights.read(self._names.get(name, name))
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -5,13 +5,28 @@ from pathlib import Path
 from typing import Any
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.interop.descriptions.huggingface_clip import CONFIG, open_clip_model
+from clipin_jax.interop.descriptions.huggingface_blip import open_blip_model
+from clipin_jax.interop.descriptions.huggingface_clip import open_clip_model
+from clipin_jax.interop.descriptions.huggingface_files import CONFIG
+from clipin_jax.interop.descriptions.huggingface_siglip import (
+    open_siglip2_model,
+    open_siglip_model,
+)
+from clipin_jax.interop.descriptions.huggingface_towers import (
+    open_bert_model,
+    open_vit_model,
+)
 from clipin_jax.interop.descriptions.json_files import read_json
 from clipin_jax.interop.foreign_model import ForeignModel
 
 # Value of `model_type` -> what opens the folder.
 MODELS: dict[str, Callable[[Path, Mapping[str, Any]], ForeignModel]] = {
     "clip": open_clip_model,
+    "siglip": open_siglip_model,
+    "siglip2": open_siglip2_model,
+    "blip": open_blip_model,
+    "vit": open_vit_model,
+    "bert": open_bert_model,
 }
 
 

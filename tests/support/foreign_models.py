@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from clipin_jax.config import load_config
 from clipin_jax.runs.build import build_experiment
@@ -66,8 +67,7 @@ def random_text(ends, start, end, pad, length=16):
 
 def randomize(model, seed=0):
     """Gives all parameters of a torch model random values, biases and norms too."""
-    import torch
-
+    torch = pytest.importorskip("torch")
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():

@@ -228,3 +228,13 @@ def test_half_precision_keeps_float32_parameters():
 def test_wrong_options(changes, message):
     with pytest.raises(ClipinError, match=message):
         TOWERS["bert"].copy(**changes).init(jax.random.key(0), texts())
+
+
+def test_the_mean_leaves_padding_out():
+    tower = Bert(depth=1, pool="mean", **SIZES)
+    text = texts()
+    out, _ = tower.init_with_output(jax.random.key(2), text)
+    means = [out["tokens"][0].mean(axis=0), out["tokens"][1, :5].mean(axis=0)]
+    np.testing.assert_allclose(out["pooled"], np.stack(means), atol=1e-6)
+    with pytest.raises(ClipinError, match="pool"):
+        Bert(depth=1, pool="cls", **SIZES).init(jax.random.key(2), text)

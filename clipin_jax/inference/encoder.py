@@ -67,8 +67,7 @@ class Encoder:
           mesh: devices that share a batch.
           tokenizer: turns texts into [B, L] int32.
           image_size: (height, width) in pixels.
-          interpolation: how images are resized.
-          resize: to which shape, see `data.image.views.evaluation_view`.
+          interpolation, resize: of images, see `data.image.views.evaluation_view`.
           augment: options of `views`, see `data.image.views`; None for no views.
           cache: keeps features of images; None to encode them each time.
         """
@@ -76,8 +75,7 @@ class Encoder:
         self.mesh = mesh
         self.tokenizer = tokenizer
         self.image_size = image_size
-        self.interpolation = interpolation
-        self.resize = resize
+        self.interpolation, self.resize = interpolation, resize
         self.augment = augment
         self._cache = cache
 

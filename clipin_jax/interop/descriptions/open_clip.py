@@ -147,6 +147,9 @@ def _block(key: str, tower: Mapping[str, Any], quick: bool) -> dict[str, Any]:
     }
 
 
+_RESIZES = ("shortest", "squash")  # those of ours, by the same names
+
+
 def _preparation(content: Mapping[str, Any]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for key in ("mean", "std"):
@@ -154,14 +157,16 @@ def _preparation(content: Mapping[str, Any]) -> dict[str, Any]:
             settings[f"model.image_{key}"] = tuple(map(float, content[key]))
     if content.get("interpolation") in ("bicubic", "bilinear"):
         settings["data.augment.interpolation"] = content["interpolation"]
+    if content.get("resize_mode") in _RESIZES:
+        settings["data.resize"] = content["resize_mode"]
     return settings
 
 
 def _notes(content: Mapping[str, Any]) -> list[str]:
-    mode = content.get("resize_mode", "shortest")
-    if mode == "shortest":
+    mode = content.get("resize_mode", _RESIZES[0])
+    if mode in _RESIZES:
         return []
     return [
-        f"its images are resized by {mode!r}; here the shorter side is scaled to the "
-        "size of the tower, and the centre is cut out"
+        f"its images are resized by {mode!r}; ours are by data.resize, one of "
+        f"{', '.join(_RESIZES)}"
     ]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.interop.descriptions.huggingface_files import (
+from clipin_jax.interop.descriptions.huggingface.files import (
     CONFIG,
     WEIGHTS,
     image_sizes,
@@ -18,7 +18,7 @@ from clipin_jax.interop.descriptions.huggingface_files import (
     tower_settings,
     word_pieces,
 )
-from clipin_jax.interop.descriptions.huggingface_images import SQUASH, preparation
+from clipin_jax.interop.descriptions.huggingface.images import SQUASH, preparation
 from clipin_jax.interop.descriptions.json_files import read_json
 from clipin_jax.interop.folders import open_folder
 from clipin_jax.interop.foreign_model import ForeignModel

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.interop.descriptions.huggingface_files import (
+from clipin_jax.interop.descriptions.huggingface.files import (
     CONFIG,
     WEIGHTS,
     image_sizes,
@@ -19,7 +19,7 @@ from clipin_jax.interop.descriptions.huggingface_files import (
     tokenizer_file,
     tower_settings,
 )
-from clipin_jax.interop.descriptions.huggingface_images import SQUASH, preparation
+from clipin_jax.interop.descriptions.huggingface.images import SQUASH, preparation
 from clipin_jax.interop.folders import open_folder
 from clipin_jax.interop.foreign_model import ForeignModel
 from clipin_jax.interop.tables.huggingface_siglip import siglip2_table, siglip_table

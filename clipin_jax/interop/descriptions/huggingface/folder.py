@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.interop.descriptions.huggingface_blip import open_blip_model
-from clipin_jax.interop.descriptions.huggingface_clip import open_clip_model
-from clipin_jax.interop.descriptions.huggingface_files import CONFIG
-from clipin_jax.interop.descriptions.huggingface_siglip import (
+from clipin_jax.interop.descriptions.huggingface.blip import open_blip_model
+from clipin_jax.interop.descriptions.huggingface.clip import open_clip_model
+from clipin_jax.interop.descriptions.huggingface.files import CONFIG
+from clipin_jax.interop.descriptions.huggingface.siglip import (
     open_siglip2_model,
     open_siglip_model,
 )
-from clipin_jax.interop.descriptions.huggingface_towers import (
+from clipin_jax.interop.descriptions.huggingface.towers import (
     open_bert_model,
     open_vit_model,
 )

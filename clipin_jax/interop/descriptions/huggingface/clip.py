@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from clipin_jax.interop.descriptions.huggingface_files import (
+from clipin_jax.interop.descriptions.huggingface.files import (
     CONFIG,
     WEIGHTS,
     image_sizes,
     tokenizer_file,
     tower_settings,
 )
-from clipin_jax.interop.descriptions.huggingface_images import SHORTEST, preparation
+from clipin_jax.interop.descriptions.huggingface.images import SHORTEST, preparation
 from clipin_jax.interop.folders import open_folder
 from clipin_jax.interop.foreign_model import ForeignModel
 from clipin_jax.interop.tables.huggingface_clip import clip_table

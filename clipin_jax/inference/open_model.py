@@ -120,4 +120,6 @@ def model_fingerprint(opened: OpenedModel) -> str:
 def _preprocessing(config: ConfigDict) -> str:
     data = {key: config.data[key] for key in _CONFIG_KEYS if key in config.data}
     data["interpolation"] = config.data.augment.interpolation
+    if (resize := config.data.get("resize", "shortest")) != "shortest":
+        data["resize"] = resize  # a run from before has no such key
     return to_json(ConfigDict({"model": config.model.to_dict(), "data": data}))

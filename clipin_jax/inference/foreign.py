@@ -17,7 +17,7 @@ from clipin_jax.errors import ClipinError
 from clipin_jax.inference.build import make_encoder
 from clipin_jax.inference.encoder import Encoder
 from clipin_jax.inference.feature_cache import FeatureCache
-from clipin_jax.interop.foreign_model import ForeignModel
+from clipin_jax.interop.foreign_model import ForeignModel, config_changes
 from clipin_jax.interop.hub import HUB
 from clipin_jax.interop.initial_weights import read_weights
 from clipin_jax.interop.open_model import open_model
@@ -100,7 +100,7 @@ def open_foreign(
             f"{model.label} is a single tower: start a run from it with init_from and "
             "init_parts"
         )
-    changes = {**model.assumed, **model.settings}
+    changes = config_changes(model)
     config = load_config(model.config, changes=changes, without_data=True)
     experiment = build_experiment(config)
     encoder = make_encoder(config, experiment.learner, experiment.mesh, cache)

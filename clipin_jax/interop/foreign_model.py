@@ -94,6 +94,12 @@ def check_settings(
         )
 
 
+def config_changes(model: ForeignModel) -> dict[str, Any]:
+    """Returns key -> value of a config that makes the model; files by their paths."""
+    stated = {**model.assumed, **model.settings}
+    return {key: _named(value) for key, value in stated.items()}
+
+
 def assumptions(
     config: ConfigDict, model: ForeignModel, parts: Sequence[str] = ("all",)
 ) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from clipin_jax.config import load_config
 from clipin_jax.errors import ClipinError
-from clipin_jax.interop.foreign_model import check_settings
+from clipin_jax.interop.foreign_model import check_settings, config_changes
 from clipin_jax.interop.open_model import open_model
 from tests.support.foreign_models import (
     IMAGE,
@@ -143,6 +143,15 @@ def test_another_sentencepiece_model_is_refused(twin, tmp_path):
             name="sentencepiece", model=f"{tmp_path}/same.model"
         )
     check_settings(config, open_model(str(folder)))
+
+
+def test_its_config_names_the_files_of_its_tokenizer(twin, tmp_path):
+    folder = shutil.copytree(twin[0], tmp_path / "twin")
+    (folder / "spiece.model").write_bytes(b"pieces")
+    model = open_model(str(folder))
+    config = load_config("siglip:runlocal", changes=config_changes(model))
+    assert config.data.tokenizer.model == f"{folder}/spiece.model"
+    check_settings(config, model)
 
 
 def change_config(folder, destination, **vision):

@@ -19,6 +19,7 @@ from clipin_jax.commands import (
     embed,
     evaluate,
     explain,
+    export,
     plan,
     report,
     search,
@@ -30,8 +31,8 @@ from clipin_jax.errors import FAILED, INTERRUPTED, ClipinError
 from clipin_jax.plan.devices import silence_compiler_without_tpu
 
 VERBS = (
-    train, evaluate, caption, explain, embed, search, report, checkpoint, study, plan,
-    data, config, doctor,
+    train, evaluate, caption, explain, embed, search, export, report, checkpoint,
+    study, plan, data, config, doctor,
 )  # fmt: skip
 
 

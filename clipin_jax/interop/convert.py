@@ -10,7 +10,7 @@ from clipin_jax.interop.positions import fit_positions, is_positions
 from clipin_jax.interop.table import Table
 from clipin_jax.interop.weights import Weights
 
-_SCANNED = "/blocks/"
+SCANNED = "/blocks/"  # in paths of arrays that stack the layers
 
 
 class Reading(NamedTuple):
@@ -39,7 +39,7 @@ def compare_names(weights: Weights, table: Table, shapes: Mapping[str, Any]) -> 
     taken: set[str] = set()
     there, absent = [], []
     for path, like in shapes.items():
-        places = [table.place_of(ours) for ours in _unscanned(path, like)]
+        places = [table.place_of(ours) for ours in unscanned(path, like)]
         needed = {name for place in places if place for name in place.names}
         if None not in places and needed <= names:
             there.append(path)
@@ -71,8 +71,8 @@ def read_arrays(
       ClipinError: an array has another shape, or a damaged file.
     """
     for path, like in shapes.items():
-        layers = [_read(weights, table, ours) for ours in _unscanned(path, like)]
-        value = np.stack(layers) if _SCANNED in path else layers[0]
+        layers = [_read(weights, table, ours) for ours in unscanned(path, like)]
+        value = np.stack(layers) if SCANNED in path else layers[0]
         line = ""
         if is_positions(path) and value.shape != like.shape:
             old = len(value)
@@ -99,8 +99,13 @@ def _widened(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float32) if array.dtype.itemsize < 4 else array
 
 
-def _unscanned(path: str, like: Any) -> list[str]:
-    """Returns the paths of the layers that a scanned array stacks; else the path."""
-    if _SCANNED not in path:
+def unscanned(path: str, like: Any) -> list[str]:
+    """Returns the paths of the layers that a scanned array stacks; else the path.
+
+    Args:
+      path: of ours.
+      like: anything with the shape of the array.
+    """
+    if SCANNED not in path:
         return [path]
-    return [path.replace(_SCANNED, f"/blocks_{n}/") for n in range(like.shape[0])]
+    return [path.replace(SCANNED, f"/blocks_{n}/") for n in range(like.shape[0])]

@@ -41,7 +41,8 @@ def byte_alphabet() -> dict[int, str]:
 
 
 @functools.cache
-def _load_merges() -> tuple[tuple[str, str], ...]:
+def load_merges() -> tuple[tuple[str, str], ...]:
+    """Returns the pairs of symbols that are merged, the first ones first."""
     packed = importlib.resources.files("clipin_jax.data.text").joinpath(_MERGES)
     lines = gzip.decompress(packed.read_bytes()).decode("utf-8").splitlines()
     return tuple((first, second) for first, second in map(str.split, lines))
@@ -63,7 +64,7 @@ class _Vocabulary(NamedTuple):
 @functools.cache
 def _load_vocabulary(special_tokens: tuple[str, ...]) -> _Vocabulary:
     """Returns the tables, which tokenizers with the same marks share."""
-    merges = _load_merges()
+    merges = load_merges()
     symbols = list(byte_alphabet().values())
     symbols += [symbol + "</w>" for symbol in symbols]
     symbols += [first + second for first, second in merges]
@@ -123,6 +124,11 @@ class BytePairTokenizer(BaseTokenizer):
         # This many letters fill a row, even if each id has the most letters.
         self._longest_word = context_length * self._vocabulary.longest
         self._word = functools.lru_cache(_CACHED_WORDS)(self._encode_word)
+
+    @property
+    def symbols(self) -> Sequence[str]:
+        """The symbols by id, spelled in `byte_alphabet`; marks are the last two."""
+        return self._vocabulary.symbols
 
     def encode(self, text: str) -> list[int]:
         """Returns the ids of one caption, without marks, not cleaned and not cut.

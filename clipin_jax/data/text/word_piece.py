@@ -42,6 +42,7 @@ class WordPieceTokenizer(BaseTokenizer):
       long_captions, cleaning, max_words: see `BaseTokenizer`.
 
     Attributes:
+      pieces: by id, `extra_tokens` too.
       extra_ids: the ids of `extra_tokens`, by name.
 
     Raises:
@@ -72,9 +73,9 @@ class WordPieceTokenizer(BaseTokenizer):
         ids = {piece: number for number, piece in enumerate(pieces)}
         self.start, self.end = ids[_START], ids[_END]
         self.mask_id = ids[_MASK]
-        self._pieces = [*pieces, *extra_tokens]
-        self.vocab_size = len(self._pieces)
-        if isinstance(extra_tokens, str) or len(set(self._pieces)) < self.vocab_size:
+        self.pieces = [*pieces, *extra_tokens]
+        self.vocab_size = len(self.pieces)
+        if isinstance(extra_tokens, str) or len(set(self.pieces)) < self.vocab_size:
             raise ClipinError(
                 f"data.tokenizer.extra_tokens is {extra_tokens!r}; it must be a tuple "
                 "of different marks that the vocabulary does not have"
@@ -95,7 +96,7 @@ class WordPieceTokenizer(BaseTokenizer):
 
         Marks and padding are spelled, so cut a row first.
         """
-        return _JOINED.sub("", " ".join(self._pieces[int(number)] for number in ids))
+        return _JOINED.sub("", " ".join(self.pieces[int(number)] for number in ids))
 
 
 def _build(ids: dict[str, int], lowercase: bool) -> Any:

@@ -7,11 +7,13 @@ from clipin_jax.interop.descriptions.huggingface.folder import open_huggingface
 from clipin_jax.interop.descriptions.open_clip import open_open_clip
 from clipin_jax.interop.descriptions.single_files import open_single_file
 from clipin_jax.interop.descriptions.timm import open_timm
+from clipin_jax.interop.descriptions.own_format import open_own_format
 from clipin_jax.interop.foreign_model import Ecosystem, ForeignModel
 from clipin_jax.interop.hub import local_folder
 
 # The first one that knows the files opens them.
 ECOSYSTEMS = (
+    Ecosystem("clipin_jax", open_own_format),
     Ecosystem("open_clip", open_open_clip),
     Ecosystem("Hugging Face transformers", open_huggingface),
     Ecosystem("timm", open_timm),

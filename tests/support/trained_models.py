@@ -1,6 +1,7 @@
 """Small models with random weights, in place of trained ones."""
 
 import functools
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -13,8 +14,9 @@ from clipin_jax.interop.exports.trained_model import (
     TrainedModel,
     trained_model,
 )
+from clipin_jax.interop.initial_weights import start_from
+from clipin_jax.interop.open_model import open_model
 from clipin_jax.runs.build import Experiment, build_experiment
-from clipin_jax.training.initial_state import initial_state
 
 FACTS = Facts(
     name="first",
@@ -89,11 +91,14 @@ def trained(spec: str, *overrides: str) -> Trained:
     return Trained(model, images, tokens, image, text)
 
 
-def start_from_export(spec: str, *overrides: str) -> TrainedModel:
-    """Returns the model of a run before its first step, from its `init_from`."""
+def start_from_export(source: Path, spec: str, *overrides: str) -> TrainedModel:
+    """Returns the model of a run of zeros after it has read weights."""
     experiment = build(spec, *overrides)
-    with jax.set_mesh(experiment.mesh):
-        state = initial_state(experiment, lambda line: None)
+    zeros = jax.tree.map(
+        lambda like: jax.device_put(np.zeros(like.shape, like.dtype), like.sharding),
+        experiment.abstract_state,
+    )
+    state = start_from(zeros, open_model(str(source)), experiment.config)
     return trained_model(experiment.config, state.variables, FACTS)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
+from clipin_jax.interop.exports.big_vision import export_big_vision
 from clipin_jax.interop.exports.folder import (
     Contents,
     check_target,
@@ -14,25 +14,23 @@ from clipin_jax.interop.exports.folder import (
 )
 from clipin_jax.interop.exports.huggingface import export_huggingface
 from clipin_jax.interop.exports.model_card import model_card
+from clipin_jax.interop.exports.onnx_programs import export_onnx
+from clipin_jax.interop.exports.open_clip import export_open_clip
+from clipin_jax.interop.exports.own_format import export_own_format
+from clipin_jax.interop.exports.stablehlo import export_stablehlo
 from clipin_jax.interop.exports.trained_model import TrainedModel
 
 CARD = "README.md"
 
 
-class Format(NamedTuple):
-    """A format.
-
-    Attributes:
-      purpose: one line, for `--help`.
-      export: a model -> what its folder has; raises what it cannot hold.
-    """
-
-    purpose: str
-    export: Callable[[TrainedModel], Contents]
-
-
-FORMATS = {
-    "huggingface": Format("transformers: CLIPModel, SiglipModel", export_huggingface),
+# Name -> what returns the contents of a folder, or raises what it cannot hold.
+FORMATS: dict[str, Callable[[TrainedModel], Contents]] = {
+    "huggingface": export_huggingface,
+    "open_clip": export_open_clip,
+    "big_vision": export_big_vision,
+    "safetensors": export_own_format,
+    "stablehlo": export_stablehlo,
+    "onnx": export_onnx,
 }
 
 
@@ -52,7 +50,7 @@ def write_export(model: TrainedModel, name: str, target: str | Path) -> Contents
         be written.
     """
     folder = check_target(target)
-    contents = FORMATS[name].export(model)
+    contents = FORMATS[name](model)
     card = text_file(model_card(model, contents, folder.name))
     contents = contents._replace(files={**contents.files, CARD: card})
     write_folder(folder, contents.files)

@@ -21,7 +21,7 @@ from clipin_jax.interop.exports.folder import (
     safetensors_file,
 )
 from clipin_jax.interop.exports.kept_arrays import kept_arrays, kept_note
-from clipin_jax.interop.exports.projections import merge_layers, move_bias
+from clipin_jax.interop.exports.projections import merge_projection, move_bias
 from clipin_jax.interop.exports.requirements import (
     LINEAR_TOWERS,
     objective_of,
@@ -87,7 +87,7 @@ def _export_clip(model: TrainedModel) -> Contents:
     arrays = kept_arrays(model, objective_of(config, CLIP, "contrastive"))
     for modality, norm in (("image", "ln_post"), ("text", "ln_final")):
         tower = f"towers/{modality}"
-        arrays = merge_layers(arrays, [f"{tower}_pre_projector", f"{tower}_projection"])
+        arrays = merge_projection(arrays, modality)
         arrays = move_bias(arrays, f"{tower}_projection", f"{tower}/{norm}", CLIP)
     content = _description(model, CLIP, "clip") | {
         "projection_dim": config.model.embed_dim,
@@ -101,7 +101,7 @@ def _export_siglip(model: TrainedModel) -> Contents:
     require(config, SIGLIP, _OF_SIGLIP)
     arrays = kept_arrays(model, objective_of(config, SIGLIP, "sigmoid"))
     text = "towers/text"
-    arrays = merge_layers(arrays, [f"{text}_pre_projector", f"{text}_projection"])
+    arrays = merge_projection(arrays, "text")
     if "towers/image_projection/kernel" in arrays:
         raise ClipinError(
             f"{SIGLIP} cannot hold this model: it has no layer after the image tower, "

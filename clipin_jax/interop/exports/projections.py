@@ -10,14 +10,17 @@ Arrays = dict[str, np.ndarray]
 _TOLERANCE = 1e-6  # of the size of outputs; float32 has rounding errors of 1e-7
 
 
-def merge_layers(arrays: Mapping[str, np.ndarray], layers: Sequence[str]) -> Arrays:
-    """Replaces linear layers that follow each other by one, at the last one's path.
+def merge_layers(
+    arrays: Mapping[str, np.ndarray], layers: Sequence[str], into: str
+) -> Arrays:
+    """Replaces linear layers that follow each other by one.
 
     A single layer is left as it is, bit for bit.
 
     Args:
       arrays: by path.
       layers: paths of layers, from input to output; absent ones are skipped.
+      into: path of the one.
     """
     layers = [layer for layer in layers if f"{layer}/kernel" in arrays]
     merged = dict(arrays)
@@ -29,8 +32,8 @@ def merge_layers(arrays: Mapping[str, np.ndarray], layers: Sequence[str]) -> Arr
         kernel, bias = kernel @ own, _through(bias, own)
         bias = bias + merged.pop(f"{layer}/bias", np.zeros(())).astype(np.float64)
     dtype = arrays[f"{layers[-1]}/kernel"].dtype
-    merged[f"{layers[-1]}/kernel"] = kernel.astype(dtype)
-    merged[f"{layers[-1]}/bias"] = bias.astype(dtype)
+    merged[f"{into}/kernel"] = kernel.astype(dtype)
+    merged[f"{into}/bias"] = bias.astype(dtype)
     return merged
 
 
@@ -75,3 +78,10 @@ def move_bias(
         )
     moved[f"{norm}/bias"] = new
     return moved
+
+
+def merge_projection(arrays: Mapping[str, np.ndarray], modality: str) -> Arrays:
+    """Merges the pre-projector of a tower into the projection after it, if any."""
+    projection = f"towers/{modality}_projection"
+    layers = [f"towers/{modality}_pre_projector", projection]
+    return merge_layers(arrays, layers, projection)

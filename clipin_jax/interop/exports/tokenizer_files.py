@@ -41,9 +41,7 @@ def tokenizer_files(model: TrainedModel, inputs: Sequence[str]) -> dict[str, Wri
     config = model.config
     if not model.with_tokenizer:
         return {}
-    for key, usual in _CLEANING.items():
-        if (value := config_value(config, key)) != usual:
-            raise ClipinError(f"tokenizer files cannot say {key} {value!r}: {_WITHOUT}")
+    check_captions(model)
     name = config.data.tokenizer.get("name", "bpe")
     if name not in _WRITERS:
         raise ClipinError(
@@ -54,6 +52,20 @@ def tokenizer_files(model: TrainedModel, inputs: Sequence[str]) -> dict[str, Wri
         model_max_length=config.data.context_length, model_input_names=list(inputs)
     )
     return _WRITERS[name](config.data.tokenizer, model.tokenizer, shared)
+
+
+def check_captions(model: TrainedModel) -> None:
+    """Checks that captions go to the tokenizer as they are, unless it is left out.
+
+    Raises:
+      ClipinError: the run changes them before.
+    """
+    for key, usual in _CLEANING.items():
+        value = config_value(model.config, key)
+        if model.with_tokenizer and value != usual:
+            raise ClipinError(
+                f"no tokenizer of others knows {key} {value!r}: {_WITHOUT}"
+            )
 
 
 def _byte_pair(

@@ -87,8 +87,9 @@ def test_a_run_starts_with_the_same_bits(tmp_path, scan):
     model = trained_model_of("clip:runlocal", *SMALL)
     write_export(model, "huggingface", tmp_path / "model")
     assert "CLIPModel" in open_model(str(tmp_path / "model")).label
-    start = (f"init_from={tmp_path / 'model'}", f"model.scan_layers={scan}")
-    assert_same_arrays(start_from_export("clip:runlocal", *SMALL, *start), model)
+    overrides = (*SMALL, f"model.scan_layers={scan}")
+    again = start_from_export(tmp_path / "model", "clip:runlocal", *overrides)
+    assert_same_arrays(again, model)
 
 
 @pytest.mark.parametrize(

@@ -45,8 +45,11 @@ REQUIRES = [
 PLAN = [
     "jax[tpu]>=0.10,<0.11; sys_platform == 'linux' and platform_machine == 'x86_64'"
 ]
+# jax2onnx from 0.14 on wants an older orbax-checkpoint than ours.
+EXPORT = ["flatbuffers>=24", "jax2onnx>=0.13,<0.18", "onnxruntime>=1.24,<2"]
 TEST = [
     *PLAN,
+    *EXPORT,
     "datasets>=3,<6",
     "hypothesis>=6.100,<7",
     "pytest>=8,<9.3",
@@ -68,6 +71,7 @@ EXTRAS = {
         "pyright[nodejs]>=1.1.414,<1.2",
         "pre-commit>=4,<5",
     ],
+    "export": EXPORT,
     "hf": ["datasets>=3,<6"],
     "peers": PEERS,
     "hub": ["huggingface_hub>=0.30,<3"],

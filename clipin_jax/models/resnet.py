@@ -231,4 +231,6 @@ class MeanQueryPool(nn.Module):
 
 def shrink(x: Array, stride: int) -> Array:
     """Returns the average of [B, H, W, C] over windows of `stride` x `stride`."""
-    return x if stride == 1 else nn.avg_pool(x, (stride,) * 2, strides=(stride,) * 2)
+    window = (stride, stride)
+    # By keyword: the converter to ONNX takes no other form.
+    return x if stride == 1 else nn.avg_pool(x, window_shape=window, strides=window)

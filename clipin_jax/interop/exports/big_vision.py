@@ -77,7 +77,7 @@ def _preparation(model: TrainedModel) -> str:
     height, width = data.image_size
     tokenizer = data.tokenizer.get("name", "bpe")
     return (
-        "A checkpoint has no preprocessing. The run scales the shorter side of an image "
+        "A checkpoint has no preprocessing. The run scales the shorter side of images "
         f"to the size ({data.augment.interpolation}), cuts out {height}x{width} pixels "
         "at the centre, and maps them to [-1, 1]. Its texts have "
         f"{data.context_length} ids of its tokenizer ({tokenizer}), padded with the "

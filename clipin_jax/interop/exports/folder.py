@@ -88,6 +88,9 @@ def write_folder(target: Path, files: Mapping[str, WriteFile]) -> None:
         temporary.mkdir(parents=True)
         for name, write in files.items():
             write(temporary / name)
+        mode = temporary.stat().st_mode & 0o666  # some libraries write for us alone
+        for path in temporary.iterdir():
+            path.chmod(mode)
         temporary.replace(target)
     except OSError as error:
         reason = error.strerror or first_line(error)

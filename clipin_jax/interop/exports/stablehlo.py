@@ -6,7 +6,6 @@ long other versions of jax can read a program.
 
 from __future__ import annotations
 
-
 import jax
 from jax import export
 

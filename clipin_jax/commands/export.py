@@ -1,13 +1,11 @@
 """`clipin export`: hands a trained model on, in a form that others load."""
 
 import argparse
-import re
 import shlex
 from collections.abc import Iterator
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from clipin_jax import storage
 from clipin_jax.commands.parsing import Verbs, add_verb, listing
 from clipin_jax.errors import DONE
 
@@ -32,7 +30,6 @@ examples:
 
 What a format cannot hold is an error, and nothing is written.
 """
-_AT_STEP = re.compile(r"(.+)@(\d+)")
 
 
 def register(verbs: Verbs) -> None:
@@ -70,32 +67,21 @@ def call(args: argparse.Namespace) -> int:
 
 def _model(args: argparse.Namespace) -> "TrainedModel":
     """Returns the model of a run, and the facts for its card."""
-    from clipin_jax.inference.build import open_run
+    from clipin_jax.inference.open_model import open_model
     from clipin_jax.interop.exports.trained_model import Facts, trained_model
 
-    folder, wanted = _split_step(args.run)
-    run = open_run(folder)
-    state, step = run.restore(wanted)
-    name = PurePath(run.copy.name).name
+    opened = open_model(args.run)
+    folder, _, step = opened.name.rpartition("@")
+    name = PurePath(folder).name
     facts = Facts(
         name=name,
-        step=step,
-        scores=list(_scores(folder, step)),
+        step=int(step),
+        scores=list(_scores(folder, int(step))),
         command=_command(f"{name}@{step}", args),
         license=args.license,
     )
-    with_tokenizer = not args.no_tokenizer
-    return trained_model(
-        run.config, state.variables, facts, with_tokenizer=with_tokenizer
-    )
-
-
-def _split_step(source: str) -> tuple[str, int | None]:
-    """Returns folder and step of FOLDER@STEP; a folder may have such a name itself."""
-    match = _AT_STEP.fullmatch(source)
-    if not match or storage.exists(storage.join(source, "config.json")):
-        return source, None
-    return match[1], int(match[2])
+    variables, with_tokenizer = opened.state.variables, not args.no_tokenizer
+    return trained_model(opened.config, variables, facts, with_tokenizer=with_tokenizer)
 
 
 def _command(run: str, args: Any) -> str:

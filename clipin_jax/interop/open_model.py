@@ -5,9 +5,9 @@ from pathlib import Path
 from clipin_jax.errors import ClipinError
 from clipin_jax.interop.descriptions.huggingface.folder import open_huggingface
 from clipin_jax.interop.descriptions.open_clip import open_open_clip
+from clipin_jax.interop.descriptions.own_format import open_own_format
 from clipin_jax.interop.descriptions.single_files import open_single_file
 from clipin_jax.interop.descriptions.timm import open_timm
-from clipin_jax.interop.descriptions.own_format import open_own_format
 from clipin_jax.interop.foreign_model import Ecosystem, ForeignModel
 from clipin_jax.interop.hub import local_folder
 

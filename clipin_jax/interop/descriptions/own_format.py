@@ -10,8 +10,10 @@ from clipin_jax.interop.table import Table, same
 from clipin_jax.interop.weights import open_weights
 
 FORMAT, WEIGHTS = "clipin_jax", "model.safetensors"
-# How a model is computed, and where it starts, has no share in what it computes.
+# How a model is computed, and where it starts, has no share in what it computes; of
+# low-rank factors there are none in these files.
 _FREE = (
+    "lora",
     "attention", "dtype", "param_dtype", "scan_layers", "remat", "initializer", "name",
 )  # fmt: skip
 _PREPARATION = ("context_length", "caption_cleaning", "caption_words")

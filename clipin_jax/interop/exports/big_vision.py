@@ -26,7 +26,7 @@ from clipin_jax.interop.tables.big_vision import siglip_table
 
 BIG_VISION, WEIGHTS = "big_vision", "model.npz"
 _HALVES = (0.5, 0.5, 0.5)
-_ALLOWED: Mapping[str, Sequence[Any]] = LINEAR_TOWERS | {
+_ALLOWED: dict[str, Sequence[Any]] = LINEAR_TOWERS | {
     "model.image_mean": (_HALVES,),
     "model.image_std": (_HALVES,),
     "model.image.pool": ("map",),

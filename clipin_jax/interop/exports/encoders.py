@@ -73,7 +73,7 @@ def make_encoders(model: TrainedModel, **changes: Any) -> dict[str, Encoder]:
     def encoder(modality: str) -> Encoder:
         def encode(weights: Mapping[str, Any], inputs: Array) -> Array:
             view = {modality: inputs}
-            features = learner.apply(unflatten(weights), view, method="encode")
+            features: Any = learner.apply(unflatten(weights), view, method="encode")
             return features[modality]["embedding"].astype(np.float32)
 
         shape, dtype = inputs[modality]

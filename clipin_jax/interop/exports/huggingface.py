@@ -37,19 +37,19 @@ from clipin_jax.interop.tables.huggingface_siglip import siglip_table
 CLIP, SIGLIP = "CLIPModel", "SiglipModel"
 _THEIR_ACTIVATIONS = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
 _THEIR_FILTERS = {name: number for number, name in INTERPOLATIONS.items()}
-_BOTH: Mapping[str, Sequence[Any]] = LINEAR_TOWERS | {
+_BOTH: dict[str, Sequence[Any]] = LINEAR_TOWERS | {
     "model.image.activation": tuple(_THEIR_ACTIVATIONS),
     "model.text.activation": tuple(_THEIR_ACTIVATIONS),
     "data.augment.interpolation": tuple(_THEIR_FILTERS),
 }
-_OF_CLIP = _BOTH | {
+_OF_CLIP: dict[str, Sequence[Any]] = _BOTH | {
     "model.image.pool": ("cls",),
     "model.image.pre_norm": (True,),
     "model.image.patch_bias": (False,),
     "model.text.pool": ("end",),
     "model.text.causal": (True,),
 }
-_OF_SIGLIP = _BOTH | {
+_OF_SIGLIP: dict[str, Sequence[Any]] = _BOTH | {
     "model.image.pool": ("map",),
     "model.image.pre_norm": (False,),
     "model.image.patch_bias": (True,),

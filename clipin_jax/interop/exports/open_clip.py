@@ -33,12 +33,12 @@ OPEN_CLIP = "open_clip"
 _EPS = 1e-5  # unless the description states another
 _IMAGE, _TEXT = "towers/image", "towers/text"
 _GELUS = ("gelu", "quick_gelu")
-_BOTH: Mapping[str, Sequence[Any]] = {
+_BOTH: dict[str, Sequence[Any]] = {
     "model.embedding_from": ("",),
     "data.tokenizer.name": ("bpe",),
     "data.augment.interpolation": ("bicubic", "bilinear"),
 }
-_TEXT_TRANSFORMER: Mapping[str, Sequence[Any]] = {
+_TEXT_TRANSFORMER: dict[str, Sequence[Any]] = {
     "model.text.name": ("text_transformer",),
     "model.text.causal": (True,),
     "model.text.pool": ("end",),

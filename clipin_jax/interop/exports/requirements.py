@@ -3,14 +3,14 @@
 The values of a config are compared, key by key, with those that the format knows.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from clipin_jax.errors import ClipinError
 
-LINEAR_TOWERS: Mapping[str, Collection[Any]] = {
+LINEAR_TOWERS: dict[str, Sequence[Any]] = {
     "model.image.name": ("vit",),
     "model.text.name": ("text_transformer",),
     "model.embedding_from": ("",),
@@ -18,7 +18,7 @@ LINEAR_TOWERS: Mapping[str, Collection[Any]] = {
 
 
 def require(
-    config: ConfigDict, what: str, allowed: Mapping[str, Collection[Any]]
+    config: ConfigDict, what: str, allowed: Mapping[str, Sequence[Any]]
 ) -> None:
     """Checks the values of a config.
 

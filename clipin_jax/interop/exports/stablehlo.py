@@ -6,6 +6,8 @@ long other versions of jax can read a program.
 
 from __future__ import annotations
 
+import importlib
+
 import jax
 from jax import export
 
@@ -45,7 +47,7 @@ def export_stablehlo(model: TrainedModel) -> Contents:
 def check_serializer() -> None:
     """Raises ClipinError if programs cannot be serialized."""
     try:
-        import flatbuffers  # noqa: F401
+        importlib.import_module("flatbuffers")
     except ImportError as error:
         raise ClipinError(
             "--to stablehlo needs flatbuffers: pip install 'clipin_jax[export]'"

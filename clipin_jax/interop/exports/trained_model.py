@@ -12,6 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from clipin_jax.config import with_defaults
+from clipin_jax.core.lora import merge_lora
 from clipin_jax.core.parameter_paths import flatten
 from clipin_jax.data.text import caption_tokenizer
 from clipin_jax.data.text.tokenizer import Tokenizer
@@ -85,7 +86,7 @@ class TrainedModel:
 def trained_model(
     config: ConfigDict, variables: Any, facts: Facts, *, with_tokenizer: bool = True
 ) -> TrainedModel:
-    """Returns the model that all formats start from.
+    """Returns the model that all formats start from, with low-rank factors merged.
 
     Args:
       config: of the run.
@@ -93,5 +94,9 @@ def trained_model(
       facts: for the card.
       with_tokenizer: see `TrainedModel`.
     """
-    arrays = jax.tree.map(np.asarray, dict(variables))
-    return TrainedModel(with_defaults(config), arrays, facts, with_tokenizer)
+    config = with_defaults(config)
+    for factors in config.model.get("lora", {}).values():
+        factors.rank = 0
+    merged = {**variables, "params": merge_lora(variables["params"])}
+    arrays = jax.tree.map(np.asarray, merged)
+    return TrainedModel(config, arrays, facts, with_tokenizer)

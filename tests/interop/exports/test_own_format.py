@@ -2,12 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from clipin_jax.errors import ClipinError
 from clipin_jax.interop.exports.formats import write_export
 from clipin_jax.interop.open_model import open_model
-from clipin_jax.interop.weights import open_weights
+from clipin_jax.interop.weights import open_weights, write_safetensors
 from tests.support.trained_models import (
     SMALL,
     assert_same_arrays,
@@ -56,5 +57,20 @@ def test_other_safetensors_are_of_others(tmp_path):
     write_export(
         trained_model_of("clip:runlocal", *SMALL), "open_clip", tmp_path / "out"
     )
-    with pytest.raises(ClipinError, match="is no model of"):
-        open_model(str(tmp_path / "out" / "open_clip_model.safetensors"))
+    model = open_model(str(tmp_path / "out" / "open_clip_model.safetensors"))
+    assert model.label.startswith("open_clip's model")
+
+
+def test_low_rank_factors_are_merged(tmp_path):
+    model = trained_model_of("clip:runlocal", *SMALL, "model.lora.image.rank=2")
+    write_export(model, "safetensors", tmp_path / "out")
+    plain = start_from_export(tmp_path / "out", "clip:runlocal", *SMALL)
+    assert_same_arrays(plain, model)
+
+
+def test_damage_is_one_line(tmp_path):
+    arrays = {"a": np.zeros(1)}
+    for metadata in ({"format": "clipin_jax"}, {"format": "clipin_jax", "config": "{"}):
+        write_safetensors(tmp_path / "model.safetensors", arrays, metadata)
+        with pytest.raises(ClipinError, match="is damaged: its config"):
+            open_model(str(tmp_path))

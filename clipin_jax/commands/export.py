@@ -18,7 +18,7 @@ FORMATS = {
     "big_vision": "big_vision: SigLIP as .npz",
     "safetensors": "our own names; init_from reads it back, any model",
     "stablehlo": "programs of jax.export for CPU, TPU and GPU, any model",
-    "onnx": "both towers for onnxruntime, most models",
+    "onnx": "both towers for onnxruntime, any model",
 }
 EPILOG = f"""
 formats:
@@ -48,8 +48,6 @@ def register(verbs: Verbs) -> None:
 
 def call(args: argparse.Namespace) -> int:
     """Writes the folder, and prints what it has."""
-    import jax
-
     from clipin_jax.interop.exports.folder import check_target
     from clipin_jax.interop.exports.formats import write_export
     from clipin_jax.runs.compile_cache import use_compile_cache
@@ -57,8 +55,6 @@ def call(args: argparse.Namespace) -> int:
     use_compile_cache()
     check_target(args.output)  # before minutes of reading
     contents = write_export(_model(args), args.to, args.output)
-    if jax.process_index():
-        return DONE
     for note in contents.notes:
         print(f"  {note}")
     print(f"clipin: wrote {args.output}: {', '.join(contents.files)}")

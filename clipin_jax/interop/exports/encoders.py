@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from clipin_jax.core.learner import build
-from clipin_jax.core.parameter_paths import flatten, unflatten
+from clipin_jax.core.parameter_paths import unflatten
 from clipin_jax.errors import ClipinError
 from clipin_jax.interop.exports.trained_model import TrainedModel
 from clipin_jax.types import Array
@@ -51,7 +51,8 @@ class Encoder(NamedTuple):
 def make_encoders(model: TrainedModel, **changes: Any) -> dict[str, Encoder]:
     """Returns the encoder of each modality.
 
-    Attention runs on plain operations: kernels are of one platform.
+    Attention runs on plain operations: kernels are of one platform. Layers are not
+    scanned, which ONNX could not say.
 
     Args:
       model: that is exported.
@@ -61,7 +62,7 @@ def make_encoders(model: TrainedModel, **changes: Any) -> dict[str, Encoder]:
       ClipinError: the model has no joint space.
     """
     config: ConfigDict = model.config.copy_and_resolve_references().unlock()
-    config.model.update(changes | dict(attention="plain"))
+    config.model.update(changes | dict(attention="plain", scan_layers=False))
     if not (config.model.embed_dim or config.model.embedding_from):
         raise ClipinError("the run has no joint space of images and texts to export")
     learner, data = build(config), config.data
@@ -91,7 +92,7 @@ def _weights(
     needed += [f"objectives_{embedding_from}/"] if embedding_from else []
     return {
         f"{collection}/{path}": value
-        for collection, tree in model.variables.items()
-        for path, value in flatten(tree).items()
+        for collection in model.variables
+        for path, value in model.collection(collection).items()
         if path.startswith(tuple(needed))
     }

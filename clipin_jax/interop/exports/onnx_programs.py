@@ -14,7 +14,7 @@ import numpy as np
 
 from clipin_jax.errors import ClipinError, first_line
 from clipin_jax.interop.exports.encoders import BATCHES, Encoder, make_encoders
-from clipin_jax.interop.exports.folder import Contents, WriteFile, bytes_file
+from clipin_jax.interop.exports.folder import Contents, bytes_file
 from clipin_jax.interop.exports.stablehlo import describe_inputs
 from clipin_jax.interop.exports.tokenizer_files import tokenizer_files
 from clipin_jax.interop.exports.trained_model import TrainedModel
@@ -30,7 +30,7 @@ def export_onnx(model: TrainedModel) -> Contents:
         the model, or the features differ.
     """
     jax2onnx, runtime = _library("jax2onnx"), _library("onnxruntime")
-    files: dict[str, WriteFile] = {}
+    files = tokenizer_files(model, ["input_ids"])
     notes = [describe_inputs(model)]
     for name, encoder in make_encoders(model, dtype="float32").items():
         program = _convert(jax2onnx, name, encoder)
@@ -46,7 +46,7 @@ def export_onnx(model: TrainedModel) -> Contents:
         )
         files[f"{name}.onnx"] = bytes_file(program)
     return Contents(
-        files=files | tokenizer_files(model, ["input_ids"]),
+        files=files,
         library="onnx",
         usage=_usage(model),
         notes=notes,

@@ -15,7 +15,6 @@ from clipin_jax.errors import ClipinError
 from clipin_jax.interop.exports.encoders import Encoder, make_encoders
 from clipin_jax.interop.exports.folder import (
     Contents,
-    WriteFile,
     bytes_file,
     safetensors_file,
 )
@@ -32,12 +31,12 @@ def export_stablehlo(model: TrainedModel) -> Contents:
       ClipinError: `flatbuffers` is not installed.
     """
     check_serializer()
-    files: dict[str, WriteFile] = {}
+    files = tokenizer_files(model, ["input_ids"])
     for name, encoder in make_encoders(model).items():
         files[f"{name}.stablehlo"] = bytes_file(_serialize(encoder))
         files[f"{name}.safetensors"] = safetensors_file(encoder.weights)
     return Contents(
-        files=files | tokenizer_files(model, ["input_ids"]),
+        files=files,
         library="jax",
         usage=_usage(model),
         notes=[describe_inputs(model)],

@@ -76,10 +76,16 @@ class TrainedModel:
     def arrays(self) -> dict[str, np.ndarray]:
         """Path -> array of parameters and batch statistics; layers one by one."""
         flat: dict[str, np.ndarray] = {}
-        for collection in self.variables.values():
-            for path, value in flatten(collection).items():
-                layers = value if SCANNED in path else [value]
-                flat |= zip(unscanned(path, value), layers, strict=True)
+        for collection in self.variables:
+            flat |= self.collection(collection)
+        return flat
+
+    def collection(self, name: str) -> dict[str, np.ndarray]:
+        """Returns path -> array of a collection of `variables`; layers one by one."""
+        flat: dict[str, np.ndarray] = {}
+        for path, value in flatten(self.variables[name]).items():
+            layers = value if SCANNED in path else [value]
+            flat |= zip(unscanned(path, value), layers, strict=True)
         return flat
 
 

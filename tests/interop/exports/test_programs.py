@@ -53,12 +53,19 @@ def test_stablehlo_runs_in_a_fresh_process(tmp_path):
 @pytest.mark.filterwarnings("ignore")  # of jax2onnx
 @pytest.mark.parametrize(
     "spec",
-    ["clip:clipin,runlocal", "siglip:runlocal", "clip:tower=RN50,runlocal"],
+    [
+        ("clip:clipin,runlocal", "model.scan_layers=True"),
+        ("siglip:runlocal",),
+        ("clip:tower=RN50,runlocal",),
+        ("coca:runlocal",),
+        ("nclip:runlocal",),
+        ("clip_zh:runlocal",),
+    ],
 )
 def test_onnx_gives_our_features(tmp_path, spec):
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("jax2onnx")
-    run = trained(spec)
+    run = trained(*spec)
     contents = write_export(run.model, "onnx", tmp_path / "out")
     assert sum("differs from ours by at most" in note for note in contents.notes) == 2
     for name, inputs, ours in (

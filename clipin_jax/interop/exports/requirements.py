@@ -30,14 +30,16 @@ def require(
     Raises:
       ClipinError: other values; the message names all of them, and what there may be.
     """
-    wrong = [
-        f"{key} {value!r} (only {', '.join(map(repr, values))})"
+    wrong = {
+        key: f"{key} {value!r} (only {', '.join(map(repr, values))})"
         for key, values in allowed.items()
         if (value := config_value(config, key)) not in values
-    ]
-    if wrong:
+    }
+    # Another tower has other keys.
+    names = [line for key, line in wrong.items() if key.endswith(".name")]
+    if lines := names or list(wrong.values()):
         raise ClipinError(
-            f"{what} cannot hold this model: it has no {'; no '.join(wrong)}"
+            f"{what} cannot hold this model: it has no {'; no '.join(lines)}"
         )
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.interop.descriptions.huggingface_clip import ACTIVATIONS, INTERPOLATIONS
+from clipin_jax.interop.descriptions.huggingface.files import ACTIVATIONS
+from clipin_jax.interop.descriptions.huggingface.images import INTERPOLATIONS
 from clipin_jax.interop.exports.folder import (
     Contents,
     WriteFile,

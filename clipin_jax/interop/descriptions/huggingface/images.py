@@ -8,7 +8,7 @@ from clipin_jax.errors import ClipinError
 from clipin_jax.interop.descriptions.json_files import read_json
 
 _FILE, _PROCESSOR = "preprocessor_config.json", "processor_config.json"
-_INTERPOLATIONS = {0: "nearest", 2: "bilinear", 3: "bicubic"}  # numbers of Pillow's
+INTERPOLATIONS = {0: "nearest", 2: "bilinear", 3: "bicubic"}  # numbers of Pillow's
 SHORTEST, SQUASH = "shortest", "squash"
 
 
@@ -36,9 +36,9 @@ def preparation(folder: Path, *, plain_size: str) -> dict[str, Any]:
         settings["model.image_std"] = (1.0, 1.0, 1.0)
     _check_scale(content, path)
     if (number := content.get("resample")) is not None:
-        if number not in _INTERPOLATIONS:
+        if number not in INTERPOLATIONS:
             raise ClipinError(f"{path} has resample {number}, which we do not have")
-        settings["data.augment.interpolation"] = _INTERPOLATIONS[number]
+        settings["data.augment.interpolation"] = INTERPOLATIONS[number]
     if "size" in content and content.get("do_resize", True):
         settings["data.resize"] = _resize(content, path, plain_size)
     return settings

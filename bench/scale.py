@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 from scale_page import RECIPE_BATCH, SHOWN, Setup, write_page
 
 from clipin_jax.config import load_config
@@ -122,6 +123,7 @@ def plan_all(configs: Sequence[str]) -> None:
     while step := next(missing_steps(configs, read_results()), None):
         prepare_environment(find_machine(MACHINES[step.machine][0]))
         result = plan(step)
+        jax.clear_caches()  # they would hold every program
         print(json.dumps(result), flush=True)
         results = sorted([*read_results(), result], key=_position)
         RESULTS.write_text("".join(_lines(results)))

@@ -95,16 +95,23 @@ def open_foreign(
       ClipinError: no such model, or one that is a single tower.
     """
     model = open_model(str(source))
+    config = _config_of(model)
+    experiment = build_experiment(config)
+    encoder = make_encoder(config, experiment.learner, experiment.mesh, cache)
+    return OpenedForeign(str(source), config, encoder, model, experiment)
+
+
+def _config_of(model: ForeignModel) -> ConfigDict:
+    """Returns the config that makes a model."""
+    if model.run_config is not None:
+        return model.run_config.copy_and_resolve_references().lock()
     if not model.config:
         raise ClipinError(
             f"{model.label} is a single tower: start a run from it with init_from and "
             "init_parts"
         )
     changes = config_changes(model)
-    config = load_config(model.config, changes=changes, without_data=True)
-    experiment = build_experiment(config)
-    encoder = make_encoder(config, experiment.learner, experiment.mesh, cache)
-    return OpenedForeign(str(source), config, encoder, model, experiment)
+    return load_config(model.config, changes=changes, without_data=True)
 
 
 def check_output(source: str | Path, output: str | Path | None) -> None:

@@ -36,6 +36,7 @@ class ForeignModel(NamedTuple):
       assumed: key -> usual value, of what the files do not state. A config may have
         another one: it counts, and is reported.
       notes: what else differs from what a config can have, a sentence each.
+      run_config: the whole config, of a model that a run of ours has trained.
       tokenizer: its tokenizer.json; None if there is none.
     """
 
@@ -46,6 +47,7 @@ class ForeignModel(NamedTuple):
     settings: Mapping[str, Any]
     assumed: Mapping[str, Any] = MappingProxyType({})
     notes: Sequence[str] = ()
+    run_config: ConfigDict | None = None
     tokenizer: Path | None = None
 
 

@@ -3,18 +3,20 @@
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from clipin_jax.config import from_json, resolve
 from clipin_jax.errors import ClipinError, first_line
 from clipin_jax.interop.foreign_model import ForeignModel
 from clipin_jax.interop.table import Table, same
-from clipin_jax.interop.weights import open_weights
+from clipin_jax.interop.weights import Weights, open_weights
 
 FORMAT, WEIGHTS = "clipin_jax", "model.safetensors"
-# How a model is computed, and where it starts, has no share in what it computes; of
-# low-rank factors there are none in these files.
+# How a model is computed, and where it starts, has no share in what it computes. Heads
+# show in the names of weights. Low-rank factors are merged.
 _FREE = (
-    "lora",
     "attention", "dtype", "param_dtype", "scan_layers", "remat", "initializer", "name",
+    "pre_projector", "projection", "lora",
 )  # fmt: skip
 _PREPARATION = ("context_length", "caption_cleaning", "caption_words")
 _FILES = ("vocabulary", "model")  # keys of tokenizers, of files that may move
@@ -36,18 +38,29 @@ def open_own_format(path: Path) -> ForeignModel | None:
     if weights.metadata.get("format") != FORMAT:
         return None
     try:
-        config = resolve(from_json(weights.metadata["config"]))
-        settings = _settings(config)
+        config = from_json(weights.metadata["config"])
+        return own_model(f"the model of clipin_jax in {path}", weights, config)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ClipinError(
             f"{file} is damaged: its config is {first_line(error)}"
         ) from error
+
+
+def own_model(label: str, weights: Weights, config: ConfigDict) -> ForeignModel:
+    """Returns a model of ours.
+
+    Args:
+      label: for messages.
+      weights: by our paths, layers one by one, without low-rank factors.
+      config: of its run.
+    """
     return ForeignModel(
-        label=f"the model of clipin_jax in {path}",
+        label=label,
         weights=weights,
         table=Table(same(name, name) for name in weights.names()),
         config="",
-        settings=settings,
+        settings=_settings(resolve(config)),
+        run_config=config,
     )
 
 

@@ -43,7 +43,8 @@ def test_stablehlo_runs_in_a_fresh_process(tmp_path):
     np.savez(tmp_path / "inputs.npz", **inputs)
     files = [tmp_path / name for name in ("out", "inputs.npz", "features.npz")]
     subprocess.run([sys.executable, "-c", RUN, *files], check=True, cwd=tmp_path)
-    features = np.load(files[-1])
+    with np.load(files[-1]) as file:
+        features = dict(file)
     for kind, ours in (("image", run.image_features), ("text", run.text_features)):
         for size in (1, 3):
             assert np.abs(features[f"{kind}_{size}"] - ours[:size]).max() < 1e-5

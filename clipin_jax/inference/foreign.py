@@ -20,7 +20,7 @@ from clipin_jax.inference.feature_cache import FeatureCache
 from clipin_jax.interop.foreign_model import ForeignModel, config_changes
 from clipin_jax.interop.hub import HUB
 from clipin_jax.interop.initial_weights import read_weights
-from clipin_jax.interop.open_model import open_model
+from clipin_jax.interop.open_model import holds_model, open_model
 from clipin_jax.runs.build import Experiment, build_experiment
 from clipin_jax.runs.run_copy import holds_run
 
@@ -75,11 +75,16 @@ class OpenedForeign:
 
 
 def is_foreign(source: str | Path) -> bool:
-    """Whether a source is a file, a name on the hub, or a folder that is no run's."""
+    """Whether a source is a name on the hub, a file, or a folder with a model's files.
+
+    Any other folder is taken for that of a run.
+    """
     if str(source).startswith(HUB):
         return True
     path = Path(source)
-    return path.is_file() or (path.is_dir() and not holds_run(path))
+    if path.is_dir():
+        return not holds_run(path) and holds_model(path)
+    return path.is_file()
 
 
 def open_foreign(

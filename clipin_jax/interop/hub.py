@@ -23,7 +23,7 @@ def local_folder(source: str) -> Path:
     Args:
       source: a file or folder; else `hf-hub:owner/name[@revision]`, which is fetched
         into the cache of `huggingface_hub` unless it is there. Of weights, safetensors
-        are fetched; other files only where there are none. `HFHUB_OFFLINE=1` allows
+        are fetched; other files only where there are none. `HF_HUB_OFFLINE=1` allows
         the cache alone.
 
     Raises:
@@ -88,9 +88,9 @@ def _reason(hub: Any, source: str, error: Exception) -> str:
     if isinstance(error, errors.RevisionNotFoundError):
         return f"{source} is a model without that revision: name another after the @"
     by_path = "or give the path of a copy on this machine"
-    if hub.constants.HFHUB_OFFLINE:
+    if hub.constants.HF_HUB_OFFLINE:
         return (
-            f"{source} is not all in the cache, and HFHUB_OFFLINE is set: unset it "
+            f"{source} is not all in the cache, and HF_HUB_OFFLINE is set: unset it "
             f"{by_path}"
         )
     return (

@@ -4,12 +4,14 @@ from pathlib import Path
 
 from clipin_jax.errors import ClipinError
 from clipin_jax.interop.descriptions.huggingface.folder import open_huggingface
+from clipin_jax.interop.descriptions.json_files import read_json
 from clipin_jax.interop.descriptions.open_clip import open_open_clip
 from clipin_jax.interop.descriptions.own_format import open_own_format
 from clipin_jax.interop.descriptions.single_files import open_single_file
 from clipin_jax.interop.descriptions.timm import open_timm
 from clipin_jax.interop.foreign_model import Ecosystem, ForeignModel
 from clipin_jax.interop.hub import local_folder
+from clipin_jax.interop.weights import weight_files
 
 # The first one that knows the files opens them.
 ECOSYSTEMS = (
@@ -19,6 +21,16 @@ ECOSYSTEMS = (
     Ecosystem("timm", open_timm),
     Ecosystem("weights without a description", open_single_file),
 )
+
+
+def holds_model(folder: Path) -> bool:
+    """Whether a folder has weights, or a config.json that can be read."""
+    if weight_files(folder):
+        return True
+    try:
+        return bool(read_json(folder / "config.json"))
+    except ClipinError:
+        return False
 
 
 def open_model(source: str) -> ForeignModel:

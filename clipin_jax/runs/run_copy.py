@@ -81,10 +81,12 @@ def working_copy(workdir: str | Path) -> Iterator[RunCopy]:
 
 def holds_run(folder: Path) -> bool:
     """Whether a folder is a run's; a model's folder may have a config.json too."""
+    if (folder / CHECKPOINTS).is_dir():
+        return True
     try:
         return "objectives" in json.loads((folder / "config.json").read_text())
     except (OSError, ValueError):
-        return (folder / CHECKPOINTS).is_dir()
+        return False
 
 
 def open_copy(workdir: str | Path) -> RunCopy:

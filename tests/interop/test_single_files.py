@@ -207,7 +207,7 @@ def test_other_files(vit, tmp_path):
     with pytest.raises(ClipinError, match="has arrays head.weight: of files without a"):
         open_model(str(tmp_path / "a.safetensors"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ClipinError, match="is no model of open_clip, Hugging Face"):
+    with pytest.raises(ClipinError, match="is no model of clipin_jax, open_clip, "):
         open_model(str(tmp_path / "empty"))
     arrays = parameters(vit, "params/")
     arrays["visual.conv1.weight"] = np.ones(3, "f4")

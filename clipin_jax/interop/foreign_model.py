@@ -1,6 +1,5 @@
 """A model of another library: its weights, their names, and what its files state."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from clipin_jax.config import with_defaults
+from clipin_jax.core.parameter_paths import compile_pattern
 from clipin_jax.errors import ClipinError
 from clipin_jax.interop.table import Table
 from clipin_jax.interop.weights import Weights
@@ -136,12 +136,7 @@ def select_paths(paths: Sequence[str], parts: Sequence[str]) -> list[str]:
     """
     selected: list[str] = []
     for part in parts:
-        try:
-            pattern = re.compile(PARTS.get(part, part))
-        except re.error as error:
-            raise ClipinError(
-                f"init_parts has {part!r}, which is not a regular expression: {error}"
-            ) from None
+        pattern = compile_pattern(PARTS.get(part, part), "init_parts")
         matched = [path for path in paths if pattern.search(path)]
         if not matched:
             raise ClipinError(

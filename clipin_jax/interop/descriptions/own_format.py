@@ -72,6 +72,7 @@ def _settings(config: dict[str, Any]) -> dict[str, Any]:
         **_leaves("data.tokenizer", tokenizer),
         **{f"data.{key}": data[key] for key in _PREPARATION},
         "data.augment.interpolation": data["augment"]["interpolation"],
+        "data.resize": data["resize"],
     }
 
 

@@ -74,13 +74,11 @@ def _write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 def _preparation(model: TrainedModel) -> str:
     data = model.config.data
-    height, width = data.image_size
     tokenizer = data.tokenizer.get("name", "bpe")
     return (
-        "A checkpoint has no preprocessing. The run scales the shorter side of images "
-        f"to the size ({data.augment.interpolation}), cuts out {height}x{width} pixels "
-        "at the centre, and maps them to [-1, 1]. Its texts have "
-        f"{data.context_length} ids of its tokenizer ({tokenizer}), padded with the "
+        f"A checkpoint has no preprocessing. Images are {model.image_size}, and mapped "
+        "to [-1, 1]. Texts have "
+        f"{data.context_length} ids of the tokenizer {tokenizer}, padded with the "
         "end mark."
     )
 

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from clipin_jax.errors import ClipinError
 from clipin_jax.interop.descriptions.huggingface.files import ACTIVATIONS
-from clipin_jax.interop.descriptions.huggingface.images import INTERPOLATIONS
+from clipin_jax.interop.descriptions.huggingface.images import INTERPOLATIONS, SQUASH
 from clipin_jax.interop.exports.folder import (
     Contents,
     WriteFile,
@@ -185,18 +185,25 @@ def _contents(
 
 
 def _preprocessor(config: ConfigDict, name: str) -> WriteFile:
-    """Returns the images of evaluation: shortest side to size, then a centre crop."""
-    height, width = config.data.image_size
+    """Returns how evaluation prepares images: it crops or squashes them."""
+    height, width = size = config.data.image_size
+    whole = dict(height=height, width=width)
+    if config.data.resize == SQUASH:
+        resized = dict(image_processor_type="SiglipImageProcessor", size=whole)
+    else:
+        resized = dict(
+            image_processor_type="CLIPImageProcessor",
+            size=dict(shortest_edge=min(size)),
+            do_center_crop=True,
+            crop_size=whole,
+        )
     return json_file(
         dict(
-            image_processor_type="CLIPImageProcessor",
+            **resized,
             processor_class=name.replace("Model", "Processor"),
             do_convert_rgb=True,
             do_resize=True,
-            size=dict(shortest_edge=min(height, width)),
             resample=_THEIR_FILTERS[config.data.augment.interpolation],
-            do_center_crop=True,
-            crop_size=dict(height=height, width=width),
             do_rescale=True,
             rescale_factor=1 / 255,
             do_normalize=True,

@@ -124,7 +124,7 @@ def _preparation(config: ConfigDict) -> dict[str, Any]:
         mean=list(config.model.image_mean),
         std=list(config.model.image_std),
         interpolation=config.data.augment.interpolation,
-        resize_mode="shortest",
+        resize_mode=config.data.resize,
         fill_color=0,
     )
 

@@ -70,8 +70,7 @@ def describe_inputs(model: TrainedModel) -> str:
     height, width = data.image_size
     tokenizer = data.tokenizer.get("name", "bpe")
     return (
-        f"Images are [batch, {height}, {width}, 3] uint8 (RGB; the shorter side scaled "
-        f"to the size, {data.augment.interpolation}, then the centre cut out), "
+        f"Images are [batch, {height}, {width}, 3] uint8, RGB, {model.image_size}, "
         f"normalised inside. Texts are [batch, {data.context_length}] int32 ids of the "
         f"tokenizer {tokenizer}, padded with {model.tokenizer.pad}."
     )

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from clipin_jax.config import with_defaults
 from clipin_jax.core.lora import merge_lora
 from clipin_jax.core.parameter_paths import flatten
+from clipin_jax.data.image.views import SHORTEST, SQUASH
 from clipin_jax.data.text import caption_tokenizer
 from clipin_jax.data.text.tokenizer import Tokenizer
 from clipin_jax.interop.convert import SCANNED, unscanned
@@ -73,6 +74,16 @@ class TrainedModel:
         return caption_tokenizer(self.config.data)
 
     @property
+    def image_size(self) -> str:
+        """How evaluation brings images to their size, for a sentence."""
+        data = self.config.data
+        height, width = data.image_size
+        size = f"{height}x{width} pixels ({data.augment.interpolation})"
+        if data.resize == SQUASH:
+            return f"scaled to {size}, whatever their shape"
+        return f"scaled and cropped at the centre to {size}"
+
+    @property
     def arrays(self) -> dict[str, np.ndarray]:
         """Path -> array of parameters and batch statistics; layers one by one."""
         flat: dict[str, np.ndarray] = {}
@@ -103,6 +114,7 @@ def trained_model(
     config = with_defaults(config)
     for factors in config.model.get("lora", {}).values():
         factors.rank = 0
+    config.data.resize = config.data.get("resize", SHORTEST)  # of a run from before
     merged = {**variables, "params": merge_lora(variables["params"])}
     arrays = jax.tree.map(np.asarray, merged)
     return TrainedModel(config, arrays, facts, with_tokenizer)

@@ -66,12 +66,13 @@ class OpenedForeign:
             raise ClipinError(f"{self.name} is no run: it has no step {step}")
         state = self._experiment.abstract_state
         loaded = read_weights(state, self._model, self.config, report=_print)
-        params = {path: loaded[path] for path in flatten(state.params)}
+        # A queue of negatives, which only training needs, is not read.
         collections = {
-            name: unflatten({path: loaded[path] for path in flatten(collection)})
-            for name, collection in state.collections.items()
+            name: unflatten({path: loaded[path] for path in flatten(tree)})
+            for name, tree in {"params": state.params, **state.collections}.items()
+            if loaded.keys() >= flatten(tree).keys()
         }
-        return Variables({"params": unflatten(params), **collections}), 0
+        return Variables(collections), 0
 
 
 def is_foreign(source: str | Path) -> bool:

@@ -3,13 +3,15 @@
 A file has one of two forms. A whole file has one array per name. A sketched file,
 written by `make_sketches`, has whole inputs, and sketches of derived arrays. All its
 arrays are packed: the headers of a thousand small arrays take more room than their
-numbers.
+numbers. Of inputs and weights that PyTorch drew, it has the seed.
 """
 
 import dataclasses
 import json
 import math
 import re
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,11 @@ import numpy as np
 import pytest
 
 from tests.parity.compare import LENGTH, Golden, Sketch
+from tests.parity.normal_draws import Draw
 
-CONTENTS = "contents"  # of a sketched file: [name, kind, shape] of each array
+CONTENTS = "contents"  # of a sketched file: [name, kind, shape, *draw] of each array
+CHECKSUM = "checksum"  # of the numbers that are drawn
+DRAWN = "drawn"
 SKETCH = "sketch"
 SINGLE = "float64 in 32 bits"
 DTYPES = {SKETCH: np.dtype(np.float64), SINGLE: np.dtype(np.float32)}
@@ -103,16 +108,26 @@ def read_arrays(path: Path) -> dict[str, Any]:
     return _unpacked(arrays) if CONTENTS in arrays else arrays
 
 
-def write_arrays(path: Path, arrays: dict[str, Golden]) -> None:
+def write_arrays(
+    path: Path, arrays: dict[str, Golden], draws: Mapping[str, Draw] | None = None
+) -> None:
     """Writes a packed file: equal arrays give equal bytes.
 
     Numbers of one kind are stored byte plane by byte plane. The planes of sign and
     exponent then compress well; the others are noise.
+
+    Args:
+      path: of the file.
+      arrays: by name; `meta` is one of them.
+      draws: by name, of arrays that are drawn when the file is read.
     """
-    meta = {"meta": arrays["meta"]}
-    contents, packed = [], {}
+    draws = draws or {}
+    contents, packed, checksum = [], {}, 0
     for name, value in arrays.items():
-        if name not in meta:
+        if name in draws:
+            contents.append((name, DRAWN, value.shape, *draws[name]))
+            checksum = zlib.crc32(draws[name].numbers(value.size), checksum)
+        elif name != "meta":
             kind, numbers = _packed(value)
             contents.append((name, kind, value.shape))
             packed.setdefault(kind, []).append(numbers.ravel())
@@ -120,7 +135,8 @@ def write_arrays(path: Path, arrays: dict[str, Golden]) -> None:
         kind: np.concatenate(parts).view(np.uint8).reshape(-1, parts[0].itemsize).T
         for kind, parts in packed.items()
     }
-    np.savez_compressed(path, **meta, **{CONTENTS: json.dumps(contents)}, **planes)
+    head = {"meta": arrays["meta"], CONTENTS: json.dumps(contents), CHECKSUM: checksum}
+    np.savez_compressed(path, **head, **planes)
 
 
 def _packed(value: Golden) -> tuple[str, np.ndarray]:
@@ -135,19 +151,24 @@ def _packed(value: Golden) -> tuple[str, np.ndarray]:
 
 
 def _unpacked(file: dict[str, np.ndarray]) -> dict[str, Any]:
+    meta, contents, expected = (file.pop(k) for k in ("meta", CONTENTS, CHECKSUM))
     numbers = {
         kind: np.ascontiguousarray(planes.T).view(DTYPES.get(kind, kind)).ravel()
         for kind, planes in file.items()
-        if kind not in ("meta", CONTENTS)
     }
-    arrays, used = {"meta": file["meta"]}, dict.fromkeys(numbers, 0)
-    for name, kind, shape in json.loads(str(file[CONTENTS])):
-        size = LENGTH if kind == SKETCH else math.prod(shape)
-        part = numbers[kind][used[kind] : used[kind] + size]
-        used[kind] += size
+    arrays, used, checksum = {"meta": meta}, dict.fromkeys(numbers, 0), 0
+    for name, kind, shape, *draw in json.loads(str(contents)):
+        if kind == DRAWN:
+            part = Draw(*draw).numbers(math.prod(shape))
+            checksum = zlib.crc32(part, checksum)
+        else:
+            size = LENGTH if kind == SKETCH else math.prod(shape)
+            part = numbers[kind][used[kind] : used[kind] + size]
+            used[kind] += size
         if kind == SKETCH:
             arrays[name] = Sketch(tuple(shape), part)
         else:
             part = part.astype(np.float64) if kind == SINGLE else part
             arrays[name] = part.reshape(shape)
+    assert checksum == expected, "this machine draws other normal numbers"
     return arrays

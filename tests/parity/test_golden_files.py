@@ -1,4 +1,4 @@
-"""Golden files: both forms hold the same arrays; missing files skip a test."""
+"""Golden files: both forms hold the same arrays; drawn numbers; missing files."""
 
 import json
 
@@ -13,7 +13,8 @@ from tests.parity.golden_files import (
     read_arrays,
     write_arrays,
 )
-from tests.parity.make_sketches import sketched
+from tests.parity.make_sketches import sketched, write_sketched
+from tests.parity.normal_draws import Draw
 
 MEGABYTE = 10**6
 
@@ -50,6 +51,45 @@ def test_sketched_file_keeps_inputs_bit_for_bit(tmp_path):
         assert value.tobytes() == whole[name].tobytes(), name
 
 
+def test_normal_numbers_are_those_of_pytorch():
+    numbers = Draw(0.0, 1.0, 0, 0).numbers(16)
+    assert numbers[:2].tolist() == [-2.3104116916656494, -0.3732508718967438]
+    torch = pytest.importorskip("torch")
+    generator = torch.Generator().manual_seed(7)
+    start = 0
+    for size in (16, 40, 100_000):
+        drawn = torch.randn(size, generator=generator, dtype=torch.float64)
+        numbers = Draw(1.0, 0.1, 7, start).numbers(size)
+        assert (numbers == (1 + 0.1 * drawn).float().double().numpy()).all()
+        start += 2 * (size + 16 * (size % 16 > 0))
+
+
+def test_drawn_arrays_become_seeds(tmp_path):
+    draws = Draw(0.0, 1.0, 5, 0), Draw(0.0, 0.25, 6, 2000), Draw(0.0, 1.0, 80, 12)
+    image, matrix, other = (draw.numbers(3200) for draw in draws)
+    arrays = {
+        "meta": np.array(json.dumps({"config": {"seed": 5}})),
+        "inputs/images": image.reshape(2, 1600),
+        "params/matrix": matrix.reshape(200, 16),
+        "inputs/other": other,
+        "params/changed": np.where(np.arange(3200) == 1234, 0.0, image),
+    }
+    write_sketched(tmp_path / "a.npz", arrays, [80])
+    assert (tmp_path / "a.npz").stat().st_size < 16_000  # of one array
+    kept = read_arrays(tmp_path / "a.npz")
+    for name, value in arrays.items():
+        assert kept[name].shape == value.shape, name
+        assert kept[name].tobytes() == value.tobytes(), name
+
+
+def test_other_normal_numbers_are_an_error(tmp_path, monkeypatch):
+    arrays = {"meta": np.array("{}"), "inputs/a": Draw(0.0, 1.0, 5, 0).numbers(64)}
+    write_sketched(tmp_path / "a.npz", arrays, [5])
+    monkeypatch.setattr(Draw, "numbers", lambda self, size: np.zeros(size))
+    with pytest.raises(AssertionError, match="draws other normal numbers"):
+        read_arrays(tmp_path / "a.npz")
+
+
 def test_equal_arrays_give_equal_bytes(tmp_path):
     for name in ("a.npz", "b.npz"):
         write_arrays(tmp_path / name, sketched(whole_arrays()))
@@ -81,4 +121,4 @@ def test_missing_files_and_sections(tmp_path):
 
 def test_committed_files_are_small(repository):
     files = (repository / "tests" / "parity" / "golden").iterdir()
-    assert sum(file.stat().st_size for file in files) < 8 * MEGABYTE
+    assert sum(file.stat().st_size for file in files) < 3.5 * MEGABYTE

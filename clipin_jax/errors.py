@@ -1,7 +1,16 @@
-"""The exception that users see, the nearest name for a wrong one, and exit codes."""
+"""The exceptions that users see, exit codes, and the nearest name for a wrong one.
+
+Exit codes are for shells and schedulers; docs/running.md has the table:
+  DONE: all was done.
+  FAILED: it failed, and the same command may succeed later or on another machine.
+  REQUEUE: it was stopped with everything saved; the same command goes on.
+  WRONG_INPUT: the config, the data or the command must be changed first.
+  INTERRUPTED: Ctrl-C ended it.
+"""
 
 import contextlib
 import difflib
+import errno
 import math
 import sysconfig
 import traceback
@@ -9,9 +18,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-# How a command ends, for shells and schedulers. REQUEUE (EX_TEMPFAIL of sysexits.h):
-# it was stopped with everything saved, and the same command goes on.
-DONE, FAILED, REQUEUE, INTERRUPTED = 0, 1, 75, 130
+# 75 and 78 are EX_TEMPFAIL and EX_CONFIG of sysexits.h; argparse ends with 2.
+DONE, FAILED, REQUEUE, WRONG_INPUT, INTERRUPTED = 0, 1, 75, 78, 130
 
 _LISTED = 40  # names in a message, of a module with hundreds
 _SHOWN = 3  # values of a list in a message
@@ -25,11 +33,44 @@ _LIBRARIES = (
 )
 
 
+# Errors of the system that may pass without a change by the user.
+_PASSING = {
+    errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.EIO, errno.ENOMEM, errno.ENFILE,
+    errno.ENOSPC, errno.EDQUOT, errno.ENOLCK, errno.ESTALE, errno.EREMOTEIO,
+    errno.ENETDOWN, errno.ENETUNREACH, errno.ENETRESET, errno.EHOSTDOWN,
+    errno.EHOSTUNREACH, errno.ENOTCONN, errno.ESHUTDOWN,
+}  # fmt: skip
+
+
 class ClipinError(Exception):
     """An error that the user can fix: it says what is wrong, where, and what to do.
 
     The command line prints it as a single line, without a traceback.
     """
+
+    _passes = False  # unless its cause decides
+
+    @property
+    def is_retryable(self) -> bool:
+        """Whether the same command may succeed later without a change by the user.
+
+        That is so after a `RetryableError`, and after an error of the system that may
+        pass, such as a full disk or a broken connection.
+        """
+        cause = self.__cause__
+        if isinstance(cause, ClipinError):
+            return self._passes or cause.is_retryable
+        if isinstance(cause, (ConnectionError, TimeoutError)):
+            return True
+        if isinstance(cause, OSError) and cause.errno is not None:
+            return cause.errno in _PASSING
+        return self._passes
+
+
+class RetryableError(ClipinError):
+    """An error after which the same command may succeed later: engines try again."""
+
+    _passes = True
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

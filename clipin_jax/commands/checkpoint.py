@@ -40,7 +40,7 @@ def register(verbs: Verbs) -> None:
 
     parser = add_verb(
         actions, "diff", "list what differs between two checkpoints", _diff,
-        epilog="Exit codes: 0 nothing differs, 1 something does, or an error.",
+        epilog="Exit codes: 0 nothing differs, 1 something does.",
     )  # fmt: skip
     parser.add_argument("a", help=CHECKPOINT)
     parser.add_argument("b", help=CHECKPOINT)

@@ -21,7 +21,7 @@ examples:
   clipin data convert clip:data=/path/to/folder shards --to webdataset
 
 Each takes KEY=VALUE, as train does. Exit codes: 0 done, 75 stopped and resumed by the
-same command, 1 failed, or training would stop at this data.
+same command, 78 the data or the config must be changed, 1 failed.
 """
 FORMATS = ("array_record", "webdataset")
 

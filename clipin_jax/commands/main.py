@@ -27,7 +27,7 @@ from clipin_jax.commands import (
     train,
 )
 from clipin_jax.config import missing_key
-from clipin_jax.errors import FAILED, INTERRUPTED, ClipinError
+from clipin_jax.errors import FAILED, INTERRUPTED, WRONG_INPUT, ClipinError
 from clipin_jax.plan.devices import silence_compiler_without_tpu
 
 VERBS = (
@@ -54,13 +54,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         _drop_unread_output()
         raise
     except ClipinError as error:
-        return _fail(str(error))
+        return _fail(str(error), FAILED if error.is_retryable else WRONG_INPUT)
     except (AttributeError, KeyError) as error:
         if (key := missing_key(error)) is None:
             raise
         return _fail(
             f"the config lacks the key {key}: it is of another version of clipin_jax "
-            "or was written by hand; compare it with `clipin config clip:runlocal`"
+            "or was written by hand; compare it with `clipin config clip:runlocal`",
+            WRONG_INPUT,
         )
     except BrokenPipeError:
         if not _drop_unread_output():  # another pipe, such as that of a data worker
@@ -115,8 +116,8 @@ def _is_unread(stream: TextIO) -> bool:
         return False
 
 
-def _fail(message: str) -> int:
+def _fail(message: str, code: int) -> int:
     if os.environ.get("CLIPIN_JAX_TRACEBACK"):
         traceback.print_exc()
     print(f"clipin: error: {message}", file=sys.stderr)
-    return FAILED
+    return code

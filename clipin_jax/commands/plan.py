@@ -28,7 +28,7 @@ pip install 'clipin_jax[plan]'. cpu:N, h100:N, h200:N, a100:N and gpu:N are esti
 the program is that of N CPU devices, whose memory and traffic differ from a GPU's.
 2xv5e:4x4 is two slices with a network between them: set mesh.dcn=2.
 
-Times are modelled, not measured. Exit codes: 0 it fits, 1 it does not, or an error.
+Times are modelled, not measured. Exit codes: 0 it fits, 1 it does not.
 """
 
 

@@ -25,7 +25,8 @@ examples:
 Options follow the colon. KEY=VALUE sets any key that `clipin config NAME` lists; adds
 an entry, as in evals.second={'type': 'retrieval', ...}; or removes one, as in
 evals.retrieval=None. The same command resumes a run that was stopped.
-Exit codes: 0 done, 75 stopped with everything saved, 1 failed.
+Exit codes: 0 done; 75 stopped with everything saved; 78 change the config or the data
+first; 1 failed, the same command may succeed later; 2 wrong options.
 
 configs:
 """

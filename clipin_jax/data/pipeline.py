@@ -10,6 +10,7 @@ processes, workers or threads make them, and a run resumes from a position.
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import grain
@@ -21,7 +22,7 @@ from clipin_jax.data.bad_records import BadRecordLog, exceeds
 from clipin_jax.data.image.views import check_augment, check_on_device, check_resize
 from clipin_jax.data.order import endless_order
 from clipin_jax.data.samples import SampleMaker
-from clipin_jax.data.source import mixture_parts
+from clipin_jax.data.source import mixture_parts, why_unusable
 from clipin_jax.data.text import caption_tokenizer
 from clipin_jax.data.text.captions import check_weights
 from clipin_jax.data.text.masking import check_masking
@@ -32,7 +33,7 @@ from clipin_jax.data.workers import (
     in_workers,
     read_options,
 )
-from clipin_jax.errors import ClipinError, check_choice
+from clipin_jax.errors import ClipinError, RetryableError, check_choice
 
 _MOST_WORKERS = 1024  # more start for minutes, and no host has the cores
 
@@ -79,6 +80,7 @@ class TrainBatches:
         by process_count; no pair among the first thousand records. While iterating:
         the share of bad records is above `data.max_bad_fraction`, or no record can be
         read; a caption is too long and `data.long_captions` is "error".
+      RetryableError: a worker process died.
     """
 
     def __init__(
@@ -113,6 +115,7 @@ class TrainBatches:
         )
         self._samples.check_some(self._order[n] for n in range(self.examples_per_epoch))
         self._log = BadRecordLog(bad_records)
+        self._problem: Exception | None = None  # of the bad record that was listed last
         self._start(0)
 
     def _start(self, position: int) -> None:
@@ -149,7 +152,7 @@ class TrainBatches:
         try:
             return copy_batch(next(self._batches))
         except RuntimeError as error:
-            raise ClipinError(
+            raise RetryableError(
                 f"a data worker process died ({error}), perhaps for lack of memory: "
                 "lower data.processes, data.prefetch_batches or batch_size"
             ) from error
@@ -186,12 +189,14 @@ class TrainBatches:
                 f"{what}. One of them: record {example['index']}, {example['where']}: "
                 f"{example['reason']}. Repair or remove such records, or raise the "
                 "limit"
-            )
+            ) from self._problem
 
     def _list_bad(self, index: int) -> None:
         if index not in self._log:
-            reason = self._samples.why_bad(index) or "it can be read by now"
-            self._log.add(index, self.source.describe(index), reason)
+            passed = OSError(errno.EAGAIN, "it can be read by now")
+            self._problem = self._samples.find_problem(index) or passed
+            where = self.source.describe(index)
+            self._log.add(index, where, why_unusable(self._problem))
 
     def get_state(self) -> dict[str, int | str]:
         """Returns the position of the run: JSON-able, the same in every process."""

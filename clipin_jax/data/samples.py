@@ -88,30 +88,31 @@ class SampleMaker:
         bad = first if index != first else -1
         return sample | {"index": np.int64(index), "bad": np.int64(bad)}
 
-    def why_bad(self, index: int) -> str:
-        """Reads a record, and returns the reason why it is bad, "" if it is not."""
+    def find_problem(self, index: int) -> BadRecord | OSError | None:
+        """Reads a record, and returns what makes it bad, None if it is not."""
         try:
             record = read_record(self._source, index)
             self._choice.shares(record)
             open_image(record["image"], self._max_pixels).pixels()
         except (BadRecord, OSError) as error:
-            return why_unusable(error)
-        return ""
+            return error
+        return None
 
     def check_some(self, indices: Iterable[int]) -> None:
         """Checks that one of the first records is a pair. Raises ClipinError."""
         reasons: Counter[str] = Counter()
+        problem = None
         for index, _ in zip(indices, range(_PROBED), strict=False):
-            reason = self.why_bad(index)
-            if not reason:
+            problem = self.find_problem(index)
+            if problem is None:
                 return
-            reasons[reason] += 1
+            reasons[why_unusable(problem)] += 1
         seen = "; ".join(f"{n} times: {text}" for text, n in reasons.most_common(3))
         raise ClipinError(
             f"none of the first {reasons.total()} records is a pair of an image and a "
             f"caption. Seen: {seen}. Look at data.source, and at the data with "
             "`clipin data check`"
-        )
+        ) from problem
 
     def _make(
         self, position: int, record: Record, shares: np.ndarray | None

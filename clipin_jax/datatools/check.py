@@ -20,7 +20,7 @@ from clipin_jax.datatools.dataset_statistics import dataset_statistics
 from clipin_jax.datatools.evaluation_scan import check_evaluations
 from clipin_jax.datatools.record_scan import RecordReader, scan_records
 from clipin_jax.datatools.record_views import make_record_views
-from clipin_jax.errors import DONE, FAILED, ClipinError
+from clipin_jax.errors import DONE, WRONG_INPUT, ClipinError
 from clipin_jax.storage import write_output
 
 RECORDS = 10_000  # scanned by default
@@ -48,7 +48,7 @@ def check(
       print_line: prints a line.
 
     Returns:
-      0, or 1 if training on this data would end with an error.
+      0, or 78 if training on this data would end with an error.
 
     Raises:
       ClipinError: the source or the tokenizer cannot be built, or a file cannot be
@@ -84,7 +84,7 @@ def check(
             config=config,
         )
         print_line(f"page: {write_output(output, page)}")
-    return FAILED if any(item.stops for item in advice) else DONE
+    return WRONG_INPUT if any(item.stops for item in advice) else DONE
 
 
 def facts(statistics: Mapping[str, Any]) -> dict[str, str]:

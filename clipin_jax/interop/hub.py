@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from clipin_jax import storage
-from clipin_jax.errors import ClipinError, first_line, shorten
+from clipin_jax.errors import ClipinError, RetryableError, first_line, shorten
 
 HUB = "hf-hub:"
 _NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")  # owner/name[@revision]
@@ -65,7 +65,7 @@ def _download(source: str, name: str, revision: str | None) -> Path:
         return folder if any(folder.glob("*.safetensors")) else fetch(_OTHER_WEIGHTS)
     # Besides errors of its own, the library passes on those of several others.
     except Exception as error:
-        raise ClipinError(_reason(hub, source, error)) from error
+        raise _explain(hub, source, error) from error
 
 
 def _library(source: str) -> Any:
@@ -78,21 +78,27 @@ def _library(source: str) -> Any:
     return huggingface_hub
 
 
-def _reason(hub: Any, source: str, error: Exception) -> str:
+def _explain(hub: Any, source: str, error: Exception) -> ClipinError:
     """Returns why a model could not be fetched, and what to do, in one line."""
     errors = hub.errors
     if isinstance(error, errors.GatedRepoError):
-        return f"{source} is gated: accept its terms on the hub, then `hf auth login`"
+        return ClipinError(
+            f"{source} is gated: accept its terms on the hub, then `hf auth login`"
+        )
     if isinstance(error, errors.RepositoryNotFoundError):
-        return f"{source} is not on the hub, or private: check the name or log in"
+        return ClipinError(
+            f"{source} is not on the hub, or private: check the name or log in"
+        )
     if isinstance(error, errors.RevisionNotFoundError):
-        return f"{source} is a model without that revision: name another after the @"
+        return ClipinError(
+            f"{source} is a model without that revision: name another after the @"
+        )
     by_path = "or give the path of a copy on this machine"
     if hub.constants.HF_HUB_OFFLINE:
-        return (
+        return ClipinError(
             f"{source} is not all in the cache, and HF_HUB_OFFLINE is set: unset it "
             f"{by_path}"
         )
-    return (
+    return RetryableError(
         f"{source} cannot be fetched ({first_line(error)}): check the network {by_path}"
     )

@@ -19,7 +19,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from clipin_jax.core.parameter_paths import path_name
-from clipin_jax.errors import ClipinError, did_you_mean
+from clipin_jax.errors import ClipinError, RetryableError, did_you_mean
 from clipin_jax.runs import checkpoint_checksums as checksums
 from clipin_jax.runs.checkpoint_checksums import DamageError
 from clipin_jax.runs.checkpoint_failures import failure_reason, silence_orbax
@@ -312,14 +312,14 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _explained(self, what: str) -> Iterator[None]:
-        """Turns errors of orbax into a ClipinError in one line."""
+        """Turns errors of orbax into a RetryableError in one line."""
         try:
             yield
         except ClipinError:
             raise
         except Exception as error:  # orbax and tensorstore raise many kinds
             self._failed = True
-            raise ClipinError(
+            raise RetryableError(
                 f"a checkpoint in {self._folder} could not be {what}: "
                 f"{failure_reason(error, self._folder)}. The others are untouched: the "
                 "same command goes on from the newest"

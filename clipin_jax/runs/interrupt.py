@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import RetryableError
 
 _STDERR = 2  # file descriptor
 
@@ -65,7 +65,7 @@ def catch_interrupt(notice: str = "", at_once: str = "") -> Iterator[Interrupt]:
       at_once: the error that a second Ctrl-C raises; "" to ignore it.
 
     Raises:
-      ClipinError: a second Ctrl-C came and `at_once` is not empty.
+      RetryableError: a second Ctrl-C came and `at_once` is not empty.
     """
     interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
@@ -83,7 +83,7 @@ def catch_interrupt(notice: str = "", at_once: str = "") -> Iterator[Interrupt]:
     try:
         yield interrupt
     except KeyboardInterrupt:
-        raise ClipinError(at_once) from None
+        raise RetryableError(at_once) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from clipin_jax import storage
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import ClipinError, RetryableError
 
 FILE = "owner.json"
 BEAT_SECONDS = 10.0  # between two writes of the owner
@@ -39,7 +39,8 @@ def own_folder(
       stale: seconds without a write after which an owner on another host is gone.
 
     Raises:
-      ClipinError: another process owns the folder, or it cannot be written.
+      RetryableError: another process owns the folder, such as one that still saves.
+      ClipinError: the folder cannot be written.
     """
     workdir = storage.full_path(workdir)
     path, owner = storage.join(workdir, FILE), _this_process()
@@ -117,7 +118,7 @@ def _wait_until_stale(path: str, stale: float) -> dict[str, Any] | None:
     """Returns the owner if it is gone, None if it has released the folder.
 
     Raises:
-      ClipinError: the owner is alive.
+      RetryableError: the owner is alive.
     """
     first = _read(path)
     end = time.monotonic() + stale
@@ -126,7 +127,7 @@ def _wait_until_stale(path: str, stale: float) -> dict[str, Any] | None:
         if other is None:
             return None
         if _is_alive(other) or other != first:
-            raise ClipinError(_in_use(path, other))
+            raise RetryableError(_in_use(path, other))
         if _is_gone(other) or time.monotonic() >= end:
             return other
         time.sleep(min(1.0, stale / 10))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import ClipinError, RetryableError
+
+# Errors that a later try gets again: a wrong name, scheme or permission.
+_LASTING = (FileNotFoundError, FileExistsError, PermissionError, ValueError)
 
 
 class Store:
@@ -79,12 +83,15 @@ def as_os_error(url: str) -> Generator[None]:
     """Turns the errors of a store into OSError; each store has its own classes."""
     try:
         yield
-    except OSError:
+    except (FileNotFoundError, FileExistsError, PermissionError):
         raise
     except ImportError as error:
         raise _missing_library(url, error) from error
     except Exception as error:
-        raise OSError(f"{url}: {type(error).__name__}: {error}") from error
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        number = errno.EINVAL if isinstance(error, _LASTING) else errno.EIO
+        raise OSError(number, f"{url}: {type(error).__name__}: {error}") from error
 
 
 @contextlib.contextmanager
@@ -96,7 +103,8 @@ def reaching(url: str) -> Generator[None]:
         raise _missing_library(url, error) from error
     # Each store has errors of its own, for credentials, names, the network.
     except Exception as error:
-        raise ClipinError(
+        cls = ClipinError if isinstance(error, _LASTING) else RetryableError
+        raise cls(
             f"{url} cannot be reached: {type(error).__name__}: {error}"
         ) from error
 

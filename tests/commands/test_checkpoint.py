@@ -105,7 +105,7 @@ def test_average_writes_a_run(run, capsys, tmp_path):
     assert main(["checkpoint", "inspect", out]) == 0
     mean = f"the mean of {run}@2 (weight 0.25), {run}@4 (weight 0.75)\n"
     assert mean in capsys.readouterr().out
-    assert main(argv) == 1
+    assert main(argv) == 78
     assert "exists" in capsys.readouterr().err
 
 
@@ -123,7 +123,7 @@ def test_average_writes_a_run(run, capsys, tmp_path):
 )
 def test_a_mistake_is_one_line(run, argv, words, capsys):
     argv = [word.replace("RUN", run) for word in argv]
-    assert main(["checkpoint", *argv]) == 1
+    assert main(["checkpoint", *argv]) == 78
     captured = capsys.readouterr()
     assert captured.err.startswith("clipin: error: ") and words in captured.err
     assert captured.err.count("\n") == 1

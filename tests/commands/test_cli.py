@@ -108,9 +108,9 @@ def test_evaluate_and_report(calls, tmp_path, capsys):
         (["train", "CONFIG", "--config.rte=1"], ["did you mean 'rate'"]),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_1(config, calls, capsys, argv, words):
+def test_a_mistake_is_one_line_and_exit_code_78(config, calls, capsys, argv, words):
     argv = [config if word == "CONFIG" else word for word in argv]
-    assert cli.main(argv) == 1
+    assert cli.main(argv) == 78
     captured = capsys.readouterr()
     assert captured.out == "" and calls == []
     assert captured.err.startswith("clipin: error: ")
@@ -119,7 +119,7 @@ def test_a_mistake_is_one_line_and_exit_code_1(config, calls, capsys, argv, word
 
 
 def test_a_config_that_lacks_a_key_is_one_line(config, capsys, tmp_path):
-    assert cli.main(["train", config, "--workdir", str(tmp_path / "run")]) == 1
+    assert cli.main(["train", config, "--workdir", str(tmp_path / "run")]) == 78
     message = capsys.readouterr().err
     assert message.startswith("clipin: error: the config lacks the key '")
     assert message.count("\n") == 1 and "`clipin config" in message
@@ -148,7 +148,7 @@ def test_an_environment_variable_prints_the_traceback_of_a_mistake(
     config, calls, monkeypatch, capsys
 ):
     monkeypatch.setenv("CLIPIN_JAX_TRACEBACK", "1")
-    assert cli.main(["train", config, "rte=1"]) == 1
+    assert cli.main(["train", config, "rte=1"]) == 78
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("Traceback") and lines[-1].startswith("clipin: error: ")
 
@@ -169,7 +169,7 @@ def test_the_version_is_printed(words):
 def test_evaluate_takes_keys_of_evals(calls, capsys):
     assert cli.main(["evaluate", "run", "evals.a.b=1", "--step", "2", "evals={}"]) == 0
     assert calls == [("run", 2, None, ["evals.a.b=1", "evals={}"])]
-    assert cli.main(["evaluate", "run", "evals={}", "--suite", "core"]) == 1
+    assert cli.main(["evaluate", "run", "evals={}", "--suite", "core"]) == 78
     assert "a suite takes no KEY=VALUE" in capsys.readouterr().err
 
 
@@ -181,7 +181,7 @@ def test_only_what_is_missing_is_listed(capsys):
 
 def test_an_explanation_is_a_png_file(capsys):
     argv = ["explain", "run", "--image", "a.png", "--text", "a", "--output", "a.gif"]
-    assert cli.main(argv) == 1
+    assert cli.main(argv) == 78
     assert "a.gif: give a file that ends with .png" in capsys.readouterr().err
 
 

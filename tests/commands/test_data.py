@@ -24,7 +24,7 @@ def test_no_folder_of_evaluations_is_needed(argv, tmp_path, capsys):
 
 def test_the_data_of_evaluations_is_checked_where_it_is_named(capsys):
     argv = ["data", "check", "clip", SCENES, "--records", "8", "batch_size=8"]
-    assert main([*argv, "evals.retrieval.source.folder=/nowhere"]) == 1
+    assert main([*argv, "evals.retrieval.source.folder=/nowhere"]) == 78
     shown = capsys.readouterr()
     assert "/nowhere" in shown.out + shown.err
 
@@ -38,12 +38,12 @@ def test_the_data_of_evaluations_is_checked_where_it_is_named(capsys):
     ],
 )
 def test_wrong_keys_are_named(override, words, capsys):
-    assert main(["data", "check", "clip", SCENES, override]) == 1
+    assert main(["data", "check", "clip", SCENES, override]) == 78
     assert words in capsys.readouterr().err
 
 
 def test_the_folder_of_training_is_needed(capsys):
-    assert main(["data", "check", "clip"]) == 1
+    assert main(["data", "check", "clip"]) == 78
     assert "needs a value for data.source.folder" in capsys.readouterr().err
 
 
@@ -56,5 +56,5 @@ def test_unknown_keys_of_a_page_are_named(tmp_path, capsys):
         "    config.data.augment.flipp = 0.5\n"
         "    return config\n"
     )
-    assert main(["data", "check", str(page), "--records", "8"]) == 1
+    assert main(["data", "check", str(page), "--records", "8"]) == 78
     assert "'data.augment.flip'" in capsys.readouterr().err

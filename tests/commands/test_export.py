@@ -60,7 +60,7 @@ def test_without_a_tokenizer(run, tmp_path):
 )
 def test_mistakes_are_one_line(run, tmp_path, capsys, argv, message):
     (tmp_path / "mine").touch()
-    assert export(*(x.format(run=run, tmp=tmp_path) for x in argv)) == 1
+    assert export(*(x.format(run=run, tmp=tmp_path) for x in argv)) == 78
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]

@@ -84,6 +84,6 @@ def test_data_without_pairs_is_a_one_line_error(tmp_path, capsys):
     captions = [[f"caption {n}"] for n in range(8)]
     folder = pair_folder(tmp_path / "pairs", captions, [b"not an image"] * 8)
     argv = ["data", "bench", f"clip:data={folder},small", "batch_size=4"]
-    assert main(argv) == 1
+    assert main(argv) == 78
     err = capsys.readouterr().err
     assert err.startswith("clipin: error: ") and err.count("\n") == 1

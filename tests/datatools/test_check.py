@@ -83,7 +83,7 @@ def test_unusable_records_are_counted_with_their_reasons(tmp_path):
     images[7], images[8] = b"", b"not an image at all"
     folder = pair_folder(tmp_path / "pairs", SENTENCES, images)
     code, stats, printed = run_check(pair_config(folder), tmp_path)
-    assert code == 1
+    assert code == 78
     assert stats["unusable"]["count"] == sum(stats["unusable"]["reasons"].values()) == 3
     assert [one["index"] for one in stats["unusable"]["first"]] == [3, 7, 8]
     assert stats["unusable"]["first"][1]["where"].endswith("7.jpg")
@@ -108,7 +108,7 @@ def test_images_of_evaluations_are_read(tmp_path):
     entries.append(f"evals.gone={{'type': 'retrieval', 'source': {missing}}}")
     config = pair_config(folder, *entries)
     code, stats, printed = run_check(config, tmp_path)
-    assert code == 1
+    assert code == 78
     texts = [item["text"] for item in stats["advice"] if item["stops"]]
     assert len(texts) == 2  # equal sources are read once
     assert texts[0].startswith("evals.bad.source: 2 of 12 images cannot be read: ")
@@ -136,7 +136,7 @@ def test_a_fault_in_a_source_is_reported_without_a_traceback(tmp_path, monkeypat
 
     monkeypatch.setattr("clipin_jax.data.sources.coco.Coco.__getitem__", fail)
     code, stats, _ = run_check(pair_config(folder), tmp_path)
-    assert code == 1
+    assert code == 78
     assert stats["unusable"]["first"][0]["reason"] == "KeyError: 'caption'"
 
 
@@ -170,14 +170,14 @@ def test_long_captions_are_cut_or_stop_the_training(tmp_path):
     assert "14.3% of the captions are longer than data.context_length 32" in printed
     strict = pair_config(folder, "data.long_captions=error")
     code, _, printed = run_check(strict, tmp_path)
-    assert code == 1 and "data.long_captions is 'error'" in printed
+    assert code == 78 and "data.long_captions is 'error'" in printed
 
 
 def test_small_images_and_too_few_records_are_reported(tmp_path):
     images = [encoded_image(n, (40, 60)) for n in range(12)]
     folder = pair_folder(tmp_path / "pairs", SENTENCES, images)
     code, _, printed = run_check(pair_config(folder, "batch_size=16"), tmp_path)
-    assert code == 1
+    assert code == 78
     assert "100% of the images are smaller than the 48 x 48 pixels" in printed
     assert "training would stop: 12 records do not fill a batch of 16" in printed
 
@@ -186,7 +186,7 @@ def test_captions_without_a_weighted_kind_are_unusable_as_in_training(tmp_path):
     folder = pair_folder(tmp_path / "pairs", SENTENCES)
     config = pair_config(folder, "data.caption_weights=(('human', 1.0),)")
     code, stats, printed = run_check(config, tmp_path)
-    assert code == 1 and stats["unusable"]["count"] == 12 and stats["captions"] is None
+    assert code == 78 and stats["unusable"]["count"] == 12 and stats["captions"] is None
     assert "none of the records can be used" in printed
 
 
@@ -211,7 +211,7 @@ def test_a_page_without_any_usable_record(tmp_path):
     folder = pair_folder(tmp_path / "pairs", SENTENCES, [b"not an image"] * 12)
     page = tmp_path / "page.html"
     code, stats, _ = run_check(pair_config(folder), tmp_path, output=page)
-    assert code == 1 and stats["images"] is None
+    assert code == 78 and stats["images"] is None
     assert "no samples could be made" in page.read_text()
 
 
@@ -225,12 +225,12 @@ def test_sources_of_pixels_are_scanned_too(tmp_path):
 def test_the_command_takes_options_and_overrides(tmp_path, capsys):
     folder = pair_folder(tmp_path / "pairs", SENTENCES)
     argv = ["data", "check", f"clip:data={folder},small", "batch_size=4"]
-    assert main(argv) == 1  # there is no "val" split to evaluate on
+    assert main(argv) == 78  # there is no "val" split to evaluate on
     argv.append("evals={}")
     assert main([*argv, "--records", "5", "data.views=2"]) == 0
     assert "5 scanned" in capsys.readouterr().out
-    assert main([*argv, "batch_size=99"]) == 1
-    assert main(["data", "check", f"clip:data={tmp_path / 'none'}"]) == 1
+    assert main([*argv, "batch_size=99"]) == 78
+    assert main(["data", "check", f"clip:data={tmp_path / 'none'}"]) == 78
     assert capsys.readouterr().err.startswith("clipin: error: data folder")
 
 
@@ -261,6 +261,6 @@ def test_names_of_files_that_are_no_unicode(tmp_path, capsys):
     page = tmp_path / "page.html"
     overrides = [f"data.source={source}", "evals={}", "batch_size=4"]
     command = ["data", "check", "clip:small", *overrides, "--output", str(page)]
-    assert main(command) == 1
+    assert main(command) == 78
     assert "1 x the file is empty" in capsys.readouterr().out
     assert "gar\\udce7on.jpg" in page.read_text()

@@ -250,15 +250,15 @@ def test_the_command_line(tmp_path, capsys):
     argv = ["data", "convert", f"clip:data={folder}", str(tmp_path / "out")]
     assert main([*argv, "data.threads=1", "--to", "webdataset"]) == 0
     assert "source=dict(" in capsys.readouterr().out
-    assert main([*argv, "--to", "webdataset", "--records-per-file", "0"]) == 1
+    assert main([*argv, "--to", "webdataset", "--records-per-file", "0"]) == 78
     argv[-1] = "gs://bucket/folder"
-    assert main(argv) == 1
+    assert main(argv) == 78
     assert "not a local folder" in capsys.readouterr().err
     argv[-1] = str(tmp_path / "odd[1]")
-    assert main(argv) == 1
+    assert main(argv) == 78
     (tmp_path / "file").write_text("")
     argv[-1] = str(tmp_path / "file")
-    assert main(argv) == 1
+    assert main(argv) == 78
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 2
     with pytest.raises(SystemExit):

@@ -268,6 +268,6 @@ def test_the_commands(folder, tmp_path, capsys, monkeypatch, loaded):
 )
 def test_wrong_commands_are_one_line(folder, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(folder)
-    assert main(arguments) == 1
+    assert main(arguments) == 78
     error = capsys.readouterr().err.splitlines()
     assert error[-1].startswith("clipin: error: ") and message in error[-1]

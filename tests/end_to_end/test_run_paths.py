@@ -50,7 +50,7 @@ def test_a_store_without_its_library_is_one_line(command, tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "gcsfs", None)  # as if it were not installed
     (tmp_path / "image.png").write_bytes(b"")
-    assert main(command) == errors.FAILED
+    assert main(command) == errors.WRONG_INPUT
     [line] = capfd.readouterr().err.splitlines()
     assert URL in line and "pip install 'clipin_jax[remote]'" in line
     assert [path.name for path in tmp_path.iterdir()] == ["image.png"]
@@ -58,7 +58,7 @@ def test_a_store_without_its_library_is_one_line(command, tmp_path, monkeypatch,
 
 def test_a_study_needs_a_folder_of_this_machine(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    assert main(["study", "looseness", "--workdir", URL]) == errors.FAILED
+    assert main(["study", "looseness", "--workdir", URL]) == errors.WRONG_INPUT
     [line] = capfd.readouterr().err.splitlines()
     assert f"{URL} is a URL: name a folder of this machine" in line
     assert not list(tmp_path.iterdir())

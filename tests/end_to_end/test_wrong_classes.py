@@ -153,7 +153,7 @@ def test_evaluators_writers_and_optimizers(refused, override, message):
 def test_a_record_that_fails_later(monkeypatch, capsys, verb):
     monkeypatch.syspath_prepend(REPOSITORY / "tests" / "outside")
     argv = [*verb, "clip:runlocal", source("NoColumnLater")]
-    assert cli.main(argv) == 1
+    assert cli.main(argv) == 78
     captured = capsys.readouterr()
     assert "KeyError: " in captured.out + captured.err
     assert "Traceback" not in captured.err

@@ -1,4 +1,4 @@
-"""Mistakes of users give one line of help, exit code 1, and no half-written run."""
+"""Mistakes of users give one line of help, exit code 78, and no half-written run."""
 
 import json
 import shutil
@@ -65,7 +65,7 @@ def refused(capfd, caplog) -> Any:
 
     def refused(command: list[str]) -> str:
         capfd.readouterr()
-        assert main(command) == 1
+        assert main(command) == 78
         captured = capfd.readouterr()
         assert captured.out == ""
         lines = captured.err.splitlines()

@@ -91,7 +91,7 @@ def test_the_command_forwards_its_options_and_prints_json(monkeypatch, capsys):
     ],
 )
 def test_wrong_input_is_a_one_line_error(run, files, arguments, message, capsys):
-    assert main(["caption", str(run), files[0], *arguments]) == 1
+    assert main(["caption", str(run), files[0], *arguments]) == 78
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
 

@@ -54,7 +54,7 @@ def test_the_command(straight, tmp_path, capsys):
     command = ["evaluate", str(straight), "--step", "4", "--output", str(output)]
     assert main(command) == 0
     assert output.is_file() and "evaluation at step 4" in capsys.readouterr().out
-    assert main(["evaluate", str(straight), "--step", "5"]) == 1
+    assert main(["evaluate", str(straight), "--step", "5"]) == 78
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "no checkpoint of step 5" in error and "2, 4, 6" in error

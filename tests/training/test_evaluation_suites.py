@@ -291,7 +291,7 @@ def test_the_command_without_data_takes_the_embedded_scenes(finished, capsys):
     ],
 )
 def test_errors_are_one_line(finished, capsys, command, message):
-    assert main(["evaluate", str(finished), *command]) == 1
+    assert main(["evaluate", str(finished), *command]) == 78
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     pytest.raises(ClipinError, _raise, error).match(message)

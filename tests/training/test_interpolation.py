@@ -113,7 +113,7 @@ def test_another_model_is_refused(straight, tmp_path):
 )
 def test_a_mistake_is_one_line(straight, argv, words, capsys):
     argv = [word.replace("RUN", str(straight)) for word in argv]
-    assert main(["evaluate", str(straight), *argv]) == 1
+    assert main(["evaluate", str(straight), *argv]) == 78
     captured = capsys.readouterr()
     assert captured.err.startswith("clipin: error: ") and words in captured.err
     assert captured.err.count("\n") == 1

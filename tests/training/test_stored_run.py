@@ -14,7 +14,7 @@ import pytest
 from clipin_jax import storage
 from clipin_jax.commands.main import main
 from clipin_jax.config import load_config
-from clipin_jax.errors import DONE, FAILED, REQUEUE, ClipinError
+from clipin_jax.errors import DONE, REQUEUE, WRONG_INPUT, ClipinError
 from clipin_jax.inference.build import open_run
 from clipin_jax.report import write_report
 from clipin_jax.runs import run_copy
@@ -202,7 +202,7 @@ def test_every_command_reads_a_run_in_a_store(straight, tmp_path, capfd):
 
 def test_a_reader_says_what_a_store_lacks(straight):
     for command in (["evaluate", URL], ["report", URL], ["train", URL]):
-        assert main(command) == FAILED
+        assert main(command) == WRONG_INPUT
     with pytest.raises(ClipinError, match=f"{URL} is no run folder"):
         open_run(URL)
     put_run(straight)

@@ -111,7 +111,7 @@ setup(
     package_data={
         "clipin_jax.data": ["*.gz", "*.LICENSE"],
         "clipin_jax.data.text": ["*.gz", "*.LICENSE"],
-        **{installed_inside(name): ["*", "*/*.py"] for name in FOLDERS},
+        **{installed_inside(name): ["*", "*/*.*"] for name in FOLDERS},
     },
     install_requires=REQUIRES,
     extras_require=EXTRAS,

@@ -30,7 +30,7 @@ FLOORS = [
     ["inference"],
     ["evaluators"],
     ["report"],
-    ["training", "plan", "embeddings"],
+    ["training", "plan", "embeddings", "launchers"],
     ["datatools", "study"],
     ["commands", "__init__"],
     ["__main__"],

@@ -20,6 +20,7 @@ from clipin_jax.commands import (
     evaluate,
     explain,
     export,
+    launch,
     plan,
     report,
     search,
@@ -32,7 +33,7 @@ from clipin_jax.plan.devices import silence_compiler_without_tpu
 
 VERBS = (
     train, evaluate, caption, explain, embed, search, export, report, checkpoint,
-    study, plan, data, config, doctor,
+    study, plan, launch, data, config, doctor,
 )  # fmt: skip
 
 

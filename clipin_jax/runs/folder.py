@@ -69,7 +69,7 @@ def open_folder(config: ConfigDict, workdir: Path, run_name: str = "") -> None:
         if not jax.process_index():
             for name in _BEFORE_CHECKPOINTS:
                 (workdir / name).unlink(missing_ok=True)
-    elif workdir.is_dir() and {path.name for path in workdir.iterdir()} - {owner.FILE}:
+    elif workdir.is_dir() and {path.name for path in workdir.iterdir()} - owner.BESIDE:
         raise ClipinError(
             f"{workdir} holds files but no config.json, so it is no run to resume: "
             "choose another --workdir, or empty it"

@@ -20,6 +20,8 @@ from clipin_jax import storage
 from clipin_jax.errors import ClipinError, RetryableError
 
 FILE = "owner.json"
+LAUNCH_FOLDER = "launch"  # of `clipin launch`
+BESIDE = {FILE, LAUNCH_FOLDER}  # what a folder may have before it is a run's
 BEAT_SECONDS = 10.0  # between two writes of the owner
 STALE_SECONDS = 60.0  # without a write, after which an owner on another host is gone
 _CONFIRM_SECONDS = 2.0  # in which another process may replace the same stale file
@@ -143,7 +145,7 @@ def _in_use(path: str, other: dict[str, Any]) -> str:
 
 def _is_alive(other: dict[str, Any]) -> bool:
     """Whether the owner is a process of this host that runs."""
-    return _here(other) and _started(other["process"]) == other.get("started")
+    return _here(other) and process_started(other["process"]) == other.get("started")
 
 
 def _is_gone(other: dict[str, Any]) -> bool:
@@ -162,7 +164,7 @@ def _this_process() -> dict[str, Any]:
         "process": number,
         "host": socket.gethostname(),
         "namespace": _namespace(),
-        "started": _started(number),
+        "started": process_started(number),
         "since": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "beat": 0,
     }
@@ -177,7 +179,7 @@ def _namespace() -> str:
         return ""
 
 
-def _started(process: int) -> str:
+def process_started(process: int) -> str:
     """Returns when a process started, since numbers are given again; "" if it is gone.
 
     Without /proc it is only known whether a process of that number runs.

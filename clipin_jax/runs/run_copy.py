@@ -142,7 +142,11 @@ class _StoredRun:
         Raises:
           ClipinError: the folder holds other files, or cannot be read.
         """
-        names = self._store.names() - {owner.FILE}
+        names = {
+            name
+            for name in self._store.names()
+            if name.split("/")[0] not in owner.BESIDE
+        }
         if names and "config.json" not in names:
             raise ClipinError(
                 f"{self.name} holds files but no config.json, so it is no run: choose "

@@ -85,10 +85,10 @@ def _launch(args: argparse.Namespace) -> int:
         raise ClipinError(f"give an engine: --on {'|'.join(ENGINES)}")
     sizes = [f"{k}={v}" for k in _SIZES if (v := getattr(args, k)) is not None]
     engine = make_engine(args.on, args.site, [*args.set, *sizes])
+    job = _job(args, engine)
     config = load_config(args.config, args.overrides)
     check_keys(config)
     check_lists(config)
-    job = _job(args, engine)
     files = render(job, engine)
     _check_slices(config, engine)
     if args.plan:

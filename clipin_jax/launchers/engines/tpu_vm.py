@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import ClassVar
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.launchers import detached
-from clipin_jax.launchers.buckets import MOUNT, place
 from clipin_jax.launchers.clients import call_client
 from clipin_jax.launchers.engine import State
+from clipin_jax.launchers.engines import detached
+from clipin_jax.launchers.engines.buckets import MOUNT, place
+from clipin_jax.launchers.engines.tpu import Slice, find_slice
 from clipin_jax.launchers.job import Job
 from clipin_jax.launchers.record import Launch
 from clipin_jax.launchers.templates import fill_text
-from clipin_jax.launchers.tpu import Slice, find_slice
 
 _LOG = "/var/log/clipin.log"  # on the TPU VMs
 

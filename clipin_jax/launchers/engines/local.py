@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from clipin_jax.launchers import detached
 from clipin_jax.launchers.engine import State
+from clipin_jax.launchers.engines import detached
 from clipin_jax.launchers.job import Job
 from clipin_jax.launchers.record import Launch, launch_path
 from clipin_jax.launchers.templates import fill_text

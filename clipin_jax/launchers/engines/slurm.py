@@ -87,7 +87,7 @@ class Slurm:
             array=f"0-{job.array - 1}" if job.array > 1 else "",
             log=shlex.quote(_log_pattern(job)),
             grace=self.grace,
-            options="\n#SBATCH ".join(shlex.split(self.options)),
+            options="\n#SBATCH ".join(map(shlex.quote, shlex.split(self.options))),
             setup=self.setup.strip("\n"),
             local_device_ids=self._local_device_ids(),
             srun=self._srun(),

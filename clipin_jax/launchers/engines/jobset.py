@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.launchers.buckets import MOUNT, place
 from clipin_jax.launchers.clients import call_client
 from clipin_jax.launchers.engine import State
+from clipin_jax.launchers.engines.buckets import MOUNT, place
+from clipin_jax.launchers.engines.tpu import Slice, find_slice
 from clipin_jax.launchers.job import Job
 from clipin_jax.launchers.record import Launch
 from clipin_jax.launchers.templates import dump, fill_tree
-from clipin_jax.launchers.tpu import Slice, find_slice
 
 _CONTAINER = "clipin"
 _COLUMNS = "{.status.terminalState} {.spec.suspend} {.status.restarts}"

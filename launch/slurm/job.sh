@@ -26,7 +26,9 @@ export JAX_LOCAL_DEVICE_IDS={{local_device_ids}}
 trap : TERM # this shell has to outlive the run, which saves
 {{srun}} {{command}}
 code=$?
-if [ "$code" -eq 75 ]; then # saved: the same command goes on
-    scontrol requeue "$SLURM_JOB_ID"
-fi
+# 75: it has saved, and the same command goes on, unless `scancel` has ended the job.
+job={{job}}
+case "$code $(squeue --noheader --jobs="$job" --format='%T %r')" in
+"75 RUNNING "* | "75 "*" TimeLimit") scontrol requeue "$job" ;;
+esac
 exit "$code"

@@ -194,7 +194,12 @@ def slurm_cluster(folder: Path) -> Iterator[SlurmCluster]:
     """Yields a cluster that runs."""
     cluster = SlurmCluster(folder)
     try:
-        cluster.start()
+        try:
+            cluster.start()
+        except AssertionError as error:
+            logs = sorted(folder.glob("*.log")) + sorted(folder.glob("*.out"))
+            texts = [f"{path.name}: {path.read_text()[-2000:]}" for path in logs]
+            raise AssertionError("\n".join([str(error), *texts])) from error
         yield cluster
     finally:
         cluster.stop()

@@ -16,6 +16,9 @@ from clipin_jax.launchers.job import Job
 from clipin_jax.launchers.record import Launch, launch_path
 from clipin_jax.launchers.templates import fill_text
 
+# The number of one of its jobs is that of the whole array.
+_ARRAY_JOB = "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"
+
 
 @dataclasses.dataclass(frozen=True)
 class Slurm:
@@ -85,6 +88,7 @@ class Slurm:
             tasks_per_node=self._tasks(),
             cpus_per_task=self.cpus_per_task or "",
             array=f"0-{job.array - 1}" if job.array > 1 else "",
+            job=_ARRAY_JOB if job.array > 1 else "$SLURM_JOB_ID",
             log=shlex.quote(_log_pattern(job)),
             grace=self.grace,
             options="\n#SBATCH ".join(map(shlex.quote, shlex.split(self.options))),

@@ -16,7 +16,9 @@ export JAX_LOCAL_DEVICE_IDS=0,1,2,3
 trap : TERM # this shell has to outlive the run, which saves
 srun --kill-on-bad-exit=0 clipin train clip:data=gs://bucket/coco total_steps=20_000 --workdir '/shared/runs/first run'
 code=$?
-if [ "$code" -eq 75 ]; then # saved: the same command goes on
-    scontrol requeue "$SLURM_JOB_ID"
-fi
+# 75: it has saved, and the same command goes on, unless `scancel` has ended the job.
+job=$SLURM_JOB_ID
+case "$code $(squeue --noheader --jobs="$job" --format='%T %r')" in
+"75 RUNNING "* | "75 "*" TimeLimit") scontrol requeue "$job" ;;
+esac
 exit "$code"

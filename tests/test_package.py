@@ -48,6 +48,8 @@ def test_wheel_holds_configs_and_data(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     for path in (ROOT / "configs").rglob("*.py"):
         assert f"clipin_jax/{path.relative_to(ROOT)}" in names
+    for path in filter(Path.is_file, (ROOT / "launch").rglob("*")):
+        assert f"clipin_jax/{path.relative_to(ROOT)}" in names
     assert "clipin_jax/data/text/clip_merges.txt.gz" in names
     assert not any(name.startswith(("configs/", "tests/", "bench/")) for name in names)
     assert not any("__pycache__" in name for name in names)
@@ -71,6 +73,9 @@ def test_installed_wheel_finds_configs_by_name(wheel, tmp_path):
         "-c",
         "import clipin_jax.config as c; print(c.__file__, *c.list_configs())\n"
         "for name in c.list_configs(): print(c.find_config(name))\n"
+        "from clipin_jax.launchers import Job, make_engine, render\n"
+        "job = Job('a', ('clipin', 'doctor'), 'w')\n"
+        "print(render(job, make_engine('local'))['job.sh'].split()[-1])\n"
         "print(c.load_config('clip:clipin,variant=S/16,runlocal').name)",
         cwd=tmp_path,
         PYTHONPATH=str(target),
@@ -78,9 +83,9 @@ def test_installed_wheel_finds_configs_by_name(wheel, tmp_path):
     module, *names = lines[0].split()
     assert Path(module) == target / "clipin_jax" / "config" / "__init__.py"
     assert set(names) == {path.stem for path in (ROOT / "configs").glob("*.py")}
-    for name, path in zip(names, lines[1:-1], strict=True):
+    for name, path in zip(names, lines[1:-2], strict=True):
         assert Path(path) == target / "clipin_jax" / "configs" / f"{name}.py"
-    assert lines[-1] == "clip_clipin"
+    assert lines[-2:] == ["doctor", "clip_clipin"]
 
 
 def test_pyproject_configures_only_tools():

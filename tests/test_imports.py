@@ -20,6 +20,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 # Rooms from the ground up: a module imports from its own floor or from below.
 FLOORS = [
     ["errors", "registry", "storage", "types"],
+    ["processes"],
     ["config"],
     ["models"],
     ["objectives"],

@@ -5,8 +5,10 @@ from typing import Any
 
 from clipin_jax.commands.parsing import (
     Verbs,
+    add_processes,
     add_step,
     add_verb,
+    join_processes,
     names,
     numbers,
     output_file,
@@ -56,6 +58,7 @@ def register(verbs: Verbs) -> None:
         "--with", dest="other", default="", metavar="RUN[@STEP]",
         help="the other weights; default: step 0 of the run",
     )  # fmt: skip
+    add_processes(parser)
 
 
 def override(text: str) -> str:
@@ -70,6 +73,7 @@ def call(args: argparse.Namespace) -> int:
     from clipin_jax.runs.compile_cache import use_compile_cache
 
     _check_combination(args)
+    join_processes(args)
     chosen: dict[str, Any] = dict(step=args.step, output=args.output)
     if args.overrides:
         chosen["overrides"] = args.overrides

@@ -28,8 +28,15 @@ from clipin_jax.commands import (
     train,
 )
 from clipin_jax.config import missing_key
-from clipin_jax.errors import FAILED, INTERRUPTED, WRONG_INPUT, ClipinError
+from clipin_jax.errors import (
+    FAILED,
+    INTERRUPTED,
+    WRONG_INPUT,
+    ClipinError,
+    describe_error,
+)
 from clipin_jax.plan.devices import silence_compiler_without_tpu
+from clipin_jax.processes.joined import leave
 
 VERBS = (
     train, evaluate, caption, explain, embed, search, export, report, checkpoint,
@@ -40,8 +47,17 @@ VERBS = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code.
 
-    An error that the user can fix is one line on stderr.
+    An error that the user can fix is one line on stderr. Processes of one run end
+    together.
     """
+    try:
+        return leave(_run(argv))
+    except Exception as error:
+        leave(FAILED, describe_error(error))
+        raise
+
+
+def _run(argv: Sequence[str] | None) -> int:
     silence_compiler_without_tpu()
     logging.basicConfig(format="clipin: %(levelname)s: %(message)s")
     # Its log repeats, with tracebacks, the errors that it raises.
@@ -69,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return FAILED
     except KeyboardInterrupt:
+        leave(INTERRUPTED, "stopped")
         print("clipin: stopped", file=sys.stderr)
         return INTERRUPTED
 
@@ -120,5 +137,6 @@ def _is_unread(stream: TextIO) -> bool:
 def _fail(message: str, code: int) -> int:
     if os.environ.get("CLIPIN_JAX_TRACEBACK"):
         traceback.print_exc()
+    leave(code, message)
     print(f"clipin: error: {message}", file=sys.stderr)
     return code

@@ -50,6 +50,25 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE")
 
 
+def add_processes(parser: argparse.ArgumentParser) -> None:
+    """Adds the place of this process among those of a run."""
+    group = parser.add_argument_group(
+        "several processes",
+        "detected on Slurm, Open MPI, Cloud TPU and GKE; see docs/processes.md",
+    )
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0")
+    group.add_argument("--processes", metavar="N", help="how many there are")
+    group.add_argument("--process", metavar="I", help="which one this is, from 0")
+
+
+def join_processes(args: argparse.Namespace) -> None:
+    """Joins the other processes of the run, if there are any."""
+    from clipin_jax.processes.joined import join
+
+    names = ("coordinator", "processes", "process")
+    join({f"--{name}": getattr(args, name) for name in names})
+
+
 def add_step(parser: argparse.ArgumentParser) -> None:
     """Adds the step of a checkpoint."""
     parser.add_argument("--step", type=int, help="default: the newest checkpoint")

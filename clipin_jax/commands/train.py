@@ -3,7 +3,14 @@
 import argparse
 import sys
 
-from clipin_jax.commands.parsing import Verbs, add_config, add_verb, listing
+from clipin_jax.commands.parsing import (
+    Verbs,
+    add_config,
+    add_processes,
+    add_verb,
+    join_processes,
+    listing,
+)
 from clipin_jax.config import (
     find_config,
     followers,
@@ -45,6 +52,7 @@ def register(verbs: Verbs) -> None:
         help="trace these steps for xprof and TensorBoard, in the run's folder: "
         "FIRST:LAST, or COUNT after the first ones",
     )  # fmt: skip
+    add_processes(parser)
 
 
 def call(args: argparse.Namespace) -> int:
@@ -52,6 +60,7 @@ def call(args: argparse.Namespace) -> int:
     from clipin_jax.runs.compile_cache import use_compile_cache
     from clipin_jax.training.loop import train
 
+    join_processes(args)
     config = load_config(args.config, args.overrides)
     path = find_config(split_spec(args.config)[0])
     is_run = path.stem == "config" and path.suffix != ".py"

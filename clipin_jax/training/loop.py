@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
-from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from clipin_jax.config import check_keys, check_lists, with_defaults
@@ -26,6 +24,7 @@ from clipin_jax.evaluators.base import (
     shown_figures,
 )
 from clipin_jax.inference.build import make_encoder
+from clipin_jax.processes.joined import common_stop, of_first
 from clipin_jax.registry import check_arguments
 from clipin_jax.report.run_report.saved_examples import save_retrievals
 from clipin_jax.runs.build import Experiment, build_experiment
@@ -40,6 +39,7 @@ from clipin_jax.runs.folder import (
 from clipin_jax.runs.interrupt import Interrupt, Interrupted, catch_interrupt
 from clipin_jax.runs.metric_writers import MetricWriters, check_metric_writers
 from clipin_jax.runs.owner import own_folder
+from clipin_jax.runs.process_checks import check_command, check_data
 from clipin_jax.runs.run_copy import RunCopy, working_copy
 from clipin_jax.runs.train_program import jit_train_step
 from clipin_jax.runs.value_checks import check_values, check_vocabulary
@@ -98,6 +98,7 @@ def train(config: ConfigDict, workdir: str | Path, *, profile: str = "") -> int:
         steps in a row that are not finite.
       KeyboardInterrupt: Ctrl-C stopped it, with everything saved.
     """
+    check_command(config, workdir)
     profiled = parse_steps(profile, config.total_steps)
     with (
         catch_interrupt(_NOTICE, _AT_ONCE) as interrupt,
@@ -112,7 +113,7 @@ def train(config: ConfigDict, workdir: str | Path, *, profile: str = "") -> int:
 def _train(
     config: ConfigDict, run: RunCopy, interrupt: Interrupt, profiled: ProfiledSteps
 ) -> int:
-    if is_finished(config, run.folder, may_go_on=True):
+    if of_first("finished", is_finished(config, run.folder, may_go_on=True)):
         print(f"clipin: {run.name} is already done", file=sys.stderr)
         return DONE
     with contextlib.ExitStack() as stack:
@@ -132,7 +133,6 @@ def run_loop(session: Session, interrupt: Interrupt, profiled: ProfiledSteps) ->
     train_step, health_fn = _compiled_functions(experiment)
     state, step = _restore_or_init(session)
     first_step = step + 1
-    must_stop = functools.partial(_must_stop, interrupt, config.log_every_steps)
     inputs = StepInputs(experiment, session.batches, session.workdir)
     log = _start_log(session, step, train_step)
     profiler = Profiler(profiled, session.workdir, session.name, log, step=step)
@@ -140,7 +140,11 @@ def run_loop(session: Session, interrupt: Interrupt, profiled: ProfiledSteps) ->
     evaluate = functools.partial(_evaluate, session, log, interrupt)
     limit = config.max_nonfinite_steps
     nonfinite = NonfiniteSteps(limit, session.workdir, log.print_line)
-    with contextlib.closing(log), contextlib.closing(profiler):
+    with (
+        contextlib.closing(log),
+        contextlib.closing(profiler),
+        common_stop(interrupt.is_set) as must_stop,
+    ):
         lacks_scores = not session.checkpoints.has_scores(step)
         if step < config.total_steps and lacks_scores and _due(session, step):
             _save(session, state, step, force=True)
@@ -204,6 +208,7 @@ def _open_session(
         bad_records=workdir / process_file("bad_records.jsonl"),
     )
     stack.callback(batches.close)
+    check_data(batches.examples_per_epoch, batches.source.fingerprint)
     check_vocabulary(experiment.learner.towers.text, batches.tokenizer.vocab_size)
     encoder = make_encoder(config, experiment.learner, experiment.mesh)
     evaluators = make_evaluators(config.evals, encoder)
@@ -215,7 +220,8 @@ def _open_session(
     check_metric_writers(log)
     if jax.process_index() == 0:
         stack.enter_context(own_folder(workdir))
-    open_folder(config, workdir, run.name)
+        open_folder(config, workdir, run.name)
+    of_first("folder", "open")  # before that no other process writes into it
     checkpoints = Checkpoints(workdir / "checkpoints", **keep)
     stack.enter_context(contextlib.closing(checkpoints))
     writers = MetricWriters(workdir, log)
@@ -291,7 +297,7 @@ def _evaluate(
         return {}
     log.print_line(f"clipin: evaluation at step {step}")
     try:
-        # Several processes vote when to stop: one alone must not leave the others.
+        # Several processes stop together: one alone must not leave the others.
         alone = jax.process_count() == 1
         with interrupt.raising() if alone else contextlib.nullcontext():
             scores = evaluate_state(due, state)
@@ -317,16 +323,6 @@ def _save(
     """Starts to save in the background, if a save is due or forced."""
     position = session.batches.get_state()
     session.checkpoints.save(step, state, position, force=force)
-
-
-def _must_stop(interrupt: Interrupt, vote_every: int, step: int) -> bool:
-    """Tells whether to stop now; several processes vote at the steps that they log."""
-    if jax.process_count() == 1:
-        return interrupt.is_set()
-    if not _is_due(step, vote_every):
-        return False
-    votes = multihost_utils.process_allgather(np.array(interrupt.is_set()))
-    return bool(np.any(votes))
 
 
 def _is_due(step: int, every: int) -> bool:

@@ -101,6 +101,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     for verb in VERBS:
         verb.register(verbs)
     args, rest = top.parse_known_args(argv)
+    args.argv = list(sys.argv[1:] if argv is None else argv)
     # argparse leaves over what follows an option, and --config.KEY=VALUE.
     overrides = [x for x in rest if x[:1] != "-" or x.startswith("--config.")]
     if overrides != rest or (rest and "overrides" not in args):

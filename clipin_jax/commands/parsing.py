@@ -9,6 +9,7 @@ from clipin_jax.storage import full_path, is_remote
 
 # The verbs of a parser, as `add_subparsers` returns them.
 Verbs = Any
+PLACE = ("coordinator", "processes", "process")  # options of `add_processes`
 
 
 def add_verb(
@@ -50,8 +51,8 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE")
 
 
-def add_processes(parser: argparse.ArgumentParser) -> None:
-    """Adds the place of this process among those of a run."""
+def add_processes(parser: argparse.ArgumentParser) -> Any:
+    """Adds the place of this process among those of a run; returns the group."""
     group = parser.add_argument_group(
         "several processes",
         "detected on Slurm, Open MPI, Cloud TPU and GKE; see docs/processes.md",
@@ -59,14 +60,14 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0")
     group.add_argument("--processes", metavar="N", help="how many there are")
     group.add_argument("--process", metavar="I", help="which one this is, from 0")
+    return group
 
 
 def join_processes(args: argparse.Namespace) -> None:
     """Joins the other processes of the run, if there are any."""
     from clipin_jax.processes.joined import join
 
-    names = ("coordinator", "processes", "process")
-    join({f"--{name}": getattr(args, name) for name in names})
+    join({f"--{name}": getattr(args, name) for name in PLACE})
 
 
 def add_step(parser: argparse.ArgumentParser) -> None:

@@ -3,7 +3,10 @@
 import argparse
 import sys
 
+from ml_collections import ConfigDict
+
 from clipin_jax.commands.parsing import (
+    PLACE,
     Verbs,
     add_config,
     add_processes,
@@ -52,7 +55,10 @@ def register(verbs: Verbs) -> None:
         help="trace these steps for xprof and TensorBoard, in the run's folder: "
         "FIRST:LAST, or COUNT after the first ones",
     )  # fmt: skip
-    add_processes(parser)
+    group = add_processes(parser)
+    group.add_argument(
+        "--local-processes", metavar="N", help="start so many on this machine"
+    )
 
 
 def call(args: argparse.Namespace) -> int:
@@ -60,8 +66,10 @@ def call(args: argparse.Namespace) -> int:
     from clipin_jax.runs.compile_cache import use_compile_cache
     from clipin_jax.training.loop import train
 
-    join_processes(args)
     config = load_config(args.config, args.overrides)
+    if args.local_processes is not None:
+        return _train_local(args, config)
+    join_processes(args)
     path = find_config(split_spec(args.config)[0])
     is_run = path.stem == "config" and path.suffix != ".py"
     folder = str(path.parent) if is_run else f"runs/{config.name}"
@@ -75,3 +83,25 @@ def call(args: argparse.Namespace) -> int:
         return train(config, args.workdir or folder, profile=args.profile)
     except KeyboardInterrupt:  # after everything has been saved
         return REQUEUE
+
+
+def _train_local(args: argparse.Namespace, config: ConfigDict) -> int:
+    """Starts the same command as several processes of this machine."""
+    from clipin_jax.processes.local import local_count, run_local
+
+    given = {f"--{name}": getattr(args, name) for name in PLACE}
+    count = local_count(args.local_processes, given)
+    if config.batch_size % count:
+        raise ClipinError(
+            f"--local-processes is {count}, among which batch_size = "
+            f"{config.batch_size} cannot be shared equally: change one of them"
+        )
+    if count == 1:
+        args.local_processes = None
+        return call(args)
+    rest, skip = [], False
+    for word in args.argv:
+        if not skip and not word.startswith("--local"):
+            rest.append(word)
+        skip = word.startswith("--local") and "=" not in word
+    return run_local(count, (sys.executable, "-m", "clipin_jax", *rest))

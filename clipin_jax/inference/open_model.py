@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from clipin_jax import storage
 from clipin_jax.config import to_json
 from clipin_jax.core.parameter_paths import path_name
 from clipin_jax.errors import ClipinError
@@ -18,6 +19,8 @@ from clipin_jax.inference.encode_fns import ModelState
 from clipin_jax.inference.encoder import Encoder
 from clipin_jax.inference.feature_cache import FeatureCache
 from clipin_jax.inference.foreign import is_foreign, open_foreign
+from clipin_jax.interop.hub import HUB
+from clipin_jax.interop.open_model import ECOSYSTEMS
 from clipin_jax.runs.checkpoint_tools.saved_checkpoint import split_name
 
 # What decides, beside the variables, how an image or a text is encoded.
@@ -74,8 +77,16 @@ def open_source(source: str | Path, cache: FeatureCache | None = None) -> Opened
     Raises:
       ClipinError: no model there.
     """
-    opened = open_foreign if is_foreign(source) else open_run
-    return opened(source, cache)
+    if is_foreign(source):
+        return open_foreign(source, cache)
+    path = storage.full_path(source)
+    if not storage.is_remote(path) and not (Path(path) / "config.json").is_file():
+        raise ClipinError(
+            f"{source} is no run folder: it has no config.json; nor is it a model of "
+            f"{', '.join(e.name for e in ECOSYSTEMS)}; write {HUB}owner/name for a "
+            "model of the Hugging Face hub"
+        )
+    return open_run(source, cache)
 
 
 def open_model(source: str | Path, step: int | None = None) -> OpenedModel:

@@ -2,15 +2,14 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from clipin_jax import storage
 from clipin_jax.core.state import TrainState
 from clipin_jax.errors import ClipinError
+from clipin_jax.inference.foreign import is_foreign
 from clipin_jax.inference.open_model import open_model as open_any_model
 from clipin_jax.interop.descriptions.own_format import own_model
 from clipin_jax.interop.exports.trained_model import Facts, trained_model
@@ -18,7 +17,6 @@ from clipin_jax.interop.foreign_model import ForeignModel
 from clipin_jax.interop.initial_weights import start_from
 from clipin_jax.interop.open_model import open_model
 from clipin_jax.runs.build import Experiment
-from clipin_jax.runs.run_copy import holds_run
 
 
 def print_line(line: str) -> None:
@@ -45,19 +43,12 @@ def initial_state(
         return state
     return start_from(
         state,
-        _run_weights(source) if _names_run(source) else open_model(source),
+        open_model(source) if is_foreign(source) else _run_weights(source),
         config,
         parts=config.init_parts,
         keep=(*config.init_keep, *(lora.factors for lora in experiment.learner.lora)),
         report=report,
     )
-
-
-def _names_run(source: str) -> bool:
-    """Whether a source is RUN or RUN@STEP."""
-    names = source, source.rpartition("@")[0]
-    is_here = any(name and holds_run(Path(name)) for name in names)
-    return is_here or storage.is_remote(storage.full_path(source))
 
 
 class _HeldArrays:

@@ -12,6 +12,7 @@ from PIL import Image
 from clipin_jax.commands.main import main
 from clipin_jax.interop.weights import write_safetensors
 from tests.support import tiny_runs
+from tests.support.torch_files import Call, Global, write_torch
 
 DATA = "{{'name': 'coco', 'folder': '{}', 'split': '{}'}}"
 
@@ -297,6 +298,11 @@ def cut_weights(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-4])
 
 
+def with_code(folder: Path) -> None:
+    call = Call(Global("os", "mkdir"), (str(folder / "made"),))
+    write_torch(folder / "model.bin", {"visual.class_embedding": call})
+
+
 def of_another_width(folder: Path) -> None:
     model_folder(folder, model_type="clip", vision_config=dict(hidden_size=48))
 
@@ -309,8 +315,13 @@ def of_another_vocabulary(folder: Path) -> None:
 @pytest.mark.parametrize(
     "write, parts, expected",
     [
-        (without_model, "all", ["is no model of", "Hugging Face transformers"]),
+        (
+            without_model,
+            "all",
+            ["is no run folder", "nor", "Hugging Face transformers"],
+        ),
         (cut_weights, "all", ["model.safetensors is damaged", "fetch it again"]),
+        (with_code, "all", ["model.bin wants to call os.mkdir", "refused"]),
         (of_another_width, "image", ["width is 32, there 48", "image.width=48"]),
         (of_another_vocabulary, "text", ["vocab.txt", "data.tokenizer.vocabulary="]),
     ],
@@ -320,5 +331,18 @@ def test_weights_to_start_from(refused, original, tmp_path, write, parts, expect
     folder.mkdir()
     write(folder)
     start = f"init_from={folder}", f"init_parts=('{parts}',)"
+    before = tiny_runs.read_files(folder)
     line = refused(argv(original, tmp_path / "run", *start))
     assert all(part in line for part in expected), line
+    assert tiny_runs.read_files(folder) == before and not (folder / "made").exists()
+
+
+def test_a_model_of_the_hub_without_a_network(refused, original, tmp_path, monkeypatch):
+    def no_network(*names, **options):
+        raise OSError("Name or service not known")
+
+    library = pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr(library, "snapshot_download", no_network)
+    start = "init_from=hf-hub:owner/name"
+    line = refused(argv(original, tmp_path / "run", start))
+    assert "hf-hub:owner/name cannot be fetched" in line and "the network" in line

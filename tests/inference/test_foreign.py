@@ -10,9 +10,12 @@ import clipin_jax
 from clipin_jax.errors import ClipinError
 from clipin_jax.inference.foreign import is_foreign
 from clipin_jax.inference.open_model import open_source
+from clipin_jax.interop.tables.bert import albef_table, blip_table
 from clipin_jax.interop.tables.huggingface_clip import clip_table
 from clipin_jax.interop.weights import write_safetensors
 from clipin_jax.training.evaluate import evaluate
+from tests.support.golden_models import write_state_dict
+from tests.support.trained_models import TEXTS, trained
 
 TOWER = dict(
     hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2
@@ -79,6 +82,50 @@ def test_a_folder_is_loaded(folder, capsys):
     cosines = model.similarity(pixels, ["a star", "a dog"])
     np.testing.assert_allclose(cosines, images @ texts.T, atol=1e-6)
     assert "arrays" in capsys.readouterr().err  # says what it has read
+
+
+# Heads are 64 wide, as in the published models.
+HOST = (
+    "model.image.width=64", "model.image.num_heads=1", "model.image.depth=1",
+    "model.text.width=64", "model.text.num_heads=1", "model.text.depth=1",
+)  # fmt: skip
+ALBEF = (
+    "model.text.fusion_depth=1", "model.text.token_types=2",
+    "model.text.context_length=25",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("page", "overrides", "table"),
+    [
+        ("albef:runlocal", ALBEF, albef_table(1, 2)),
+        ("blip:runlocal", ("model.text.context_length=30",), blip_table()),
+    ],
+)
+def test_a_checkpoint_of_pretraining_is_loaded(tmp_path, page, overrides, table):
+    """Queues of negatives and momentum copies, `_m`, are left out."""
+    run = trained(page, *HOST, *overrides)
+    ours = {k: v for k, v in run.model.arrays.items() if "/queue/" not in k}
+    arrays = table.from_flat(ours)
+    copies = {
+        f"visual_encoder_m.{name.removeprefix('visual_encoder.')}": value + 1
+        for name, value in arrays.items()
+        if name.startswith("visual_encoder.")
+    }
+    copies["text_encoder_m.embeddings.LayerNorm.weight"] = np.ones(64, "f4")
+    queues = {
+        "image_queue": np.ones((32, 8), "f4"),
+        "text_queue": np.ones((32, 8), "f4"),
+        "queue_ptr": np.zeros(1, "i8"),
+    }
+    path = tmp_path / "checkpoint.pth"
+    write_state_dict(path, arrays | copies | queues, epoch=29)
+    model = clipin_jax.load(path)
+    images = model.encode_image(run.images)
+    np.testing.assert_allclose(images, run.image_features, atol=1e-6)
+    for row in (0, 2):  # the other text has punctuation, which is removed
+        text = model.encode_text(TEXTS[row])[0]
+        np.testing.assert_allclose(text, run.text_features[row], atol=1e-6)
 
 
 def test_it_has_no_checkpoints(folder):

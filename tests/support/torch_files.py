@@ -85,6 +85,7 @@ class TorchPickler(pickle._Pickler):
 def tensor(storage, offset=0, shape=None, strides=None) -> Call:
     """Describes a tensor; of a numpy array, all of it."""
     if isinstance(storage, np.ndarray):
+        storage = np.ascontiguousarray(storage).reshape(storage.shape)
         shape = storage.shape
         strides = tuple(step // storage.itemsize for step in storage.strides)
         storage = Storage(storage)

@@ -88,6 +88,7 @@ def test_its_image_processor_makes_our_images(exported):
     [
         ("clip:runlocal", SMALL),
         ("clip:runlocal", (*SMALL, "model.scan_layers=True")),
+        ("siglip:runlocal", SIGLIP),
     ],
 )
 def test_a_run_starts_with_the_same_bits(tmp_path, spec, overrides):

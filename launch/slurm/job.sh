@@ -26,9 +26,18 @@ export JAX_LOCAL_DEVICE_IDS={{local_device_ids}}
 trap : TERM # this shell has to outlive the run, which saves
 {{srun}} {{command}}
 code=$?
-# 75: it has saved, and the same command goes on, unless `scancel` has ended the job.
 job={{job}}
-case "$code $(squeue --noheader --jobs="$job" --format='%T %r')" in
-"75 RUNNING "* | "75 "*" TimeLimit") scontrol requeue "$job" ;;
+failures={{folder}}/failures-$job
+case $code in
+0 | 2 | 78) exit "$code" ;; # done, or wrong options, config or data
+75) ;;                      # saved: the same command goes on
+*)                          # perhaps another node was lost: go on, but not for ever
+    echo "$code" >>"$failures"
+    [ "$(wc -l <"$failures")" -le {{restarts}} ] || exit "$code"
+    ;;
+esac
+# `scancel` ends a job for good.
+case $(squeue --noheader --jobs="$job" --format='%T %r') in
+"RUNNING "* | *" TimeLimit") scontrol requeue "$job" ;;
 esac
 exit "$code"

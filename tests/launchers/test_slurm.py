@@ -76,6 +76,19 @@ def test_a_job_that_is_stopped_saves_and_is_not_requeued(slurm_clients, worker, 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("code, count", [(1, 3), (78, 1), (2, 1)])
+def test_failures_are_tried_again_but_wrong_input_is_not(
+    slurm_clients, tmp_path, code, count
+):
+    worker = tmp_path / "worker"
+    worker.write_text(f'echo >> "$0.starts"\nexit {code}\n')
+    [job] = start(worker, "restarts=2").ids
+    slurm_clients.wait_for(job, "JobState", "FAILED", 90)
+    assert slurm_clients.fact(job, "ExitCode") == f"{code}:0"
+    assert len(starts(worker)) == count
+
+
+@pytest.mark.slow
 def test_each_job_of_an_array_is_requeued_alone(slurm_clients, tmp_path):
     worker = tmp_path / "worker"
     worker.write_text(

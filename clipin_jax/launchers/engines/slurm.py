@@ -33,6 +33,7 @@ class Slurm:
       memory: of a node, such as `64G`; 0 with a unit is all of it.
       time: limit of one start, such as `12:00:00`; the job is started again after it.
       grace: seconds before that limit in which the run saves.
+      restarts: after failures; those after a save or by Slurm itself are not counted.
       options: further words for `sbatch`, such as `--exclusive --licenses=nas`.
       setup: lines of shell before the command, such as `source venv/bin/activate`.
       container_image, container_mounts: of pyxis.
@@ -57,6 +58,7 @@ class Slurm:
     memory: str = ""
     time: str = ""
     grace: int = 120
+    restarts: int = 3
     options: str = ""
     setup: str = ""
     container_image: str = ""
@@ -89,6 +91,8 @@ class Slurm:
             cpus_per_task=self.cpus_per_task or "",
             array=f"0-{job.array - 1}" if job.array > 1 else "",
             job=_ARRAY_JOB if job.array > 1 else "$SLURM_JOB_ID",
+            folder=shlex.quote(launch_path(job.workdir, "").rstrip("/")),
+            restarts=self.restarts,
             log=shlex.quote(_log_pattern(job)),
             grace=self.grace,
             options="\n#SBATCH ".join(map(shlex.quote, shlex.split(self.options))),

@@ -19,9 +19,18 @@ export JAX_COORDINATOR_ADDRESS="${address:-$first}:$((61440 + SLURM_JOB_ID % 409
 trap : TERM # this shell has to outlive the run, which saves
 srun --kill-on-bad-exit=0 clipin train clip:data=gs://bucket/coco total_steps=20_000 --workdir '/shared/runs/first run'
 code=$?
-# 75: it has saved, and the same command goes on, unless `scancel` has ended the job.
 job=$SLURM_JOB_ID
-case "$code $(squeue --noheader --jobs="$job" --format='%T %r')" in
-"75 RUNNING "* | "75 "*" TimeLimit") scontrol requeue "$job" ;;
+failures='/shared/runs/first run/launch'/failures-$job
+case $code in
+0 | 2 | 78) exit "$code" ;; # done, or wrong options, config or data
+75) ;;                      # saved: the same command goes on
+*)                          # perhaps another node was lost: go on, but not for ever
+    echo "$code" >>"$failures"
+    [ "$(wc -l <"$failures")" -le 3 ] || exit "$code"
+    ;;
+esac
+# `scancel` ends a job for good.
+case $(squeue --noheader --jobs="$job" --format='%T %r') in
+"RUNNING "* | *" TimeLimit") scontrol requeue "$job" ;;
 esac
 exit "$code"

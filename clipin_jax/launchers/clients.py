@@ -11,6 +11,7 @@ from clipin_jax.errors import ClipinError, RetryableError, shorten
 
 _PATIENCE = 300  # seconds that a client has
 _LONGEST = 400  # letters of a client's message
+_LOG = re.compile(r"[EWI]\d{4} \d\d:")  # lines that kubectl writes for its makers
 # What clients put before a message: `sbatch: error: `, `ERROR: (gcloud.compute) `.
 _PREFIX = re.compile(
     r"^(\w+: )?(error|ERROR|Error)( from server \(\w+\))?: (\([\w.-]+\) )?"
@@ -66,5 +67,6 @@ def call_client(command: Sequence[str], text: str | None = None) -> str:
 
 
 def _message(text: str) -> str:
-    lines = [_PREFIX.sub("", line.strip()) for line in text.splitlines()]
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [_PREFIX.sub("", line) for line in lines if not _LOG.match(line)]
     return shorten("; ".join(filter(None, lines)), _LONGEST) or "failed, without a word"

@@ -112,15 +112,17 @@ class SkyPilot:
         with tempfile.TemporaryDirectory() as folder:
             task = Path(folder) / "task.yaml"
             task.write_text(files["task.yaml"])
-            options = ["--yes", "--detach-run"]
-            return [
-                _job_id(
-                    call_client(
-                        ["sky", "jobs", "launch", *options, f"--name={name}", str(task)]
-                    )
-                )
-                for name in job.names()
-            ]
+            command = ["sky", "jobs", "launch", "--yes", "--detach-run", str(task)]
+            ids: list[str] = []
+            try:
+                for name in job.names():
+                    answer = call_client([*command, f"--name={name}"])
+                    ids.append(_job_id(answer))
+            except ClipinError:
+                if ids:  # all or nothing
+                    call_client(["sky", "jobs", "cancel", "--yes", *ids])
+                raise
+            return ids
 
     def state(self, launch: Launch) -> State:
         """Asks the queue of managed jobs."""

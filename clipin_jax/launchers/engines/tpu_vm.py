@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shlex
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -119,7 +120,11 @@ class TpuVm:
         for name, text in files.items():
             (folder / name).write_text(text)
         script = ["bash", str(folder / "job.sh")]
-        call_client([*script, "create"])
+        try:
+            call_client([*script, "create"])
+        except ClipinError:
+            shutil.rmtree(folder)
+            raise
         watcher = detached.start([*script, "watch"], str(folder / "log.txt"))
         return [watcher, *job.names()]
 

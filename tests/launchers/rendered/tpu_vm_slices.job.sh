@@ -27,7 +27,14 @@ state() {
 }
 
 if [ "${1:-}" = create ]; then
-    for name in $names; do create "$name" || exit; done
+    made=()
+    for name in $names; do
+        if ! create "$name"; then # all or nothing
+            for other in "${made[@]}"; do delete "$other"; done
+            exit 1
+        fi
+        made+=("$name")
+    done
     exit 0
 fi
 

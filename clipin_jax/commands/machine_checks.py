@@ -18,6 +18,8 @@ from clipin_jax.data.cpus import available_cpus
 from clipin_jax.data.image.decode import decode
 from clipin_jax.data.text import make_tokenizer
 from clipin_jax.errors import DONE, FAILED, ClipinError
+from clipin_jax.processes.device_use import describe_processes, idle_gpus
+from clipin_jax.processes.joined import this_group
 from clipin_jax.runs.compile_cache import cache_bound, cache_size, open_compile_cache
 
 GIB = 2**30
@@ -25,7 +27,7 @@ GIB = 2**30
 
 def check_machine(write: Callable[[str], None] = print) -> int:
     """Runs every check and writes a line for each. Returns the exit code."""
-    failed = 0
+    failed, group = 0, this_group()
     for name, check in CHECKS.items():
         try:
             verdict, result = "ok", check()
@@ -34,7 +36,13 @@ def check_machine(write: Callable[[str], None] = print) -> int:
             if isinstance(error, ClipinError):
                 result = str(error)
             failed += 1
+        if group is not None and group.index:
+            if verdict == "ok":
+                continue  # as in process 0, which writes it
+            name = f"{name} of {group.name(group.index)}: "
         write(f"{verdict:<7}{name:<15}{result}")
+    if group is not None and group.index:
+        return FAILED if failed else DONE
     write(f"{failed} of {len(CHECKS)} checks failed" if failed else "all checks passed")
     return FAILED if failed else DONE
 
@@ -64,6 +72,10 @@ def _devices() -> str:
     """The devices that jax uses, and a GPU or TPU that it does not use."""
     devices = jax.devices()
     used = f"{len(devices)} x {devices[0].device_kind} ({jax.default_backend()})"
+    if (group := this_group()) is not None:
+        used += f", {describe_processes(group)}"
+    if left_over := idle_gpus(group, jax.local_devices()):
+        used += f"; {left_over}"
     idle = {"cuda": Path("/dev/nvidia0"), "tpu": Path("/dev/accel0")}
     for extra, device in idle.items():
         if device.exists() and jax.default_backend() == "cpu":

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
+from clipin_jax.errors import FAILED
 from clipin_jax.processes.group import Group
 
 _COLLECT_SECONDS = 1.0  # in which other processes report the same failure
@@ -21,10 +22,17 @@ _POLL_SECONDS = 0.1
 
 
 class Ending(NamedTuple):
-    """Why a process ends: its exit code, and the line for the user."""
+    """Why a process ends.
+
+    Attributes:
+      code: its exit code.
+      message: the line for the user; "" for none.
+      is_own: whether the message is about the process that ends.
+    """
 
     code: int
     message: str
+    is_own: bool = True
 
 
 class Endings:
@@ -53,7 +61,7 @@ class Endings:
         """
         if not self._once.acquire(blocking=False):
             threading.Event().wait()  # another thread ends the process
-        code, lines = FALLBACK
+        code, lines = FAILED, list[str]()
         try:
             if ending is not None:
                 code, lines = ending.code, [ending.message]
@@ -63,7 +71,7 @@ class Endings:
             pass
         flush()
         for line in lines:
-            os.write(2, f"clipin: error: {line}\n".encode())
+            print_error(line)
         with contextlib.suppress(RuntimeError):
             self._last_one_out()
         self._exit(code)
@@ -85,6 +93,8 @@ class Endings:
         """Returns a line for each message, with the processes that report it."""
         owners: dict[str, list[int]] = {}
         for index, ending in sorted(ends.items()):
+            if not ending.is_own:
+                return [ending.message]  # the cause of what the others report
             owners.setdefault(ending.message, []).append(index)
         return [
             message
@@ -111,7 +121,13 @@ class Endings:
         return done
 
 
-FALLBACK: tuple[int, list[str]] = (1, [])
+def print_error(message: str) -> None:
+    """Prints an error past the streams of Python, which may be in use."""
+    line = f"clipin: error: {message}\n"
+    if os.isatty(2):
+        line = f"\n{line}"  # a progress bar has not ended its line
+    with contextlib.suppress(OSError):
+        os.write(2, line.encode())
 
 
 def flush() -> None:

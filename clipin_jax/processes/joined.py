@@ -6,6 +6,7 @@ nothing is started a second time.
 
 import atexit
 import contextlib
+import logging
 import os
 import sys
 import time
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from clipin_jax.errors import DONE, REQUEUE, ClipinError, shorten
+from clipin_jax.processes.aborts import explain_abort
 from clipin_jax.processes.endings import Ending, Endings
 from clipin_jax.processes.group import Group
 from clipin_jax.processes.meeting import meet
@@ -66,7 +68,12 @@ def join(flags: Mapping[str, Any]) -> None:
     meet(place, start_seconds())
     _start_jax(place)
     _started.append(place)
-    this_group()
+    group = this_group()
+    if group is not None and group.index:
+        explain_abort(
+            f"jax ended this process with the report above, most likely as "
+            f"{group.name(0)} has gone: look at its output"
+        )
 
 
 def start_seconds() -> float:
@@ -83,6 +90,8 @@ def start_seconds() -> float:
 def _start_jax(place: Place) -> None:
     import jax
 
+    if place.index:  # what they warn of is the same in process 0
+        logging.getLogger().setLevel(logging.ERROR)
     host = place.address[0]
     for name in ("no_proxy", "NO_PROXY"):  # gRPC would call the coordinator by a proxy
         hosts = os.environ.get(name, "")
@@ -175,7 +184,8 @@ def leave(code: int, message: str = "") -> int:
     if _is_symptom(error):
         watch.in_doubt = True
         time.sleep(_CAUSE_SECONDS)  # `Watch` may end this process meanwhile
-        message = watch.late() or message
+        if late := watch.late():
+            endings.end(Ending(code, late, is_own=False))
     if error is not None and not isinstance(error, (ClipinError, KeyboardInterrupt)):
         traceback.print_exception(error)
     endings.end(Ending(code, message))

@@ -22,6 +22,7 @@ from clipin_jax.processes.place import VARIABLES
 
 _GRACE_SECONDS = 20.0  # for the others to end by themselves when one has failed
 _POLL_SECONDS = 0.1
+_NOISE = b"[Gloo] Rank"  # how many processes a library has connected, on CPUs
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _DEVICES = "--xla_force_host_platform_device_count"
 _PLATFORM = re.compile(rf"{_DEVICES}=(\d+)")
@@ -146,10 +147,13 @@ def _forward(index: int, process: subprocess.Popen[bytes]) -> threading.Thread:
 
 
 def _print_lines(prefix: str, lines: IO[bytes]) -> None:
-    for line in lines:
-        text = prefix.encode() + line
-        with contextlib.suppress(OSError):
-            os.write(2, text if text.endswith(b"\n") else text + b"\n")
+    with lines:
+        for line in lines:
+            if line.startswith(_NOISE):
+                continue
+            text = prefix.encode() + line
+            with contextlib.suppress(OSError):
+                os.write(2, text if text.endswith(b"\n") else text + b"\n")
 
 
 @contextlib.contextmanager

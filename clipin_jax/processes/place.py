@@ -181,7 +181,9 @@ def _is_unknown_pod(environ: Mapping[str, str]) -> bool:
     """
     if "KUBERNETES_SERVICE_HOST" not in environ:
         return False
-    if any(name in environ for name in ("TPU_WORKER_HOSTNAMES", "SLURM_JOB_ID")):
+    if any(name in environ for name in ("MEGASCALE_NUM_SLICES", "SLURM_JOB_ID")):
+        return False
+    if environ.get("TPU_WORKER_HOSTNAMES", "localhost") != "localhost":
         return False
     if "JOB_COMPLETION_INDEX" not in environ:
         return True

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from clipin_jax.errors import FAILED
-from clipin_jax.processes.endings import Ending, Endings, flush
+from clipin_jax.processes.endings import Ending, Endings, flush, print_error
 from clipin_jax.processes.group import Group
 
 BEAT_SECONDS = 1.0  # between two beats of a process
@@ -82,7 +82,7 @@ class Watch:
         for task in list(self._tasks):
             task()
         if group.index == 0 and (problem := self.find_problem(time.monotonic())):
-            self._endings.end(Ending(FAILED, problem))
+            self._endings.end(Ending(FAILED, problem, is_own=False))
 
     def find_problem(self, now: float) -> str:
         """Returns what is wrong with a process, by the beats of all; "" for nothing."""
@@ -138,5 +138,5 @@ class Watch:
             f"{name} has not answered for {SILENT_SECONDS:g} s: it was ended from "
             "outside, or its host is gone or stuck"
         )
-        os.write(2, f"clipin: error: {message}\n".encode())
+        print_error(message)
         os._exit(FAILED)

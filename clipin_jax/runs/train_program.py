@@ -10,8 +10,10 @@ from clipin_jax.core import sharding
 from clipin_jax.core.compute_copies import ComputeCopies
 from clipin_jax.core.step import make_train_step
 from clipin_jax.errors import ClipinError, first_line
+from clipin_jax.processes.joined import this_group
 from clipin_jax.runs.build import Experiment
 
+_COMPILE_SECONDS = 3600.0  # for the slowest process
 # Platform -> options of XLA that a run has unless its config says otherwise.
 COMPILER_OPTIONS: dict[str, dict[str, Any]] = {
     # Products of split matrices are not cut into windows, each with its own messages.
@@ -41,6 +43,22 @@ def jit_train_step(experiment: Experiment) -> Any:
         out_shardings=shardings,
         compiler_options=_compiler_options(experiment),
     )
+
+
+def compile_together(train_step: Any, *inputs: Any) -> Any:
+    """Returns the step, compiled in all processes where there are several.
+
+    On CPUs a collective waits for 30 s only, and a process may compile for longer.
+
+    Args:
+      train_step: from `jit_train_step`.
+      inputs: of its first call.
+    """
+    if (group := this_group()) is None:
+        return train_step
+    compiled = train_step.lower(*inputs).compile()
+    group.gather("compiled", True, "compile the step", _COMPILE_SECONDS)
+    return compiled
 
 
 def _copies(experiment: Experiment) -> ComputeCopies:

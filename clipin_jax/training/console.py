@@ -10,6 +10,8 @@ import jax
 import numpy as np
 
 from clipin_jax.evaluators.base import CEILING, CHANCE, Figure
+from clipin_jax.processes.device_use import describe_processes
+from clipin_jax.processes.joined import this_group
 from clipin_jax.runs.build import Experiment
 
 
@@ -28,7 +30,7 @@ def banner(
         "objectives": ", ".join(config.objectives),
         "devices": f"{mesh.size} x {jax.devices()[0].device_kind}, mesh "
         + " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
-        + f", processes {jax.process_count()}",
+        + f", {describe_processes(this_group())}",
         "data": f"{config.data.source.name}, {examples_per_epoch:,} examples per epoch",
         "schedule": f"{config.total_steps:,} steps of {config.batch_size} pairs = "
         f"{epochs:.3g} epochs{_peak(config.optim.learning_rate)}",

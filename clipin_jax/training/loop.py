@@ -41,7 +41,7 @@ from clipin_jax.runs.metric_writers import MetricWriters, check_metric_writers
 from clipin_jax.runs.owner import own_folder
 from clipin_jax.runs.process_checks import check_command, check_data
 from clipin_jax.runs.run_copy import RunCopy, working_copy
-from clipin_jax.runs.train_program import jit_train_step
+from clipin_jax.runs.train_program import compile_together, jit_train_step
 from clipin_jax.runs.value_checks import check_values, check_vocabulary
 from clipin_jax.training.chip_use import ChipUse
 from clipin_jax.training.evaluate import evaluate_state, write_figures, write_results
@@ -157,6 +157,8 @@ def run_loop(session: Session, interrupt: Interrupt, profiled: ProfiledSteps) ->
                     indices, batch = inputs.next_batch(step)
                 # Step.
                 hyper = inputs.hyper(step)
+                if step < first_step:
+                    train_step = compile_together(train_step, state, batch, hyper)
                 log.step_starts()
                 with jax.transfer_guard(transfers):
                     state, metrics = train_step(state, batch, hyper)

@@ -9,6 +9,8 @@ import jax
 from clipin_jax.data.pipeline import TrainBatches
 from clipin_jax.evaluators.base import Figure
 from clipin_jax.objectives.target_health import collapse_warning
+from clipin_jax.processes.device_use import idle_gpus
+from clipin_jax.processes.joined import this_group
 from clipin_jax.runs.build import Experiment
 from clipin_jax.runs.metric_writers import MetricWriters
 from clipin_jax.training import console
@@ -50,6 +52,8 @@ class RunLog:
         self._advice = DataAdvice(config.data, run_name)
         self._shown: dict[str, float] = {}
         facts = console.banner(experiment, run_name, batches.examples_per_epoch, step)
+        if idle := idle_gpus(this_group(), jax.local_devices()):
+            facts += f"\nclipin: warning: {idle}"
         self.print_line(f"{facts}\nclipin: compiling the first step")
 
     def print_line(self, text: str) -> None:

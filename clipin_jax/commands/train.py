@@ -3,8 +3,6 @@
 import argparse
 import sys
 
-from ml_collections import ConfigDict
-
 from clipin_jax.commands.parsing import (
     PLACE,
     Verbs,
@@ -66,10 +64,10 @@ def call(args: argparse.Namespace) -> int:
     from clipin_jax.runs.compile_cache import use_compile_cache
     from clipin_jax.training.loop import train
 
-    config = load_config(args.config, args.overrides)
-    if args.local_processes is not None:
-        return _train_local(args, config)
+    if args.local_processes not in (None, "1"):
+        return _train_local(args)
     join_processes(args)
+    config = load_config(args.config, args.overrides)
     path = find_config(split_spec(args.config)[0])
     is_run = path.stem == "config" and path.suffix != ".py"
     folder = str(path.parent) if is_run else f"runs/{config.name}"
@@ -85,20 +83,18 @@ def call(args: argparse.Namespace) -> int:
         return REQUEUE
 
 
-def _train_local(args: argparse.Namespace, config: ConfigDict) -> int:
+def _train_local(args: argparse.Namespace) -> int:
     """Starts the same command as several processes of this machine."""
     from clipin_jax.processes.local import local_count, run_local
 
     given = {f"--{name}": getattr(args, name) for name in PLACE}
     count = local_count(args.local_processes, given)
+    config = load_config(args.config, args.overrides)
     if config.batch_size % count:
         raise ClipinError(
             f"--local-processes is {count}, among which batch_size = "
             f"{config.batch_size} cannot be shared equally: change one of them"
         )
-    if count == 1:
-        args.local_processes = None
-        return call(args)
     rest, skip = [], False
     for word in args.argv:
         if not skip and not word.startswith("--local"):

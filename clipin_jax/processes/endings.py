@@ -18,6 +18,7 @@ from clipin_jax.processes.group import Group
 
 _COLLECT_SECONDS = 1.0  # in which other processes report the same failure
 _ANSWER_SECONDS = 8.0  # for process 0 to say that it printed the line
+_LINES = 3  # that process 0 prints at most
 _POLL_SECONDS = 0.1
 
 
@@ -96,13 +97,15 @@ class Endings:
             if not ending.is_own:
                 return [ending.message]  # the cause of what the others report
             owners.setdefault(ending.message, []).append(index)
-        return [
+        lines = [
             message
             if len(indices) == self._group.count or not message
             else f"{self._group.names(indices)}: {message}"
             for message, indices in owners.items()
             if message
         ]
+        more = f"{len(lines) - _LINES} more processes failed in other ways"
+        return lines[:_LINES] + ([more] if len(lines) > _LINES else [])
 
     def _last_one_out(self) -> None:
         """Says that this process has printed and leaves; process 0 waits for all."""

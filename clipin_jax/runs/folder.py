@@ -67,8 +67,9 @@ def open_folder(config: ConfigDict, workdir: Path, run_name: str = "") -> None:
     elif saved.is_file():
         load_folder(workdir)  # names a damaged file rather than replace it
         if not jax.process_index():
-            for name in _BEFORE_CHECKPOINTS:
-                (workdir / name).unlink(missing_ok=True)
+            for name in _BEFORE_CHECKPOINTS:  # and those of other processes
+                for path in workdir.glob(f"*{name}"):
+                    path.unlink(missing_ok=True)
     elif workdir.is_dir() and {path.name for path in workdir.iterdir()} - owner.BESIDE:
         raise ClipinError(
             f"{workdir} holds files but no config.json, so it is no run to resume: "

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.runs.folder import write_file
+from clipin_jax.runs.folder import process_file, write_file
 from clipin_jax.types import Metrics
 
 
@@ -60,7 +60,7 @@ class NonfiniteSteps:
             self._stop(step, skipped)
 
     def _stop(self, step: int, skipped: int) -> None:
-        path = self._workdir / "nonfinite_batches.json"
+        path = self._workdir / process_file("nonfinite_batches.json")
         batches = [indices.tolist() for indices in self._skipped]
         write_file(path, json.dumps({"step": step, "batches": batches}))
         raise ClipinError(

@@ -27,8 +27,7 @@ class Process:
     """A process that trains, and the lines that it prints."""
 
     def __init__(self, arguments, folder, repository):
-        flags = "--xla_force_host_platform_device_count=1"
-        environ = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(repository)}
+        environ = os.environ | {"XLA_FLAGS": "", "PYTHONPATH": str(repository)}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "clipin_jax", "train", *arguments],
             stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
@@ -40,10 +39,11 @@ class Process:
 
     def _read(self):
         assert self._process.stderr is not None
-        for line in self._process.stderr:
-            self.lines.append(line.rstrip("\n"))
+        with self._process.stderr as lines:
+            for line in lines:
+                self.lines.append(line.rstrip("\n"))
 
-    def wait_for(self, text, seconds=240):
+    def wait_for(self, text, seconds=500):
         end = time.monotonic() + seconds
         while not any(text in line for line in self.lines):
             assert time.monotonic() < end and self._process.poll() is None, self.lines
@@ -57,7 +57,7 @@ class Process:
         self._process.wait()
         self._reader.join()
 
-    def end(self, seconds=240):
+    def end(self, seconds=500):
         """Waits; returns its exit code and the lines that say what is wrong."""
         try:
             code = self._process.wait(timeout=seconds)

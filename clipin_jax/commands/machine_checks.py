@@ -18,6 +18,7 @@ from clipin_jax.data.cpus import available_cpus
 from clipin_jax.data.image.decode import decode
 from clipin_jax.data.text import make_tokenizer
 from clipin_jax.errors import DONE, FAILED, ClipinError
+from clipin_jax.processes.agreement import check_same, code_facts, device_facts
 from clipin_jax.processes.device_use import describe_processes, idle_gpus
 from clipin_jax.processes.joined import this_group
 from clipin_jax.runs.compile_cache import cache_bound, cache_size, open_compile_cache
@@ -72,15 +73,21 @@ def _devices() -> str:
     """The devices that jax uses, and a GPU or TPU that it does not use."""
     devices = jax.devices()
     used = f"{len(devices)} x {devices[0].device_kind} ({jax.default_backend()})"
-    if (group := this_group()) is not None:
-        used += f", {describe_processes(group)}"
-    if left_over := idle_gpus(group, jax.local_devices()):
+    if left_over := idle_gpus(this_group(), jax.local_devices()):
         used += f"; {left_over}"
     idle = {"cuda": Path("/dev/nvidia0"), "tpu": Path("/dev/accel0")}
     for extra, device in idle.items():
         if device.exists() and jax.default_backend() == "cpu":
             used += f"; {device} is not used: pip install 'clipin_jax[{extra}]'"
     return used
+
+
+def _processes() -> str:
+    """How many processes have joined; all must have the same code and devices."""
+    group = this_group()
+    if group is not None:
+        check_same(group, code_facts() | device_facts(), "come to this check")
+    return describe_processes(group).removeprefix("processes ")
 
 
 def _cores() -> str:
@@ -182,6 +189,7 @@ def _images() -> str:
 CHECKS = {
     "versions": _versions,
     "devices": _devices,
+    "processes": _processes,
     "cores": _cores,
     "memory": _memory,
     "shared memory": _shared_memory,

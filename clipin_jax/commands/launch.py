@@ -18,7 +18,7 @@ from clipin_jax.config import (
     load_config,
     split_spec,
 )
-from clipin_jax.errors import DONE, ClipinError
+from clipin_jax.errors import DONE, FAILED, ClipinError
 from clipin_jax.launchers import ENGINES, Job, make_engine, read_launch, render, submit
 from clipin_jax.launchers.engine import Engine
 from clipin_jax.launchers.job import job_name
@@ -36,6 +36,7 @@ examples:
 Engines: {", ".join(ENGINES)}. Their settings are in site.toml of this folder or of
 ~/.config/clipin_jax, and launch/site.toml lists them; --set KEY=VALUE changes one.
 """
+_STDERR = 2  # file descriptor; standard output is for the job
 _SIZES = {"nodes": "machines", "gpus": "of a node", "time": "limit of one start"}
 
 
@@ -142,13 +143,12 @@ def _check_fits(args: argparse.Namespace, engine: Engine) -> None:
             f"--plan does not know the chips of {args.on}: --set chip=h100, and --gpus"
         )
     planner = [sys.executable, "-m", "clipin_jax", "plan", args.config]
-    done = subprocess.run(
-        [*planner, *args.overrides, "--on", machine, "--quick"], check=False
-    )
+    command = [*planner, *args.overrides, "--on", machine, "--quick"]
+    done = subprocess.run(command, stdout=_STDERR, check=False)
     if done.returncode:
+        does_not = "does not fit" if done.returncode == FAILED else "has no plan for"
         raise ClipinError(
-            f"the run does not fit {machine}, or could not be planned; nothing was "
-            "submitted"
+            f"the run {does_not} {machine}: nothing was submitted, see above"
         )
 
 

@@ -128,6 +128,24 @@ def test_mistakes_are_one_line_and_leave_nothing(tmp_path, capsys, monkeypatch, 
     assert files_below(tmp_path) == set()
 
 
+@pytest.mark.parametrize(
+    "code, words", [(0, ""), (1, "does not fit 2xv5e:4x4"), (78, "has no plan for")]
+)
+def test_a_plan_comes_before_the_job(tmp_path, capfd, monkeypatch, code, words):
+    planner = tmp_path / "python"
+    planner.write_text(f'#!/bin/sh\necho "$*"\nexit {code}\n')
+    planner.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(planner))
+    slices = ("--set", "tpu=v5e:4x4", "--set", "slices=2", "mesh.dcn=2")
+    job = ("quickstart", "--on", "jobset", "--workdir", STORED, "--set", "image=i")
+    assert (launch(*job, *slices, "--plan", "--dry-run") == 0) == (code == 0)
+    captured = capfd.readouterr()
+    assert bool(captured.out) == (code == 0)
+    plan, *error = captured.err.splitlines()
+    expected = "-m clipin_jax plan quickstart mesh.dcn=2 --on 2xv5e:4x4 --quick"
+    assert plan == expected and words in "".join(error)
+
+
 def test_a_config_file_of_this_machine_is_not_for_a_cloud(tmp_path, capsys):
     (tmp_path / "mine.py").write_text(
         "from ml_collections import ConfigDict\n"

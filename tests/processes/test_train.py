@@ -71,7 +71,7 @@ def start(tmp_path, repository):
     started = []
 
     def one(config, *arguments):
-        started.append(Process((config, *TINY, *arguments), tmp_path, repository))
+        started.append(Process((config, *arguments), tmp_path, repository))
         return started[-1]
 
     yield one
@@ -85,11 +85,11 @@ def pair(start):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
 
-    def both(*arguments, own=((), ())):
+    def both(*arguments, own=(("quickstart:runlocal", *TINY),) * 2):
         place = ("--workdir", "run", "--coordinator", f"127.0.0.1:{port}")
         return [
             start(
-                "quickstart:runlocal", *arguments, *own[index], *place,
+                *own[index], *arguments, *place,
                 "--processes", "2", "--process", str(index),
             )
             for index in range(2)
@@ -108,14 +108,16 @@ def losses(folder):
 def test_two_processes_equal_one(start, tmp_path, options):
     for count in ("1", "2"):
         place = ("--workdir", f"run{count}", "--local-processes", count)
-        assert start(f"quickstart:{options}", *place).end() == (0, [])
+        assert start(f"quickstart:{options}", *TINY, *place).end() == (0, [])
     one, two = losses(tmp_path / "run1"), losses(tmp_path / "run2")
     assert list(one) == list(two) == [1, 2, 3, 4, 5, 6]
     np.testing.assert_allclose(list(two.values()), list(one.values()), rtol=1e-5)
 
 
 def test_two_processes_with_other_configs(pair):
-    first, second = pair(own=((), ("seed=7",)))
+    first, second = pair(
+        own=[("quickstart:runlocal", *TINY, *more) for more in ((), ("seed=7",))]
+    )
     code, [line] = first.end(seconds=120)
     assert code == 78
     assert "process 1 (host " in line and "config seed is 7, not 0: start all" in line
@@ -127,8 +129,8 @@ def test_two_processes_with_other_data(pair, tmp_path):
     own = []
     for count in (32, 33):
         folder = pair_folder(tmp_path / str(count), [("a cat",)] * count)
-        own.append((f"data.source.folder={folder}",))
-    first, second = pair("data.source={'name': 'folder'}", own=own)
+        own.append((f"clip:data={folder},small", "batch_size=4", "evals={}"))
+    first, second = pair(own=own)
     code, [line] = first.end()
     assert code == 78 and "number of records is 33, not 32" in line
     assert second.end(seconds=30) == (78, [])

@@ -32,7 +32,8 @@ FLOORS = [
     ["evaluators"],
     ["report"],
     ["training", "plan", "embeddings", "launchers"],
-    ["datatools", "study"],
+    ["datatools", "sweep"],
+    ["study"],
     ["commands", "__init__"],
     ["__main__"],
 ]

@@ -27,6 +27,10 @@ STALE_SECONDS = 60.0  # without a write, after which an owner on another host is
 _CONFIRM_SECONDS = 2.0  # in which another process may replace the same stale file
 
 
+class FolderInUseError(RetryableError):
+    """Another process owns a folder, and it is alive."""
+
+
 @contextlib.contextmanager
 def own_folder(
     workdir: str | Path, *, beat: float = BEAT_SECONDS, stale: float = STALE_SECONDS
@@ -41,7 +45,7 @@ def own_folder(
       stale: seconds without a write after which an owner on another host is gone.
 
     Raises:
-      RetryableError: another process owns the folder, such as one that still saves.
+      FolderInUseError: another process owns the folder, such as one that still saves.
       ClipinError: the folder cannot be written.
     """
     workdir = storage.full_path(workdir)
@@ -66,6 +70,21 @@ def own_folder(
                 storage.remove(path)
             if made:
                 os.rmdir(workdir)  # fails, as it should, if there is anything in it
+
+
+def seems_owned(workdir: Path) -> bool:
+    """Returns whether a process owns a folder of a disk, as far as is known at once.
+
+    False is an invitation to try `own_folder`, which is certain.
+    """
+    path = workdir / FILE
+    try:
+        other, age = _read(str(path)), time.time() - path.stat().st_mtime
+    except OSError:
+        return False
+    if not other or _is_gone(other):
+        return False
+    return _is_alive(other) or 0 <= age < STALE_SECONDS
 
 
 def _acquire(path: str, owner: dict[str, Any], stale: float) -> None:
@@ -120,7 +139,7 @@ def _wait_until_stale(path: str, stale: float) -> dict[str, Any] | None:
     """Returns the owner if it is gone, None if it has released the folder.
 
     Raises:
-      RetryableError: the owner is alive.
+      FolderInUseError: the owner is alive.
     """
     first = _read(path)
     end = time.monotonic() + stale
@@ -129,7 +148,7 @@ def _wait_until_stale(path: str, stale: float) -> dict[str, Any] | None:
         if other is None:
             return None
         if _is_alive(other) or other != first:
-            raise RetryableError(_in_use(path, other))
+            raise FolderInUseError(_in_use(path, other))
         if _is_gone(other) or time.monotonic() >= end:
             return other
         time.sleep(min(1.0, stale / 10))

@@ -1,4 +1,5 @@
-"""Studies: a grid of configs and seeds is trained, compared and written as a page.
+"""Studies: a sweep over methods, levels and seeds, compared by tests on a page.
 
-Imports `config`, `core`, `data`, `runs`, `report` and `training`.
+The file's format, statistics, conclusions and pages are here; runs, processes and
+scores of runs are those of `sweep`. Imports `sweep` and below.
 """

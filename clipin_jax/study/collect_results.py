@@ -14,14 +14,9 @@ from clipin_jax.report.run_history import (
     read_histories,
     read_json,
 )
-from clipin_jax.study.study_file import PlannedRun, Study
-
-_DECIMALS = 6  # more than a share of a few thousand images has
-
-
-def failure_file(folder: Path, planned: PlannedRun) -> Path:
-    """Returns the file that says why a run failed."""
-    return (folder / "failed" / planned.folder).with_suffix(".txt")
+from clipin_jax.runs.folder import DONE
+from clipin_jax.study.study_file import Study
+from clipin_jax.sweep.run_scores import run_scores
 
 
 def collect_results(study: Study, folder: Path) -> dict[str, Any]:
@@ -32,17 +27,16 @@ def collect_results(study: Study, folder: Path) -> dict[str, Any]:
     scores, environment = [], {}
     chances: dict[str, float] = {}
     formats: dict[str, FigureFormat] = {}
-    for planned in study.configs:
-        failure = failure_file(folder, planned)
+    for planned, run in study.runs(folder).items():
         axes = planned._asdict()
-        if failure.is_file():
-            scores.append(axes | {"failed": failure.read_text()})
-        elif (folder / planned.folder / "DONE").is_file():
-            (run,) = read_histories([folder / planned.folder])
-            environment = environment or run.environment
-            scores.append(axes | _scores(run, study.metrics))
-            chances |= _chances(run, study.metrics)
-            formats |= run.figures
+        if run.failure.is_file():
+            scores.append(axes | {"failed": run.failure.read_text()})
+        elif (run.folder / DONE).is_file():
+            (history,) = read_histories([run.folder])
+            environment = environment or history.environment
+            scores.append(axes | run_scores(history, study.metrics)._asdict())
+            chances |= _chances(history, study.metrics)
+            formats |= history.figures
     return study.facts | {
         "metrics": {
             name: _metric(label, formats.get(name), chances.get(name))
@@ -64,21 +58,6 @@ def _metric(
         "lower_is_better": format_ is not None and format_.lower_is_better,
         "chance": chance,
     }
-
-
-def _scores(run: RunHistory, metrics: Iterable[str]) -> dict[str, Any]:
-    final = run.final_scores()
-    values = {name: _rounded(final.get(name)) for name in metrics}
-    curves = {
-        name: [[step, _rounded(value)] for step, value in run.series[name].items()]
-        for name in metrics
-        if len(run.series.get(name, {})) > 1
-    }
-    return {"values": values, "curves": curves}
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, _DECIMALS)
 
 
 def _chances(run: RunHistory, metrics: Iterable[str]) -> dict[str, float]:

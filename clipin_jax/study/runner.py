@@ -1,22 +1,30 @@
-"""Runs a study: trains what is missing, collects the results, writes the pages."""
+"""Runs a study: trains what is missing, collects the results, writes the pages.
+
+A study is a sweep over methods, levels and seeds: the processes are those of a sweep.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from clipin_jax.config import to_json
+from clipin_jax.data.cpus import available_cpus
 from clipin_jax.errors import DONE, FAILED, REQUEUE, ClipinError
-from clipin_jax.runs.folder import is_finished, write_file
+from clipin_jax.runs.folder import write_file
 from clipin_jax.runs.interrupt import catch_interrupt
 from clipin_jax.storage import local_path
 from clipin_jax.study.collect_results import collect_results
 from clipin_jax.study.html_page import write_html_page
 from clipin_jax.study.markdown_page import study_markdown
-from clipin_jax.study.process_pool import StudyProcesses
 from clipin_jax.study.results_json import read_results, results_text
-from clipin_jax.study.study_file import load_study
+from clipin_jax.study.step_costs import measure_in_process
+from clipin_jax.study.study_file import Study, load_study
+from clipin_jax.sweep.listed_runs import ListedRuns, forget_failures, missing_runs
+from clipin_jax.sweep.process_pool import MEMORY, ProcessPool
 
 
 def run_study(
@@ -43,21 +51,18 @@ def run_study(
     study = load_study(spec)
     folder = local_path(workdir or Path("runs/studies") / study.name)
     _make_folder(folder)
-    missing = [
-        planned
-        for planned, config in study.configs.items()
-        if not is_finished(config, folder / planned.folder)
-    ]
+    missing = missing_runs(study.runs(folder).values())
+    forget_failures(missing)
     done = len(study.configs) - len(missing)
     print(
         f"clipin: study {study.name}: {len(study.configs)} runs, {done} of them done;"
         f" {jobs} at a time in {folder}",
         flush=True,
     )
-    with catch_interrupt() as interrupt, StudyProcesses(study, folder) as processes:
-        processes.train(missing, jobs, interrupt)
+    with catch_interrupt() as interrupt, ProcessPool() as processes:
+        processes.train(ListedRuns(missing), jobs, interrupt)
         if costs and not interrupt.is_set():
-            processes.measure_costs()
+            _measure_costs(study, folder, processes)
     results = collect_results(study, folder)
     _write_pages(results, folder)
     if interrupt.is_set():
@@ -74,6 +79,38 @@ def _make_folder(folder: Path) -> None:
         raise ClipinError(
             f"cannot make {folder}: {error.strerror}; choose another --workdir"
         ) from error
+
+
+def _measure_costs(study: Study, folder: Path, processes: ProcessPool) -> None:
+    """Times the steps of all methods with all CPUs, unless this was done."""
+    path = folder / "costs.json"
+    if path.is_file():
+        return
+    print("clipin: timing the steps of all methods", flush=True)
+    process = processes.open(available_cpus())
+    configs, baselines = _methods_and_baselines(study)
+    log = folder / "logs" / "costs.txt"
+    process.send(measure_in_process, configs, baselines, log)
+    try:
+        costs, error = process.receive()
+    except EOFError:
+        costs, error = None, MEMORY
+    if error:
+        print(f"clipin: the steps were not timed: {error}", file=sys.stderr)
+    else:
+        write_file(path, json.dumps(costs, indent=1) + "\n")
+
+
+def _methods_and_baselines(study: Study) -> tuple[dict[str, str], dict[str, str]]:
+    """Returns the config of each method as JSON, and the baseline of each."""
+    pairs = dict(study.facts.get("pairs", ()))
+    configs, baselines = {}, {}
+    for (method, *_), config in study.configs.items():
+        if method not in configs:
+            configs[method] = to_json(config)
+            baseline = study.facts.get("baseline", method)
+            baselines[method] = pairs.get(method, baseline)
+    return configs, baselines
 
 
 def write_study_page(results: Path) -> Path:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
+from clipin_jax.config import from_json
 from clipin_jax.core import sharding
 from clipin_jax.data.pipeline import TrainBatches
 from clipin_jax.runs.build import build_experiment
@@ -18,6 +20,7 @@ from clipin_jax.study.timed_step import (
     median_ratio,
     take_turns,
 )
+from clipin_jax.sweep.process_tasks import output_to
 
 ROUNDS = 7
 STEPS = 5  # in a row
@@ -59,6 +62,21 @@ def measure_costs(
             "million_params": round(params / 1e6, 3),
         }
     return costs
+
+
+def measure_in_process(
+    configs: Mapping[str, str], baselines: Mapping[str, str], log: Path
+) -> dict[str, dict[str, float]]:
+    """Returns the costs of `measure_costs`: a task of a process of the study.
+
+    Args:
+      configs: method -> config, as written by `to_json`.
+      baselines: as for `measure_costs`.
+      log: the file for what is printed.
+    """
+    with output_to(log):
+        loaded = {name: from_json(text).lock() for name, text in configs.items()}
+        return measure_costs(loaded, baselines)
 
 
 def timed_step_of(config: ConfigDict) -> tuple[TimedStep, int]:

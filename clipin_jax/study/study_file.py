@@ -28,6 +28,7 @@ from ml_collections import ConfigDict
 
 from clipin_jax.config import call_file, config_folder, list_studies, load_config
 from clipin_jax.errors import ClipinError, did_you_mean
+from clipin_jax.sweep.runs import Run
 
 _REQUIRED = ("title", "question", "methods", "metrics", "seeds")
 _KEYS = (*_REQUIRED, "baseline", "pairs", "dial", "levels", "changes")
@@ -70,6 +71,13 @@ class Study:
     settings: dict[str, Any]
     metrics: Mapping[str, str]
     configs: Mapping[PlannedRun, ConfigDict]
+
+    def runs(self, folder: Path) -> dict[PlannedRun, Run]:
+        """Returns every run with its places in the folder of the study."""
+        return {
+            planned: Run(str(planned), config, folder, planned.folder)
+            for planned, config in self.configs.items()
+        }
 
 
 def load_study(spec: str) -> Study:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,33 @@ from clipin_jax.inference.foreign import check_output
 from clipin_jax.inference.open_model import Opened, open_source
 from clipin_jax.runs.folder import environment, write_file
 from clipin_jax.training import console
+
+# Whether a run shall stop, by the step and the scores of an evaluation.
+Watch = Callable[[int, Mapping[str, float]], bool]
+
+
+def never_stop(step: int, scores: Mapping[str, float]) -> bool:
+    """Lets a run go on: the `Watch` of a run that nobody watches."""
+    return False
+
+
+def is_due(step: int, every: int) -> bool:
+    """Whether something is due that is done every so many steps; 0 for never."""
+    return bool(every) and step % every == 0
+
+
+def due_evaluators(
+    config: ConfigDict, evaluators: Mapping[str, Evaluator], step: int
+) -> dict[str, Evaluator]:
+    """Returns the evaluators of a run that are due; all of them after the last step."""
+
+    def due(entry: ConfigDict) -> bool:
+        if step == 0:
+            return entry.get("at_start", False)
+        is_last = step == config.total_steps
+        return is_last or is_due(step, entry.get("every_steps", 0))
+
+    return {n: e for n, e in evaluators.items() if due(config.evals[n])}
 
 
 def evaluate_state(

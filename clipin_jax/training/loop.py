@@ -18,11 +18,7 @@ from clipin_jax.core.step import make_health_fn
 from clipin_jax.data.pipeline import TrainBatches
 from clipin_jax.errors import DONE, REQUEUE, ClipinError
 from clipin_jax.evaluators import make_evaluators
-from clipin_jax.evaluators.base import (
-    Evaluator,
-    check_best_metric,
-    shown_figures,
-)
+from clipin_jax.evaluators.base import Evaluator, check_best_metric, shown_figures
 from clipin_jax.inference.build import make_encoder
 from clipin_jax.processes.joined import common_stop, of_first
 from clipin_jax.registry import check_arguments
@@ -30,12 +26,7 @@ from clipin_jax.report.run_report.saved_examples import save_retrievals
 from clipin_jax.runs.build import Experiment, build_experiment
 from clipin_jax.runs.checkpoint import Checkpoints
 from clipin_jax.runs.checkpoint_retention import Retention
-from clipin_jax.runs.folder import (
-    is_finished,
-    open_folder,
-    process_file,
-    write_file,
-)
+from clipin_jax.runs.folder import is_finished, open_folder, process_file, write_file
 from clipin_jax.runs.interrupt import Interrupt, Interrupted, catch_interrupt
 from clipin_jax.runs.metric_writers import MetricWriters, check_metric_writers
 from clipin_jax.runs.owner import own_folder
@@ -44,7 +35,15 @@ from clipin_jax.runs.run_copy import RunCopy, working_copy
 from clipin_jax.runs.train_program import compile_together, jit_train_step
 from clipin_jax.runs.value_checks import check_values, check_vocabulary
 from clipin_jax.training.chip_use import ChipUse
-from clipin_jax.training.evaluate import evaluate_state, write_figures, write_results
+from clipin_jax.training.evaluate import (
+    Watch,
+    due_evaluators,
+    evaluate_state,
+    is_due,
+    never_stop,
+    write_figures,
+    write_results,
+)
 from clipin_jax.training.initial_state import initial_state
 from clipin_jax.training.nonfinite import NonfiniteSteps
 from clipin_jax.training.profiling import ProfiledSteps, Profiler, parse_steps
@@ -70,6 +69,7 @@ class Session:
       evaluators: by their names in `config.evals`.
       checkpoints: of this run.
       writers: of its metrics.
+      watch: may stop the run after an evaluation.
     """
 
     experiment: Experiment
@@ -79,9 +79,16 @@ class Session:
     evaluators: Mapping[str, Evaluator]
     checkpoints: Checkpoints
     writers: MetricWriters
+    watch: Watch = never_stop
 
 
-def train(config: ConfigDict, workdir: str | Path, *, profile: str = "") -> int:
+def train(
+    config: ConfigDict,
+    workdir: str | Path,
+    *,
+    profile: str = "",
+    watch: Watch = never_stop,
+) -> int:
     """Trains until `total_steps`, from the newest checkpoint if there is one.
 
     Args:
@@ -89,9 +96,11 @@ def train(config: ConfigDict, workdir: str | Path, *, profile: str = "") -> int:
       workdir: the run's folder, by path or URL; created if it does not exist, else
         resumed.
       profile: steps to profile, see `profiling.parse_steps`; no part of the run.
+      watch: called after each evaluation but the last; True stops the run as SIGTERM
+        does.
 
     Returns:
-      0 when done; 75 if SIGTERM stopped it, with everything saved.
+      0 when done; 75 if SIGTERM or `watch` stopped it, with everything saved.
 
     Raises:
       ClipinError: an error in the config, the data, the folder or the disk, or too many
@@ -104,20 +113,25 @@ def train(config: ConfigDict, workdir: str | Path, *, profile: str = "") -> int:
         catch_interrupt(_NOTICE, _AT_ONCE) as interrupt,
         working_copy(workdir) as run,
     ):
-        code = _train(config, run, interrupt, profiled)
+        code = _train(config, run, interrupt, profiled, watch)
     if code == REQUEUE and interrupt.signal == signal.SIGINT:
         raise KeyboardInterrupt  # so that Ctrl-C ends a loop over runs, too
     return code
 
 
 def _train(
-    config: ConfigDict, run: RunCopy, interrupt: Interrupt, profiled: ProfiledSteps
+    config: ConfigDict,
+    run: RunCopy,
+    interrupt: Interrupt,
+    profiled: ProfiledSteps,
+    watch: Watch,
 ) -> int:
     if of_first("finished", is_finished(config, run.folder, may_go_on=True)):
         print(f"clipin: {run.name} is already done", file=sys.stderr)
         return DONE
     with contextlib.ExitStack() as stack:
         session = _open_session(config, run, stack)
+        session = dataclasses.replace(session, watch=watch)
         stack.enter_context(jax.set_mesh(session.experiment.mesh))
         return run_loop(session, interrupt, profiled)
 
@@ -149,7 +163,7 @@ def run_loop(session: Session, interrupt: Interrupt, profiled: ProfiledSteps) ->
         if step < config.total_steps and lacks_scores and _due(session, step):
             _save(session, state, step, force=True)
             evaluate(state, step)  # step 0, or the run was stopped in this evaluation
-        while not (stop := must_stop(step)) and step < config.total_steps:
+        while not (stop := stops(step)) and step < config.total_steps:
             profiler.before(step + 1, state)
             with jax.profiler.StepTraceAnnotation("train", step_num=step + 1):
                 # Data.
@@ -168,12 +182,12 @@ def run_loop(session: Session, interrupt: Interrupt, profiled: ProfiledSteps) ->
             nonfinite.watch(step, indices, metrics)
             # Log.
             is_last = step == config.total_steps
-            if is_last or _is_due(step, config.log_every_steps):
+            if is_last or is_due(step, config.log_every_steps):
                 nonfinite.check()
                 log.write_metrics(step, metrics)
             log.show_progress(step)
             profiler.after(step, state)
-            if _is_due(step, config.health_every_steps):
+            if is_due(step, config.health_every_steps):
                 log.write_health(step, health_fn(state, batch))
             # Save, then evaluate; after the last step `_finish` does it.
             if not is_last:
@@ -274,16 +288,7 @@ def _start_log(session: Session, step: int, train_step: Any) -> RunLog:
 
 
 def _due(session: Session, step: int) -> dict[str, Evaluator]:
-    """Returns the evaluators that are due; all of them after the last step."""
-    config = session.experiment.config
-    is_last = step == config.total_steps
-
-    def is_due(entry: ConfigDict) -> bool:
-        if step == 0:
-            return entry.get("at_start", False)
-        return is_last or _is_due(step, entry.get("every_steps", 0))
-
-    return {n: e for n, e in session.evaluators.items() if is_due(config.evals[n])}
+    return due_evaluators(session.experiment.config, session.evaluators, step)
 
 
 @functools.partial(jax.profiler.annotate_function, name="evaluate")
@@ -292,7 +297,8 @@ def _evaluate(
 ) -> dict[str, float] | None:
     """Runs the evaluators that are due on a saved state, and adds its scores.
 
-    A signal ends it at once, with None: the run evaluates when it is resumed.
+    A signal ends it at once, with None: the run evaluates when it is resumed. Whoever
+    watches the run may stop it afterwards.
     """
     due = _due(session, step)
     if not due:
@@ -315,6 +321,8 @@ def _evaluate(
     if jax.process_index() == 0:
         write_figures(session.workdir, figures)
     session.checkpoints.add_scores(step, scores)
+    if step < session.experiment.config.total_steps and session.watch(step, scores):
+        interrupt.set(signal.SIGTERM)
     return scores
 
 
@@ -325,10 +333,6 @@ def _save(
     """Starts to save in the background, if a save is due or forced."""
     position = session.batches.get_state()
     session.checkpoints.save(step, state, position, force=force)
-
-
-def _is_due(step: int, every: int) -> bool:
-    return bool(every) and step % every == 0
 
 
 def _finish(

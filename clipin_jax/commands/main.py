@@ -25,6 +25,7 @@ from clipin_jax.commands import (
     report,
     search,
     study,
+    sweep,
     train,
 )
 from clipin_jax.config import missing_key
@@ -40,7 +41,7 @@ from clipin_jax.processes.joined import leave
 
 VERBS = (
     train, evaluate, caption, explain, embed, search, export, report, checkpoint,
-    study, plan, launch, data, config, doctor,
+    sweep, study, plan, launch, data, config, doctor,
 )  # fmt: skip
 
 

@@ -22,12 +22,14 @@ class Run:
       config: locked.
       home: the folder of the study or the sweep.
       place: of the run folder in it.
+      may_go_on: whether a finished run of fewer steps goes on.
     """
 
     name: str
     config: ConfigDict
     home: Path
     place: Path
+    may_go_on: bool = False
 
     @property
     def folder(self) -> Path:
@@ -55,7 +57,7 @@ class Run:
         Raises:
           ClipinError: the finished run there is of another config.
         """
-        return is_finished(self.config, self.folder)
+        return is_finished(self.config, self.folder, may_go_on=self.may_go_on)
 
 
 class Ended(NamedTuple):

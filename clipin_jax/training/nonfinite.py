@@ -11,10 +11,6 @@ from clipin_jax.runs.folder import process_file, write_file
 from clipin_jax.types import Metrics
 
 
-class DivergedError(ClipinError):
-    """The loss or its gradient was not finite in too many steps in a row."""
-
-
 class NonfiniteSteps:
     """Reports skipped updates, and stops a run that has too many in a row.
 
@@ -48,8 +44,7 @@ class NonfiniteSteps:
         """Waits for the watched step, if it was not checked yet.
 
         Raises:
-          DivergedError: the limit is reached; `nonfinite_batches.json` has the
-            batches.
+          ClipinError: the limit is reached; the batches are in nonfinite_batches.json.
         """
         if self._watched is None:
             return
@@ -68,7 +63,7 @@ class NonfiniteSteps:
         path = self._workdir / process_file("nonfinite_batches.json")
         batches = [indices.tolist() for indices in self._skipped]
         write_file(path, json.dumps({"step": step, "batches": batches}))
-        raise DivergedError(
+        raise ClipinError(
             f"the loss or its gradient was not finite in {skipped} steps in a row, the "
             f"last of them step {step}; nothing was updated since. The examples of "
             f"these batches are in {path} (the last begins with {batches[-1][:8]}). "

@@ -1,0 +1,66 @@
+"""`clipin sweep`: trains the points of a space of configs, and shows the best."""
+
+import argparse
+from pathlib import Path
+
+from clipin_jax.commands.parsing import Verbs, add_overrides, add_verb
+from clipin_jax.errors import ClipinError
+
+EPILOG = """
+examples:
+  clipin sweep quickstart optim.learning_rate.peak=1e-4,1e-3 optim.weight_decay=0,0.1
+  clipin sweep quickstart optim.learning_rate.peak=1e-4..1e-2:log --trials 12 --jobs 2
+  clipin sweep quickstart optim.learning_rate.peak=1e-4..1e-2:log --trials 40 \\
+    --method tpe --prune asha                     # needs clipin_jax[sweep]
+  clipin sweep my_sweep.py --dry-run              # get_sweep(arg), see sweep_file.py
+  clipin sweep --worker runs/sweeps/quickstart    # helps with a sweep, on any machine
+  clipin sweep best runs/sweeps/quickstart --write best.py
+
+KEY=a,b,c are values, KEY=LOW..HIGH[:log][:int] is a range, KEY=VALUE holds for all
+points. The same command runs only what is missing. Exit codes: 0 done, 75 stopped with
+everything saved, 1 when points failed.
+"""
+_BEST = "best"
+
+
+def register(verbs: Verbs) -> None:
+    """Adds the verb."""
+    parser = add_verb(
+        verbs, "sweep", "train a grid or a search of configs, and show the best", call,
+        epilog=EPILOG,
+    )  # fmt: skip
+    add = parser.add_argument
+    add("config", nargs="?", help="NAME[:OPTIONS], a .py file, or `best DIR`")
+    add_overrides(parser)
+    add("--workdir", help="default: runs/sweeps/NAME")
+    add("--jobs", type=int, default=1, help="runs at a time; default: 1")
+    add("--metric", action="append", metavar="EVALUATOR/METRIC[:min]",
+        help="what is made best; default: checkpoint.best_metric or the first headline",
+    )  # fmt: skip
+    add("--method", help="grid, zip, random, quasi, tpe, gp or nsga2")
+    add("--zip", action="store_true", help="pair the values of the keys: --method zip")
+    add("--trials", type=int, help="points of a random sweep or a search")
+    add("--seeds", type=int, help="runs of each point, averaged; default: 1")
+    add("--prune", help="stop bad runs: asha, hyperband, median or wilcoxon")
+    add("--schedule", help="fixed (default), or open: no schedule looks at the end")
+    add("--dry-run", action="store_true", help="list the points and their cost")
+    add("--worker", metavar="DIR", help="train points of the sweep in this folder")
+    add("--write", metavar="FILE", type=Path, help="of best: write its config")
+
+
+def call(args: argparse.Namespace) -> int:
+    """Runs a sweep, works on one, or shows the best point of one."""
+    from clipin_jax.sweep.runner import run_sweep, work
+    from clipin_jax.sweep.sweep_file import load_sweep, typed_items
+
+    if args.worker:
+        return work(Path(args.worker), args.jobs)
+    if not args.config:
+        raise ClipinError("give a config or a sweep's file: clipin sweep --help")
+    options = {
+        "method": "zip" if args.zip else args.method,
+        **{k: getattr(args, k) for k in ("trials", "seeds", "metric", "prune")},
+        "schedule": args.schedule,
+    }
+    sweep = load_sweep(args.config, typed_items(args.overrides), options)
+    return run_sweep(sweep, args.workdir, args.jobs)

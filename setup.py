@@ -32,7 +32,7 @@ REQUIRES = [
     "pyarrow>=17,<27",
     "regex>=2024.4,<2027",
     "safetensors>=0.8,<0.9",
-    "scipy>=1.14,<1.18",
+    "scipy>=1.15,<1.18",
     "simplejpeg>=1.8,<2",
     "sentencepiece>=0.2.2,<0.3",
     "tensorboardX>=2.6.2,<2.7",
@@ -47,9 +47,11 @@ PLAN = [
 ]
 # jax2onnx from 0.14 on wants an older orbax-checkpoint than ours.
 EXPORT = ["flatbuffers>=24", "jax2onnx>=0.13,<0.18", "onnxruntime>=1.24,<2"]
+SWEEP = ["optuna>=5,<6"]
 TEST = [
     *PLAN,
     *EXPORT,
+    *SWEEP,
     "datasets>=3,<6",
     "hypothesis>=6.100,<7",
     "kubeflow-trainer-api>=2.3,<2.4",  # the models of JobSet
@@ -82,6 +84,7 @@ EXTRAS = {
     "remote": ["gcsfs>=2024.10", "s3fs>=2024.10"],
     "tpu": ["jax[tpu]>=0.10,<0.11"],
     "plan": PLAN,
+    "sweep": SWEEP,
     "cuda": ["jax[cuda12]>=0.10,<0.11"],
     "bench": ["matplotlib>=3.9,<4", "open_clip_torch>=2.30,<4", "torch>=2.6,<3"],
 }

@@ -50,7 +50,7 @@ def register(verbs: Verbs) -> None:
 
 def call(args: argparse.Namespace) -> int:
     """Runs a sweep, works on one, or shows the best point of one."""
-    from clipin_jax.sweep.runner import run_sweep, work
+    from clipin_jax.sweep.runner import preview, run_sweep, work
     from clipin_jax.sweep.sweep_file import load_sweep, typed_items
 
     if args.worker:
@@ -63,4 +63,6 @@ def call(args: argparse.Namespace) -> int:
         "schedule": args.schedule,
     }
     sweep = load_sweep(args.config, typed_items(args.overrides), options)
+    if args.dry_run:
+        return preview(sweep, args.workdir, args.jobs)
     return run_sweep(sweep, args.workdir, args.jobs)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -180,6 +180,23 @@ def build_experiment(
         init_state=functools.partial(placed_init, numbers),
         views=_view_maker(config),
     )
+
+
+def program_key(config: ConfigDict) -> Hashable:
+    """Returns what the compiled training step depends on, equal for runs that share it.
+
+    Learning rates, weight decay, loss weights and seeds are inputs of the step.
+
+    Raises:
+      ClipinError: the model, the objectives or the optimizer are wrong.
+    """
+    learner: Any = build(config)
+    optimizer = make_optimizer(config.optim, learner.layer_order, learner.lora)
+    groups = (config[name] for name in ("mesh", "sharding", "compiler_options"))
+    return (
+        learner, optimizer, _batch_shape(config), _view_maker(config),
+        config.get("micro_batches", 1), *(group.to_json() for group in groups),
+    )  # fmt: skip
 
 
 def _placed(leaf: Any, place: Any) -> jax.ShapeDtypeStruct:

@@ -167,8 +167,7 @@ def open_home(sweep: Sweep, home: Path) -> None:
     Raises:
       ClipinError: the folder holds another sweep, or cannot be made.
     """
-    if (home / FILE).is_file():
-        _check_same(sweep, read_sweep(home), home)
+    check_home(sweep, home)
     try:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -178,7 +177,15 @@ def open_home(sweep: Sweep, home: Path) -> None:
     write_file(home / FILE, sweep.to_json())
 
 
-def _check_same(sweep: Sweep, there: Sweep, home: Path) -> None:
+def check_home(sweep: Sweep, home: Path) -> None:
+    """Checks that a folder holds no other sweep.
+
+    Raises:
+      ClipinError: it does.
+    """
+    if not (home / FILE).is_file():
+        return
+    there = read_sweep(home)
     keys = ["spec", "goals", "schedule"]
     if sweep.has_journal or there.has_journal:
         keys += ["space", "seeds", "method", "prune", "base"]

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from clipin_jax.errors import DONE, FAILED, REQUEUE, ClipinError
+from clipin_jax.report.run_history import read_histories
 from clipin_jax.runs.folder import write_file
 from clipin_jax.runs.interrupt import catch_interrupt
 from clipin_jax.runs.owner import own_folder
 from clipin_jax.storage import local_path
 from clipin_jax.sweep import outcomes
-from clipin_jax.sweep.definition import Sweep, open_home, override_texts, read_sweep
+from clipin_jax.sweep.definition import (
+    Sweep,
+    check_home,
+    open_home,
+    override_texts,
+    read_sweep,
+)
 from clipin_jax.sweep.listed_runs import ListedRuns, forget_failures, missing_runs
 from clipin_jax.sweep.outcomes import Point, collect_points, count_states, ranked
+from clipin_jax.sweep.preview import preview_text
 from clipin_jax.sweep.process_pool import ProcessPool, RunSource
 from clipin_jax.sweep.run_scores import run_scores
 from clipin_jax.sweep.runs import Run
@@ -25,6 +34,20 @@ from clipin_jax.sweep.runs import Run
 def default_home(sweep: Sweep) -> Path:
     """Returns the folder of a sweep without --workdir."""
     return Path("runs/sweeps") / sweep.name
+
+
+def preview(sweep: Sweep, workdir: str | Path | None = None, jobs: int = 1) -> int:
+    """Prints the points of a sweep, how many programs they compile, and the time.
+
+    The time is that of finished points, or of a short trial in a process of its own.
+
+    Raises:
+      ClipinError: the folder holds another sweep, or the short trial failed.
+    """
+    home = local_path(workdir or default_home(sweep))
+    check_home(sweep, home)
+    print(preview_text(sweep, home, jobs))
+    return DONE
 
 
 def run_sweep(sweep: Sweep, workdir: str | Path | None = None, jobs: int = 1) -> int:
@@ -115,8 +138,6 @@ def _source(sweep: Sweep, home: Path, retry: bool) -> Iterator[RunSource]:
 
 def describe_scores(sweep: Sweep, run: Run) -> str:
     """Returns the scores of a run that is done: "retrieval/mean_recall 46.0%; "."""
-    from clipin_jax.report.run_history import read_histories
-
     if not run.is_finished():
         return ""
     (history,) = read_histories([run.folder])
@@ -126,8 +147,6 @@ def describe_scores(sweep: Sweep, run: Run) -> str:
 
 def best_command(sweep: Sweep, point: Point) -> str:
     """Returns the command that trains a point anew."""
-    import shlex
-
     overrides = [*sweep.space.fixed, *override_texts(point.assignment)]
     words = ["clipin", "train", sweep.spec, *overrides]
     return shlex.join([*words, "--workdir", f"runs/{sweep.name}_best"])

@@ -1,0 +1,36 @@
+"""A config of a few small steps, whose learning rate and weight decay are varied."""
+
+from pathlib import Path
+
+CONFIG = """
+from clipin_jax.config import load_config
+
+
+def get_config(arg=None):
+    scenes = dict(name="scenes", split="val", length=16, size=32)
+    retrieval = dict(type="retrieval", every_steps=1, source=scenes)
+    changes = {
+        "total_steps": 4,
+        "batch_size": 16,
+        "health_every_steps": 0,
+        "model.image.width": 32,
+        "model.image.depth": 1,
+        "model.text.width": 32,
+        "model.text.depth": 1,
+        "model.text.context_length": 16,
+        "data.source.length": 64,
+        "log.tensorboard": False,
+        "checkpoint.every_steps": 1,
+        "evals": dict(retrieval=retrieval),
+    }
+    return load_config("clip:runlocal", changes=changes)
+"""
+RATE, DECAY = "optim.learning_rate.peak", "optim.weight_decay"
+METRIC = "retrieval/mean_recall"
+
+
+def write_config(folder: Path) -> Path:
+    """Writes the config's file."""
+    path = folder / "tiny.py"
+    path.write_text(CONFIG)
+    return path

@@ -16,7 +16,7 @@ from clipin_jax.report.run_history import (
 )
 from clipin_jax.runs.folder import DONE
 from clipin_jax.study.study_file import Study
-from clipin_jax.sweep.run_scores import run_scores
+from clipin_jax.sweep.processes.run_scores import run_scores
 
 
 def collect_results(study: Study, folder: Path) -> dict[str, Any]:

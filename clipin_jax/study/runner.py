@@ -23,8 +23,12 @@ from clipin_jax.study.markdown_page import study_markdown
 from clipin_jax.study.results_json import read_results, results_text
 from clipin_jax.study.step_costs import measure_in_process
 from clipin_jax.study.study_file import Study, load_study
-from clipin_jax.sweep.listed_runs import ListedRuns, forget_failures, missing_runs
-from clipin_jax.sweep.process_pool import MEMORY, ProcessPool
+from clipin_jax.sweep.processes.listed_runs import (
+    ListedRuns,
+    forget_failures,
+    missing_runs,
+)
+from clipin_jax.sweep.processes.pool import MEMORY, ProcessPool
 
 
 def run_study(

@@ -20,7 +20,7 @@ from clipin_jax.study.timed_step import (
     median_ratio,
     take_turns,
 )
-from clipin_jax.sweep.process_tasks import output_to
+from clipin_jax.sweep.processes.tasks import output_to
 
 ROUNDS = 7
 STEPS = 5  # in a row

@@ -28,7 +28,7 @@ from ml_collections import ConfigDict
 
 from clipin_jax.config import call_file, config_folder, list_studies, load_config
 from clipin_jax.errors import ClipinError, did_you_mean
-from clipin_jax.sweep.runs import Run
+from clipin_jax.sweep.processes.runs import Run
 
 _REQUIRED = ("title", "question", "methods", "metrics", "seeds")
 _KEYS = (*_REQUIRED, "baseline", "pairs", "dial", "levels", "changes")

@@ -8,11 +8,11 @@ from ml_collections import ConfigDict
 
 from clipin_jax.config.key_links import fields
 from clipin_jax.errors import ClipinError, check_choice
-from clipin_jax.sweep.axes import Choices
 from clipin_jax.sweep.definition import FIXED, OPEN, SCHEDULES, Sweep
-from clipin_jax.sweep.designs import LISTED
 from clipin_jax.sweep.goals import evaluation_steps
-from clipin_jax.sweep.methods import RULES, WILCOXON, check_installed
+from clipin_jax.sweep.search.methods import RULES, WILCOXON, check_installed
+from clipin_jax.sweep.space.axes import Choices
+from clipin_jax.sweep.space.designs import LISTED
 
 _FEWEST = 5  # seeds; with fewer, the Wilcoxon test can show nothing
 

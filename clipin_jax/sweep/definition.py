@@ -24,10 +24,10 @@ from clipin_jax.config.overrides import drop_removed
 from clipin_jax.errors import ClipinError
 from clipin_jax.report.tables import flatten
 from clipin_jax.runs.folder import FREE_KEYS, write_file
-from clipin_jax.sweep.axes import Choices, Range, Space
-from clipin_jax.sweep.designs import DRAWN, LISTED, Assignment
 from clipin_jax.sweep.goals import Goal
-from clipin_jax.sweep.runs import Run
+from clipin_jax.sweep.processes.runs import Run
+from clipin_jax.sweep.space.axes import Choices, Range, Space
+from clipin_jax.sweep.space.designs import DRAWN, LISTED, Assignment
 
 FILE = "sweep.json"
 FIXED, OPEN = SCHEDULES = ("fixed", "open")

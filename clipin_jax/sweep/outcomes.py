@@ -13,9 +13,9 @@ from typing import Any
 from clipin_jax.report.run_history import RunHistory, read_histories
 from clipin_jax.runs.owner import seems_owned
 from clipin_jax.sweep.definition import Sweep
-from clipin_jax.sweep.designs import Assignment
-from clipin_jax.sweep.run_scores import run_scores
-from clipin_jax.sweep.runs import Run
+from clipin_jax.sweep.processes.run_scores import run_scores
+from clipin_jax.sweep.processes.runs import Run
+from clipin_jax.sweep.space.designs import Assignment
 
 DONE, FAILED, DIVERGED = "done", "failed", "diverged"
 STOPPED, RUNS, WAITS = "stopped early", "runs", "has not run"
@@ -51,7 +51,7 @@ class Point:
 def planned_points(sweep: Sweep, home: Path) -> list[tuple[Assignment, bool]]:
     """Returns the points so far, and whether each was stopped early."""
     if sweep.has_journal:
-        from clipin_jax.sweep.journal import trial_points  # it needs Optuna
+        from clipin_jax.sweep.search.journal import trial_points  # it needs Optuna
 
         return trial_points(sweep, home)
     return [(assignment, False) for assignment in sweep.assignments()]

@@ -16,12 +16,13 @@ from clipin_jax.errors import ClipinError
 from clipin_jax.report.text_format import count_noun, format_duration
 from clipin_jax.runs.build import program_key
 from clipin_jax.runs.metrics import read_metrics
-from clipin_jax.sweep import designs, outcomes
+from clipin_jax.sweep import outcomes
 from clipin_jax.sweep.definition import Sweep, shorten_key
-from clipin_jax.sweep.designs import Assignment
 from clipin_jax.sweep.outcomes import Point, collect_points
-from clipin_jax.sweep.process_pool import MEMORY, ProcessPool
-from clipin_jax.sweep.process_tasks import output_to
+from clipin_jax.sweep.processes.pool import MEMORY, ProcessPool
+from clipin_jax.sweep.processes.tasks import output_to
+from clipin_jax.sweep.space import designs
+from clipin_jax.sweep.space.designs import Assignment
 
 _STEPS = 12  # of a short trial
 _SAMPLE = 16  # points of a search whose programs are counted

@@ -23,12 +23,16 @@ from clipin_jax.sweep.definition import (
     override_texts,
     read_sweep,
 )
-from clipin_jax.sweep.listed_runs import ListedRuns, forget_failures, missing_runs
 from clipin_jax.sweep.outcomes import Point, collect_points, count_states, ranked
 from clipin_jax.sweep.preview import preview_text
-from clipin_jax.sweep.process_pool import ProcessPool, RunSource
-from clipin_jax.sweep.run_scores import run_scores
-from clipin_jax.sweep.runs import Run
+from clipin_jax.sweep.processes.listed_runs import (
+    ListedRuns,
+    forget_failures,
+    missing_runs,
+)
+from clipin_jax.sweep.processes.pool import ProcessPool, RunSource
+from clipin_jax.sweep.processes.run_scores import run_scores
+from clipin_jax.sweep.processes.runs import Run
 
 
 def default_home(sweep: Sweep) -> Path:
@@ -126,7 +130,10 @@ def _source(sweep: Sweep, home: Path, retry: bool) -> Iterator[RunSource]:
 
         yield ListedRuns(missing, patient=retry, describe=describe)
         return
-    from clipin_jax.sweep.search import TrialRuns, worker_folder  # they need Optuna
+    from clipin_jax.sweep.search.trial_runs import (  # they need Optuna
+        TrialRuns,
+        worker_folder,
+    )
 
     worker = secrets.token_hex(4)
     with own_folder(worker_folder(home, worker)):

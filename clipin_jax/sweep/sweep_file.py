@@ -30,12 +30,19 @@ from clipin_jax.config import (
 )
 from clipin_jax.config.overrides import split_override
 from clipin_jax.errors import ClipinError, check_choice, did_you_mean
-from clipin_jax.sweep.axes import Axis, Choices, Range, Space, python_axis, read_space
 from clipin_jax.sweep.checks import check_sweep
 from clipin_jax.sweep.definition import FIXED, Sweep
-from clipin_jax.sweep.designs import DRAWN, LISTED
 from clipin_jax.sweep.goals import read_goals
-from clipin_jax.sweep.methods import SEARCHED
+from clipin_jax.sweep.search.methods import SEARCHED
+from clipin_jax.sweep.space.axes import (
+    Axis,
+    Choices,
+    Range,
+    Space,
+    python_axis,
+    read_space,
+)
+from clipin_jax.sweep.space.designs import DRAWN, LISTED
 
 _KEYS = (
     "config", "space", "method", "trials", "seeds", "metric", "prune", "schedule",

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.sweep import designs
-from clipin_jax.sweep.axes import (
+from clipin_jax.sweep.space import designs
+from clipin_jax.sweep.space.axes import (
     Choices,
     Range,
     python_axis,

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import qmc
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.sweep.axes import Axis, Choices, Space
+from clipin_jax.sweep.space.axes import Axis, Choices, Space
 
 Assignment = dict[str, str]  # config key -> value, as an override writes it
 

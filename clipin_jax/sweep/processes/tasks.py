@@ -69,7 +69,7 @@ def train_run(
       ClipinError: the run failed.
     """
     from clipin_jax.runs.owner import FolderInUseError, own_folder
-    from clipin_jax.sweep.runs import DONE, PRUNED, STOPPED, TAKEN
+    from clipin_jax.sweep.processes.runs import DONE, PRUNED, STOPPED, TAKEN
     from clipin_jax.training.loop import never_stop, train
 
     start = time.monotonic()

@@ -22,10 +22,10 @@ from optuna.distributions import (
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 
-from clipin_jax.sweep.axes import Axis, Choices
 from clipin_jax.sweep.definition import Sweep
-from clipin_jax.sweep.designs import Assignment
 from clipin_jax.sweep.goals import evaluation_steps
+from clipin_jax.sweep.space.axes import Axis, Choices
+from clipin_jax.sweep.space.designs import Assignment
 
 FILE, LOCK = "journal.log", ".journal.lock"
 CONTINUES = "continues"  # the attribute of a trial that goes on with another one

@@ -16,7 +16,9 @@ from optuna.trial import FrozenTrial
 from clipin_jax.report.run_history import read_histories
 from clipin_jax.runs.owner import seems_owned
 from clipin_jax.sweep.definition import Sweep
-from clipin_jax.sweep.journal import (
+from clipin_jax.sweep.processes.run_scores import run_scores
+from clipin_jax.sweep.processes.runs import DONE, FAILED, PRUNED, Ended, Run
+from clipin_jax.sweep.search.journal import (
     CONTINUES,
     State,
     assignment_of,
@@ -27,10 +29,8 @@ from clipin_jax.sweep.journal import (
     params_of,
     sampler,
 )
-from clipin_jax.sweep.methods import WILCOXON
-from clipin_jax.sweep.pruning import TrialWatcher, promotable
-from clipin_jax.sweep.run_scores import run_scores
-from clipin_jax.sweep.runs import DONE, FAILED, PRUNED, Ended, Run
+from clipin_jax.sweep.search.methods import WILCOXON
+from clipin_jax.sweep.search.pruning import TrialWatcher, promotable
 
 _WORKER = "worker"  # the attribute of a trial that runs
 

@@ -15,8 +15,8 @@ from clipin_jax.config import to_json
 from clipin_jax.data.cpus import available_cpus
 from clipin_jax.runs.folder import write_file
 from clipin_jax.runs.interrupt import Interrupt
-from clipin_jax.sweep.process_tasks import Watcher, serve_tasks, train_run
-from clipin_jax.sweep.runs import FAILED, STOPPED, TAKEN, Ended, Run
+from clipin_jax.sweep.processes.runs import FAILED, STOPPED, TAKEN, Ended, Run
+from clipin_jax.sweep.processes.tasks import Watcher, serve_tasks, train_run
 
 _POLL = 0.5  # seconds between two looks at the interrupt, and for more runs
 _PATIENCE = 60  # seconds that a process has to end
@@ -40,7 +40,7 @@ class RunSource(Protocol):
 
 
 class TaskProcess:
-    """A process that does one task after the other, see `process_tasks`.
+    """A process that does one task after the other, see `tasks`.
 
     Attributes:
       pipe: carries tasks and answers; ready for reading when a task is done.

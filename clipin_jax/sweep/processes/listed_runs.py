@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from clipin_jax.errors import ClipinError
 from clipin_jax.runs.owner import seems_owned
-from clipin_jax.sweep.runs import TAKEN, Ended, Run
+from clipin_jax.sweep.processes.runs import TAKEN, Ended, Run
 
 
 def missing_runs(runs: Iterable[Run]) -> list[Run]:

@@ -18,8 +18,8 @@ from optuna.trial import FrozenTrial
 from clipin_jax.runs.metrics import read_metrics
 from clipin_jax.sweep.definition import Sweep, read_sweep
 from clipin_jax.sweep.goals import Goal, evaluation_steps
-from clipin_jax.sweep.journal import State, last_trials, open_study
-from clipin_jax.sweep.methods import ASHA
+from clipin_jax.sweep.search.journal import State, last_trials, open_study
+from clipin_jax.sweep.search.methods import ASHA
 
 _FACTOR = 3  # between two rungs, and of the runs at a rung that go on: one of 3
 

@@ -50,11 +50,15 @@ def register(verbs: Verbs) -> None:
 
 def call(args: argparse.Namespace) -> int:
     """Runs a sweep, works on one, or shows the best point of one."""
-    from clipin_jax.sweep.runner import preview, run_sweep, work
+    from clipin_jax.sweep.runner import preview, run_sweep, show_best, work
     from clipin_jax.sweep.sweep_file import load_sweep, typed_items
 
     if args.worker:
         return work(Path(args.worker), args.jobs)
+    if args.config == _BEST:
+        if len(args.overrides) != 1:
+            raise ClipinError("give one folder: clipin sweep best DIR")
+        return show_best(Path(args.overrides[0]), args.write)
     if not args.config:
         raise ClipinError("give a config or a sweep's file: clipin sweep --help")
     options = {

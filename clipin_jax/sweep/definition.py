@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -216,6 +217,13 @@ def run_hash(config: ConfigDict, *, length_counts: bool) -> str:
     counted = {k: v for k, v in flat.items() if not f"{k}.".startswith(free)}
     text = json.dumps(counted, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+
+
+def best_command(sweep: Sweep, assignment: Assignment) -> str:
+    """Returns the command that trains a point anew."""
+    overrides = [*sweep.space.fixed, *override_texts(assignment)]
+    words = ["clipin", "train", sweep.spec, *overrides]
+    return shlex.join([*words, "--workdir", f"runs/{sweep.name}_best"])
 
 
 def override_texts(assignment: Assignment) -> list[str]:

@@ -78,6 +78,26 @@ def ranked(sweep: Sweep, points: Iterable[Point]) -> list[Point]:
     return sorted(done, key=lambda point: losses[point.number])
 
 
+def pareto_front(sweep: Sweep, points: Iterable[Point]) -> list[Point]:
+    """Returns the points that are done and that no other beats in every goal."""
+    done = ranked(sweep, points)
+    losses = {p.number: _losses(sweep, p) for p in done}
+
+    def is_beaten(point: Point) -> bool:
+        mine = losses[point.number]
+        return any(
+            other != mine and all(a <= b for a, b in zip(other, mine, strict=True))
+            for other in losses.values()
+        )
+
+    return [point for point in done if not is_beaten(point)]
+
+
+def _losses(sweep: Sweep, point: Point) -> list[float]:
+    values = zip(sweep.goals, point.values, strict=True)
+    return [goal.loss(value) for goal, value in values if value is not None]
+
+
 def count_states(points: Iterable[Point]) -> str:
     """Returns how many points are in each state: "10 done, 2 failed"."""
     counts = Counter(point.state for point in points)

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from clipin_jax.config import to_json
 from clipin_jax.errors import DONE, FAILED, REQUEUE, ClipinError
 from clipin_jax.report.run_history import read_histories
 from clipin_jax.runs.folder import write_file
 from clipin_jax.runs.interrupt import catch_interrupt
 from clipin_jax.runs.owner import own_folder
-from clipin_jax.storage import local_path
+from clipin_jax.storage import local_path, write_output
 from clipin_jax.sweep import outcomes
 from clipin_jax.sweep.definition import (
     Sweep,
+    best_command,
     check_home,
     open_home,
     override_texts,
     read_sweep,
 )
 from clipin_jax.sweep.outcomes import Point, collect_points, count_states, ranked
+from clipin_jax.sweep.pages.page import write_page
 from clipin_jax.sweep.preview import preview_text
 from clipin_jax.sweep.processes.listed_runs import (
     ListedRuns,
@@ -33,6 +35,25 @@ from clipin_jax.sweep.processes.listed_runs import (
 from clipin_jax.sweep.processes.pool import ProcessPool, RunSource
 from clipin_jax.sweep.processes.run_scores import run_scores
 from clipin_jax.sweep.processes.runs import Run
+
+PAGE = "sweep.html"
+_CONFIG_FILE = '''"""{title}
+
+It is {spec} with
+{settings}
+"""
+
+from clipin_jax.config import from_json
+
+CONFIG = r"""
+{config}
+"""
+
+
+def get_config(arg=None):
+    """Returns the config."""
+    return from_json(CONFIG)
+'''
 
 
 def default_home(sweep: Sweep) -> Path:
@@ -84,6 +105,42 @@ def work(home: Path, jobs: int = 1) -> int:
       ClipinError: the folder holds no sweep.
     """
     return _work(read_sweep(home), home, jobs, retry=False)
+
+
+def show_best(home: Path, output: Path | None = None) -> int:
+    """Prints the command of the best point in a folder, and writes its config.
+
+    Args:
+      home: the folder of a sweep.
+      output: a Python file, which `clipin train` takes; None for none.
+
+    Raises:
+      ClipinError: the folder holds no sweep, no point is done, or the file cannot be
+        written.
+    """
+    sweep = read_sweep(home)
+    points = ranked(sweep, collect_points(sweep, home))
+    if not points:
+        raise ClipinError(f"{home}: no point of the sweep is done")
+    best = points[0]
+    _print_best(sweep, best)
+    if output is not None:
+        write_output(output, _config_file(sweep, best))
+        print(f"clipin: its config is in {output}")
+    return DONE
+
+
+def _config_file(sweep: Sweep, point: Point) -> str:
+    """Returns Python that returns the config of a point."""
+    scores = zip(sweep.goals, point.values, strict=True)
+    shown = ", ".join(f"{goal.metric} {goal.text(x)}" for goal, x in scores)
+    settings = "\n".join(f"    {text}" for text in override_texts(point.assignment))
+    return _CONFIG_FILE.format(
+        title=f"The best point of the sweep {sweep.name}: {shown}.",
+        spec=sweep.spec,
+        settings=settings,
+        config=to_json(sweep.config(point.assignment)).rstrip(),
+    )
 
 
 def _work(sweep: Sweep, home: Path, jobs: int, *, retry: bool) -> int:
@@ -152,17 +209,15 @@ def describe_scores(sweep: Sweep, run: Run) -> str:
     return "".join(f"{g.metric} {g.text(values[g.metric])}; " for g in sweep.goals)
 
 
-def best_command(sweep: Sweep, point: Point) -> str:
-    """Returns the command that trains a point anew."""
-    overrides = [*sweep.space.fixed, *override_texts(point.assignment)]
-    words = ["clipin", "train", sweep.spec, *overrides]
-    return shlex.join([*words, "--workdir", f"runs/{sweep.name}_best"])
-
-
 def _write(sweep: Sweep, home: Path, points: list[Point]) -> None:
     write_file(home / "results.json", outcomes.results_json(sweep, points))
-    print(f"clipin: {count_states(points) or 'no points'}")
+    page = write_page(sweep, points, home / PAGE)
+    print(f"clipin: {count_states(points) or 'no points'}; {page}")
     for best in ranked(sweep, points)[:1]:
-        scores = zip(sweep.goals, best.values, strict=True)
-        shown = ", ".join(f"{goal.metric} {goal.text(x)}" for goal, x in scores)
-        print(f"clipin: best, {shown}: {best_command(sweep, best)}")
+        _print_best(sweep, best)
+
+
+def _print_best(sweep: Sweep, best: Point) -> None:
+    scores = zip(sweep.goals, best.values, strict=True)
+    shown = ", ".join(f"{goal.metric} {goal.text(x)}" for goal, x in scores)
+    print(f"clipin: best, {shown}: {best_command(sweep, best.assignment)}")

@@ -1,1 +1,1 @@
-"""The space of a sweep: keys with values or ranges, and points listed before it runs."""
+"""The space of a sweep: keys with values or ranges, and points listed beforehand."""

@@ -1,0 +1,1 @@
+"""The page of a sweep: table, parallel coordinates, importance, learning curves."""

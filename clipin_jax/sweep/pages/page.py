@@ -32,7 +32,7 @@ STYLE = (
     PARALLEL
     + """
 .last { display: none }
-.curves .charts { grid-template-columns: minmax(0, 44rem) }
+.curves .charts { grid-template-columns: minmax(0, 34rem) }
 .command { padding: .6rem .8rem; background: var(--card); border: 1px solid var(--rule);
   border-radius: 8px; overflow-wrap: anywhere; white-space: normal; font-size: .85rem }
 .points th { cursor: pointer; white-space: nowrap }

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from clipin_jax.report.charts.axes import path, px, tick_labels, ticks
-from clipin_jax.report.markup import Markup, breakable, tag
+from clipin_jax.report.markup import Markup, tag
 from clipin_jax.report.text_format import format_number
 from clipin_jax.sweep.definition import Sweep, shorten_key
 from clipin_jax.sweep.outcomes import Point, ranked
@@ -23,7 +23,8 @@ STYLE = """
   border-radius: 8px }
 .parallel .line { opacity: .75 } .parallel g:hover .line { opacity: 1; stroke-width: 3 }
 .parallel .best .line { stroke-width: 2.6; opacity: 1 }
-.parallel text { text-anchor: middle } .parallel .name { font-weight: 600 }
+.parallel text { text-anchor: end; paint-order: stroke; stroke: var(--card);
+  stroke-width: 3px } .parallel .name { font-weight: 600; text-anchor: middle }
 """
 
 
@@ -53,8 +54,8 @@ def parallel_coordinates(sweep: Sweep, points: Sequence[Point]) -> Markup | None
     ]
     drawing = tag(
         "svg",
-        *(_axis(scale, x) for scale, x in zip(scales, xs, strict=True)),
         *reversed(lines),  # the best on top
+        *(_axis(scale, x) for scale, x in zip(scales, xs, strict=True)),
         viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
         role="img",
         aria_label="parallel coordinates of the points",
@@ -127,11 +128,11 @@ def _axis(scale: _Scale, x: float) -> Markup:
     top, bottom = _TOP, _HEIGHT - _BOTTOM
     parts = [
         tag("line", x1=px(x), x2=px(x), y1=top, y2=bottom, stroke="var(--rule)"),
-        tag("text", breakable(scale.name), x=px(x), y=14, class_="name"),
+        tag("text", scale.name, x=px(x), y=14, class_="name"),
     ]
     for label, place in scale.marks:
         y = px(_y(place) + 3.5)
-        parts.append(tag("text", label, x=px(x - 26), y=y))
+        parts.append(tag("text", label, x=px(x - 6), y=y))
     return tag("g", *parts)
 
 

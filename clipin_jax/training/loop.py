@@ -163,7 +163,7 @@ def run_loop(session: Session, interrupt: Interrupt, profiled: ProfiledSteps) ->
         if step < config.total_steps and lacks_scores and _due(session, step):
             _save(session, state, step, force=True)
             evaluate(state, step)  # step 0, or the run was stopped in this evaluation
-        while not (stop := stops(step)) and step < config.total_steps:
+        while not (stop := must_stop(step)) and step < config.total_steps:
             profiler.before(step + 1, state)
             with jax.profiler.StepTraceAnnotation("train", step_num=step + 1):
                 # Data.

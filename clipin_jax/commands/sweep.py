@@ -1,10 +1,18 @@
 """`clipin sweep`: trains the points of a space of configs, and shows the best."""
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clipin_jax.commands.parsing import Verbs, add_overrides, add_verb
-from clipin_jax.errors import ClipinError
+from clipin_jax.errors import DONE, ClipinError
+from clipin_jax.launchers import Job, make_engine, render, submit
+from clipin_jax.launchers.job import job_name
+
+if TYPE_CHECKING:
+    from clipin_jax.sweep.definition import Sweep
 
 EPILOG = """
 examples:
@@ -13,6 +21,7 @@ examples:
   clipin sweep quickstart optim.learning_rate.peak=1e-4..1e-2:log --trials 40 \\
     --method tpe --prune asha                     # needs clipin_jax[sweep]
   clipin sweep my_sweep.py --dry-run              # get_sweep(arg), see sweep_file.py
+  clipin sweep my_sweep.py --on slurm --workers 4 --set time=4:00:00
   clipin sweep --worker runs/sweeps/quickstart    # helps with a sweep, on any machine
   clipin sweep best runs/sweeps/quickstart --write best.py
 
@@ -45,6 +54,11 @@ def register(verbs: Verbs) -> None:
     add("--schedule", help="fixed (default), or open: no schedule looks at the end")
     add("--dry-run", action="store_true", help="list the points and their cost")
     add("--worker", metavar="DIR", help="train points of the sweep in this folder")
+    add("--on", metavar="ENGINE", help="train by workers on slurm or local")
+    add("--workers", type=int, default=1, help="with --on: how many; default: 1")
+    add("--set", action="append", default=[], metavar="KEY=VALUE",
+        help="with --on: a setting of the engine, see launch/site.toml",
+    )  # fmt: skip
     add("--write", metavar="FILE", type=Path, help="of best: write its config")
 
 
@@ -67,6 +81,39 @@ def call(args: argparse.Namespace) -> int:
         "schedule": args.schedule,
     }
     sweep = load_sweep(args.config, typed_items(args.overrides), options)
+    if args.on:
+        return _launch(sweep, args)
     if args.dry_run:
         return preview(sweep, args.workdir, args.jobs)
     return run_sweep(sweep, args.workdir, args.jobs)
+
+
+def _launch(sweep: Sweep, args: argparse.Namespace) -> int:
+    """Submits workers that share the folder of the sweep; they wait for nobody."""
+    from clipin_jax.sweep.definition import open_home
+    from clipin_jax.sweep.runner import default_home
+
+    engine = make_engine(args.on, None, args.set)
+    if engine.is_remote:
+        raise ClipinError(
+            f"workers of a sweep share a folder, and {args.on} sees none of this "
+            "machine: use slurm, or start `clipin sweep --worker DIR` on machines that "
+            "mount one disk"
+        )
+    if args.workers < 1:
+        raise ClipinError(f"--workers is {args.workers}: it must be at least 1")
+    home = str(Path(args.workdir or default_home(sweep)).absolute())
+    words = ("clipin", "sweep", "--worker", home, "--jobs", str(args.jobs))
+    job = Job(job_name(home), words, home, array=args.workers)
+    files = render(job, engine)
+    if args.dry_run:
+        print("".join(files.values()), end="")
+        return DONE
+    open_home(sweep, Path(home))
+    launch = submit(job, engine)
+    print(
+        f"clipin: {launch.engine} has taken {args.workers} workers as "
+        f"{' '.join(launch.ids)}; clipin launch status {home}; the same command with "
+        "--dry-run and without --on lists what is done"
+    )
+    return DONE

@@ -8,6 +8,11 @@ from pathlib import Path
 import pytest
 
 from clipin_jax.commands.main import main
+from clipin_jax.config import config_hash, load_config
+from clipin_jax.sweep.definition import best_command, read_sweep
+from clipin_jax.sweep.outcomes import collect_points, ranked
+from clipin_jax.sweep.preview import count_programs
+from clipin_jax.sweep.sweep_file import load_sweep, typed_items
 from tests.support.tiny_sweep import DECAY, METRIC, RATE, write_config
 
 
@@ -16,6 +21,7 @@ def one_device() -> Iterator[None]:
     """Processes of the sweep have one device: less to compile."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XLA_FLAGS", "")
+        patch.setenv("JAX_LOG_COMPILES", "1")
         yield
 
 
@@ -45,6 +51,56 @@ def test_every_point_has_its_score_and_its_run(finished):
         assert (finished / point["folders"][0] / "DONE").is_file()
         assert 0 < point["values"][0] <= 1
         assert [step for step, _ in point["curve"]] == [1, 2, 3, 4]
+
+
+def test_all_points_compile_one_training_program(command, finished):
+    """The numbers that differ are inputs of the step; one process trained them all."""
+    logs = [path.read_text() for path in (finished / "logs").rglob("*.txt")]
+    assert len(logs) == 4
+    assert sum(log.count("Compiling jit(train_step)") for log in logs) == 1
+
+
+def test_programs_are_counted_by_what_the_step_depends_on(command):
+    rates = f"{RATE}=1e-4,2e-4,3e-4,4e-4,5e-4,6e-4"
+    twelve = [rates, "objectives.contrastive.weight=0.5,1"]
+    assert programs(command[1], twelve) == 1
+    assert programs(command[1], [*twelve, "seed=0,1", "optim.b1=0.8,0.9"]) == 2
+    assert programs(command[1], ["batch_size=16,32", "model.embed_dim=8,16"]) == 4
+
+
+def programs(config: str, items: list[str]) -> int:
+    sweep = load_sweep(config, typed_items(items), {})
+    return count_programs(sweep, sweep.assignments())
+
+
+def test_the_best_point_becomes_a_config(finished, tmp_path, capsys):
+    path = tmp_path / "best.py"
+    assert main(["sweep", "best", str(finished), "--write", str(path)]) == 0
+    shown = capsys.readouterr().out
+    sweep = read_sweep(finished)
+    best = ranked(sweep, collect_points(sweep, finished))[0]
+    assert best_command(sweep, best.assignment) in shown
+    assert config_hash(load_config(str(path))) == config_hash(
+        sweep.config(best.assignment)
+    )
+
+
+def test_the_page_shows_every_point(finished):
+    page = (finished / "sweep.html").read_text()
+    for word in ("Best point", "Parallel coordinates", "Importance", "Learning curves"):
+        assert f"<h2>{word}</h2>" in page
+    assert page.count("<tr><td data-v=") == 4
+    assert page.count('class="line"') >= 4 + 4  # coordinates and curves
+
+
+def test_a_point_that_fails_is_listed_and_the_others_run(command, tmp_path, capsys):
+    wrong = [*command[:2], "model.image.num_heads=4,5", "--workdir", str(tmp_path)]
+    assert main(wrong) == 1
+    assert "num_heads = 5" in capsys.readouterr().err
+    good, bad = points(tmp_path)
+    assert good["state"] == "done" and bad["state"] == "failed"
+    assert "num_heads = 5" in bad["reason"]
+    assert "1 done, 1 failed" in (tmp_path / "sweep.html").read_text()
 
 
 def test_the_same_command_trains_nothing_and_a_wider_one_what_is_missing(

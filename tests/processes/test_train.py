@@ -142,7 +142,7 @@ LONG = ("total_steps=100000", "log_every_steps=50000", "checkpoint.every_steps=0
 @pytest.mark.slow
 def test_sigterm_for_one_process_saves_all(pair, tmp_path):
     first, second = pair(*LONG)
-    first.wait_for("step 1/")
+    first.wait_for("captions are longer")  # after the first step
     second.send(signal.SIGTERM)
     assert first.end(seconds=60) == (75, []) and second.end(seconds=60) == (75, [])
     [saved] = [line for line in first.lines if "saved at step" in line]
@@ -154,7 +154,7 @@ def test_sigterm_for_one_process_saves_all(pair, tmp_path):
 @pytest.mark.slow
 def test_a_process_is_killed(pair):
     first, second = pair(*LONG)
-    first.wait_for("step 1/")
+    first.wait_for("captions are longer")  # after the first step
     second.send(signal.SIGKILL)
     code, [line] = first.end(seconds=90)
     assert code == 1
@@ -165,7 +165,7 @@ def test_a_process_is_killed(pair):
 @pytest.mark.slow
 def test_the_first_process_is_killed(pair):
     first, second = pair(*LONG)
-    first.wait_for("step 1/")
+    first.wait_for("captions are longer")  # after the first step
     first.send(signal.SIGKILL)
     code, lines = second.end(seconds=90)
     assert code == 1 and "most likely as process 0 (host " in lines[-1]

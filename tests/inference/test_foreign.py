@@ -134,7 +134,7 @@ def test_it_has_no_checkpoints(folder):
 
 
 def test_it_is_scored(folder, tmp_path):
-    scenes = "evals.retrieval.source={'name': 'scenes', 'split': 'val', 'size': 32}"
+    scenes = "evals.retrieval.source={'name': 'scenes', 'split': 'val', 'length': 32}"
     with pytest.raises(ClipinError, match="name a file with --output"):
         evaluate(folder)
     output = tmp_path / "scores.json"

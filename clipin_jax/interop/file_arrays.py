@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from clipin_jax.errors import ClipinError, did_you_mean, first_line
+from clipin_jax.errors import ClipinError, did_you_mean, first_few, first_line
+
+INDEX_SUFFIX = ".index.json"
 
 
 class Reading:
@@ -84,3 +88,50 @@ class FileArrays:
             known = did_you_mean(name, self.arrays)
             raise ClipinError(f"{self.origin} has no array {name!r}: {known}")
         return self.arrays[name]
+
+
+def open_shards(index: Path, open_file: Callable[[Path], FileArrays]) -> FileArrays:
+    """Opens the files that an index lists; reads their tables of contents alone.
+
+    Args:
+      index: JSON as `save_pretrained` of transformers writes it.
+      open_file: opens one of the files.
+
+    Raises:
+      ClipinError: it is no such file, a shard is missing or damaged, or a shard lacks
+        an array that the index places there.
+    """
+    shard_of, metadata = _read_index(index)
+    arrays: dict[str, FileArray] = {}
+    for shard in dict.fromkeys(shard_of.values()):
+        if not (index.parent / shard).is_file():
+            raise ClipinError(f"{index} needs {shard}, which is not there: fetch it")
+        opened = open_file(index.parent / shard)
+        wanted = {name for name, place in shard_of.items() if place == shard}
+        if absent := sorted(wanted - set(opened.arrays)):
+            raise ClipinError(
+                f"{index} names arrays that are not in {shard}: {first_few(absent)}; "
+                "fetch both again"
+            )
+        arrays |= {
+            name: opened.arrays[name] for name in opened.names() if name in wanted
+        }
+        metadata |= opened.metadata
+    return FileArrays(str(index), arrays, metadata)
+
+
+def _read_index(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """Returns the shard of each array, and the metadata."""
+    try:
+        index = json.loads(path.read_bytes())
+        shard_of = dict(index["weight_map"])
+        metadata = dict(index.get("metadata") or {})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ClipinError(
+            f"{path} is no index of weights (JSON with a weight_map): "
+            f"{first_line(error)}"
+        ) from error
+    for shard in shard_of.values():
+        if not isinstance(shard, str) or Path(shard).name != shard:
+            raise ClipinError(f"{path} names {shard!r}, which is no file beside it")
+    return shard_of, metadata

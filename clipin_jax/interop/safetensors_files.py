@@ -18,10 +18,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from clipin_jax import storage
-from clipin_jax.errors import ClipinError, first_few, first_line
-from clipin_jax.interop.file_arrays import FileArray, FileArrays, Reading
-
-INDEX_SUFFIX = ".index.json"
+from clipin_jax.errors import ClipinError, first_line
+from clipin_jax.interop.file_arrays import (
+    INDEX_SUFFIX,
+    FileArray,
+    FileArrays,
+    Reading,
+)
 
 Pairs = Iterable[tuple[str, np.ndarray]]
 """Names and arrays, which may be made one by one."""
@@ -67,49 +70,6 @@ def _file_array(path: Path, file: Any, name: str) -> FileArray:
 def _read(path: Path, file: Any, name: str) -> np.ndarray:
     with Reading(f"{path}: array {name!r}"):
         return file.get_tensor(name)
-
-
-def open_safetensors_index(path: Path) -> FileArrays:
-    """Opens the shards that a `.safetensors.index.json` lists; reads their headers.
-
-    Raises:
-      ClipinError: it is no such file, a shard is missing or damaged, or a shard lacks
-        an array that the index finds there.
-    """
-    shard_of, metadata = _read_index(path)
-    arrays: dict[str, FileArray] = {}
-    for shard in dict.fromkeys(shard_of.values()):
-        if not (path.parent / shard).is_file():
-            raise ClipinError(f"{path} needs {shard}, which is not there: fetch it")
-        opened = open_safetensors(path.parent / shard)
-        wanted = {name for name, place in shard_of.items() if place == shard}
-        if absent := sorted(wanted - set(opened.arrays)):
-            raise ClipinError(
-                f"{path} names arrays that are not in {shard}: {first_few(absent)}; "
-                "fetch both again"
-            )
-        arrays |= {
-            name: opened.arrays[name] for name in opened.names() if name in wanted
-        }
-        metadata |= opened.metadata
-    return FileArrays(str(path), arrays, metadata)
-
-
-def _read_index(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
-    """Returns the shard of each array, and the metadata."""
-    try:
-        index = json.loads(path.read_bytes())
-        shard_of = dict(index["weight_map"])
-        metadata = dict(index.get("metadata") or {})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ClipinError(
-            f"{path} is no index of safetensors (JSON with a weight_map): "
-            f"{first_line(error)}"
-        ) from error
-    for shard in shard_of.values():
-        if not isinstance(shard, str) or Path(shard).name != shard:
-            raise ClipinError(f"{path} names {shard!r}, which is no file beside it")
-    return shard_of, metadata
 
 
 def write_safetensors(

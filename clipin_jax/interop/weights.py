@@ -12,13 +12,9 @@ import numpy as np
 from clipin_jax import storage
 from clipin_jax.data.content import HEAD, describe_content
 from clipin_jax.errors import ClipinError, first_few
+from clipin_jax.interop.file_arrays import INDEX_SUFFIX, open_shards
 from clipin_jax.interop.npz_files import is_npz, open_npz
-from clipin_jax.interop.safetensors_files import (
-    INDEX_SUFFIX,
-    open_safetensors,
-    open_safetensors_index,
-    write_safetensors,
-)
+from clipin_jax.interop.safetensors_files import open_safetensors, write_safetensors
 from clipin_jax.interop.torch_files import open_torch
 
 __all__ = ["Weights", "open_weights", "renamed", "weight_files", "write_safetensors"]
@@ -66,10 +62,9 @@ def open_weights(path: str | Path) -> Weights:
     """Opens weights; reads their table of contents alone, and runs nothing.
 
     Args:
-      path: safetensors, or the `.safetensors.index.json` of several; `.npz`; or a zip
-        of PyTorch (`.pt`, `.pth`, `.bin`), TorchScript too. The content decides, not
-        the ending. Of a folder, its only file of weights: safetensors if there are
-        any, else the others.
+      path: safetensors; `.npz`; a zip of PyTorch (`.pt`, `.pth`, `.bin`), TorchScript
+        too; or the `.index.json` of several. The content decides, not the ending. Of a
+        folder, its only file of weights: safetensors if there are any, else the others.
 
     Raises:
       ClipinError: there is no such file, it is damaged or of another kind, or a folder
@@ -80,10 +75,9 @@ def open_weights(path: str | Path) -> Weights:
         path = _only_file(path)
     if not path.is_file():
         raise ClipinError(f"{path} is no file")
-    if path.name.endswith(_TORCH_INDEX):
-        raise ClipinError(_sharded(path))
     if path.name.endswith(INDEX_SUFFIX):
-        return open_safetensors_index(path)
+        is_torch = path.name.endswith(_TORCH_INDEX)
+        return open_shards(path, open_torch if is_torch else open_safetensors)
     try:
         head = storage.read_range(str(path), 0, HEAD)
     except OSError as error:
@@ -135,11 +129,19 @@ def weight_files(folder: Path) -> list[Path]:
     Safetensors alone if there are any. An index stands for its shards.
     """
     files = sorted(path for path in folder.iterdir() if path.is_file())
-    indexes = [path for path in files if path.name.endswith(f"{_SAFE}{INDEX_SUFFIX}")]
-    safe = [path for path in files if path.suffix == _SAFE]
+    ending = {file: Path(file.name.removesuffix(INDEX_SUFFIX)).suffix for file in files}
+    safe = [file for file in files if ending[file] == _SAFE]
+    others = [file for file in files if ending[file] in _OTHERS]
+    return _without_shards(safe) or _without_shards(others)
+
+
+def _without_shards(files: Sequence[Path]) -> list[Path]:
+    """Leaves out the shards, if their index is there."""
+    indexes = [file for file in files if file.name.endswith(INDEX_SUFFIX)]
+    whole = [file for file in files if file not in indexes]
     if indexes:
-        safe = [path for path in safe if not _SHARD.search(path.name)]
-    return indexes + safe or [path for path in files if path.suffix in _OTHERS]
+        whole = [file for file in whole if not _SHARD.search(file.name)]
+    return indexes + whole
 
 
 def _only_file(folder: Path) -> Path:
@@ -147,19 +149,9 @@ def _only_file(folder: Path) -> Path:
     files = weight_files(folder)
     if len(files) == 1:
         return files[0]
-    if files[:1] and files[0].suffix != _SAFE:
-        for index in sorted(folder.glob(f"*{_TORCH_INDEX}")):
-            raise ClipinError(_sharded(index))
     several = f"several files of weights, {first_few([file.name for file in files])}"
     what = f"{several}: name one" if files else "no file of weights"
     raise ClipinError(f"{folder} has {what}")
-
-
-def _sharded(index: Path) -> str:
-    return (
-        f"{index} lists several files of PyTorch, of which we read single ones alone: "
-        "save safetensors, model.save_pretrained(FOLDER, safe_serialization=True)"
-    )
 
 
 def _problem(path: Path, head: bytes) -> str:

@@ -150,7 +150,7 @@ def test_a_damaged_set_of_shards(tmp_path):
         {**places, "head": shards[0].name}
     )
     assert "is no file beside it" in message({"a": "../secret.safetensors"})
-    assert "is no index of safetensors" in message(3)
+    assert "is no index of weights" in message(3)
     shards[1].unlink()
     assert f"needs {shards[1].name}, which is not there" in message(places)
 

@@ -215,15 +215,3 @@ def test_other_files(vit, tmp_path):
     write_safetensors(tmp_path / "b.safetensors", arrays)
     with pytest.raises(ClipinError, match="b.safetensors"):
         Started(tmp_path / "b.safetensors", PAGE, *HEADS)
-
-
-def test_sharded_files_of_pytorch(tmp_path):
-    for name in ("00001-of-00002", "00002-of-00002"):
-        write_state_dict(
-            tmp_path / f"pytorch_model-{name}.bin", {"a": np.ones(2, "f4")}
-        )
-    index = tmp_path / "pytorch_model.bin.index.json"
-    index.write_text("{}")
-    for source in (tmp_path, index):
-        with pytest.raises(ClipinError, match="several files of PyTorch, .*save safe"):
-            open_model(str(source))

@@ -1,5 +1,6 @@
 """Which file is what, by its content."""
 
+import json
 import os
 import zipfile
 
@@ -61,6 +62,22 @@ def test_the_weights_of_a_folder(tmp_path):
     write_safetensors(tmp_path / "head.safetensors", arrays)
     with pytest.raises(ClipinError, match="several files of weights, model.safe.*name"):
         open_weights(tmp_path)
+
+
+def test_shards_of_pytorch(tmp_path):
+    places = {}
+    for name, shard in (("a", "00001-of-00002"), ("b", "00002-of-00002")):
+        places[name] = f"pytorch_model-{shard}.bin"
+        content = {name: tensor(np.full(3, len(places), "f4"))}
+        write_torch(tmp_path / places[name], content)
+    index = tmp_path / "pytorch_model.bin.index.json"
+    index.write_text(json.dumps({"weight_map": places}))
+    assert weight_files(tmp_path) == [index]
+    weights = open_weights(tmp_path)
+    assert [weights.read(name).tolist() for name in "ab"] == [[1] * 3, [2] * 3]
+    (tmp_path / places["b"]).unlink()
+    with pytest.raises(ClipinError, match="needs pytorch_model-00002-of-00002.bin"):
+        open_weights(index)
 
 
 def test_another_zip(tmp_path):

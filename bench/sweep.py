@@ -34,7 +34,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("config", nargs="?", default="quickstart")
     parser.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE")
     args = parser.parse_args(argv)
-    base = [args.config, *SHORT, *args.overrides]
+    given = [text.partition("=")[0] for text in args.overrides]
+    short = [text for text in SHORT if text.partition("=")[0] not in given]
+    base = [args.config, *short, *args.overrides]
     points = list(itertools.product(RATES, WEIGHTS))
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"XDG_CACHE_HOME": f"{folder}/caches"}

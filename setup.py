@@ -48,10 +48,19 @@ PLAN = [
 # jax2onnx from 0.14 on wants an older orbax-checkpoint than ours.
 EXPORT = ["flatbuffers>=24", "jax2onnx>=0.13,<0.18", "onnxruntime>=1.24,<2"]
 SWEEP = ["optuna>=5,<6"]
+# Of each logger the newest versions were tried; MLflow keeps local runs in SQLite.
+WANDB = ["wandb>=0.30,<0.32"]
+LOGGERS = {
+    "comet": ["comet_ml>=3.57,<3.59"],
+    "mlflow": ["alembic>=1.13,<2", "mlflow-skinny>=3.10,<3.18", "sqlalchemy>=2,<3"],
+    "trackio": ["trackio>=0.40,<0.44"],
+    "wandb": WANDB,
+}
 TEST = [
     *PLAN,
     *EXPORT,
     *SWEEP,
+    *WANDB,
     "datasets>=3,<6",
     "hypothesis>=6.100,<7",
     "kubeflow-trainer-api>=2.3,<2.4",  # the models of JobSet
@@ -80,6 +89,7 @@ EXTRAS = {
     "export": EXPORT,
     "hf": ["datasets>=3,<6"],
     "peers": PEERS,
+    **LOGGERS,
     "hub": ["huggingface_hub>=0.30,<3"],
     "remote": ["gcsfs>=2024.10", "s3fs>=2024.10"],
     "tpu": ["jax[tpu]>=0.10,<0.11"],

@@ -22,7 +22,7 @@ from PIL import Image
 from clipin_jax.config import load_config
 from clipin_jax.data.image import views
 from clipin_jax.data.image.decode import OpenImage, decode
-from clipin_jax.runs.metrics import read_metrics
+from clipin_jax.runs.loggers.json_lines import read_metrics
 from clipin_jax.training.loop import train
 
 VIEWS = ("fast", "pillow")

@@ -173,7 +173,7 @@ def _progress(workdir: str) -> str:
     if storage.is_remote(workdir):
         return "not done"
     from clipin_jax.runs.folder import load_folder
-    from clipin_jax.runs.metrics import read_metrics
+    from clipin_jax.runs.loggers.json_lines import read_metrics
 
     if not (Path(workdir) / "config.json").is_file():
         return "has not begun"

@@ -1,7 +1,9 @@
 """`clipin train`: trains a model, or resumes a run."""
 
 import argparse
+import math
 import sys
+import time
 
 from clipin_jax.commands.parsing import (
     PLACE,
@@ -21,6 +23,7 @@ from clipin_jax.config import (
     split_spec,
 )
 from clipin_jax.errors import REQUEUE, ClipinError
+from clipin_jax.runs.interrupt import terminated_with
 
 EPILOG = """
 examples:
@@ -29,6 +32,7 @@ examples:
   clipin train runs/first                         # resumes that run
   clipin train runs/first total_steps=2000        # goes on when it is done
   clipin train runs/first --profile 10:15         # traces steps 10 to 15
+  clipin train runs/first --max-time 3h50m        # saves before a limit of 4 hours
 
 Options follow the colon. KEY=VALUE sets any key that `clipin config NAME` lists; adds
 an entry, as in evals.second={'type': 'retrieval', ...}; or removes one, as in
@@ -53,6 +57,11 @@ def register(verbs: Verbs) -> None:
         help="trace these steps for xprof and TensorBoard, in the run's folder: "
         "FIRST:LAST, or COUNT after the first ones",
     )  # fmt: skip
+    parser.add_argument(
+        "--max-time", metavar="TIME",
+        help="stop with everything saved (75) before this much time has passed, such "
+        "as 3h50m or 600 seconds",
+    )  # fmt: skip
     group = add_processes(parser)
     group.add_argument(
         "--local-processes", metavar="N", help="start so many on this machine"
@@ -61,9 +70,17 @@ def register(verbs: Verbs) -> None:
 
 def call(args: argparse.Namespace) -> int:
     """Trains, in the folder of the given run or in one of the config's name."""
+    start = time.monotonic()
+    with terminated_with(REQUEUE):  # until the run itself catches signals
+        return _call(args, start)
+
+
+def _call(args: argparse.Namespace, start: float) -> int:
     from clipin_jax.runs.compile_cache import use_compile_cache
     from clipin_jax.training.loop import train
+    from clipin_jax.training.time_limit import parse_seconds
 
+    limit = parse_seconds(args.max_time) if args.max_time else math.inf
     if args.local_processes not in (None, "1"):
         return _train_local(args)
     join_processes(args)
@@ -78,7 +95,9 @@ def call(args: argparse.Namespace) -> int:
             print(f"clipin: {key} also sets {', '.join(following)}", file=sys.stderr)
     use_compile_cache()
     try:
-        return train(config, args.workdir or folder, profile=args.profile)
+        return train(
+            config, args.workdir or folder, profile=args.profile, end=start + limit
+        )
     except KeyboardInterrupt:  # after everything has been saved
         return REQUEUE
 

@@ -97,8 +97,7 @@ PARTS = (
         r"evals\.[^.]+\.decoding", "clipin_jax.inference.generation:Decoding", ""
     ),
     Part(
-        r"log\.[^.]+", "clipin_jax.runs.metric_writers:METRIC_WRITERS", "type",
-        given=1,
+        r"log\.[^.]+", "clipin_jax.runs.loggers.table:LOGGERS", "type"
     ),
     Part(
         "checkpoint", "clipin_jax.runs.checkpoint:Checkpoints", "", given=1,

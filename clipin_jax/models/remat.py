@@ -27,7 +27,7 @@ POLICIES: dict[str, Callable[..., Any] | None] = {
 def computed_again() -> contextlib.AbstractContextManager[Any]:
     """Marks what is traced inside as computed a second time, as jax marks it itself.
 
-    The work of a model is counted without it, see `training.model_flops`.
+    The work of a model is counted without it, see `training.measures.model_flops`.
     """
     return jax.named_scope(AGAIN)
 

@@ -9,6 +9,7 @@ when the state has been evaluated.
 import contextlib
 import logging
 import math
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,11 @@ _log = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """The checkpoints of one run. Every process makes the same calls."""
+    """The checkpoints of one run. Every process makes the same calls.
+
+    Attributes:
+      longest_save: seconds from the start of a save until it was complete.
+    """
 
     def __init__(
         self,
@@ -63,6 +68,7 @@ class Checkpoints:
         self._retention = Retention(keep_last, keep_every_steps, best_mode)
         self._facts: dict[str, Any] = {}
         self._failed = False
+        self.longest_save, self._save_began = 0.0, 0.0
         if read_only and not self._folder.is_dir():
             raise ClipinError(f"no checkpoints: {self._folder} does not exist")
         silence_orbax()
@@ -103,6 +109,7 @@ class Checkpoints:
             self._manager.delete(step)
             self._retention.damaged.discard(step)
         flat = _flat(state)
+        self._save_began = time.monotonic()
         self._facts = {
             "step": step,
             "data_state": dict(data_state),
@@ -228,6 +235,8 @@ class Checkpoints:
         """Writes checksums; orbax calls it before the folder gets its final name."""
         [folder] = self._folder.glob(f"{self._facts['step']}.*")
         checksums.write_checksums(folder, self._facts)
+        took = time.monotonic() - self._save_began
+        self.longest_save = max(self.longest_save, took)
 
     def _verified_facts(self, step: int) -> dict[str, Any]:
         """Returns the facts of an undamaged checkpoint.

@@ -26,18 +26,35 @@ class Interrupt:
     def __init__(self) -> None:
         self.signal = 0
         self._event = threading.Event()
-        self._raises = False
+        self._raises = self._catches = False
 
     def is_set(self) -> bool:
         """Returns whether a signal came."""
         return self._event.is_set()
 
     def set(self, number: int) -> None:
-        """Notes a signal; raises Interrupted inside `raising`."""
+        """Notes a signal; raises Interrupted inside `raising`, once."""
         self.signal = self.signal or number
         self._event.set()
         if self._raises:
+            self._raises = False  # a second signal must not disturb the handling
             raise Interrupted
+
+    def ask(self) -> None:
+        """Stops as SIGTERM does; any thread may call it."""
+        if self._catches:
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            self.set(signal.SIGTERM)
+
+    @contextlib.contextmanager
+    def catching(self) -> Iterator[None]:
+        """While inside, this process catches the signals of this object."""
+        self._catches = True
+        try:
+            yield
+        finally:
+            self._catches = False
 
     @contextlib.contextmanager
     def raising(self) -> Iterator[None]:
@@ -75,15 +92,34 @@ def catch_interrupt(notice: str = "", at_once: str = "") -> Iterator[Interrupt]:
     def on_signal(number: int, frame: Any) -> None:
         if interrupt.is_set() and number == signal.SIGINT and at_once:
             raise KeyboardInterrupt
-        # Not `print`: the signal may have interrupted one.
-        os.write(_STDERR, notice.encode())
+        if not interrupt.is_set():
+            # Not `print`: the signal may have interrupted one.
+            os.write(_STDERR, notice.encode())
         interrupt.set(number)
 
     before = {s: signal.signal(s, on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield interrupt
+        with interrupt.catching():
+            yield interrupt
     except KeyboardInterrupt:
         raise RetryableError(at_once) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def terminated_with(code: int) -> Iterator[None]:
+    """Lets SIGTERM end the process with a code, where there is nothing to save yet."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def on_signal(number: int, frame: Any) -> None:
+        raise SystemExit(code)
+
+    before = signal.signal(signal.SIGTERM, on_signal)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from clipin_jax.core import sharding
 from clipin_jax.core.compute_copies import ComputeCopies
-from clipin_jax.core.step import make_train_step
+from clipin_jax.core.step import make_health_fn, make_train_step
 from clipin_jax.errors import ClipinError, first_line
 from clipin_jax.processes.joined import this_group
 from clipin_jax.runs.build import Experiment
@@ -59,6 +59,17 @@ def compile_together(train_step: Any, *inputs: Any) -> Any:
     compiled = train_step.lower(*inputs).compile()
     group.gather("compiled", True, "compile the step", _COMPILE_SECONDS)
     return compiled
+
+
+def jit_health(experiment: Experiment) -> Any:
+    """Returns the jitted function `(state, batch) -> health` of representations."""
+    health = make_health_fn(
+        experiment.learner,
+        experiment.optimizer,
+        experiment.views,
+        micro_batches=experiment.micro_batches,
+    )
+    return jax.jit(health)
 
 
 def _copies(experiment: Experiment) -> ComputeCopies:

@@ -15,7 +15,7 @@ from clipin_jax.data.cpus import available_cpus
 from clipin_jax.errors import ClipinError
 from clipin_jax.report.text_format import count_noun, format_duration
 from clipin_jax.runs.build import program_key
-from clipin_jax.runs.metrics import read_metrics
+from clipin_jax.runs.loggers.json_lines import read_metrics
 from clipin_jax.sweep import outcomes
 from clipin_jax.sweep.definition import Sweep, shorten_key
 from clipin_jax.sweep.outcomes import Point, collect_points

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from clipin_jax.training.step_timing import Window
+from clipin_jax.training.measures.step_timing import Window
 
 MOST_STARVED = 0.1  # share of the time above which to say it
 STEPS = 20  # at least, to judge by

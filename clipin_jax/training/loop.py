@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import math
 import signal
 import sys
 from collections.abc import Mapping
@@ -14,30 +15,28 @@ from ml_collections import ConfigDict
 
 from clipin_jax.config import check_keys, check_lists, with_defaults
 from clipin_jax.core.state import TrainState
-from clipin_jax.core.step import make_health_fn
 from clipin_jax.data.pipeline import TrainBatches
 from clipin_jax.errors import DONE, REQUEUE, ClipinError
 from clipin_jax.evaluators import make_evaluators
-from clipin_jax.evaluators.base import Evaluator, check_best_metric, shown_figures
+from clipin_jax.evaluators.base import check_best_metric, shown_figures
 from clipin_jax.inference.build import make_encoder
 from clipin_jax.processes.joined import common_stop, of_first
 from clipin_jax.registry import check_arguments
 from clipin_jax.report.run_report.saved_examples import save_retrievals
-from clipin_jax.runs.build import Experiment, build_experiment
+from clipin_jax.runs.build import build_experiment
 from clipin_jax.runs.checkpoint import Checkpoints
 from clipin_jax.runs.checkpoint_retention import Retention
 from clipin_jax.runs.folder import is_finished, open_folder, process_file, write_file
+from clipin_jax.runs.goodput import Goodput
 from clipin_jax.runs.interrupt import Interrupt, Interrupted, catch_interrupt
-from clipin_jax.runs.metric_writers import MetricWriters, check_metric_writers
+from clipin_jax.runs.loggers.run_loggers import RunLoggers, run_facts
 from clipin_jax.runs.owner import own_folder
 from clipin_jax.runs.process_checks import check_command, check_data
 from clipin_jax.runs.run_copy import RunCopy, working_copy
-from clipin_jax.runs.train_program import compile_together, jit_train_step
+from clipin_jax.runs.train_program import compile_together, jit_health, jit_train_step
 from clipin_jax.runs.value_checks import check_values, check_vocabulary
-from clipin_jax.training.chip_use import ChipUse
 from clipin_jax.training.evaluate import (
     Watch,
-    due_evaluators,
     evaluate_state,
     is_due,
     never_stop,
@@ -45,10 +44,13 @@ from clipin_jax.training.evaluate import (
     write_results,
 )
 from clipin_jax.training.initial_state import initial_state
+from clipin_jax.training.measures.chip_use import ChipUse
+from clipin_jax.training.measures.profiling import ProfiledSteps, Profiler, parse_steps
 from clipin_jax.training.nonfinite import NonfiniteSteps
-from clipin_jax.training.profiling import ProfiledSteps, Profiler, parse_steps
 from clipin_jax.training.run_log import RunLog
+from clipin_jax.training.session import Session
 from clipin_jax.training.step_inputs import StepInputs
+from clipin_jax.training.time_limit import needed_seconds, stop_before
 
 _NOTICE = "\nclipin: stopping after this step; Ctrl-C stops at once\n"
 _AT_ONCE = (
@@ -57,37 +59,13 @@ _AT_ONCE = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Session:
-    """The open resources of a process that trains.
-
-    Attributes:
-      experiment: everything that the config builds.
-      name: the path or URL of the run's folder.
-      workdir: the run's folder, or the copy of it on this machine.
-      batches: the training data.
-      evaluators: by their names in `config.evals`.
-      checkpoints: of this run.
-      writers: of its metrics.
-      watch: may stop the run after an evaluation.
-    """
-
-    experiment: Experiment
-    name: str
-    workdir: Path
-    batches: TrainBatches
-    evaluators: Mapping[str, Evaluator]
-    checkpoints: Checkpoints
-    writers: MetricWriters
-    watch: Watch = never_stop
-
-
 def train(
     config: ConfigDict,
     workdir: str | Path,
     *,
     profile: str = "",
     watch: Watch = never_stop,
+    end: float = math.inf,
 ) -> int:
     """Trains until `total_steps`, from the newest checkpoint if there is one.
 
@@ -98,9 +76,10 @@ def train(
       profile: steps to profile, see `profiling.parse_steps`; no part of the run.
       watch: called after each evaluation but the last; True stops the run as SIGTERM
         does.
+      end: when it must have ended, by `time.monotonic`: it stops early enough to save.
 
     Returns:
-      0 when done; 75 if SIGTERM or `watch` stopped it, with everything saved.
+      0 when done; 75 if SIGTERM, `watch` or `end` stopped it, with everything saved.
 
     Raises:
       ClipinError: an error in the config, the data, the folder or the disk, or too many
@@ -113,7 +92,7 @@ def train(
         catch_interrupt(_NOTICE, _AT_ONCE) as interrupt,
         working_copy(workdir) as run,
     ):
-        code = _train(config, run, interrupt, profiled, watch)
+        code = _train(config, run, interrupt, profiled, watch=watch, end=end)
     if code == REQUEUE and interrupt.signal == signal.SIGINT:
         raise KeyboardInterrupt  # so that Ctrl-C ends a loop over runs, too
     return code
@@ -124,14 +103,16 @@ def _train(
     run: RunCopy,
     interrupt: Interrupt,
     profiled: ProfiledSteps,
+    *,
     watch: Watch,
+    end: float,
 ) -> int:
     if of_first("finished", is_finished(config, run.folder, may_go_on=True)):
         print(f"clipin: {run.name} is already done", file=sys.stderr)
         return DONE
     with contextlib.ExitStack() as stack:
         session = _open_session(config, run, stack)
-        session = dataclasses.replace(session, watch=watch)
+        session = dataclasses.replace(session, watch=watch, end=end)
         stack.enter_context(jax.set_mesh(session.experiment.mesh))
         return run_loop(session, interrupt, profiled)
 
@@ -144,7 +125,7 @@ def run_loop(session: Session, interrupt: Interrupt, profiled: ProfiledSteps) ->
     what is on the devices: a transfer that nobody asked for is an error.
     """
     experiment, config = session.experiment, session.experiment.config
-    train_step, health_fn = _compiled_functions(experiment)
+    train_step, health_fn = jit_train_step(experiment), jit_health(experiment)
     state, step = _restore_or_init(session)
     first_step = step + 1
     inputs = StepInputs(experiment, session.batches, session.workdir)
@@ -154,13 +135,17 @@ def run_loop(session: Session, interrupt: Interrupt, profiled: ProfiledSteps) ->
     evaluate = functools.partial(_evaluate, session, log, interrupt)
     limit = config.max_nonfinite_steps
     nonfinite = NonfiniteSteps(limit, session.workdir, log.print_line)
+    reserve = functools.partial(
+        needed_seconds, session.goodput, session.checkpoints, experiment.abstract_state
+    )
     with (
         contextlib.closing(log),
         contextlib.closing(profiler),
+        stop_before(session.end, interrupt, reserve),
         common_stop(interrupt.is_set) as must_stop,
     ):
         lacks_scores = not session.checkpoints.has_scores(step)
-        if step < config.total_steps and lacks_scores and _due(session, step):
+        if step < config.total_steps and lacks_scores and session.due(step):
             _save(session, state, step, force=True)
             evaluate(state, step)  # step 0, or the run was stopped in this evaluation
         while not (stop := must_stop(step)) and step < config.total_steps:
@@ -191,18 +176,20 @@ def run_loop(session: Session, interrupt: Interrupt, profiled: ProfiledSteps) ->
                 log.write_health(step, health_fn(state, batch))
             # Save, then evaluate; after the last step `_finish` does it.
             if not is_last:
-                _save(session, state, step, force=bool(_due(session, step)))
+                _save(session, state, step, force=bool(session.due(step)))
                 evaluate(state, step)
             if step == first_step:
                 log.forget_compilation()
                 transfers = "disallow"
         profiler.close()
         _save(session, state, step, force=True)
-        session.checkpoints.wait()
+        with session.goodput.spending("save"):
+            session.checkpoints.wait()
         if not stop and (scores := evaluate(state, step)) is not None:
             _finish(session, log, step, scores)
             return DONE
         log.print_line(f"clipin: saved at step {step}, stopping")
+        log.print_line(session.goodput.close(step))
         return REQUEUE
 
 
@@ -210,7 +197,7 @@ def _open_session(
     config: ConfigDict, run: RunCopy, stack: contextlib.ExitStack
 ) -> Session:
     """Builds and opens all resources; the stack closes them."""
-    workdir = run.folder
+    workdir, goodput = run.folder, Goodput()
     check_keys(config)
     check_lists(config)
     experiment = build_experiment(config)
@@ -233,15 +220,14 @@ def _open_session(
     # Check everything first: a wrong config must not leave a folder.
     check_arguments(Checkpoints, keep, "checkpoint", given=1, filled=("read_only",))
     Retention(keep.keep_last, keep.keep_every_steps, keep.best_mode)
-    check_metric_writers(log)
+    loggers = RunLoggers(log)
     if jax.process_index() == 0:
         stack.enter_context(own_folder(workdir))
         open_folder(config, workdir, run.name)
     of_first("folder", "open")  # before that no other process writes into it
     checkpoints = Checkpoints(workdir / "checkpoints", **keep)
     stack.enter_context(contextlib.closing(checkpoints))
-    writers = MetricWriters(workdir, log)
-    stack.enter_context(contextlib.closing(writers))
+    stack.enter_context(contextlib.closing(loggers))
     return Session(
         experiment=experiment,
         name=run.name,
@@ -249,46 +235,35 @@ def _open_session(
         batches=batches,
         evaluators=evaluators,
         checkpoints=checkpoints,
-        writers=writers,
+        loggers=loggers,
+        goodput=goodput,
     )
-
-
-def _compiled_functions(experiment: Experiment) -> tuple[Any, Any]:
-    """Returns the train step and the health function; calling them compiles them."""
-    health = make_health_fn(
-        experiment.learner,
-        experiment.optimizer,
-        experiment.views,
-        micro_batches=experiment.micro_batches,
-    )
-    return jit_train_step(experiment), jax.jit(health)
 
 
 def _restore_or_init(session: Session) -> tuple[TrainState, int]:
     """Returns the newest checkpoint, and moves the data to its position; or step 0."""
     restored = session.checkpoints.restore_latest(session.experiment.abstract_state)
+    step = restored[2] if restored else 0
+    config, workdir = session.experiment.config, session.workdir
+    session.loggers.init(run_facts(config, workdir, session.name, step))
+    if jax.process_index() == 0:
+        session.goodput.open(workdir, step)
     if restored is None:
-        session.writers.truncate_after(0)
         return initial_state(session.experiment), 0
-    state, data_state, step = restored
-    session.batches.set_state(data_state)
-    session.writers.truncate_after(step)
-    return state, step
+    session.batches.set_state(restored[1])
+    return restored[0], step
 
 
 def _start_log(session: Session, step: int, train_step: Any) -> RunLog:
     return RunLog(
         experiment=session.experiment,
         run_name=session.name,
-        writers=session.writers,
+        loggers=session.loggers,
+        goodput=session.goodput,
         batches=session.batches,
         chip_use=ChipUse(session.experiment, train_step),
         step=step,
     )
-
-
-def _due(session: Session, step: int) -> dict[str, Evaluator]:
-    return due_evaluators(session.experiment.config, session.evaluators, step)
 
 
 @functools.partial(jax.profiler.annotate_function, name="evaluate")
@@ -300,14 +275,17 @@ def _evaluate(
     A signal ends it at once, with None: the run evaluates when it is resumed. Whoever
     watches the run may stop it afterwards.
     """
-    due = _due(session, step)
+    due = session.due(step)
     if not due:
         return {}
     log.print_line(f"clipin: evaluation at step {step}")
     try:
         # Several processes stop together: one alone must not leave the others.
         alone = jax.process_count() == 1
-        with interrupt.raising() if alone else contextlib.nullcontext():
+        with (
+            session.goodput.spending("evaluate"),
+            interrupt.raising() if alone else contextlib.nullcontext(),
+        ):
             scores = evaluate_state(due, state)
     except Interrupted:
         return None
@@ -332,7 +310,8 @@ def _save(
 ) -> None:
     """Starts to save in the background, if a save is due or forced."""
     position = session.batches.get_state()
-    session.checkpoints.save(step, state, position, force=force)
+    with session.goodput.spending("save"):
+        session.checkpoints.save(step, state, position, force=force)
 
 
 def _finish(
@@ -347,4 +326,5 @@ def _finish(
         for name, evaluator in session.evaluators.items():
             save_retrievals(workdir, name, evaluator)
         write_file(workdir / "DONE", "")
+    log.print_line(session.goodput.close(step))
     log.print_line(f"clipin: done; for a page: clipin report {session.name}")

@@ -1,4 +1,4 @@
-"""Reports a run while it trains: metrics to its writers, lines to the terminal."""
+"""Reports a run while it trains: metrics to its loggers, lines to the terminal."""
 
 import contextlib
 import functools
@@ -12,12 +12,13 @@ from clipin_jax.objectives.target_health import collapse_warning
 from clipin_jax.processes.device_use import idle_gpus
 from clipin_jax.processes.joined import this_group
 from clipin_jax.runs.build import Experiment
-from clipin_jax.runs.metric_writers import MetricWriters
+from clipin_jax.runs.goodput import Goodput
+from clipin_jax.runs.loggers.run_loggers import RunLoggers
 from clipin_jax.training import console
-from clipin_jax.training.chip_use import ChipUse
 from clipin_jax.training.data_advice import DataAdvice
+from clipin_jax.training.measures.chip_use import ChipUse
+from clipin_jax.training.measures.step_timing import StepTimer
 from clipin_jax.training.progress import Progress
-from clipin_jax.training.step_timing import StepTimer
 from clipin_jax.types import Metrics
 
 
@@ -29,7 +30,8 @@ class RunLog:
         *,
         experiment: Experiment,
         run_name: str,
-        writers: MetricWriters,
+        loggers: RunLoggers,
+        goodput: Goodput,
         batches: TrainBatches,
         chip_use: ChipUse,
         step: int,
@@ -39,12 +41,15 @@ class RunLog:
         Args:
           experiment: everything that the config builds.
           run_name: the path or URL of the run's folder, for the banner.
-          writers: of the run's metrics.
+          loggers: of the run's metrics.
+          goodput: counts where the time of the run goes.
           batches: the training data, which counts cut captions and bad records.
           chip_use: of the run's devices.
           step: number of steps taken before; above 0 if the run is resumed.
         """
-        self._writers, self._batches = writers, batches
+        self._loggers, self._batches = loggers, batches
+        self._goodput = goodput
+        goodput.enter("compile")
         self._progress = Progress(experiment.config.total_steps, step)
         config = experiment.config
         self._timer, self._batch_size = StepTimer(), config.batch_size
@@ -67,6 +72,7 @@ class RunLog:
     def step_starts(self) -> None:
         """Notes that a step is given to the devices now."""
         self._timer.starts()
+        self._goodput.step_starts()
 
     def watch(self, metrics: Metrics) -> None:
         """Measures when the step that was started last is done, without waiting."""
@@ -79,10 +85,12 @@ class RunLog:
         numbers["cut_captions"] = self._batches.cut_captions
         numbers["bad_records"] = self._batches.bad_records
         window = self._timer.read()
+        self._goodput.starved(window.starved)
+        self._goodput.write(step)
         speed = window.figures(self._batch_size)
         speed |= self._chip_use.figures(speed["images_per_second"])
         values = {f"train/{name}": value for name, value in (numbers | speed).items()}
-        self._writers.write(step, values)
+        self._loggers.log(step, values)
         self._shown = {"loss": numbers["loss"], **speed}
         if advice := self._advice.judge(window):
             self.print_line(f"clipin: step {step}: {advice}")
@@ -94,7 +102,7 @@ class RunLog:
     def write_health(self, step: int, health: Metrics) -> None:
         """Writes the health of the representations; warns if they collapse."""
         values = {name: float(x) for name, x in jax.device_get(health).items()}
-        self._writers.write(step, {f"health/{k}": v for k, v in values.items()})
+        self._loggers.log(step, {f"health/{k}": v for k, v in values.items()})
         warning = collapse_warning(values)
         if warning:
             self.print_line(f"clipin: step {step}: warning: {warning}")
@@ -104,7 +112,7 @@ class RunLog:
         self, step: int, scores: Mapping[str, float], figures: Mapping[str, Figure]
     ) -> None:
         """Writes and prints the scores of an evaluation."""
-        self._writers.write(step, scores)
+        self._loggers.log(step, scores)
         self.print_line(console.scores(scores, figures))
         self.restart_timing()
 
@@ -115,6 +123,7 @@ class RunLog:
     def forget_compilation(self) -> None:
         """Excludes the first step from the throughput; warns of captions it cut."""
         self.restart_timing()
+        self._goodput.enter("step")
         if self._batches.cut_captions:
             self.print_line(console.cut_captions(self._batches.cut_captions))
 

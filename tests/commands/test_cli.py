@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import subprocess
 import sys
@@ -34,8 +35,8 @@ def calls(monkeypatch) -> list[tuple]:
     """The arguments of each call, of functions that replace the library's."""
     made = []
 
-    def train(config: Any, workdir: Path, profile: str) -> int:
-        assert profile == ""
+    def train(config: Any, workdir: Path, profile: str, end: float) -> int:
+        assert profile == "" and end == math.inf
         made.append((config, workdir))
         return 75
 

@@ -14,7 +14,7 @@ from clipin_jax.core import sharding
 from clipin_jax.data.pipeline import TrainBatches
 from clipin_jax.errors import DONE, REQUEUE
 from clipin_jax.runs.build import build_experiment
-from clipin_jax.runs.metrics import read_metrics
+from clipin_jax.runs.loggers.json_lines import read_metrics
 from clipin_jax.training.loop import train
 from tests.support import tiny_runs
 from tests.support.every_config import every_spec, loads

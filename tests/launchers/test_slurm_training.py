@@ -7,7 +7,7 @@ import pytest
 
 from clipin_jax.commands.main import main
 from clipin_jax.launchers import read_launch
-from clipin_jax.runs.metrics import read_metrics
+from clipin_jax.runs.loggers.json_lines import read_metrics
 from tests.support.slurm_cluster import SlurmCluster, wait_until
 from tests.support.tiny_runs import TIMES, TINY
 

@@ -21,7 +21,7 @@ BOUNDARIES = (
     "clipin_jax.runs.checkpoint:Checkpoints.add_scores",
     "clipin_jax.runs.checkpoint_checksums:write_checksums",
     "clipin_jax.runs.checkpoint_checksums:write_scores",
-    "clipin_jax.runs.metric_writers:MetricWriters.write",
+    "clipin_jax.runs.loggers.run_loggers:RunLoggers.log",
     "clipin_jax.evaluators.retrieval:Retrieval.run",
     "clipin_jax.training.loop:evaluate_state",
     "clipin_jax.training.loop:write_figures",

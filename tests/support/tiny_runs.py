@@ -21,7 +21,7 @@ from clipin_jax.inference import build as inference_build
 from clipin_jax.runs.build import Experiment, build_experiment
 from clipin_jax.runs.checkpoint import Checkpoints
 from clipin_jax.runs.folder import open_folder
-from clipin_jax.runs.metrics import read_metrics
+from clipin_jax.runs.loggers.json_lines import read_metrics
 from clipin_jax.training import loop, run_log
 from clipin_jax.training.progress import Progress
 

@@ -1,7 +1,7 @@
 from ml_collections import ConfigDict
 
 from clipin_jax.training.data_advice import AGAIN_SECONDS, DataAdvice
-from clipin_jax.training.step_timing import Window
+from clipin_jax.training.measures.step_timing import Window
 
 DATA = ConfigDict(
     dict(processes=0, threads=2, prefetch_batches=2, augment_on="host"),

@@ -22,10 +22,11 @@ from clipin_jax.errors import DONE, REQUEUE, ClipinError
 from clipin_jax.evaluators.retrieval import Retrieval
 from clipin_jax.runs import folder as run_folder
 from clipin_jax.runs.checkpoint import Checkpoints
-from clipin_jax.runs.metrics import read_metrics
+from clipin_jax.runs.loggers.json_lines import read_metrics
 from clipin_jax.runs.owner import own_folder
-from clipin_jax.training import chip_use, loop
-from clipin_jax.training.model_flops import step_flops
+from clipin_jax.training import loop
+from clipin_jax.training.measures import chip_use
+from clipin_jax.training.measures.model_flops import step_flops
 from tests.support import tiny_runs
 
 CHILD = """

@@ -9,6 +9,7 @@ from clipin_jax.report.markup import Markup, tag
 from clipin_jax.report.run_history import RunHistory
 from clipin_jax.report.tables import compare_trees, key_table, table
 from clipin_jax.report.text_format import NO_NUMBER, format_duration, format_number
+from clipin_jax.runs.goodput import NAMES, read_goodput
 
 STYLE = """
 .runs td:last-child { white-space: nowrap }
@@ -33,6 +34,18 @@ def runs_table(runs: Sequence[RunHistory]) -> Markup:
             ]
         )
     return table(head, rows, class_="runs")
+
+
+def goodput_table(runs: Sequence[RunHistory]) -> Markup | None:
+    """Returns where the wall time of each run went; None if it was not counted."""
+    rows = []
+    for label, run in zip(run_names(runs), runs, strict=True):
+        if summary := read_goodput(run.folder):
+            total = format_duration(sum(summary.seconds.values()))
+            shares = [f"{share:.0%}" for share in summary.shares.values()]
+            rows.append([label, summary.starts, total, *shares])
+    head = ("run", "starts", "wall time", *NAMES.values())
+    return table(head, rows) if rows else None
 
 
 def environment_table(runs: Sequence[RunHistory]) -> Markup | None:

@@ -41,6 +41,7 @@ def report_page(runs: Sequence[RunHistory]) -> str:
         "Runs": overview.runs_table(runs),
         "Scores": scores.scores_section(runs),
         "Curves": curves_section(runs),
+        "Wall time": overview.goodput_table(runs),
         "Training pairs": _fold_runs(runs, example_gallery.pairs_gallery),
         "Retrievals": _fold_runs(runs, example_gallery.retrievals_gallery),
         "Config": overview.configs_section(runs),

@@ -15,7 +15,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from clipin_jax.runs.metrics import read_metrics
+from clipin_jax.runs.loggers.json_lines import read_metrics
 from clipin_jax.sweep.definition import Sweep, read_sweep
 from clipin_jax.sweep.goals import Goal, evaluation_steps
 from clipin_jax.sweep.search.journal import State, last_trials, open_study

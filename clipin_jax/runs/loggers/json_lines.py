@@ -12,19 +12,31 @@ from pathlib import Path
 from typing import Any
 
 from clipin_jax.errors import ClipinError
+from clipin_jax.runs.loggers.base import RunFacts
 
 FILE = "metrics.jsonl"
 
 
 class JsonLines:
-    """Writes `metrics.jsonl` into a run's folder; it is a `MetricWriter`."""
+    """Writes `metrics.jsonl` into a run's folder."""
 
-    def __init__(self, workdir: Path):
-        """Opens the file of a run, which an earlier start may have begun."""
-        self._path = workdir / FILE
-        self._start = time.time() - self._seconds_so_far()
+    def init(self, run: RunFacts, run_id: str) -> str:
+        """Opens the file, which an earlier start may have begun.
 
-    def write(self, step: int, values: Mapping[str, float]) -> None:
+        Removes the lines after the run's step, and a last line that a crash cut short.
+        """
+        self._path = run.workdir / FILE
+        if self._path.exists():
+            rows = read_metrics(run.workdir)
+            kept = [json.dumps(row) + "\n" for row in rows if row["step"] <= run.step]
+            temporary = self._path.with_suffix(".tmp")
+            temporary.write_text("".join(kept))
+            temporary.replace(self._path)
+        rows = read_metrics(run.workdir)
+        self._start = time.time() - (rows[-1]["time"] if rows else 0.0)
+        return ""
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
         """Appends a line.
 
         Raises:
@@ -40,23 +52,8 @@ class JsonLines:
                 f"cannot write {self._path}: {error.strerror or error}"
             ) from error
 
-    def truncate_after(self, step: int) -> None:
-        """Removes the lines after `step`, and a last line that a crash cut short."""
-        if not self._path.exists():
-            return
-        rows = read_metrics(self._path.parent)
-        kept = [json.dumps(row) + "\n" for row in rows if row["step"] <= step]
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text("".join(kept))
-        temporary.replace(self._path)
-        self._start = time.time() - self._seconds_so_far()
-
-    def close(self) -> None:
-        """Does nothing: each line is on disk when `write` returns."""
-
-    def _seconds_so_far(self) -> float:
-        rows = read_metrics(self._path.parent)
-        return rows[-1]["time"] if rows else 0.0
+    def finish(self) -> None:
+        """Does nothing: each line is on disk when `log` returns."""
 
 
 def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from clipin_jax.training.step_timing import StepTimer
+from clipin_jax.training.measures.step_timing import StepTimer
 
 
 class Clock:

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import pytest
 
 from clipin_jax.errors import ClipinError
-from clipin_jax.training import profiling
-from clipin_jax.training.profiling import NOTHING, Profiler, parse_steps
+from clipin_jax.training.measures import profiling
+from clipin_jax.training.measures.profiling import NOTHING, Profiler, parse_steps
 
 STATE = jnp.zeros(())
 

@@ -6,7 +6,7 @@ from clipin_jax.models.attention import fused
 from clipin_jax.models.remat import computed_again
 from clipin_jax.runs.build import build_experiment
 from clipin_jax.runs.train_program import jit_train_step
-from clipin_jax.training.model_flops import count_flops, step_flops
+from clipin_jax.training.measures.model_flops import count_flops, step_flops
 from tests.support.tiny import tiny_config
 
 TINY = ("model.image.depth=1", "model.text.depth=1")

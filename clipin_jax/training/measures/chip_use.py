@@ -6,7 +6,7 @@ import jax
 
 from clipin_jax.plan.machines import GIB, peak_flops
 from clipin_jax.runs.build import Experiment
-from clipin_jax.training.model_flops import step_flops
+from clipin_jax.training.measures.model_flops import step_flops
 
 
 class ChipUse:

@@ -1,0 +1,1 @@
+"""What is measured of a run: speed, arithmetic, where its time goes, traces."""

@@ -1,0 +1,47 @@
+"""What a process that trains has open."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from clipin_jax.data.pipeline import TrainBatches
+from clipin_jax.evaluators.base import Evaluator
+from clipin_jax.runs.build import Experiment
+from clipin_jax.runs.checkpoint import Checkpoints
+from clipin_jax.runs.goodput import Goodput
+from clipin_jax.runs.loggers.run_loggers import RunLoggers
+from clipin_jax.training.evaluate import Watch, due_evaluators, never_stop
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """The open resources of a process that trains.
+
+    Attributes:
+      experiment: everything that the config builds.
+      name: the path or URL of the run's folder.
+      workdir: the run's folder, or the copy of it on this machine.
+      batches: the training data.
+      evaluators: by their names in `config.evals`.
+      checkpoints: of this run.
+      loggers: of its metrics.
+      goodput: counts where its time goes.
+      watch: may stop the run after an evaluation.
+      end: when the run must have ended, by `time.monotonic`; infinite for no limit.
+    """
+
+    experiment: Experiment
+    name: str
+    workdir: Path
+    batches: TrainBatches
+    evaluators: Mapping[str, Evaluator]
+    checkpoints: Checkpoints
+    loggers: RunLoggers
+    goodput: Goodput
+    watch: Watch = never_stop
+    end: float = math.inf
+
+    def due(self, step: int) -> dict[str, Evaluator]:
+        """Returns the evaluators that are due; all of them after the last step."""
+        return due_evaluators(self.experiment.config, self.evaluators, step)

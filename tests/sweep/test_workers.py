@@ -8,14 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from clipin_jax.sweep.definition import Sweep, open_home
 from clipin_jax.sweep.outcomes import Point, collect_points
 from clipin_jax.sweep.sweep_file import load_sweep, typed_items
-from tests.support.tiny_sweep import DECAY, METRIC, RATE, write_config
+from tests.support.tiny_sweep import DECAY, METRIC, RATE, ends_in_logs, write_config
 
 pytestmark = pytest.mark.slow
 _START = "import sys; from clipin_jax.commands.main import main; sys.exit(main())"
@@ -42,12 +41,6 @@ def start(*words: str) -> subprocess.Popen[bytes]:
 
 def sweep_of(words: list[str]) -> Sweep:
     return load_sweep(words[1], typed_items(words[2:]), {"metric": METRIC})
-
-
-def ends_in_logs(home: Path) -> dict[str, int]:
-    """Returns how often each point came to its end."""
-    logs = (home / "logs" / "points").glob("*.txt")
-    return {path.stem: path.read_text().count("clipin: done;") for path in logs}
 
 
 def children(process: int) -> list[int]:

@@ -136,7 +136,7 @@ def test_tokenizers(refused, override, message):
         (evaluator("Evaluator", batch_size="x"), "batch_size is 'x'; .* at least 1"),
         (evaluator("Evaluator", every_steps=-1), "every_steps is -1; .* at least 0"),
         (evaluator("Grey"), "Grey is no evaluator, it has no task, figures, run"),
-        (named("log.mine.type", "NoClose"), "log.mine: NoClose has no close: see"),
+        (named("log.mine.type", "NoFinish"), "log.mine: NoFinish has no finish: see"),
         ("optim.name=wrong_classes:no_optimizer", "must return an optax.*of type int"),
         ("optim.bounds=(('scale', 'a', 1),)", r"\('scale', 'a', 1\): give numbers"),
         (

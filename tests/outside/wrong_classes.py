@@ -183,8 +183,8 @@ class NoFigures(Evaluator):
     figures = ["norm"]
 
 
-class NoClose:
-    write = truncate_after = None
+class NoFinish:
+    init = log = print
 
 
 def no_optimizer(decay: Any) -> Any:

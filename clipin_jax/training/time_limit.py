@@ -1,6 +1,7 @@
 """Stops a run before a limit of wall time, early enough to save it."""
 
 import contextlib
+import math
 import re
 import threading
 import time
@@ -50,9 +51,13 @@ def needed_seconds(goodput: Goodput, checkpoints: Checkpoints, state: Any) -> fl
       checkpoints: know the longest save so far; before the first one it is estimated.
       state: the train state, or its shapes.
     """
-    num_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-    save = checkpoints.longest_save or num_bytes / _BYTES_PER_SECOND
+    save = checkpoints.longest_save or _estimated_save(state)
     return 1.5 * (goodput.longest_step + save) + _LEAST_RESERVE
+
+
+def _estimated_save(state: Any) -> float:
+    num_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    return num_bytes / _BYTES_PER_SECOND
 
 
 @contextlib.contextmanager
@@ -78,7 +83,7 @@ def stop_before(
                 return
         interrupt.ask()
 
-    if end == float("inf"):
+    if end == math.inf:
         yield
         return
     thread = threading.Thread(target=watch, daemon=True)

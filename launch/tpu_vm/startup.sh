@@ -11,7 +11,7 @@ if ! [ -x venv/bin/clipin ]; then # the Python of the image is too old
     .local/bin/uv venv --clear --python {{python}} venv
     .local/bin/uv pip install --python venv/bin/python {{install}} || exit
 fi
-export PATH=/root/venv/bin:$PATH
+export PATH=$HOME/venv/bin:$PATH
 
 while true; do
     {{command}}

@@ -71,9 +71,8 @@ class MLflow:
 
     def _experiment(self) -> str:
         known = self._client.get_experiment_by_name(self._project)
-        return known.experiment_id if known else self._new_experiment()
-
-    def _new_experiment(self) -> str:
+        if known:
+            return known.experiment_id
         return self._client.create_experiment(self._project)
 
 

@@ -10,7 +10,7 @@ if ! [ -x venv/bin/clipin ]; then # the Python of the image is too old
     .local/bin/uv venv --clear --python 3.12 venv
     .local/bin/uv pip install --python venv/bin/python 'clipin_jax[tpu,remote]' || exit
 fi
-export PATH=/root/venv/bin:$PATH
+export PATH=$HOME/venv/bin:$PATH
 
 while true; do
     clipin train clip:data=gs://bucket/coco total_steps=20_000 --workdir gs://bucket/runs/one

@@ -166,9 +166,9 @@ def _with_integers(base: ConfigDict, space: Space) -> Space:
             axes[key] = axis
             continue
         integer = axis.integer or _takes_integers(base, key, axis)
-        axes[key] = axis._replace(integer=integer)
+        axes[key] = axis = axis._replace(integer=integer)
         for end in axis[:2]:
-            apply_overrides(base, [f"{key}={axes[key].text(end)}"])  # type: ignore[union-attr]
+            apply_overrides(base, [f"{key}={axis.text(end)}"])
     return Space(axes, space.fixed)
 
 

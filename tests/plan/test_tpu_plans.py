@@ -85,5 +85,5 @@ def test_a_plan_for_two_slices():
 
 def test_a_topology_that_does_not_exist_is_one_line():
     code, _, errors = run_plan("clip:runlocal", "--on", "v5e:3x5")
-    assert code == 1 and len(errors) == 1
+    assert code == 78 and len(errors) == 1
     assert "'v5e:3x5', which is no topology of v5e" in errors[0]

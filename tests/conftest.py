@@ -15,11 +15,15 @@ CACHE = Path(tempfile.gettempdir()) / f"clipin_jax_test_cache_{os.getuid()}"
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 # The fusion emitters of the CPU compile a program for twice as long as those before.
+COMPILE_FAST = (
+    "--xla_cpu_use_fusion_emitters=false --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_parallel_codegen_split_count=1"
+)
 os.environ["XLA_FLAGS"] = " ".join(
-    [DEVICES, "--xla_cpu_use_fusion_emitters=false", os.environ.get("XLA_FLAGS", "")]
+    [DEVICES, COMPILE_FAST, os.environ.get("XLA_FLAGS", "")]
 ).strip()
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "2")
 # Most programs run once or twice: compiling them quickly saves more than they lose.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 

@@ -13,6 +13,7 @@ from clipin_jax.runs.train_program import jit_train_step
 from tests.support.tiny import tiny_batch, tiny_config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scan_layers", [False, True])
 def test_half_precision_with_copies_has_the_loss_without(scan_layers):
     overrides = "model.dtype=bfloat16", f"model.scan_layers={scan_layers}"

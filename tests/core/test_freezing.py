@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from clipin_jax.config import load_config
 from clipin_jax.core import sharding
@@ -172,6 +173,7 @@ def test_a_frozen_module_runs_in_evaluation_mode():
         assert np.any(after[other]["norm"]["mean"] != before[other]["norm"]["mean"])
 
 
+@pytest.mark.slow
 def test_batch_statistics_of_a_frozen_tower_stay():
     config = load_config(
         "clip:clipin,tower=RN50,runlocal",

@@ -184,7 +184,9 @@ def assert_same_training(ours, expected):
     assert_same(metrics, numbers, least=1.0)
 
 
-@pytest.mark.parametrize("name", ["pooled", "targets", "symmetric"])
+@pytest.mark.parametrize(
+    "name", ["pooled", "targets", pytest.param("symmetric", marks=pytest.mark.slow)]
+)
 def test_two_steps_are_those_of_the_whole_batch(name):
     """In float64: in float32, rounding decides whether a ReLU near 0 is open."""
     with jax.enable_x64(True):
@@ -217,6 +219,7 @@ def test_a_piece_computes_its_logits_once_and_holds_no_others(captions):
     ]
 
 
+@pytest.mark.slow
 def test_two_steps_of_a_config():
     """With scanned layers, and parameters split over devices."""
     assert_same_training(train(*COCA, "micro_batches=2"), train(*COCA))

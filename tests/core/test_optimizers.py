@@ -218,6 +218,7 @@ def test_equal_configs_make_equal_optimizers():
     assert first != optimizer_of(**keys | dict(ns_steps=4))
 
 
+@pytest.mark.slow
 def test_a_sweep_compiles_the_step_once():
     """Learning rate, decay, loss weights and target decay are inputs of the step."""
     run = build_experiment(tiny_config(), jax.devices()[:1])

@@ -54,7 +54,15 @@ def alone():
     return jax.device_get(state), losses
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    "layout",
+    [
+        pytest.param("data", marks=pytest.mark.slow),
+        pytest.param("zero1", marks=pytest.mark.slow),
+        pytest.param("fsdp", marks=pytest.mark.slow),
+        "fsdp+zero1",
+    ],
+)
 def test_eight_devices_equal_one(alone, layout):
     state, losses = train(*LAYOUTS[layout])
     expected_state, expected_losses = alone

@@ -89,6 +89,7 @@ def test_symmetric_is_the_mean_of_both_directions():
         )
 
 
+@pytest.mark.slow
 def test_one_term_alone():
     batch = tiny_batch(tiny_config())
     inter = loss_of(run_of('objectives.clipin.terms=("inter",)'), batch)
@@ -101,6 +102,7 @@ def test_one_term_alone():
         run_of('objectives.clipin.terms=("outer",)')
 
 
+@pytest.mark.slow
 def test_learned_weights_decrease():
     config = load_config("clipin_coco:as_released,runlocal", ("batch_size=16",))
     run = build_experiment(config, jax.devices()[:1])

@@ -5,6 +5,7 @@ import signal
 
 import jax
 import numpy as np
+import pytest
 
 from clipin_jax.core.parameter_paths import paths_of
 from clipin_jax.errors import DONE, REQUEUE
@@ -20,6 +21,7 @@ OVERRIDES = (
 )
 
 
+@pytest.mark.slow
 def test_run_with_a_frozen_tower_is_resumed(tmp_path):
     config = tiny_runs.tiny_run(*OVERRIDES)
     uninterrupted, interrupted = tmp_path / "uninterrupted", tmp_path / "interrupted"

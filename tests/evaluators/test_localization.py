@@ -148,6 +148,7 @@ def figures(tiny, devices, batch_size, method="contrastive"):
     return dict(evaluator.run(state))
 
 
+@pytest.mark.slow
 def test_an_untrained_model_is_at_chance(tiny):
     """Its maps do not depend on the text, so they prefer no object."""
     values = figures(tiny, jax.devices()[:1], 64)

@@ -267,6 +267,7 @@ VOCABULARY = "model.text.vocab_size=49408"
 CAPTIONS = ["a photo of a dog", "It's 3 o'clock, at the café!"]
 
 
+@pytest.mark.slow
 def test_captions_have_the_same_features_by_the_tokenizer_of_each(with_tokenizer):
     """They pad with the end token, which is 49407; we pad with 0."""
     folder, model, tokenizer = with_tokenizer

@@ -14,6 +14,7 @@ from clipin_jax.models.mixture_bert import MixtureBert
 from clipin_jax.models.split_bert import SplitBert
 from tests.parity.compare import assert_tree_close, stacked
 
+SLOW = pytest.mark.slow
 SIZES = dict(width=16, num_heads=2, context_length=8, vocab_size=30, mlp_ratio=2)
 TOWERS = {
     "bert": Bert(depth=1, **SIZES),
@@ -117,7 +118,9 @@ def test_a_mixture_shares_all_but_self_attention():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", TOWERS)
+@pytest.mark.parametrize(
+    "name", ["bert", *(pytest.param(n, marks=SLOW) for n in ("split", "mixture"))]
+)
 def test_scan_and_remat_do_not_change_outputs(name):
     with jax.enable_x64(True):
         double = dict(dtype=jnp.float64, param_dtype=jnp.float64)
@@ -159,7 +162,10 @@ def test_scanned_layers_start_with_different_parameters(scan_layers, remat):
     assert not np.array_equal(kernels[0], kernels[1])
 
 
-@pytest.mark.parametrize("scan_layers, remat", [(False, "none"), (True, "full")])
+@pytest.mark.parametrize(
+    "scan_layers, remat",
+    [(False, "none"), pytest.param(True, "full", marks=SLOW)],
+)
 def test_dropout_is_active_only_in_training(scan_layers, remat):
     tower = TOWERS["split"].copy(scan_layers=scan_layers, remat=remat, dropout=0.1)
     variables = init(tower)

@@ -203,6 +203,7 @@ def test_half_precision_keeps_float32_parameters_and_norms():
     np.testing.assert_allclose(out["pooled"].astype(jnp.float32), full, atol=0.06)
 
 
+@pytest.mark.slow
 def test_initialisation_has_the_published_spread():
     """PyTorch's and CLIP's standard deviations, on matrices large enough to measure."""
     width, depth = 256, 4

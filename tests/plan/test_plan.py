@@ -96,6 +96,7 @@ def test_a_run_reads_the_step_that_a_plan_has_compiled(tmp_path):
         assert is_read == expected, ended.stderr
 
 
+@pytest.mark.slow
 def test_splitting_the_state_takes_less_memory_and_more_collectives(plan):
     overrides = ["batch_size=32", "mesh.fsdp=8", "sharding.preset=fsdp"]
     overrides += ["sharding.min_mib=0"]

@@ -92,6 +92,7 @@ def test_another_study_does_not_resume_in_its_folder(file, finished):
         run_study(f"{file}:steps=4", finished)
 
 
+@pytest.mark.slow
 def test_a_killed_process_fails_one_run_and_a_stopped_study_resumes(file, finished):
     folder = file.parent / "disturbed"
     start = "import sys; from clipin_jax.commands.main import main; sys.exit(main())"

@@ -43,6 +43,7 @@ def one_device():
         yield
 
 
+@pytest.mark.slow
 def test_views_made_on_the_device_train_like_views_of_the_host(straight, tmp_path):
     device = "data.augment_on=device", "data.augment.resize_first=32"
     config = tiny_runs.tiny_run(*device, "health_every_steps=0")
@@ -81,7 +82,12 @@ def test_a_run_writes_its_files(straight, config):
 
 
 @pytest.mark.parametrize(
-    "step, number", [(1, signal.SIGTERM), (4, signal.SIGTERM), (5, signal.SIGINT)]
+    "step, number",
+    [
+        pytest.param(1, signal.SIGTERM, marks=pytest.mark.slow),
+        (4, signal.SIGTERM),
+        (5, signal.SIGINT),
+    ],
 )
 def test_a_resumed_run_equals_an_uninterrupted_one(
     config, straight, tmp_path, capfd, step, number
@@ -139,6 +145,7 @@ def test_a_second_ctrl_c_stops_at_once(config, straight, tmp_path, monkeypatch):
     tiny_runs.assert_same_run(config, straight, tmp_path)
 
 
+@pytest.mark.slow
 def test_killed_between_checkpoints(config, straight, tmp_path, repository):
     run_folder.open_folder(config, tmp_path)
     command = [sys.executable, "-c", CHILD, "SIGKILL@5", "train", str(tmp_path)]
@@ -174,7 +181,9 @@ def patch_evaluation(monkeypatch: pytest.MonkeyPatch, before: Any) -> None:
     monkeypatch.setattr(Retrieval, "run", patched)
 
 
-@pytest.mark.parametrize("step", [4, tiny_runs.LAST])
+@pytest.mark.parametrize(
+    "step", [4, pytest.param(tiny_runs.LAST, marks=pytest.mark.slow)]
+)
 def test_a_signal_ends_an_evaluation_of_a_saved_model(
     config, straight, tmp_path, monkeypatch, step
 ):
@@ -194,7 +203,9 @@ def test_a_signal_ends_an_evaluation_of_a_saved_model(
     tiny_runs.assert_same_run(config, straight, tmp_path)
 
 
-@pytest.mark.parametrize("step", [4, tiny_runs.LAST])
+@pytest.mark.parametrize(
+    "step", [4, pytest.param(tiny_runs.LAST, marks=pytest.mark.slow)]
+)
 def test_an_evaluation_that_fails_loses_nothing(
     config, straight, tmp_path, monkeypatch, step
 ):
@@ -352,6 +363,7 @@ def traced_steps(folder: Path) -> set[int]:
     return {int(step["step_num"]) for step in steps}
 
 
+@pytest.mark.slow
 def test_a_profile_of_a_resumed_run_that_is_stopped_within(tmp_path, capfd):
     config = tiny_runs.tiny_run(*SHORT)
     command = "2:5"

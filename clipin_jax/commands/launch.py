@@ -114,7 +114,8 @@ def _job(args: argparse.Namespace, engine: Engine) -> Job:
         raise ClipinError("give the run's folder: --workdir DIR")
     workdir = storage.full_path(workdir)
     is_named = path.is_relative_to(config_folder())
-    if engine.is_remote and not is_named and not storage.is_remote(args.config):
+    is_seen = storage.is_remote(args.config) or engine.sees(str(path))
+    if not is_named and not is_seen:
         raise ClipinError(
             f"config {args.config} is a file of this machine, which {args.on} cannot "
             "reach: name one of the package, or the URL of a config.json"

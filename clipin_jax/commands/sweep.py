@@ -54,7 +54,11 @@ def register(verbs: Verbs) -> None:
     add("--schedule", help="fixed (default), or open: no schedule looks at the end")
     add("--dry-run", action="store_true", help="list the points and their cost")
     add("--worker", metavar="DIR", help="train points of the sweep in this folder")
-    add("--on", metavar="ENGINE", help="train by workers on slurm or local")
+    add(
+        "--on",
+        metavar="ENGINE",
+        help="train by workers on slurm, jobset, skypilot or local",
+    )
     add("--workers", type=int, default=1, help="with --on: how many; default: 1")
     add("--set", action="append", default=[], metavar="KEY=VALUE",
         help="with --on: a setting of the engine, see launch/site.toml",
@@ -94,15 +98,16 @@ def _launch(sweep: Sweep, args: argparse.Namespace) -> int:
     from clipin_jax.sweep.runner import default_home
 
     engine = make_engine(args.on, None, args.set)
-    if engine.is_remote:
-        raise ClipinError(
-            f"workers of a sweep share a folder, and {args.on} sees none of this "
-            "machine: use slurm, or start `clipin sweep --worker DIR` on machines that "
-            "mount one disk"
-        )
     if args.workers < 1:
         raise ClipinError(f"--workers is {args.workers}: it must be at least 1")
     home = str(Path(args.workdir or default_home(sweep)).absolute())
+    if not engine.sees(home):
+        raise ClipinError(
+            f"workers of a sweep share a folder, and {args.on} does not see "
+            f"{args.workdir or home}: "
+            "give --workdir on a disk that this machine and the workers mount "
+            "(jobset.disk, skypilot.disk), or use slurm"
+        )
     words = ("clipin", "sweep", "--worker", home, "--jobs", str(args.jobs))
     job = Job(job_name(home), words, home, array=args.workers)
     files = render(job, engine)

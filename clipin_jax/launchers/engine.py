@@ -24,19 +24,21 @@ class State(NamedTuple):
 class Engine(Protocol):
     """A scheduler with the settings of a site, which are the fields of its class.
 
-    All methods but `render` and `machine` call the engine's client.
+    All methods but `render`, `sees` and `machine` call the engine's client.
     """
 
     client: ClassVar[str]
     """The program that submits."""
     client_source: ClassVar[str]
     """Where to get it, for a message."""
-    is_remote: ClassVar[bool]
-    """Whether its machines see no folder of this one."""
 
     @property
     def processes(self) -> int:
         """How many processes a copy of the job has, over all of its machines."""
+        ...
+
+    def sees(self, path: str) -> bool:
+        """Returns whether its machines have a path of this one, under the same name."""
         ...
 
     def machine(self) -> str:

@@ -92,9 +92,10 @@ def engine_for(launch: Launch) -> Engine:
 
 def _here(job: Job, engine: Engine) -> Job:
     """Returns the job with a folder that does not depend on the current one."""
-    if engine.is_remote or storage.is_remote(job.workdir):
+    if storage.is_remote(job.workdir):
         return job
-    return job.at(os.path.abspath(os.path.expanduser(job.workdir)))
+    path = os.path.abspath(os.path.expanduser(job.workdir))
+    return job.at(path) if engine.sees(path) else job
 
 
 def _check_free(workdir: str) -> None:

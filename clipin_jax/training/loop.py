@@ -50,7 +50,7 @@ from clipin_jax.training.nonfinite import NonfiniteSteps
 from clipin_jax.training.run_log import RunLog
 from clipin_jax.training.session import Session
 from clipin_jax.training.step_inputs import StepInputs
-from clipin_jax.training.time_limit import needed_seconds, stop_before
+from clipin_jax.training.time_limit import check_time, needed_seconds, stop_before
 
 _NOTICE = "\nclipin: stopping after this step; Ctrl-C stops at once\n"
 _AT_ONCE = (
@@ -190,6 +190,8 @@ def run_loop(session: Session, interrupt: Interrupt, profiled: ProfiledSteps) ->
             return DONE
         log.print_line(f"clipin: saved at step {step}, stopping")
         log.print_line(session.goodput.close(step))
+        if step < first_step:
+            check_time(session.end, reserve())
         return REQUEUE
 
 

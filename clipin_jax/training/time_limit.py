@@ -55,6 +55,28 @@ def needed_seconds(goodput: Goodput, checkpoints: Checkpoints, state: Any) -> fl
     return 1.5 * (goodput.longest_step + save) + _LEAST_RESERVE
 
 
+def check_time(
+    end: float, reserve: float, clock: Callable[[], float] = time.monotonic
+) -> None:
+    """Checks that a run that took no step has not been stopped by its limit of time.
+
+    Started again, it would never get further.
+
+    Args:
+      end: as in `stop_before`.
+      reserve: seconds that are needed to stop.
+      clock: returns seconds.
+
+    Raises:
+      ClipinError: the start took all of the time.
+    """
+    if clock() + reserve >= end:
+        raise ClipinError(
+            "--max-time left no time for a step: the start and what a save needs "
+            f"({reserve:.0f} s are kept for it) took all of it; give more time"
+        )
+
+
 def _estimated_save(state: Any) -> float:
     num_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     return num_bytes / _BYTES_PER_SECOND

@@ -41,6 +41,9 @@ JOBS = {
          "spot=true", "cluster=c1", "project=p1", "zone=us-central1-a"],
     ),
     "jobset_array": ("jobset", STORED, 2, ["image=IMAGE", "tpu=v5e:1x1"]),
+    "jobset_disk": (
+        "jobset", "/disk/sweeps/one", 2, ["image=IMAGE", "tpu=v5e:1x1", "disk=runs"],
+    ),
     "tpu_vm_one_host": (
         "tpu-vm", STORED, 1, ["project=p1", "zone=us-east5-b", "tpu=v6e:2x4"],
     ),
@@ -50,6 +53,9 @@ JOBS = {
          "network=net1", "service_account=trainer@p1.iam.gserviceaccount.com"],
     ),
     "skypilot_nodes": ("skypilot", STORED, 1, ["gpus=H100:8", "nodes=2"]),
+    "skypilot_disk": (
+        "skypilot", "/disk/sweeps/one", 1, ["gpus=H100:1", "disk=runs"],
+    ),
     "skypilot_tpu": (
         "skypilot", STORED, 1,
         ["tpu=v6e:2x4", "infra=gcp/us-east5", "spot=false", "restarts=3",

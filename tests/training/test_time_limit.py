@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from clipin_jax.errors import DONE, REQUEUE, ClipinError
+from clipin_jax.errors import DONE, ClipinError
 from clipin_jax.runs.goodput import read_goodput
 from clipin_jax.runs.interrupt import Interrupt, catch_interrupt
 from clipin_jax.training import loop
@@ -63,11 +63,12 @@ def test_no_limit_and_no_signals():
     assert interrupt.is_set()
 
 
-def test_a_run_with_a_limit_ends_as_one_without(tmp_path, capfd):
-    """The limit has passed when it starts: it saves and stops before a step."""
+def test_a_limit_that_leaves_no_time_for_a_step_is_an_error(tmp_path, capfd):
+    """It would be requeued for ever. The same command with more time goes on."""
     config = tiny_runs.tiny_run("evals={}")
     with tiny_runs.on_one_device():
-        assert loop.train(config, tmp_path, end=time.monotonic()) in (REQUEUE, DONE)
+        with pytest.raises(ClipinError, match="--max-time left no time for a step"):
+            loop.train(config, tmp_path, end=time.monotonic())
         assert loop.train(config, tmp_path) == DONE
     assert "goodput" in capfd.readouterr().err
     summary = read_goodput(tmp_path)

@@ -1,10 +1,11 @@
-"""Run folders of machines that see no folder of this one: in a bucket."""
+"""Run folders of machines in a cloud: in a bucket, or on a disk that they mount."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from clipin_jax.errors import ClipinError, shorten_path
+from clipin_jax.launchers.engine import Engine
 from clipin_jax.launchers.job import Job
 from clipin_jax.storage import is_remote
 
@@ -24,31 +25,34 @@ class Placed(NamedTuple):
     bucket: str
 
 
-def place(job: Job, engine: str, processes: int) -> Placed:
+def place(job: Job, name: str, engine: Engine) -> Placed:
     """Returns a job whose folder the machines of a cloud can write.
 
-    One process writes a URL itself. Several share a folder, so they mount its bucket.
+    A folder on a disk that they mount stays. One process writes a URL itself. Several
+    share a folder, so they mount its bucket.
 
     Args:
       job: with a folder as this machine names it.
-      engine: its name, for messages.
-      processes: that write the folder.
+      name: of the engine, for messages.
+      engine: with its settings.
 
     Raises:
       ClipinError: the folder is of this machine, or cannot be mounted.
     """
-    workdir = job.workdir
+    workdir, processes = job.workdir, engine.processes
     if not is_remote(workdir):
+        if engine.sees(workdir):
+            return Placed(job, "")
         raise ClipinError(
             f"--workdir {shorten_path(workdir)} is a folder of this machine, which "
-            f"{engine} cannot reach: give a folder in a bucket, such as "
+            f"{name} cannot reach: give a folder in a bucket, such as "
             "gs://BUCKET/runs/first"
         )
     if processes == 1:
         return Placed(job, "")
     if not workdir.startswith(_GCS):
         raise ClipinError(
-            f"--workdir {shorten_path(workdir)}: {processes} processes of {engine} "
+            f"--workdir {shorten_path(workdir)}: {processes} processes of {name} "
             "share a folder, and mount its bucket: give one that starts with gs://"
         )
     bucket, _, folder = workdir.removeprefix(_GCS).partition("/")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any, ClassVar
 
 from clipin_jax.errors import ClipinError
@@ -33,6 +34,8 @@ class JobSet:
       priority: WorkloadPriorityClass of Kueue.
       namespace: of Kubernetes.
       service_account: of Kubernetes, which may read and write the bucket.
+      disk: PersistentVolumeClaim that many nodes may write, with folders of runs.
+      disk_path: where this machine and the pods mount it.
       spot: whether the nodes are Spot VMs.
       restarts: after failures; those after a preemption are not counted.
       grace: seconds between SIGTERM and SIGKILL, in which the run saves.
@@ -41,7 +44,6 @@ class JobSet:
 
     client: ClassVar[str] = "kubectl"
     client_source: ClassVar[str] = "gcloud components install kubectl"
-    is_remote: ClassVar[bool] = True
 
     image: str = ""
     tpu: str = ""
@@ -51,6 +53,8 @@ class JobSet:
     priority: str = ""
     namespace: str = "default"
     service_account: str = ""
+    disk: str = ""
+    disk_path: str = "/disk"
     spot: bool = False
     restarts: int = 20
     grace: int = 120
@@ -62,6 +66,10 @@ class JobSet:
     def processes(self) -> int:
         """How many processes a copy of the job has: one a host."""
         return self.slices * self._hosts()
+
+    def sees(self, path: str) -> bool:
+        """Returns whether a path is on the disk that the machines mount."""
+        return bool(self.disk) and PurePath(path).is_relative_to(self.disk_path)
 
     def machine(self) -> str:
         """Returns the machine by the planner's name."""
@@ -75,7 +83,7 @@ class JobSet:
             )
         if self.slices < 1:
             raise ClipinError("jobset.slices is 0: give a number of at least 1")
-        placed, bucket = place(job, "jobset", self.processes)
+        placed, bucket = place(job, "jobset", self)
         manifests = [dump(self._manifest(placed, name, bucket)) for name in job.names()]
         return {"job.yaml": self._equal_lines(placed) + "---\n".join(manifests)}
 
@@ -94,17 +102,25 @@ class JobSet:
             has_mount="true" if bucket else "",
             bucket_mount="",
             bucket_volume="",
+            disk_mount="",
+            disk_volume="",
         )
         if bucket:
             places = dict(bucket=bucket, mount=MOUNT)
             added = fill_tree("jobset/bucket.yaml", places)
             values |= dict(bucket_mount=added["mount"], bucket_volume=added["volume"])
+        if self.disk:
+            places = dict(claim=self.disk, mount=self.disk_path)
+            added = fill_tree("jobset/disk.yaml", places)
+            values |= dict(disk_mount=added["mount"], disk_volume=added["volume"])
         return fill_tree("jobset/job.yaml", values)
 
     def _equal_lines(self, job: Job) -> str:
         """Returns comments with what other clients take; they treat exit codes alike,
-        but count restarts after a preemption.
+        but count restarts after a preemption. They mount no disk.
         """
+        if self.disk:
+            return ""
         command = job.shell_command()
         common = [f"--cluster={self.cluster}", f"--project={self.project}"]
         kind = self._slice().accelerator_type

@@ -23,7 +23,6 @@ class Local:
 
     client: ClassVar[str] = "bash"
     client_source: ClassVar[str] = "install bash"
-    is_remote: ClassVar[bool] = False
 
     chip: str = ""
 
@@ -31,6 +30,10 @@ class Local:
     def processes(self) -> int:
         """How many processes of a run share its folder: they are of this machine."""
         return 1
+
+    def sees(self, path: str) -> bool:
+        """Returns that every path is seen."""
+        return True
 
     def machine(self) -> str:
         """Returns the machine that the settings name."""

@@ -7,7 +7,7 @@ import re
 import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
 from clipin_jax.errors import ClipinError
@@ -33,6 +33,8 @@ class SkyPilot:
       nodes: with GPUs.
       infra: where, such as `gcp/us-central1` or `kubernetes`; by default the cheapest.
       spot: whether the machines may be preempted.
+      disk: volume of SkyPilot that many nodes may write, with folders of runs.
+      disk_path: where this machine and the nodes mount it.
       image: of a container or disk, as SkyPilot names it.
       disk_gib: of a node.
       restarts: after errors; those after a preemption or a save are not counted.
@@ -42,13 +44,14 @@ class SkyPilot:
 
     client: ClassVar[str] = "sky"
     client_source: ClassVar[str] = "install skypilot in an environment of its own"
-    is_remote: ClassVar[bool] = True
 
     gpus: str = ""
     tpu: str = ""
     nodes: int = 1
     infra: str = ""
     spot: bool = True
+    disk: str = ""
+    disk_path: str = "/disk"
     image: str = ""
     disk_gib: int = 256
     restarts: int = 0
@@ -59,6 +62,10 @@ class SkyPilot:
     def processes(self) -> int:
         """How many processes a copy of the job has: one a host."""
         return self._slice().vm_hosts if self.tpu else self.nodes
+
+    def sees(self, path: str) -> bool:
+        """Returns whether a path is on the disk that the machines mount."""
+        return bool(self.disk) and PurePath(path).is_relative_to(self.disk_path)
 
     def machine(self) -> str:
         """Returns the machine by the planner's name; "" for a GPU without a count."""
@@ -79,13 +86,14 @@ class SkyPilot:
             raise ClipinError(
                 f"skypilot.nodes is {self.nodes}: give at least 1, and 1 with a TPU"
             )
-        placed, bucket = place(job, "skypilot", self.processes)
+        placed, bucket = place(job, "skypilot", self)
         tpu = self._slice() if self.tpu else None
         values: dict[str, Any] = dataclasses.asdict(self) | dict(
             name=job.name,
             accelerators=f"tpu-{tpu.accelerator_type}" if tpu else self.gpus,
             accelerator_args=dict(runtime_version=tpu.runtime) if tpu else "",
             mounts={MOUNT: _mount(bucket)} if bucket else "",
+            volumes={self.disk_path: self.disk} if self.disk else "",
             setup=fill_text("skypilot/setup.sh", self._shell_values()),
             run=fill_text("skypilot/run.sh", self._run_values(placed)),
         )

@@ -44,7 +44,6 @@ class Slurm:
 
     client: ClassVar[str] = "sbatch"
     client_source: ClassVar[str] = "login nodes of a Slurm cluster have it"
-    is_remote: ClassVar[bool] = False
 
     account: str = ""
     partition: str = ""
@@ -70,6 +69,10 @@ class Slurm:
     def processes(self) -> int:
         """How many processes a copy of the job has."""
         return self.nodes * self._tasks()
+
+    def sees(self, path: str) -> bool:
+        """Returns that every path is seen."""
+        return True
 
     def machine(self) -> str:
         """Returns the machine by the planner's name."""

@@ -42,7 +42,6 @@ class TpuVm:
 
     client: ClassVar[str] = "gcloud"
     client_source: ClassVar[str] = "install the Google Cloud CLI"
-    is_remote: ClassVar[bool] = True
 
     project: str = ""
     zone: str = ""
@@ -61,6 +60,10 @@ class TpuVm:
         """How many processes a copy of the job has: one a host."""
         return self.slices * self._slice().vm_hosts
 
+    def sees(self, path: str) -> bool:
+        """Returns that no path is seen."""
+        return False
+
     def machine(self) -> str:
         """Returns the machine by the planner's name."""
         return self.tpu if self.slices == 1 else f"{self.slices}x{self.tpu}"
@@ -74,7 +77,7 @@ class TpuVm:
                 )
         if self.slices < 1:
             raise ClipinError("tpu-vm.slices is 0: give a number of at least 1")
-        placed, bucket = place(job, "tpu-vm", self.processes)
+        placed, bucket = place(job, "tpu-vm", self)
         mount = ""
         if bucket:
             places = dict(bucket=shlex.quote(bucket), mount=MOUNT)

@@ -114,8 +114,7 @@ def _launch(sweep: Sweep, args: argparse.Namespace) -> int:
     if args.dry_run:
         print("".join(files.values()), end="")
         return DONE
-    open_home(sweep, Path(home))
-    launch = submit(job, engine)
+    launch = submit(job, engine, lambda: open_home(sweep, Path(home)))
     print(
         f"clipin: {launch.engine} has taken {args.workers} workers as "
         f"{' '.join(launch.ids)}; clipin launch status {home}; the same command with "

@@ -6,7 +6,7 @@ import contextlib
 import datetime
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from clipin_jax import storage
 from clipin_jax.errors import ClipinError, RetryableError, did_you_mean, shorten_path
@@ -36,12 +36,15 @@ def render(job: Job, engine: Engine) -> Mapping[str, str]:
     return engine.render(_here(job, engine))
 
 
-def submit(job: Job, engine: Engine) -> Launch:
+def submit(
+    job: Job, engine: Engine, prepare: Callable[[], None] = lambda: None
+) -> Launch:
     """Submits a job, and writes its record and files into the folder of the run.
 
     Args:
       job: what to run.
       engine: see `make_engine`.
+      prepare: writes what the job needs in its folder.
 
     Returns:
       The record, which `read_launch` finds again.
@@ -55,6 +58,7 @@ def submit(job: Job, engine: Engine) -> Launch:
     check_client(engine.client, engine.client_source)
     _check_free(job.workdir)
     with _folder(job.workdir):
+        prepare()
         ids = engine.submit(job, files)
     launch = Launch(
         engine=next(name for name, kind in ENGINES.items() if kind is type(engine)),

@@ -11,6 +11,7 @@ from pathlib import Path
 from clipin_jax.config import to_json
 from clipin_jax.errors import DONE, FAILED, REQUEUE, ClipinError
 from clipin_jax.report.run_history import read_histories
+from clipin_jax.report.text_format import count_noun
 from clipin_jax.runs.folder import write_file
 from clipin_jax.runs.interrupt import catch_interrupt
 from clipin_jax.runs.owner import own_folder
@@ -148,8 +149,8 @@ def _work(sweep: Sweep, home: Path, jobs: int, *, retry: bool) -> int:
         raise ClipinError(f"--jobs is {jobs}: it must be at least 1")
     with _source(sweep, home, retry) as source, catch_interrupt() as interrupt:
         print(
-            f"clipin: sweep {sweep.name}: {_size(sweep)}, {source.left()} runs left;"
-            f" {jobs} at a time in {home}",
+            f"clipin: sweep {sweep.name}: {_size(sweep)}, "
+            f"{count_noun(source.left(), 'run')} left; {jobs} at a time in {home}",
             flush=True,
         )
         with ProcessPool() as processes:

@@ -45,3 +45,15 @@ def test_workers_need_a_disk(engine, place, tmp_path, capsys, monkeypatch):
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and f"{engine} does not see" in error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_refused_array_leaves_nothing(tmp_path, capsys, monkeypatch):
+    client = tmp_path / "bin" / "sbatch"
+    client.parent.mkdir()
+    client.write_text("#!/bin/sh\necho sbatch: error: invalid partition >&2\nexit 1\n")
+    client.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{client.parent}:/usr/bin:/bin")
+    home = tmp_path / "sweeps" / "one"
+    assert main([*SWEEP, "--on", "slurm", "--workdir", str(home)]) != 0
+    assert "invalid partition" in capsys.readouterr().err
+    assert not home.parent.exists()

@@ -46,7 +46,9 @@ def parallel_coordinates(sweep: Sweep, points: Sequence[Point]) -> Markup | None
         for key, axis in sweep.space.axes.items()
     ]
     values = [repr(point.values[0]) for point in done]
-    scales.append(_numbers(sweep.goals[0].metric, values, log=False))
+    goal = sweep.goals[0]
+    metric = _numbers(goal.metric, values, log=False, label=goal.text)
+    scales.append(metric)
     xs = np.linspace(_SIDE, _WIDTH - _SIDE, len(scales))
     lines = [
         _line(sweep, point, scales, xs, 1 - i / max(len(done) - 1, 1))
@@ -83,7 +85,12 @@ def _names(name: str, values: Sequence[str]) -> _Scale:
 
 
 def _numbers(
-    name: str, texts: Sequence[str], *, log: bool, marks: Sequence[float] = ()
+    name: str,
+    texts: Sequence[str],
+    *,
+    log: bool,
+    marks: Sequence[float] = (),
+    label: Callable[[float], str] | None = None,
 ) -> _Scale:
     turn = math.log10 if log else float
     numbers = [float(text) for text in texts]
@@ -95,7 +102,9 @@ def _numbers(
 
     if not marks:
         marks = _marks(min(numbers), max(numbers), log=log)
-    labels = [format_number(x) for x in marks] if log else tick_labels(list(marks))
+    if label is None and log:
+        label = format_number
+    labels = list(map(label, marks)) if label else tick_labels(list(marks))
     pairs = zip(labels, marks, strict=True)
     return _Scale(name, place, [(label, place(repr(x))) for label, x in pairs])
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from clipin_jax.config import to_json
 from clipin_jax.data.cpus import available_cpus
+from clipin_jax.report.text_format import count_noun
 from clipin_jax.runs.folder import write_file
 from clipin_jax.runs.interrupt import Interrupt
 from clipin_jax.sweep.processes.runs import FAILED, STOPPED, TAKEN, Ended, Run
@@ -156,8 +157,10 @@ class ProcessPool(contextlib.AbstractContextManager["ProcessPool"]):
         left = source.left() + busy
         seconds = (time.monotonic() - self._start) / self._ended * left
         print(
-            f"clipin: {run.name}: {more}{ended.seconds:.0f} s; {left} runs left, about "
-            f"{seconds / 60:.0f} min",
+            f"clipin: {run.name}: {more}{ended.seconds:.0f} s; "
+            f"{count_noun(left, 'run')} left"
+            + f", about {seconds / 60:.0f} min"
+            * (left > 0),
             flush=True,
         )
 

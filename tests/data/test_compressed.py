@@ -12,7 +12,7 @@ from clipin_jax.data import compressed, make_source
 from clipin_jax.data.image.decode import decode
 from clipin_jax.data.source import BadRecord
 from clipin_jax.errors import ClipinError
-from tests.data.sources.test_webdataset import open_tars, pair, tar_of
+from tests.support.tars import open_tars, pair, tar_of
 
 PACKERS = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
 TABLE = b"filepath,title\na.jpg,a dog\n"

@@ -13,8 +13,8 @@ from PIL import Image
 from clipin_jax.data.pipeline import TrainBatches
 from clipin_jax.errors import ClipinError
 from tests.data.image.test_views import packed, smooth_image
-from tests.data.sources.test_webdataset import special, tar_of
 from tests.data.test_pipeline import config
+from tests.support.tars import special, tar_of
 
 
 def grey(level):

@@ -9,8 +9,8 @@ from clipin_jax.data import make_source
 from clipin_jax.data.formats.caption_values import caption_texts
 from clipin_jax.data.source import BadRecord, clean_captions, has_text
 from clipin_jax.data.text.captions import CaptionChoice
-from tests.data.sources.test_webdataset import open_tars, tar_of
 from tests.support.tables import bad_record_reason, open_text_table
+from tests.support.tars import open_tars, tar_of
 
 BLANK = [
     "", " \t\n", "\u00a0", "&nbsp;", "&nbsp;&nbsp; ", "&amp;nbsp;", "&#160;",

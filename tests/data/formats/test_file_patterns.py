@@ -11,7 +11,7 @@ from clipin_jax import storage
 from clipin_jax.data import make_source
 from clipin_jax.data.formats.file_patterns import find_files
 from clipin_jax.errors import ClipinError
-from tests.data.sources.test_webdataset import pair, tar_of
+from tests.support.tars import pair, tar_of
 
 
 @pytest.fixture(params=["local", "remote"])

@@ -9,8 +9,8 @@ from pyarrow import parquet
 from clipin_jax.data import make_source
 from clipin_jax.data.formats.nested_values import value_at
 from clipin_jax.errors import ClipinError
-from tests.data.sources.test_webdataset import open_tars, tar_of
 from tests.support.tables import bad_record_reason, open_text_table
+from tests.support.tars import open_tars, tar_of
 
 ROWS = [
     {

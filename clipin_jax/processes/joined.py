@@ -135,7 +135,9 @@ def _jax_state() -> Any:
 
 @contextlib.contextmanager
 def common_stop(wants_stop: Callable[[], bool]) -> Iterator[Callable[[int], bool]]:
-    """Yields `step -> whether to stop`, at the same step in every process.
+    """Yields `step -> whether to stop`, which all processes answer alike.
+
+    Every process asks before each step, and at the same points between steps.
 
     Args:
       wants_stop: whether this process is asked to stop.
@@ -147,7 +149,7 @@ def common_stop(wants_stop: Callable[[], bool]) -> Iterator[Callable[[int], bool
 
     def reached(step: int) -> bool:
         watch.step = step
-        return stop.reached(step)
+        return stop.reached()
 
     watch.add(stop.beat)
     try:

@@ -1,4 +1,6 @@
-"""At which step all processes stop, when one of them is asked to.
+"""At which point all processes stop, when one of them is asked to.
+
+A point lies before a step, or before an evaluator. All processes pass the same points.
 
 The processes agree over the store, beside the steps: no step waits for it, and it does
 not matter how rarely a run logs. The scheme is that of jax's preemption service.
@@ -15,7 +17,7 @@ _BEAT_SECONDS = 0.5  # that a beat may take; the next one goes on
 
 
 class CommonStop:
-    """The step at which all processes of a run stop."""
+    """The point at which all processes of a run stop."""
 
     def __init__(self, group: Group, wants_stop: Callable[[], bool]):
         """Nobody has asked yet.
@@ -25,25 +27,22 @@ class CommonStop:
           wants_stop: whether this process is asked to stop.
         """
         self._group, self._wants_stop = group, wants_stop
-        self._asked, self._steps = group.folder("stop"), group.folder("stop_steps")
+        self._asked, self._points = group.folder("stop"), group.folder("stop_points")
         self._changed = threading.Condition()
         self._is_agreeing = False
-        self._step = 0
+        self._passed = 0  # points
         self._stop_at: int | None = None
 
-    def reached(self, step: int) -> bool:
-        """Whether to stop before the next step.
+    def reached(self) -> bool:
+        """Whether to stop at this point; every process asks at each of them.
 
-        Waits while the processes agree, so that none of them passes the common step.
-
-        Args:
-          step: number of steps taken; every process asks at each of them.
+        Waits while the processes agree, so that none of them passes the common point.
         """
         with self._changed:
             while self._is_agreeing:
                 self._changed.wait()
-            self._step = step
-            return self._stop_at is not None and step >= self._stop_at
+            self._passed += 1
+            return self._stop_at is not None and self._passed >= self._stop_at
 
     def beat(self) -> None:
         """Asks the others to stop, or agrees with them; called each second."""
@@ -57,17 +56,17 @@ class CommonStop:
                 return
             with self._changed:
                 self._is_agreeing = True
-            store.put(self._steps, name, str(self._step))
+            store.put(self._points, name, str(self._passed))
         self._agree()
 
     def _agree(self) -> None:
         end = time.monotonic() + _BEAT_SECONDS
-        while len(texts := self._group.store.all(self._steps)) < self._group.count:
+        while len(texts := self._group.store.all(self._points)) < self._group.count:
             if time.monotonic() > end:
                 return
             time.sleep(_POLL_SECONDS)
         with self._changed:
-            # Each process may have begun the step after the one that it gave.
+            # Each process may have gone on after the point that it gave.
             self._stop_at = max(map(int, texts.values())) + 1
             self._is_agreeing = False
             self._changed.notify_all()

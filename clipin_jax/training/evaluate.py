@@ -50,15 +50,23 @@ def due_evaluators(
 
 
 def evaluate_state(
-    evaluators: Mapping[str, Evaluator], state: ModelState
+    evaluators: Mapping[str, Evaluator],
+    state: ModelState,
+    before_each: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """Runs evaluators in their order; returns `EVALUATOR/METRIC` -> number.
+
+    Args:
+      evaluators: by name.
+      state: of the model.
+      before_each: is called before each evaluator.
 
     Raises:
       ClipinError: what an evaluator raises, or it yields no pairs of text and number.
     """
     scores = {}
     for name, evaluator in evaluators.items():
+        before_each()
         try:
             with explained(type(evaluator).__name__):
                 pairs = [_metric(pair) for pair in evaluator.run(state)]

@@ -6,7 +6,7 @@ import functools
 import math
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,6 @@ def run_loop(session: Session, interrupt: Interrupt, profiled: ProfiledSteps) ->
     log = _start_log(session, step, train_step)
     profiler = Profiler(profiled, session.workdir, session.name, log, step=step)
     transfers = "allow"  # while the step compiles
-    evaluate = functools.partial(_evaluate, session, log, interrupt)
     limit = config.max_nonfinite_steps
     nonfinite = NonfiniteSteps(limit, session.workdir, log.print_line)
     reserve = functools.partial(
@@ -144,6 +143,7 @@ def run_loop(session: Session, interrupt: Interrupt, profiled: ProfiledSteps) ->
         stop_before(session.end, interrupt, reserve),
         common_stop(interrupt.is_set) as must_stop,
     ):
+        evaluate = functools.partial(_evaluate, session, log, interrupt, must_stop)
         lacks_scores = not session.checkpoints.has_scores(step)
         if step < config.total_steps and lacks_scores and session.due(step):
             _save(session, state, step, force=True)
@@ -270,25 +270,36 @@ def _start_log(session: Session, step: int, train_step: Any) -> RunLog:
 
 @functools.partial(jax.profiler.annotate_function, name="evaluate")
 def _evaluate(
-    session: Session, log: RunLog, interrupt: Interrupt, state: TrainState, step: int
+    session: Session,
+    log: RunLog,
+    interrupt: Interrupt,
+    must_stop: Callable[[int], bool],
+    state: TrainState,
+    step: int,
 ) -> dict[str, float] | None:
     """Runs the evaluators that are due on a saved state, and adds its scores.
 
-    A signal ends it at once, with None: the run evaluates when it is resumed. Whoever
-    watches the run may stop it afterwards.
+    A signal ends it with None, and the run evaluates when it is resumed: at once, or
+    before the next evaluator where several processes stop together. Whoever watches the
+    run may stop it afterwards.
     """
+
+    def check_stop() -> None:
+        if must_stop(step):
+            raise Interrupted
+
     due = session.due(step)
     if not due:
         return {}
     log.print_line(f"clipin: evaluation at step {step}")
     try:
-        # Several processes stop together: one alone must not leave the others.
+        # One of several processes alone must not leave the others.
         alone = jax.process_count() == 1
         with (
             session.goodput.spending("evaluate"),
             interrupt.raising() if alone else contextlib.nullcontext(),
         ):
-            scores = evaluate_state(due, state)
+            scores = evaluate_state(due, state, check_stop)
     except Interrupted:
         return None
     except ClipinError as error:

@@ -151,6 +151,24 @@ def test_sigterm_for_one_process_saves_all(pair, tmp_path):
     assert (tmp_path / "run" / "checkpoints" / str(step) / "manifest.json").exists()
 
 
+def evaluator(length):
+    source = dict(name="scenes", split="val", length=length, size=32, captions=1)
+    return dict(type="retrieval", every_steps=3, batch_size=32, source=source)
+
+
+@pytest.mark.slow
+def test_sigterm_in_an_evaluation_leaves_it_before_the_next_evaluator(pair, tmp_path):
+    evals = f"evals.first={evaluator(4000)}", f"evals.second={evaluator(32)}"
+    first, second = pair(*evals)
+    first.wait_for("evaluation at step 3")
+    second.send(signal.SIGTERM)
+    assert first.end(seconds=100) == (75, []) and second.end(seconds=60) == (75, [])
+    assert any("saved at step 3, stopping" in line for line in first.lines)
+    rows = map(json.loads, (tmp_path / "run/metrics.jsonl").read_text().splitlines())
+    assert not any(key.startswith("first/") for row in rows for key in row)
+    assert [process.end()[0] for process in pair(*evals)] == [0, 0]
+
+
 @pytest.mark.slow
 def test_a_process_is_killed(pair):
     first, second = pair(*LONG)

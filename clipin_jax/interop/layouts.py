@@ -96,10 +96,22 @@ def _convolution_of_patches(kernel: np.ndarray) -> np.ndarray:
     return kernel.reshape(side, side, CHANNELS, -1)
 
 
+def _with_its_position(arrays: Arrays) -> Arrays:
+    token, table = (x.reshape(-1, x.shape[-1]) for x in arrays)
+    return [token[0], np.concatenate([np.zeros_like(token), table])]
+
+
+def _without_its_position(arrays: Arrays) -> Arrays:
+    token, table = arrays
+    return [(token + table[0])[None, None], table[None, 1:]]
+
+
 SAME = each(lambda x: x, lambda x: x)
 TRANSPOSED = each(np.transpose, np.transpose)
 # Kernels [out, in, height, width] in PyTorch; [height, width, in, out] here.
 CONVOLUTION = each(lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1))
+# A class token that has no place in the table of positions; ours has the first one.
+CLASS_TOKEN = Layout(_with_its_position, _without_its_position)
 # The first layer of a ViT: a convolution of patches that do not overlap, a product.
 FLAX_PATCHES = each(_patches_of_convolution, _convolution_of_patches)
 TORCH_PATCHES = Layout(

@@ -111,19 +111,30 @@ def slow_encoder(p, name, x):
     return slow_norm(p, f"{name}/encoder_norm", x)
 
 
-def slow_image(p, image):
-    """[H, W, 3] -> [D]."""
+def slow_patches(p, image):
+    """[H, W, 3] -> [N, D], without positions."""
     kernel, patches = p["img/embedding/kernel"], []
     for row in range(SIDE):
         for column in range(SIDE):
             rows = slice(row * PATCH, (row + 1) * PATCH)
             patch = image[rows, column * PATCH : (column + 1) * PATCH]
             patches.append(np.einsum("hwc,hwcd->d", patch, kernel))
-    x = np.array(patches) + p["img/embedding/bias"] + p["img/pos_embedding"][0]
+    return np.array(patches) + p["img/embedding/bias"]
+
+
+def slow_image(p, image):
+    """[H, W, 3] -> [D]."""
+    x = slow_patches(p, image) + p["img/pos_embedding"][0]
     x = slow_encoder(p, "img/Transformer", x)
     pooled = slow_attention(p, "img/MAPHead_0", p["img/MAPHead_0/probe"][0], x)
     y = slow_norm(p, "img/MAPHead_0/LayerNorm_0", pooled)
     return (pooled + slow_perceptron(p, "img/MAPHead_0", y))[0]
+
+
+def slow_class_token(p, image):
+    """[H, W, 3] -> [D] of a ViT that is pooled by its class token."""
+    tokens = [*p["img/cls"][0], *(slow_patches(p, image) + p["img/pos_embedding"][0])]
+    return slow_encoder(p, "img/Transformer", np.array(tokens))[0]
 
 
 def slow_text(p, ids):
@@ -294,3 +305,25 @@ def test_vit_alone(arrays, tmp_path):
     token = write_npz(tmp_path / "b.npz", image | {"cls": np.ones((1, 1, WIDTH), "f4")})
     with pytest.raises(ClipinError, match="no place for: cls"):
         Started(token, PAGE, *width, parts=("image",))
+
+
+def test_vit_with_a_class_token(arrays, tmp_path):
+    """The token has no position in a file, and the first one here."""
+    image = {k[4:]: v for k, v in arrays.items() if k.startswith("img/")}
+    image = {k: v for k, v in image.items() if not k.startswith("MAPHead")}
+    image["cls"] = np.random.default_rng(2).normal(size=(1, 1, WIDTH)).astype("f4")
+    path = write_npz(tmp_path / "vit.npz", image)
+    width = "model.text.width=12", "model.text.num_heads=2"
+    started = Started(path, PAGE, *width, parts=("image",))
+    shape = (2, PATCH * SIDE, PATCH * SIDE, 3)
+    images = np.random.default_rng(1).normal(size=shape).astype("f4")
+    ours = started.features(images.transpose(0, 3, 1, 2), np.ones((2, LENGTH), int))[0]
+    p = {f"img/{name}": value.astype("f8") for name, value in image.items()}
+    expected = unit([slow_class_token(p, x) for x in images.astype("f8")])
+    assert np.abs(ours - expected).max() < 1e-5
+    table = started.model.table
+    theirs = table.from_flat(
+        {k: v for k, v in started.flat.items() if k.startswith("towers/image/")}
+    )
+    for name, value in image.items():
+        np.testing.assert_array_equal(theirs[name], value)

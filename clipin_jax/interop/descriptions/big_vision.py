@@ -53,7 +53,9 @@ def open_vit(weights: Weights) -> ForeignModel:
     return ForeignModel(
         label=f"big_vision's ViT in {weights.origin}",
         weights=weights,
-        table=vit_table(image[f"{IMAGE}.num_heads"]),
+        table=vit_table(
+            image[f"{IMAGE}.num_heads"], class_token=image[f"{IMAGE}.pool"] == "cls"
+        ),
         config="",
         settings=image,
     )
@@ -63,14 +65,16 @@ def _vit(weights: Weights, prefix: str) -> dict[str, Any]:
     names = set(weights.names())
     patch = weights.shape(f"{prefix}embedding/kernel")[0]
     positions = weights.shape(f"{prefix}pos_embedding")[1]
-    has_pool = f"{prefix}MAPHead_0/probe" in names
+    pool = "cls" if f"{prefix}cls" in names else "mean"
+    if f"{prefix}MAPHead_0/probe" in names:
+        pool = "map"
     return {
         f"{IMAGE}.name": "vit",
         **_encoder(weights, IMAGE, f"{prefix}Transformer/encoderblock_"),
         **image_sizes(weights, positions, patch, extra=0),
         f"{IMAGE}.patch_bias": True,
         f"{IMAGE}.pre_norm": False,
-        f"{IMAGE}.pool": "map" if has_pool else "mean",
+        f"{IMAGE}.pool": pool,
         **preparation(HALVES, HALVES),
     }
 

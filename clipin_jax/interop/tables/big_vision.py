@@ -7,6 +7,7 @@ Source: google-research/big_vision, `models/vit.py`,
 from collections.abc import Iterator
 
 from clipin_jax.interop.layouts import (
+    CLASS_TOKEN,
     FLAX_PATCHES,
     SAME,
     Layout,
@@ -30,21 +31,27 @@ def siglip_table(image_heads: int, text_heads: int) -> Table:
     )  # fmt: skip
 
 
-def vit_table(num_heads: int) -> Table:
-    """Returns the names of a ViT without class token; its classifier is left out.
+def vit_table(num_heads: int, *, class_token: bool) -> Table:
+    """Returns the names of a ViT; its classifier is left out.
 
     Args:
       num_heads: of attention.
+      class_token: whether it has one.
     """
-    return Table(_image(num_heads, ""), (r"^(head|pre_logits)/",))
+    rows = _image(num_heads, "", class_token=class_token)
+    return Table(rows, (r"^(head|pre_logits)/",))
 
 
-def _image(num_heads: int, prefix: str) -> Iterator[Row]:
+def _image(num_heads: int, prefix: str, *, class_token: bool = False) -> Iterator[Row]:
     tower = "towers/image"
     kernel = (f"{tower}/patch_embed/kernel",), (f"{prefix}embedding/kernel",)
     yield Row(*kernel, FLAX_PATCHES)
     yield same(f"{tower}/patch_embed/bias", f"{prefix}embedding/bias")
-    yield from _positions(tower, prefix)
+    if class_token:
+        ours = f"{tower}/class_embedding", f"{tower}/position_embedding"
+        yield Row(ours, (f"{prefix}cls", f"{prefix}pos_embedding"), CLASS_TOKEN)
+    else:
+        yield from _positions(tower, prefix)
     encoder = f"{prefix}Transformer"
     yield from _blocks(f"{tower}/transformer", encoder, num_heads)
     yield from _both(f"{tower}/ln_post", f"{encoder}/encoder_norm", "scale")

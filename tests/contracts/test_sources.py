@@ -18,6 +18,7 @@ SCENES = dict(split="train", length=6, size=16)
 # Arguments of sources that read no files.
 WITHOUT_FILES: dict[str, dict[str, Any]] = {
     "scenes": SCENES,
+    "mismatched": dict(source=dict(name="scenes", **SCENES), share=0.5),
     "mixture": dict(sources=dict(one=dict(name="scenes", weight=2.0, **SCENES))),
 }
 FORMATS = {name.partition(":")[0]: name for name in (*WRITERS, *CLASS_WRITERS)}

@@ -11,6 +11,7 @@ from typing import Any
 from clipin_jax import registry
 from clipin_jax.data.detect import detect
 from clipin_jax.data.held_out import HeldOut
+from clipin_jax.data.mismatched import Mismatched
 from clipin_jax.data.mixture import Mixture, check_weights
 from clipin_jax.data.source import Source
 from clipin_jax.data.sources.array_record import ArrayRecord
@@ -48,6 +49,20 @@ def mixture(sources: Mapping[str, Mapping[str, Any]]) -> Mixture:
     return Mixture(
         {name: make_source(**arguments) for name, arguments in parts.items()}, weights
     )
+
+
+def mismatched(source: Mapping[str, Any], share: float, seed: int = 0) -> Mismatched:
+    """Builds a source in which images have captions of others, see `Mismatched`.
+
+    Args:
+      source: the arguments of a source.
+      share: of mismatched images, from 0 to 1.
+      seed: of the choice.
+
+    Raises:
+      ClipinError: see `Mismatched` and the source.
+    """
+    return Mismatched(make_source(**source), share, seed)
 
 
 def auto(path: str, split: str = "", labels: str | None = None) -> Source:
@@ -90,6 +105,7 @@ SOURCES: dict[str, Callable[..., Source]] = {
     "auto": auto,  # one of the others, by the layout of a folder or file
     "scenes": Scenes,  # rendered on demand, nothing to download
     "mixture": mixture,  # several of the others, by weight
+    "mismatched": mismatched,  # one of the others, with captions of other images
     "coco": Coco,  # COCO captions JSON and a folder of images
     "karpathy": Karpathy,  # the same images in Karpathy's splits
     "json_list": JsonList,  # lists of images and captions, as for ALBEF and BLIP

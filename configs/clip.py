@@ -24,7 +24,7 @@ Options:
 - `tower`: RN50, RN101, RN50x4, RN50x16 or RN50x64 instead of a ViT, with its text tower
   and the paper's Adam for it. Its attention pool ends in the joint space; CLIPin's
   pre-projector starts there.
-- `clipin`: plugs CLIPin in, as `released` or `tuned`.
+- `clipin`: plugs CLIPin in, as `recommended` or `released`.
 - `finetune`: for the weights of `init_from`: 2000 steps at a rate of 1e-5, lower
   towards the input; evaluations also before the first step, so that one sees what is
   forgotten. CLIPin has no pre-projector then, which would come between towers and

@@ -15,7 +15,8 @@ Options:
   `model.text.vocab_size`.
 - `variant`: `small` (default) for a thousand images and two cores; `B/16` and the like
   for the sizes of CLIP's ViT, with a BERT of the same width.
-- `clipin`: plugs CLIPin in, as `released` or `tuned`. `runlocal`: a few steps anywhere.
+- `clipin`: plugs CLIPin in, as `recommended` or `released`.
+- `runlocal`: a few steps anywhere.
 """
 
 from collections.abc import Callable

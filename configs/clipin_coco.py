@@ -99,7 +99,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.data.shuffle = not options.as_released
     config.data.threads = 4
     config.evals = pair_evals(source, labels="", every_steps=EVALUATE_EVERY)
-    plug_clipin(config, intra_weight=learned)  # released widths, decay 0.95
+    plug_clipin(config, "released", intra_weight=learned)
     if options.runlocal:
         shrink_runlocal(config)
         config.data.augment.resize_first = 32

@@ -96,7 +96,9 @@ def run_settings(name: str, *, batch_size: int, total_steps: int) -> ConfigDict:
 
 
 @recipe(r"model")
-def joint_space(embed_dim: int, image: str = "matrix", text: str = "matrix") -> dict:
+def joint_space(
+    embed_dim: int, image: str = "matrix", text: str = "matrix", init: str = "released"
+) -> dict:
     """Returns the keys of `config.model` other than the towers.
 
     Args:
@@ -104,11 +106,14 @@ def joint_space(embed_dim: int, image: str = "matrix", text: str = "matrix") -> 
       image: how the image tower's pooled feature gets there: "matrix" (no bias),
         "linear" (with bias) or "none".
       text: the same for the text tower.
+      init: how these layers start: as their published code ("released"), as CLIP's
+        ("clip"), or "orthogonal".
     """
     return dict(
         embed_dim=embed_dim,
         pre_projector=0,
         projection=dict(image=image, text=text),
+        projection_init=init,
         embedding_from="",  # the joint space; or an objective with an `embed`
         dtype="float32",  # of matrix products; "bfloat16" for TPU and recent GPUs
         param_dtype="float32",

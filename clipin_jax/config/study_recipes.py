@@ -18,10 +18,15 @@ SCENE_METRICS = {
 }
 METHODS = {  # what most studies compare
     "CLIP": dict(config="clip:small"),
+    "CLIP, orthogonal": dict(
+        config="clip:small",
+        changes={"model.projection_init": "orthogonal"},
+        note="the start of CLIPin",
+    ),
     "nCLIP": dict(config="nclip:small", note="clusters in place of contrast"),
     "xCLIP": dict(config="xclip:small", note="contrast and clusters"),
     "CLIPin": dict(config="clip:small,clipin", note="CLIP with the plug-in"),
-    "CLIPin tuned": dict(config="clip:small,clipin=tuned", note="the best of `tuning`"),
+    "CLIPin released": dict(config="clip:small,clipin=released", note="as published"),
 }
 
 

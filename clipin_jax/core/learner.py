@@ -24,6 +24,7 @@ from clipin_jax.errors import ClipinError, explained
 from clipin_jax.models import IMAGE_TOWERS, TEXT_TOWERS
 from clipin_jax.models.two_towers import TwoTowers
 from clipin_jax.objectives.base import Inputs, Objective, averages_pairs
+from clipin_jax.objectives.health import embedding_health
 from clipin_jax.types import Array, Batch, Features, Hyper, Metrics, Pooled, View
 
 OTHER_VIEW = {"view1": "view2", "view2": "view1"}
@@ -219,14 +220,20 @@ class Learner(nn.Module):
     def health(
         self, batch: Batch, targets: Mapping[str, Any], pooled: Pooled | None = None
     ) -> Metrics:
-        """Returns the health numbers of the objectives, as `objective/number`."""
+        """Returns health numbers: `embedding/number` and `objective/number`."""
         online = self.online_views[0]
         features = self._given(online, pooled)
         features = features or self.towers.encode(view_of(batch, online), train=True)
-        return {
-            f"{name}/{key}": value
+        groups = {
+            name: objective.health(features, targets[online][name])
             for name, objective in self.objectives_with("health").items()
-            for key, value in objective.health(features, targets[online][name]).items()
+        }
+        if self.towers.embed_dim:
+            embedded = self.towers.embed(features)
+            joint = {m: f["embedding"] for m, f in embedded.items()}
+            groups["embedding"] = embedding_health(joint)
+        return {
+            f"{g}/{key}": x for g, part in groups.items() for key, x in part.items()
         }
 
     def encode(self, view: View) -> Features:
@@ -323,6 +330,8 @@ def build(config: ConfigDict) -> Learner:
         projection=FrozenDict(config.model.projection.to_dict()),
         image_mean=tuple(config.model.image_mean),
         image_std=tuple(config.model.image_std),
+        # A run from before this key has none.
+        projection_init=config.model.get("projection_init", "released"),
         **dtypes,
     )
     objectives = {

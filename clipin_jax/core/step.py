@@ -210,7 +210,7 @@ def make_health_fn(
 ) -> Callable[[TrainState, Batch], Metrics]:
     """Returns the health numbers of a batch as `(state, batch) -> metrics`.
 
-    See `objectives.target_health`; the arguments are those of `make_train_step`.
+    See `objectives.health`; the arguments are those of `make_train_step`.
     """
 
     def health(state: TrainState, batch: Batch) -> Metrics:

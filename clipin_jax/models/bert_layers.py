@@ -11,11 +11,11 @@ import jax.numpy as jnp
 
 from clipin_jax.errors import ClipinError
 from clipin_jax.models.attention.plain import attend
+from clipin_jax.models.attention.taps import attention_tap
 from clipin_jax.models.layers import (
     LayerNorm,
     Linear,
     LogitFactors,
-    attention_tap,
     check_length,
     check_option,
     shard_batch,

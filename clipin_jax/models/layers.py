@@ -1,4 +1,4 @@
-"""The layers of all towers and heads: linear layers, norms, attention taps.
+"""The layers of all towers and heads: linear layers, how they start, norms.
 
 Parameters have `param_dtype`; products run in `dtype`; norms in at least float32.
 Initialisers are explicit, since published codes differ from flax in them.
@@ -6,7 +6,7 @@ Initialisers are explicit, since published codes differ from flax in them.
 
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -17,9 +17,6 @@ from clipin_jax.errors import ClipinError, did_you_mean
 from clipin_jax.types import Array
 
 Initializer = Callable[..., Array]
-# The collections of variables that shift and record attention, see `attention_tap`.
-TAPS = "perturbations"
-RECORDED = "intermediates"
 # Parameters that a linear layer may have beside its kernel, see `core.lora`.
 FACTOR_A, FACTOR_B, FACTOR_SCALE = "lora_a", "lora_b", "lora_scale"
 
@@ -30,6 +27,26 @@ fan_in_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 def at_least_float32(dtype: Any) -> Any:
     """Returns the dtype of norms and losses for a compute dtype."""
     return jnp.promote_types(dtype, jnp.float32)
+
+
+def orthogonal(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Returns a matrix with orthonormal rows or columns, whichever are fewer.
+
+    A product of two linear layers that start so has equal singular values. A product of
+    two random matrices has a few strong directions, which are learned first
+    (docs/study.md).
+    """
+    exact = at_least_float32(dtype)  # there is no QR decomposition in bfloat16
+    return nn.initializers.orthogonal()(key, shape, exact).astype(dtype)
+
+
+_CLIP = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+# Name -> arguments of `Linear`.
+LINEAR_INITS: Mapping[str, dict[str, Any]] = {
+    "released": {},  # as the published code of the layer
+    "clip": dict(kernel_init=_CLIP, bias_init=nn.initializers.zeros),
+    "orthogonal": dict(kernel_init=orthogonal, bias_init=nn.initializers.zeros),
+}
 
 
 def check_option(key: str, value: str, known: Iterable[str]) -> None:
@@ -95,40 +112,6 @@ def shard_batch(x: Array) -> Array:
         return x
     spec = jax.sharding.PartitionSpec(axes, *[None] * (x.ndim - 1))
     return jax.lax.with_sharding_constraint(x, spec)
-
-
-def attention_tap(
-    module: nn.Module, kind: str, shape: tuple[int, ...]
-) -> Callable[[Array], Array] | None:
-    """Returns a function that records and shifts the attention weights of a layer.
-
-    To differentiate by the weights of a layer, give `apply` zeros of their shape, as
-    variable `kind` in the collection `TAPS` under the path of the layer. They
-    are added to the weights, so that the gradient by them is that by the weights. The
-    weights are recorded in the collection `RECORDED`, if that is mutable.
-    Where `TAPS` itself is mutable, every layer writes its zeros there: the
-    list of all layers with a tap.
-
-    Args:
-      module: the layer.
-      kind: `self` or `cross`: what the layer attends to.
-      shape: of the weights.
-
-    Returns:
-      Weights to weights; None where the collection has no variable for this layer.
-    """
-    listing = module.is_mutable_collection(TAPS) and not module.is_initializing()
-    if listing:
-        module.put_variable(TAPS, kind, jnp.zeros(shape))
-    if not module.has_variable(TAPS, kind):
-        return None
-
-    def tap(weights: Array) -> Array:
-        weights = weights + module.get_variable(TAPS, kind).astype(weights.dtype)
-        module.sow(RECORDED, kind, weights)
-        return weights
-
-    return tap
 
 
 class Linear(nn.Module):

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 
 from clipin_jax.errors import ClipinError
 from clipin_jax.models.attention.plain import attend
-from clipin_jax.models.layers import LayerNorm, Linear, attention_tap
+from clipin_jax.models.attention.taps import attention_tap
+from clipin_jax.models.layers import LayerNorm, Linear
 from clipin_jax.models.transformer import (
     ACTIVATIONS,
     PYTORCH_INIT,

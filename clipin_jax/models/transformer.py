@@ -10,13 +10,11 @@ import jax.numpy as jnp
 from clipin_jax.errors import ClipinError
 from clipin_jax.models.attention.choice import IMPLEMENTATIONS, self_attend
 from clipin_jax.models.attention.plain import attend
+from clipin_jax.models.attention.taps import RECORDED, TAPS, attention_tap
 from clipin_jax.models.layers import (
-    RECORDED,
-    TAPS,
     Initializer,
     LayerNorm,
     Linear,
-    attention_tap,
     check_option,
     fan_in_uniform,
     shard_batch,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from clipin_jax.errors import ClipinError, explained
 from clipin_jax.models.base import ImageTower, TextTower
-from clipin_jax.models.layers import Linear, check_option, unit
+from clipin_jax.models.layers import LINEAR_INITS, Linear, check_option, unit
 from clipin_jax.types import Array, Features, TowerFeatures, View
 
 
@@ -22,6 +22,8 @@ class TwoTowers(nn.Module):
         one, the projections into the joint space are linear layers with bias.
       projection: per modality the projection of `pooled` into the joint space without a
         pre-projector: a key of `PROJECTIONS`.
+      projection_init: how pre-projectors and projections start, a key of
+        `LINEAR_INITS`.
       image_mean, image_std: per channel, for pixels scaled to [0, 1].
     """
 
@@ -32,22 +34,25 @@ class TwoTowers(nn.Module):
     projection: Mapping[str, str]
     image_mean: tuple[float, ...]
     image_std: tuple[float, ...]
+    projection_init: str = "released"
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
     def setup(self) -> None:
-        dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        check_option("model.projection_init", self.projection_init, LINEAR_INITS)
+        dtypes: dict[str, Any] = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        arguments = LINEAR_INITS[self.projection_init] | dtypes
         if self.pre_projector:
-            self.image_pre_projector = Linear(self.pre_projector, **dtypes)
-            self.text_pre_projector = Linear(self.pre_projector, **dtypes)
+            self.image_pre_projector = Linear(self.pre_projector, **arguments)
+            self.text_pre_projector = Linear(self.pre_projector, **arguments)
         if self.embed_dim:
-            self.image_projection = self._projection("image", dtypes)
-            self.text_projection = self._projection("text", dtypes)
+            self.image_projection = self._projection("image", arguments)
+            self.text_projection = self._projection("text", arguments)
 
-    def _projection(self, modality: str, dtypes: dict[str, Any]) -> Any:
+    def _projection(self, modality: str, arguments: dict[str, Any]) -> Any:
         kind = "linear" if self.pre_projector else self.projection[modality]
         check_option(f"model.projection.{modality}", kind, PROJECTIONS)
-        return PROJECTIONS[kind](self.embed_dim, dtypes)
+        return PROJECTIONS[kind](self.embed_dim, arguments)
 
     def encode(self, view: View, train: bool = False) -> Features:
         """Runs the tower of every modality in the view.
@@ -122,16 +127,14 @@ class TwoTowers(nn.Module):
         return embedded
 
 
-def _matrix(embed_dim: int, dtypes: dict[str, Any]) -> Linear:
-    # CLIP's: drawn with standard deviation 1/sqrt(D), no bias
-    init = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
-    return Linear(embed_dim, use_bias=False, kernel_init=init, **dtypes)
+def _matrix(embed_dim: int, arguments: dict[str, Any]) -> Linear:
+    return Linear(embed_dim, use_bias=False, **LINEAR_INITS["clip"] | arguments)
 
 
 PROJECTIONS = {
-    "matrix": _matrix,
-    "linear": lambda embed_dim, dtypes: Linear(embed_dim, **dtypes),
-    "none": lambda embed_dim, dtypes: lambda pooled: pooled,
+    "matrix": _matrix,  # CLIP's: drawn with standard deviation 1/sqrt(D), no bias
+    "linear": lambda embed_dim, arguments: Linear(embed_dim, **arguments),
+    "none": lambda embed_dim, arguments: lambda pooled: pooled,
 }
 
 

@@ -17,8 +17,14 @@ import jax.numpy as jnp
 
 from clipin_jax.errors import ClipinError
 from clipin_jax.models.base import Towers
-from clipin_jax.models.layers import BatchNorm, Linear, unit
-from clipin_jax.objectives import target_health
+from clipin_jax.models.layers import (
+    LINEAR_INITS,
+    BatchNorm,
+    Linear,
+    check_option,
+    unit,
+)
+from clipin_jax.objectives import health
 from clipin_jax.objectives.base import (
     POOLED,
     SIZES,
@@ -28,6 +34,8 @@ from clipin_jax.objectives.base import (
 from clipin_jax.objectives.losses import cosine_regression, diagonal_accuracy
 from clipin_jax.types import Array, Features, Hyper, Metrics, View
 
+_ZERO = dict(kernel_init=nn.initializers.zeros, bias_init=nn.initializers.zeros)
+PREDICTORS = ("mlp", "residual", "linear", "none")
 # term -> (online modality, target modality) of its two predictors
 TERMS = {
     "inter": (("image", "text"), ("text", "image")),
@@ -39,6 +47,7 @@ class Projector(nn.Module):
     """The non-contrastive head: batch norm without affine, exact GELU, linear."""
 
     features: int
+    head_init: str
     dtype: Any
     param_dtype: Any
 
@@ -48,13 +57,24 @@ class Projector(nn.Module):
         norm = BatchNorm(affine=False, param_dtype=self.param_dtype, name="norm")
         x = jax.nn.gelu(norm(shared, train=train), approximate=False)
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
-        return Linear(self.features, **dtypes, name="out")(x)
+        return Linear(
+            self.features, **LINEAR_INITS[self.head_init], **dtypes, name="out"
+        )(x)
 
 
 class Predictor(nn.Module):
-    """Linear, batch norm, ReLU, linear back to the width of its input."""
+    """Linear, batch norm, ReLU, linear back to the width of its input.
+
+    Attributes:
+      hidden: width of the batch norm.
+      head_init: of both linear layers, a key of `LINEAR_INITS`.
+      residual: whether to add the input; the last layer then starts at 0, so that the
+        predictor starts as the identity.
+    """
 
     hidden: int
+    head_init: str
+    residual: bool
     dtype: Any
     param_dtype: Any
 
@@ -62,11 +82,29 @@ class Predictor(nn.Module):
     def __call__(self, projection: Array, train: bool) -> Array:
         """Returns [B, D] float32 of unit norm; projection: [B, D]."""
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
-        x = Linear(self.hidden, **dtypes, name="hidden")(projection)
+        init = LINEAR_INITS[self.head_init]
+        x = Linear(self.hidden, **init, **dtypes, name="hidden")(projection)
         x = BatchNorm(affine=True, param_dtype=self.param_dtype, name="norm")(
             x, train=train
         )
-        return unit(Linear(projection.shape[-1], **dtypes, name="out")(jax.nn.relu(x)))
+        init = _ZERO if self.residual else init
+        out = Linear(projection.shape[-1], **init, **dtypes, name="out")
+        x = out(jax.nn.relu(x))
+        return unit(projection + x if self.residual else x)
+
+
+class LinearPredictor(nn.Module):
+    """One square matrix that starts as the identity."""
+
+    dtype: Any
+    param_dtype: Any
+
+    @nn.compact
+    def __call__(self, projection: Array, train: bool) -> Array:
+        """Returns [B, D] float32 of unit norm; projection: [B, D]."""
+        dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        change = Linear(projection.shape[-1], **_ZERO, **dtypes, name="change")
+        return unit(projection + change(projection))
 
 
 class PredictionHeads(ObjectiveModule):
@@ -76,8 +114,11 @@ class PredictionHeads(ObjectiveModule):
 
     Attributes:
       projection_dim: width of the projections u and y.
-      predictor_hidden_dim: width inside the predictors; 0 for no predictors: the
+      predictor: `mlp` as released; `residual`: the mlp is added to its input, and
+        starts at 0; `linear`: a matrix that starts as the identity; `none`: the
         projections are the predictions.
+      predictor_hidden_dim: width inside the predictors `mlp` and `residual`.
+      head_init: how the linear layers of the heads start, a key of `LINEAR_INITS`.
       terms: `inter` and `intra`, or one of them; only their predictors exist.
     """
 
@@ -85,7 +126,9 @@ class PredictionHeads(ObjectiveModule):
     limits = {"projection_dim": SIZES, "predictor_hidden_dim": SIZES}
     reads = (POOLED,)
     projection_dim: int = 8192
+    predictor: str = "mlp"
     predictor_hidden_dim: int = 2048
+    head_init: str = "released"
     terms: tuple[str, ...] = ("inter", "intra")
 
     def setup(self) -> None:
@@ -95,18 +138,27 @@ class PredictionHeads(ObjectiveModule):
                 f"{self.config_key}.terms is {self.terms}: name one or both of "
                 f"{tuple(TERMS)}"
             )
-        self.image_projector = Projector(self.projection_dim, **self.dtypes)
-        self.text_projector = Projector(self.projection_dim, **self.dtypes)
+        check_option(f"{self.config_key}.head_init", self.head_init, LINEAR_INITS)
+        check_option(f"{self.config_key}.predictor", self.predictor, PREDICTORS)
+        self.image_projector = self._projector()
+        self.text_projector = self._projector()
         self.predictors = {
             f"{source}_to_{target}": self._predictor()
             for term in self.terms
             for source, target in TERMS[term]
         }
 
+    def _projector(self) -> Projector:
+        return Projector(self.projection_dim, self.head_init, **self.dtypes)
+
     def _predictor(self) -> Any:
-        if not self.predictor_hidden_dim:
+        if self.predictor == "none":
             return lambda projection, train: unit(projection)
-        return Predictor(self.predictor_hidden_dim, **self.dtypes)
+        if self.predictor == "linear":
+            return LinearPredictor(**self.dtypes)
+        residual = self.predictor == "residual"
+        hidden = self.predictor_hidden_dim
+        return Predictor(hidden, self.head_init, residual, **self.dtypes)
 
     def project(self, features: Features, train: bool) -> dict[str, Array]:
         """Returns per modality u: [B, projection_dim], not normalised."""
@@ -171,25 +223,23 @@ class TargetHeads(PredictionHeads):
         return self.predict(features, train)
 
     def health(self, features: Features, targets: dict[str, Array]) -> Metrics:
-        """Returns `target_health` of projections, predictions and targets."""
+        """Returns `health` of projections, predictions and targets."""
         predictions = self.predictions(features, train=True)
         online = {m: unit(u) for m, u in self.project(features, train=True).items()}
-        metrics = {
-            "modality_gap": target_health.modality_gap(online["image"], online["text"])
-        }
+        metrics = {"modality_gap": health.modality_gap(online["image"], online["text"])}
         for branch, vectors in (("online", online), ("target", targets)):
             for modality, x in vectors.items():
                 name = f"{branch}_{modality}"
-                metrics[f"{name}/spread"] = target_health.spread(x)
-                metrics[f"{name}/effective_rank"] = target_health.effective_rank(x)
-                metrics[f"{name}/uniformity"] = target_health.uniformity(x)
+                metrics[f"{name}/spread"] = health.spread(x)
+                metrics[f"{name}/effective_rank"] = health.effective_rank(x)
+                metrics[f"{name}/uniformity"] = health.uniformity(x)
         for name, prediction in predictions.items():
             target = targets[name.rpartition("_to_")[2]]
-            margin = target_health.shuffled_margin(prediction, target)
+            margin = health.shuffled_margin(prediction, target)
             metrics[f"{name}/shuffled_margin"] = margin
             metrics[f"{name}/cosine"] = 1 - cosine_regression(prediction, target)
-            metrics[f"{name}/alignment"] = target_health.alignment(prediction, target)
-            metrics[f"{name}/spread"] = target_health.spread(prediction)
+            metrics[f"{name}/alignment"] = health.alignment(prediction, target)
+            metrics[f"{name}/spread"] = health.spread(prediction)
             accuracy = diagonal_accuracy(prediction @ target.T)
             metrics[f"{name}/accuracy"] = accuracy
         return metrics

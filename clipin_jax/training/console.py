@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from clipin_jax.evaluators.base import CEILING, CHANCE, Figure
 from clipin_jax.processes.device_use import describe_processes
@@ -31,7 +32,8 @@ def banner(
         "devices": f"{mesh.size} x {jax.devices()[0].device_kind}, mesh "
         + " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
         + f", {describe_processes(this_group())}",
-        "data": f"{config.data.source.name}, {examples_per_epoch:,} examples per epoch",
+        "data": f"{config.data.source.name}, {examples_per_epoch:,} examples per epoch"
+        + _dials(config.data.source),
         "schedule": f"{config.total_steps:,} steps of {config.batch_size} pairs = "
         f"{epochs:.3g} epochs{_peak(config.optim.learning_rate)}",
         "chance": _chance_losses(experiment),
@@ -39,6 +41,12 @@ def banner(
     }
     body = "\n".join(f"  {name:<11}{text}" for name, text in lines.items() if text)
     return f"clipin: {config.name}\n{body}"
+
+
+def _dials(source: ConfigDict) -> str:
+    """Returns the shares that a source is given, such as ", looseness 0.4"."""
+    shares = {k: x for k, x in source.items() if isinstance(x, float) and x}
+    return "".join(f", {key} {share:g}" for key, share in shares.items())
 
 
 def _parameters(experiment: Experiment) -> str:

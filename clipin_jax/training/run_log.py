@@ -8,7 +8,7 @@ import jax
 
 from clipin_jax.data.pipeline import TrainBatches
 from clipin_jax.evaluators.base import Figure
-from clipin_jax.objectives.target_health import collapse_warning
+from clipin_jax.objectives.health import collapse_warning
 from clipin_jax.processes.device_use import idle_gpus
 from clipin_jax.processes.joined import this_group
 from clipin_jax.runs.build import Experiment

@@ -97,8 +97,8 @@ def test_an_option_that_is_one_of_several_names(arg, expected):
         ("steps=many", ["steps", "many", "int"]),
         ("steps=1.5", ["steps", "1.5", "int"]),
         ("runlocal=3", ["runlocal", "3", "bool"]),
-        ("clipin=", ["clipin", "''", "known: released, tuned"]),
-        ("clipin=tune", ["clipin", "'tune'", "did you mean 'tuned'", "released"]),
+        ("clipin=", ["clipin", "''", "known: recommended, released"]),
+        ("clipin=release", ["clipin", "'release'", "did you mean 'released'"]),
     ],
 )
 def test_wrong_options_are_named(arg, words):
@@ -121,11 +121,11 @@ def test_variants():
 
 
 def test_plugging_clipin_changes_its_slots_and_nothing_else(small):
-    host, plugged = load_config(small), load_config(f"{small}:clipin")
+    host, plugged = load_config(small), load_config(f"{small}:clipin=released")
     changed = configs.difference(host, plugged)
     slots = ("model.pre_projector", "objectives.clipin", "target.", "data.views")
-    slots += ("init_keep",)  # no host has weights for it
-    assert changed.pop("name") == ("small", "small_clipin")
+    slots += ("init_keep", "model.projection_init")  # no host has weights for it
+    assert changed.pop("name") == ("small", "small_clipin_released")
     assert changed and all(key.startswith(slots) for key in changed)
     assert changed["model.pre_projector"] == (0, 1024)
     assert with_defaults(plugged).objectives.clipin.to_dict() == dict(
@@ -133,7 +133,9 @@ def test_plugging_clipin_changes_its_slots_and_nothing_else(small):
         inter_weight=1.0,
         intra_weight=1.0,
         projection_dim=8192,
+        predictor="mlp",
         predictor_hidden_dim=2048,
+        head_init="released",
         terms=("inter", "intra"),
         target_view="second",
     )
@@ -359,25 +361,24 @@ def test_plugging_takes_schedules_and_widths(small):
     assert config.target.decay.schedule == "cosine"
 
 
-def test_the_tuned_setting_is_the_released_one_but_for_what_was_searched(small):
-    released, tuned = (
+def test_the_recommended_setting_is_the_released_one_but_for_what_was_searched(small):
+    released, recommended = (
+        load_config(f"{small}:clipin=released"),
         load_config(f"{small}:clipin"),
-        load_config(f"{small}:clipin=tuned"),
     )
-    changed = configs.difference(released, tuned)
-    changed.pop("init_keep")  # without a pre-projector, projections have weights
-    assert changed == {
-        "name": ("small_clipin", "small_clipin_tuned"),
-        "model.pre_projector": (1024, 0),
-        "objectives.clipin.terms": (None, ("intra",)),
-        "objectives.clipin.weight": (None, 3.0),
+    assert configs.difference(released, recommended) == {
+        "name": ("small_clipin_released", "small_clipin"),
+        "model.projection_init": ("released", "orthogonal"),
+        "objectives.clipin.head_init": ("released", "orthogonal"),
+        "objectives.clipin.predictor": ("mlp", "residual"),
+        "target.decay": (0.95, 0.99),
     }
 
 
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (dict(setting="tune"), ["'tune'", "did you mean 'tuned'"]),
+        (dict(setting="release"), ["'release'", "did you mean 'released'"]),
         (dict(pre_projecter=2), ["'pre_projecter'", "did you mean 'pre_projector'"]),
         (dict(view="first"), ["view is 'first'", "second-separate"]),
     ],

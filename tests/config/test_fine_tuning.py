@@ -45,7 +45,7 @@ def test_a_fixed_set_alone_is_one_more_evaluation():
 
 
 @pytest.mark.parametrize(
-    "more", ["", ",tower=RN50", ",variant=S/16", ",small", ",clipin=tuned"]
+    "more", ["", ",tower=RN50", ",variant=S/16", ",small", ",clipin=released"]
 )
 def test_options_combine(more):
     config = load_config(f"clip:finetune,lit,data=/pairs{more}", FROM)

@@ -58,7 +58,11 @@ def test_towers_start_bit_equal_with_and_without_the_plug_in():
 
 
 def test_weight_zero_leaves_the_hosts_update_bit_equal():
-    zero = ("model.pre_projector=0", "objectives.clipin.weight=0.0")
+    zero = (
+        "model.pre_projector=0",
+        "model.projection_init=released",
+        "objectives.clipin.weight=0.0",
+    )
     plain = two_steps(run_of(clipin=False))
     plugged = two_steps(run_of(*zero))
     for part in plain.params:

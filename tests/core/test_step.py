@@ -12,7 +12,7 @@ from clipin_jax.core.parameter_paths import path_name
 from clipin_jax.core.step import make_health_fn, make_train_step
 from clipin_jax.errors import ClipinError
 from clipin_jax.inference.encode_fns import make_encode_fns
-from clipin_jax.objectives.target_health import collapse_warning
+from clipin_jax.objectives.health import collapse_warning
 from clipin_jax.runs.build import build_experiment
 from tests.support.tiny import tiny_batch, tiny_config
 

@@ -63,15 +63,15 @@ def small_config(spec: str):
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in list_configs() if loads(f"{n}:runlocal,clipin=tuned")]
+    "name", [n for n in list_configs() if loads(f"{n}:runlocal,clipin=released")]
 )
-def test_tuned_plug_in_fits_every_host(name):
-    config = small_config(f"{name}:runlocal,clipin=tuned")
+def test_the_released_plug_in_fits_every_host(name):
+    config = small_config(f"{name}:runlocal,clipin=released")
     params = build_experiment(config, jax.devices()[:1]).abstract_state.params
     names = "".join(
         jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(params)
     )
-    assert "predictor" in names and "pre_projector" not in names
+    assert "predictor" in names and "pre_projector" in names
 
 
 @pytest.mark.parametrize("spec", every_config())

@@ -14,7 +14,7 @@ from clipin_jax.core.learner import build
 from clipin_jax.errors import ClipinError
 from clipin_jax.models.attention import choice, fused
 from clipin_jax.models.attention.plain import attend
-from clipin_jax.models.layers import TAPS
+from clipin_jax.models.attention.taps import TAPS
 from clipin_jax.models.text_transformer import TextTransformer
 from clipin_jax.models.vit import ViT
 from tests.support.tiny import tiny_config

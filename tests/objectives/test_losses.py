@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from clipin_jax.models.layers import unit
-from clipin_jax.objectives import target_health
+from clipin_jax.objectives import health
 from clipin_jax.objectives.losses import (
     Mean,
     cosine_regression,
@@ -122,20 +122,20 @@ def test_diagonal_accuracy():
 def test_health_of_uniform_and_of_collapsed_embeddings():
     sphere = directions(0, rows=256, width=512)
     point = jnp.tile(directions(1, rows=1, width=512), (256, 1))
-    assert abs(target_health.spread(sphere) - 1) < 0.02
-    assert target_health.spread(point) < 1e-3
-    assert target_health.effective_rank(sphere) > 0.7
-    assert target_health.effective_rank(point) < 0.01
-    assert target_health.uniformity(sphere) < -3.9
-    assert abs(target_health.uniformity(point)) < 1e-3
-    assert target_health.alignment(sphere, sphere) == 0
-    assert target_health.modality_gap(sphere, sphere) == 0
+    assert abs(health.spread(sphere) - 1) < 0.02
+    assert health.spread(point) < 1e-3
+    assert health.effective_rank(sphere) > 0.7
+    assert health.effective_rank(point) < 0.01
+    assert health.uniformity(sphere) < -3.9
+    assert abs(health.uniformity(point)) < 1e-3
+    assert health.alignment(sphere, sphere) == 0
+    assert health.modality_gap(sphere, sphere) == 0
 
 
 def test_effective_rank_counts_directions():
     basis = jnp.eye(4, 64)
     rows = jnp.concatenate([basis, -basis] * 8)  # 64 rows in four equal directions
-    np.testing.assert_allclose(target_health.effective_rank(rows) * 63, 4, rtol=1e-3)
+    np.testing.assert_allclose(health.effective_rank(rows) * 63, 4, rtol=1e-3)
 
 
 def test_uniformity_against_a_loop():
@@ -146,16 +146,14 @@ def test_uniformity_against_a_loop():
         for j in range(6)
         if i != j
     ]
-    np.testing.assert_allclose(
-        target_health.uniformity(x), np.log(np.mean(pairs)), rtol=1e-4
-    )
+    np.testing.assert_allclose(health.uniformity(x), np.log(np.mean(pairs)), rtol=1e-4)
 
 
 def test_the_margin_of_equal_rows_is_zero():
     x = directions(0)
     point = jnp.tile(x[:1], (12, 1))
-    assert target_health.shuffled_margin(x, x) > 0.8
-    assert abs(target_health.shuffled_margin(point, point)) < 1e-6
+    assert health.shuffled_margin(x, x) > 0.8
+    assert abs(health.shuffled_margin(point, point)) < 1e-6
 
 
 def test_a_collapsed_model_gives_a_warning_and_an_untrained_one_none():
@@ -166,9 +164,7 @@ def test_a_collapsed_model_gives_a_warning_and_an_untrained_one_none():
             "clipin/modality_gap": 0.1,
         }
 
-    assert "collapsed" in (target_health.collapse_warning(metrics(0.99, 0.001)) or "")
-    assert "image_to_text" in (
-        target_health.collapse_warning(metrics(0.99, 0.001)) or ""
-    )
-    assert target_health.collapse_warning(metrics(0.0, 0.0)) is None
-    assert target_health.collapse_warning(metrics(0.95, 0.4)) is None
+    assert "collapsed" in (health.collapse_warning(metrics(0.99, 0.001)) or "")
+    assert "image_to_text" in (health.collapse_warning(metrics(0.99, 0.001)) or "")
+    assert health.collapse_warning(metrics(0.0, 0.0)) is None
+    assert health.collapse_warning(metrics(0.95, 0.4)) is None

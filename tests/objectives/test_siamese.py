@@ -1,5 +1,7 @@
 """CLIPin without an average: the gradient of its targets; no predictors."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -76,9 +78,14 @@ def test_similarity_prediction_needs_a_target():
         encode.prediction(6)
 
 
-def test_without_predictors_the_projections_predict():
-    learner, state, _ = started(predictor_hidden_dim=0)
-    assert not any("predictors" in path for path in by_path(state.params))
+@pytest.mark.parametrize("predictor", ["none", "residual", "linear"])
+def test_the_first_predictions_are_the_projections(predictor):
+    learner = make_learner(siamese=Siamese(**HEADS, predictor=predictor))
+    rngs = {name: jax.random.key(0) for name in ("params", "dropout", "sample")}
+    first = jax.jit(functools.partial(learner.init, method="initialize"))
+    variables = first(rngs, BATCH, make_hyper(learner))
+    has_parameters = any("predictors" in path for path in by_path(variables))
+    assert has_parameters == (predictor != "none")
 
     def vectors(module):
         features = module.towers.encode(BATCH["view1"])
@@ -86,8 +93,14 @@ def test_without_predictors_the_projections_predict():
         return objective.predict(features, True), objective.project(features, True)
 
     (predicted, projected), _ = learner.apply(
-        state.variables, method=vectors, mutable=["batch_stats"]
+        variables, method=vectors, mutable=["batch_stats"]
     )
     for name, prediction in predicted.items():
         expected = unit(projected[name.partition("_to_")[0]])
         np.testing.assert_allclose(prediction, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("option", ["predictor", "head_init"])
+def test_an_unknown_option_of_the_heads_is_named(option):
+    with pytest.raises(ClipinError, match=rf"{option} is 'residul'"):
+        started(**{option: "residul"})

@@ -14,20 +14,32 @@ from clipin_jax.study.study_file import PlannedRun, load_study
 from tests.support.tiny_study import RUNS, STUDY
 
 # In place of a package, which may not be installed.
-GIVEN = {"text_start": ",model=folder"}
+GIVEN = {"text_start": ",model=folder", "real_pairs": ",data=folder"}
+STEPS = 16
 
 
 @pytest.mark.parametrize("name", list_studies())
 def test_every_shipped_study_loads(name):
-    study = load_study(f"{name}:seeds=2,steps=8{GIVEN.get(name, '')}")
-    assert len(study.configs) == 2 * len(study.facts["methods"]) * len(
+    study = load_study(f"{name}:seeds=1,steps={STEPS}{GIVEN.get(name, '')}")
+    assert len(study.configs) == len(study.facts["methods"]) * len(
         study.facts["levels"]
     )
-    longer = ("twice the steps", "all") if name == "strong_recipe" else ()
     for planned, config in study.configs.items():
-        assert config.total_steps == (16 if planned.level in longer else 8)
+        assert config.total_steps == steps_of(name, planned)
         assert config.seed == planned.seed
         assert set(study.metrics) >= {"retrieval/mean_recall"}
+
+
+def steps_of(name, planned):
+    """Returns the steps of a run where `STEPS` are asked for."""
+    if "equal time" in planned.method:
+        return round(1.9 * STEPS)
+    if name == "length":
+        return int(planned.level)
+    if name == "batch":
+        return STEPS * 64 // int(planned.level)
+    is_longer = name == "strong_recipe" and planned.level in ("twice the steps", "all")
+    return 2 * STEPS if is_longer else STEPS
 
 
 def test_every_host_sees_the_same_images():
@@ -120,9 +132,9 @@ def test_an_unknown_study_is_refused():
 def test_runs_of_one_method_share_what_is_compiled():
     study = load_study("looseness:seeds=2,steps=8")
     planned = [
-        PlannedRun("CLIPin", "0", 0),
-        PlannedRun("CLIPin", "0.6", 1),
-        PlannedRun("CLIP", "0", 0),
+        PlannedRun("CLIPin", "0", 300),
+        PlannedRun("CLIPin", "0.4", 301),
+        PlannedRun("CLIP", "0", 300),
     ]
     runs = [build_experiment(study.configs[run]) for run in planned]
     steps = [make_train_step(r.learner, r.optimizer, r.views) for r in runs]

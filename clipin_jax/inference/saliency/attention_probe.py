@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from clipin_jax.models.layers import RECORDED, TAPS
+from clipin_jax.models.attention.taps import RECORDED, TAPS
 from clipin_jax.types import Array
 
 Forward = Callable[[Any, Array, Array], Any]  # (bound learner, image, text) -> output
@@ -33,7 +33,7 @@ class Layer(NamedTuple):
 
 
 class AttentionProbe:
-    """A forward pass with taps at its attention weights, see `layers.attention_tap`.
+    """A forward pass with taps at its attention weights, see `attention_tap`.
 
     Other layers compute as in evaluation.
     """

@@ -129,13 +129,14 @@ def open_clipin(weights: Weights) -> ForeignModel:
         **preparation(CLIP_MEAN, CLIP_STD),
         "data.tokenizer.name": "bpe",
         "objectives.clipin.projection_dim": projection,
+        "objectives.clipin.predictor": "mlp",
         "objectives.clipin.predictor_hidden_dim": predictor,
     }
     return ForeignModel(
         label=f"the released CLIPin in {weights.origin}",
         weights=weights,
         table=tables.clipin_table(),
-        config="clip:clipin",
+        config="clip:clipin=released",
         settings=settings | usual_heads(settings),
     )
 

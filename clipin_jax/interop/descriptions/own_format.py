@@ -16,7 +16,7 @@ FORMAT, WEIGHTS = "clipin_jax", "model.safetensors"
 # show in the names of weights. Low-rank factors are merged.
 _FREE = (
     "attention", "dtype", "param_dtype", "scan_layers", "remat", "initializer", "name",
-    "pre_projector", "projection", "lora",
+    "pre_projector", "projection", "projection_init", "lora",
 )  # fmt: skip
 _PREPARATION = ("context_length", "caption_cleaning", "caption_words")
 _FILES = ("vocabulary", "model")  # keys of tokenizers, of files that may move

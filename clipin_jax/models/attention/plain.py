@@ -29,7 +29,7 @@ def attend(
       mask: bool that broadcasts to [B, heads, N, M], true where query n attends to key
         m. The output of a query without any key is finite.
       drop: dropout of the attention weights [B, heads, N, M].
-      tap: applied to the weights before dropout, see `layers.attention_tap`.
+      tap: applied to the weights before dropout, see `taps.attention_tap`.
       cudnn: whether to call cuDNN's kernel, where there is no mask, dropout or tap.
 
     Returns:

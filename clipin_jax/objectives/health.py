@@ -1,4 +1,4 @@
-"""Metrics of a batch that reveal a collapse of the non-contrastive branch.
+"""Metrics of a batch that reveal a collapse of embeddings and of projections.
 
 A constant output solves regression without negatives: the loss is excellent, but these
 metrics are not.
@@ -24,10 +24,10 @@ def spread(x: Array) -> Array:
 
 
 def effective_rank(x: Array) -> Array:
-    """Returns exp(entropy of the spectrum) of the centred rows, divided by B - 1.
+    """Returns exp(entropy of the spectrum) of centred rows, as a share of full rank.
 
-    The spectrum is that of the B x B Gram matrix, since D exceeds B (Roy and Vetterli,
-    "The effective rank", 2007).
+    The spectrum is that of the covariance (Roy and Vetterli, "The effective rank",
+    2007), and full rank the smaller of B - 1 and D.
 
     Args:
       x: [B, D] of unit norm.
@@ -35,12 +35,15 @@ def effective_rank(x: Array) -> Array:
     Returns:
       Scalar in (0, 1]; 0 when all rows are equal.
     """
+    batch, width = x.shape
     centred = x - x.mean(axis=0)
-    spectrum = jnp.clip(jnp.linalg.eigvalsh(centred @ centred.T), 0)
+    # Both products have the same spectrum but for zeros.
+    product = centred @ centred.T if batch <= width else centred.T @ centred
+    spectrum = jnp.clip(jnp.linalg.eigvalsh(product), 0)
     share = spectrum / jnp.maximum(spectrum.sum(), 1e-12)
     entropy = -jnp.sum(share * jnp.log(jnp.maximum(share, 1e-12)))
     varied = spectrum.sum() > 1e-12
-    return jnp.where(varied, jnp.exp(entropy), 0) / (x.shape[0] - 1)
+    return jnp.where(varied, jnp.exp(entropy), 0) / min(batch - 1, width)
 
 
 def alignment(x: Array, y: Array) -> Array:
@@ -84,6 +87,23 @@ def modality_gap(x: Array, y: Array) -> Array:
       Scalar in [0, 2].
     """
     return jnp.linalg.norm(x.mean(axis=0) - y.mean(axis=0))
+
+
+def embedding_health(embedding: Mapping[str, Array]) -> dict[str, Array]:
+    """Returns the metrics of a joint space by name.
+
+    Args:
+      embedding: per modality [B, E] of unit norm, row i of each from pair i.
+    """
+    image, text = embedding["image"], embedding["text"]
+    metrics = {
+        "alignment": alignment(image, text),
+        "modality_gap": modality_gap(image, text),
+    }
+    for modality, x in embedding.items():
+        metrics[f"{modality}/spread"] = spread(x)
+        metrics[f"{modality}/effective_rank"] = effective_rank(x)
+    return metrics
 
 
 def shuffled_margin(prediction: Array, target: Array) -> Array:

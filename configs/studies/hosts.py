@@ -3,8 +3,9 @@
     clipin study hosts --jobs 2
     clipin study hosts:seeds=2,steps=100           # a quick look
 
-The plug-in is compared as released and as tuned. Two captions of ten are loose. ALBEF
-and BLIP have no queue: with one they hardly learn in so few steps.
+The plug-in is compared as recommended and as released with the host that has the
+recommended start. Four captions of ten are loose. ALBEF and BLIP have no queue: with
+one they hardly learn in so few steps.
 """
 
 from typing import Any
@@ -13,6 +14,8 @@ from clipin_jax.config import CLIPIN, SCENE_METRICS, parse_options, scenes_chang
 
 # Keys of a queue seem to be outdated in so short a run, see docs/study.md.
 NO_QUEUE = {"objectives.momentum_contrastive.queue_length": 0}
+START = {"model.projection_init": "orthogonal"}
+FIRST_SEED = 360  # no search has seen these
 HOSTS: dict[str, tuple[str, dict[str, Any]]] = {
     "CLIP": ("clip", {}),
     "SigLIP": ("siglip", {}),
@@ -26,10 +29,10 @@ HOSTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 def get_study(arg: str | None = None) -> dict:
     """Options: seeds (how many), steps, looseness."""
-    options = parse_options(arg, seeds=5, steps=600, looseness=0.2)
+    options = parse_options(arg, seeds=5, steps=600, looseness=0.4)
     methods, pairs = {}, []
     for host, (config, changes) in HOSTS.items():
-        methods[host] = dict(config=f"{config}:small", changes=changes)
+        methods[host] = dict(config=f"{config}:small", changes=changes | START)
         for setting in CLIPIN:
             plugged, spec = f"{host} + {setting}", f"{config}:small,clipin={setting}"
             methods[plugged] = dict(config=spec, changes=changes)
@@ -41,6 +44,6 @@ def get_study(arg: str | None = None) -> dict:
         methods=methods,
         pairs=pairs,
         metrics=SCENE_METRICS,
-        seeds=range(options.seeds),
+        seeds=range(FIRST_SEED, FIRST_SEED + options.seeds),
         changes=scenes_changes(total_steps=options.steps, looseness=options.looseness),
     )

@@ -22,6 +22,8 @@ AUGMENTED = {
     "data.augment.blur": 0.3,
     "data.augment.blur_sigma": (0.1, 1.0),
 }
+METHOD_NAMES = ("CLIP", "CLIP, orthogonal", "CLIPin")
+FIRST_SEED = 350  # no search has seen these
 SMOOTHED = {"objectives.contrastive.label_smoothing": 0.1}
 
 
@@ -36,8 +38,8 @@ def get_study(arg: str | None = None) -> dict:
         title="A stronger recipe",
         question="Does what CLIPin adds survive stronger augmentation, label smoothing "
         "and twice the steps?",
-        methods={name: METHODS[name] for name in ("CLIP", "CLIPin", "CLIPin tuned")},
-        baseline="CLIP",
+        methods={name: METHODS[name] for name in METHOD_NAMES},
+        baseline="CLIP, orthogonal",
         dial="recipe",
         levels={
             "basic": {},
@@ -47,6 +49,6 @@ def get_study(arg: str | None = None) -> dict:
             "all": longer | AUGMENTED | SMOOTHED,
         },
         metrics=SCENE_METRICS,
-        seeds=range(options.seeds),
+        seeds=range(FIRST_SEED, FIRST_SEED + options.seeds),
         changes=changes,
     )

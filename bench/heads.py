@@ -1,0 +1,178 @@
+"""Follows the layers between towers and losses through a run, for several starts.
+
+    python bench/heads.py train      # two minutes of a core for each method
+    python bench/heads.py plot       # docs/heads.svg, from docs/studies/heads.json
+
+The runs are those of the study `looseness`, at looseness 0.4. What is measured, on 512
+held-out scenes: the singular values of the map from tower to joint space, which is a
+matrix, or the product of two; its change; the effective rank (Roy and Vetterli, 2007)
+of that map, of pooled features and of embeddings; the distance of pairs; recall.
+"""
+
+import argparse
+import functools
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from clipin_jax.config import METHODS, load_config, scenes_changes
+from clipin_jax.core import sharding
+from clipin_jax.data.pipeline import TrainBatches
+from clipin_jax.objectives.health import alignment, effective_rank
+from clipin_jax.runs.build import Experiment, build_experiment
+from clipin_jax.runs.train_program import jit_train_step
+
+DOCS = Path(__file__).parents[1] / "docs"
+RESULTS = DOCS / "studies" / "heads.json"
+STEPS, EVERY, SEED, HELD_OUT = 600, 50, 300, 512
+TWO_LAYERS = {"model.pre_projector": 128}
+ORTHOGONAL = METHODS["CLIP, orthogonal"]["changes"]
+ARMS: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "CLIP": ("clip:small", {}),
+    "CLIP, orthogonal": ("clip:small", ORTHOGONAL),
+    "pre-projector": ("clip:small", TWO_LAYERS),
+    "pre-projector, orthogonal": ("clip:small", TWO_LAYERS | ORTHOGONAL),
+    "CLIPin released": (METHODS["CLIPin released"]["config"], {}),
+    "CLIPin": (METHODS["CLIPin"]["config"], {}),
+}
+
+
+def follow(spec: str, changes: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Trains a method and yields what is measured, before the first step too."""
+    scenes = scenes_changes(total_steps=STEPS, looseness=0.4)
+    config = load_config(spec, changes=scenes | dict(changes) | {"seed": SEED})
+    experiment = build_experiment(config, jax.devices()[:1])
+    view = held_out_view(config)
+    batches = TrainBatches(config.data, seed=SEED, batch_size=config.batch_size)
+    train_step = jit_train_step(experiment)
+    with jax.set_mesh(experiment.mesh):
+        state, before = experiment.init_state(), None
+        for step in range(STEPS + 1):
+            if step % EVERY == 0:
+                maps = joint_maps(state.params["towers"])
+                yield {"step": step} | measure(experiment, state, view, maps, before)
+                before = maps
+            views = {k: v for k, v in next(batches).items() if k.startswith("view")}
+            batch = sharding.put(views, experiment.mesh)
+            state, _ = train_step(state, batch, experiment.hyper(step))
+    batches.close()
+
+
+def held_out_view(config: Any) -> dict[str, Any]:
+    """Returns one view of scenes that are not trained on, with their own captions."""
+    data = config.data.copy_and_resolve_references()
+    data.source.update(split="test", length=HELD_OUT, looseness=0.0)
+    batches = TrainBatches(data, seed=0, batch_size=HELD_OUT)
+    view = next(batches)["view1"]
+    batches.close()
+    return view
+
+
+def joint_maps(towers: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Returns per modality the matrix from pooled features to the joint space."""
+    maps = {}
+    for modality in ("image", "text"):
+        names = (f"{modality}_pre_projector", f"{modality}_projection")
+        kernels = [np.asarray(towers[n]["kernel"]) for n in names if n in towers]
+        maps[modality] = np.linalg.multi_dot(kernels) if kernels[1:] else kernels[0]
+    return maps
+
+
+def measure(
+    experiment: Experiment,
+    state: Any,
+    view: Mapping[str, Any],
+    maps: Mapping[str, np.ndarray],
+    before: Mapping[str, np.ndarray] | None,
+) -> dict[str, Any]:
+    """Returns the figures of one state; `before` are the maps of the last one."""
+    features = _encode(experiment.learner)(state.variables, view)
+    image, text = (features[m]["embedding"] for m in ("image", "text"))
+    figures: dict[str, Any] = {"alignment": float(alignment(image, text))}
+    ranks = (np.asarray(image @ text.T) >= np.diag(image @ text.T)[:, None]).sum(1)
+    figures["image_to_text_R@1"] = float(np.mean(ranks == 1))
+    for modality, matrix in maps.items():
+        values = np.linalg.svd(matrix, compute_uv=False)
+        pooled = features[modality]["pooled"]
+        unit = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
+        figures[modality] = {
+            "singular_values": [float(f"{x:.4g}") for x in values],
+            "map_rank": map_rank(values),
+            "pooled_rank": float(effective_rank(unit)) * pooled.shape[1],
+            "embedding_rank": float(effective_rank(features[modality]["embedding"]))
+            * image.shape[1],
+        }
+        if before is not None:
+            change = np.linalg.norm(matrix - before[modality]) / EVERY
+            figures[modality]["change"] = float(change / np.linalg.norm(matrix))
+    return figures
+
+
+@functools.cache
+def _encode(learner: Any) -> Any:
+    return jax.jit(
+        lambda variables, view: learner.apply(variables, view, method="encode")
+    )
+
+
+def map_rank(values: np.ndarray) -> float:
+    """Returns exp(entropy of the squared singular values)."""
+    share = np.square(values) / np.square(values).sum()
+    return float(np.exp(-np.sum(share * np.log(share))))
+
+
+def train() -> None:
+    """Trains all methods, and writes the figures."""
+    results = {}
+    for name, (spec, changes) in ARMS.items():
+        results[name] = list(follow(spec, changes))
+        last = results[name][-1]
+        print(
+            json.dumps({name: {k: last[k] for k in ("alignment", "image_to_text_R@1")}})
+        )
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def plot() -> None:
+    """Writes the figure."""
+    from matplotlib import pyplot  # pyright: ignore[reportMissingImports]
+
+    results = json.loads(RESULTS.read_text())
+    figure, axes = pyplot.subplots(2, 3, figsize=(12, 6.4), layout="constrained")
+    first, last, rank, embedded, aligned, recall = axes.flat
+    for name, rows in results.items():
+        steps = [row["step"] for row in rows]
+        for axis, row in ((first, rows[0]), (last, rows[-1])):
+            axis.semilogy(row["image"]["singular_values"], label=name)
+        rank.plot(steps, [row["image"]["map_rank"] for row in rows])
+        embedded.plot(steps, [row["image"]["embedding_rank"] for row in rows])
+        aligned.plot(steps, [row["alignment"] for row in rows])
+        recall.plot(steps, [100 * row["image_to_text_R@1"] for row in rows])
+    titles = {
+        first: "singular values of the image map, at the start",
+        last: f"after {STEPS} steps",
+        rank: "effective rank of that map, over steps",
+        embedded: "effective rank of image embeddings",
+        aligned: "mean squared distance of pairs",
+        recall: "image to text R@1, %",
+    }
+    for axis, title in titles.items():
+        axis.set_title(title, fontsize=10)
+        axis.grid(alpha=0.3)
+    first.legend(fontsize=8)
+    figure.savefig(DOCS / "heads.svg", metadata={"Date": None})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Follows heads through runs.")
+    parser.add_argument("what", choices=["train", "plot"])
+    args = parser.parse_args()
+    {"train": train, "plot": plot}[args.what]()
+
+
+if __name__ == "__main__":
+    main()

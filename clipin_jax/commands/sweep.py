@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clipin_jax import storage
 from clipin_jax.commands.parsing import Verbs, add_overrides, add_verb
 from clipin_jax.errors import DONE, ClipinError
 from clipin_jax.launchers import Job, make_engine, render, submit
@@ -100,11 +102,13 @@ def _launch(sweep: Sweep, args: argparse.Namespace) -> int:
     engine = make_engine(args.on, None, args.set)
     if args.workers < 1:
         raise ClipinError(f"--workers is {args.workers}: it must be at least 1")
-    home = str(Path(args.workdir or default_home(sweep)).absolute())
-    if not engine.sees(home):
+    home = storage.full_path(args.workdir or default_home(sweep))
+    is_url = storage.is_remote(home)
+    # Links stay: workers may know the folder by this name alone.
+    home = home if is_url else os.path.abspath(home)
+    if is_url or not engine.sees(home):
         raise ClipinError(
-            f"workers of a sweep share a folder, and {args.on} does not see "
-            f"{args.workdir or home}: "
+            f"workers of a sweep share a folder, and {args.on} does not see {home}: "
             "give --workdir on a disk that this machine and the workers mount "
             "(jobset.disk, skypilot.disk), or use slurm"
         )

@@ -19,7 +19,7 @@ _RELEASED: dict[str, Any] = dict(
 )
 # What `:clipin` and `:clipin=NAME` stand for, the default first.
 CLIPIN: dict[str, dict[str, Any]] = {
-    # The best of the study `tuning`, see docs/study.md.
+    # Chosen by the search `tuning` so far, see docs/study.md.
     "recommended": _RELEASED
     | dict(init="orthogonal", predictor="residual", decay=0.99),
     "released": _RELEASED,
@@ -56,10 +56,10 @@ def plug_clipin(
       changes: other values than the setting's: `pre_projector` (width), `init` (how the
         joint space and the heads start), `decay` (of the target; a number or a
         schedule), `symmetric` (the views also change places), `view`, and any argument
-        of the objective, such as `terms` or `weight`. `view`
-        is the one that the target branch sees: "second" or "same" for all objectives
-        that have a target, "second-separate" for the second in CLIPin alone, which
-        costs a forward pass more where the host has a momentum branch.
+        of the objective, such as `terms` or `weight`. `view` is the one that the target
+        branch sees: "second" or "same" for all objectives that have a target,
+        "second-separate" for the second in CLIPin alone, which costs a forward pass
+        more where the host has a momentum branch.
 
     Another control is close to the BYOL loss between modalities of arXiv 2305.08675:
     `terms=("inter",), projection_dim=128, predictor_hidden_dim=2048, decay=0.99`.

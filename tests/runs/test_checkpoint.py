@@ -12,7 +12,6 @@ from clipin_jax.errors import ClipinError
 from clipin_jax.runs.checkpoint import Checkpoints
 from clipin_jax.runs.checkpoint_retention import Retention
 from tests.support.saved_states import (
-    State,
     assert_equal,
     latest,
     make_state,
@@ -20,11 +19,6 @@ from tests.support.saved_states import (
     shapes_of,
     step_folders,
 )
-
-
-@pytest.fixture
-def abstract() -> State:
-    return shapes_of(make_state(0))
 
 
 def test_restores_bits_shardings_and_the_data_position(tmp_path, abstract):

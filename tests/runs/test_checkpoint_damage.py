@@ -19,7 +19,6 @@ from clipin_jax.errors import ClipinError
 from clipin_jax.runs import checkpoint_checksums as checksums
 from clipin_jax.runs.checkpoint import Checkpoints
 from tests.support.saved_states import (
-    State,
     assert_equal,
     latest,
     make_state,
@@ -27,11 +26,6 @@ from tests.support.saved_states import (
     shapes_of,
     step_folders,
 )
-
-
-@pytest.fixture
-def abstract() -> State:
-    return shapes_of(make_state(0))
 
 
 def garble(path: Path, how: str) -> None:

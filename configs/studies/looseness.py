@@ -20,7 +20,7 @@ from clipin_jax.config import (
     scenes_changes,
 )
 
-LEVELS = (0.0, 0.2, 0.4)
+LEVELS = (0.0, 0.2, 0.4, 0.6)
 FIRST_SEED = 300  # no search has seen these
 STEP_RATIO = 1.9  # time of a step of CLIPin over one of CLIP here
 METHOD_NAMES = ("CLIP", "CLIP, orthogonal", "CLIPin", "CLIPin released")

@@ -96,8 +96,8 @@ class Run:
         """Returns charts for a notebook.
 
         Args:
-          metrics: names of columns of `history`, without "train/" and "health/" if one
-            likes; by default the losses and the headlines among the scores.
+          metrics: columns of `history`; the start of a name may be left out if that is
+            clear. By default the losses and the headlines among the scores.
           beside: other runs, drawn into the same charts.
 
         Raises:

@@ -63,7 +63,9 @@ TEST = [
     *WANDB,
     "datasets>=3,<6",
     "hypothesis>=6.100,<7",
+    "ipykernel>=6.29,<8",
     "kubeflow-trainer-api>=2.3,<2.4",  # the models of JobSet
+    "nbclient>=0.10,<0.12",
     "pytest>=8,<9.3",
     "pytest-xdist>=3.6,<3.9",
     "scikit-learn>=1.5,<1.10",
@@ -90,6 +92,7 @@ EXTRAS = {
     "hf": ["datasets>=3,<6"],
     "peers": PEERS,
     **LOGGERS,
+    "notebook": ["ipykernel>=6.29,<8", "jupyterlab>=4.3,<4.7"],
     "hub": ["huggingface_hub>=0.30,<3"],
     "remote": ["gcsfs>=2024.10", "s3fs>=2024.10"],
     "tpu": ["jax[tpu]>=0.10,<0.11"],

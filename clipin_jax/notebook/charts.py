@@ -84,6 +84,11 @@ def find_metric(name: str, runs: Sequence[RunHistory]) -> str:
     Raises:
       ClipinError: no run has it, or several metrics end so; with the nearest ones.
     """
+    if not isinstance(name, str):
+        raise ClipinError(
+            f"{shorten(repr(name))} is no name of a metric: give strings, as in "
+            "plot('loss', 'mean_recall')"
+        )
     known = list(dict.fromkeys(k for run in runs for k in run.series if is_score(k)))
     for prefix in ("", *_PREFIXES):
         if prefix + name in known:

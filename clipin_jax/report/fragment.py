@@ -13,12 +13,16 @@ _CLASS = "clipin-jax"
 _SCOPE = f".{_CLASS}" * 3
 _DARK = f"color-scheme: dark; {DARK_THEME}"
 _LIGHT = f"color-scheme: light; {LIGHT_THEME}"
-# A notebook's theme counts more than the browser's: JupyterLab, Colab, VS Code.
+# A notebook's theme counts more than the browser's: JupyterLab, Colab, VS Code; so does
+# that of a page made from a notebook by Sphinx.
 _IS_DARK = (
     'body[data-jp-theme-light="false"], [theme="dark"], body.vscode-dark, '
-    "body.vscode-high-contrast"
+    'body.vscode-high-contrast, [data-theme="dark"]'
 )
-_IS_LIGHT = 'body[data-jp-theme-light="true"], [theme="light"], body.vscode-light'
+_IS_LIGHT = (
+    'body[data-jp-theme-light="true"], [theme="light"], body.vscode-light, '
+    '[data-theme="light"]'
+)
 _STYLE = f"""{_SCOPE} {{ {_LIGHT} }}
 @media (prefers-color-scheme: dark) {{ {_SCOPE} {{ {_DARK} }} }}
 :is({_IS_LIGHT}) {_SCOPE} {{ {_LIGHT} }}

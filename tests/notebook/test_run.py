@@ -68,9 +68,12 @@ def test_plots_have_the_metrics_that_are_asked_for(written, tmp_path):
     assert titles(written.plot("loss")) == titles(written.plot("train/loss"))
     short = written.plot("text_to_image_R@1")
     assert titles(short) == titles(written.plot("pets/text_to_image_R@1"))
-    other = Run(make_run(tmp_path / "second", steps=200))
-    both = ParsedPage(written.plot("loss", beside=[other])._repr_html_())
-    assert {"first", "second"} <= set(both.texts)
+    other = make_run(tmp_path / "second", steps=200)
+    for beside in (other, [Run(other)]):
+        both = ParsedPage(written.plot("loss", beside=beside)._repr_html_())
+        assert {"first", "second"} <= set(both.texts)
+    with pytest.raises(ClipinError, match=r"\['loss'\] is no name of a metric"):
+        written.plot(["loss"])
     assert "chance" in ParsedPage(written.plot(*FIGURES)._repr_html_()).texts
 
 

@@ -101,6 +101,23 @@ def test_drawings_take_a_hundredth_of_the_time(tmp_path, finished):
     assert drawn[2] - drawn[1] == pytest.approx(1.0, abs=0.11)
 
 
+def test_a_drawing_that_fails_does_not_end_the_run(finished, capsys):
+    class Broken(Output):
+        def update(self, drawing):
+            super().update(drawing)
+            raise ConnectionError("the frontend is gone")
+
+    output = Broken()
+    view = LiveView(CONFIG, finished, 0, show=lambda drawing: output)
+    for step in range(1, 4):
+        view.log(step, {"train/loss": float("nan"), "train/other": 1.0})
+        view.update(step, {})
+    view.close()
+    assert len(output.drawings) == 1
+    shown = capsys.readouterr().out
+    assert shown.count("is not drawn: ConnectionError: the frontend is gone") == 1
+
+
 def test_a_notebook_starts_no_worker_processes(notebook, capsys):
     config = tiny_runs.tiny_run("data.processes=3", "data.threads=2")
     changed = with_threads(config)

@@ -13,14 +13,17 @@ from ml_collections import ConfigDict
 
 from clipin_jax.data import make_source
 from clipin_jax.data.cpus import available_cpus
+from clipin_jax.data.source import Source
 from clipin_jax.data.text import caption_tokenizer
 from clipin_jax.datatools.advice import Advice, advise
 from clipin_jax.datatools.check_page import check_page
 from clipin_jax.datatools.dataset_statistics import dataset_statistics
 from clipin_jax.datatools.evaluation_scan import check_evaluations
-from clipin_jax.datatools.record_scan import RecordReader, scan_records
+from clipin_jax.datatools.record_scan import RecordReader, ScanResult, scan_records
 from clipin_jax.datatools.record_views import make_record_views
-from clipin_jax.errors import DONE, WRONG_INPUT, ClipinError
+from clipin_jax.datatools.scan_job import scan_in_parts
+from clipin_jax.errors import DONE, REQUEUE, WRONG_INPUT, ClipinError
+from clipin_jax.parts.run import How
 from clipin_jax.storage import write_output
 
 RECORDS = 10_000  # scanned by default
@@ -34,6 +37,8 @@ def check(
     records: int = RECORDS,
     output: Path | None = None,
     json_file: Path | None = None,
+    folder: Path | None = None,
+    how: How = How(),  # noqa: B008
     print_line: Callable[[str], None] = print,
 ) -> int:
     """Scans the training data of a config; prints statistics and advice.
@@ -45,26 +50,36 @@ def check(
       records: how many to read, spread evenly over the source; 0 for all.
       output: writes an HTML page with more statistics, and samples of training.
       json_file: writes the statistics as JSON.
+      folder: keeps the figures of parts; None to keep none.
+      how: by this process, in parts, or on Dask; all but the first need a folder.
       print_line: prints a line.
 
     Returns:
-      0, or 78 if training on this data would end with an error.
+      0, 78 if training on this data would end with an error, or 75 if it was stopped by
+      Ctrl-C with the figures so far kept in the folder.
 
     Raises:
-      ClipinError: the source or the tokenizer cannot be built, or a file cannot be
-        written.
+      ClipinError: the source or the tokenizer cannot be built, a file cannot be
+        written, or parts are missing that should be merged.
     """
     if records < 0:
         raise ClipinError(
             f"--records is {records}: it must be a positive number, or 0 for all"
         )
     source = make_source(**config.data.source)
-    tokenizer = caption_tokenizer(config.data)
     threads = max(len(available_cpus()), config.data.threads)
-    reader = RecordReader(source, tokenizer, config.data)
-    scan = scan_records(
-        source, reader, records=records, threads=threads, progress=_Progress()
-    )
+    try:
+        scan = _scan(
+            config, source, records=records, threads=threads, folder=folder, how=how,
+            print_line=print_line,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        if folder is None:
+            raise
+        print_line("stopped: run the same command to resume")
+        return REQUEUE
+    if scan is None:
+        return DONE
     statistics = dataset_statistics(scan, source, config)
     statistics["speed"]["threads"] = threads
     advice = advise(statistics, config)
@@ -80,11 +95,35 @@ def check(
             facts=facts(statistics),
             advice=advice,
             scan=scan,
-            samples=make_record_views(config, source, tokenizer),
+            samples=make_record_views(config, source, caption_tokenizer(config.data)),
             config=config,
         )
         print_line(f"page: {write_output(output, page)}")
     return WRONG_INPUT if any(item.stops for item in advice) else DONE
+
+
+def _scan(
+    config: ConfigDict,
+    source: Source,
+    *,
+    records: int,
+    threads: int,
+    folder: Path | None,
+    how: How,
+    print_line: Callable[[str], None],
+) -> ScanResult | None:
+    """Returns the numbers of all records that are read; None if this was one part."""
+    if folder:
+        return scan_in_parts(
+            config, folder, records=records, threads=threads, how=how,
+            print_line=print_line,
+        )  # fmt: skip
+    if how != How(argv=how.argv):
+        raise ClipinError("parts keep their figures in a folder: name it by --folder")
+    reader = RecordReader(source, caption_tokenizer(config.data), config.data)
+    return scan_records(
+        source, reader, records=records, threads=threads, progress=_Progress()
+    )
 
 
 def facts(statistics: Mapping[str, Any]) -> dict[str, str]:

@@ -78,7 +78,8 @@ class Scan:
             progress=lambda *_: None,
             part=slice(number * self._size, (number + 1) * self._size),
         )
-        np.savez(draft, **{name: np.asarray(getattr(scan, name)) for name in ARRAYS})
+        columns = {name: np.asarray(getattr(scan, name)) for name in ARRAYS}
+        np.savez(draft, allow_pickle=False, **columns)
         counters = {name: list(getattr(scan, name).items()) for name in COUNTERS}
         return counters | {
             "records": len(scan),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib
 import logging
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -19,6 +22,8 @@ _INSTALL = "pip install 'clipin_jax[dask]'"
 _CONNECT = 5  # seconds in which a scheduler must answer
 _RETRIES = 2  # of a shard after an error of the system, such as a disk that is gone
 _DEATHS = 10  # of workers during one shard, after which the shard is to blame
+# For workers that are started again, after Ctrl-C is no longer ignored.
+_DEAF = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
 # Kind of cluster -> package to install, module, class.
 _CLUSTERS = {
     "slurm": ("dask-jobqueue", "dask_jobqueue", "SLURMCluster"),
@@ -63,7 +68,7 @@ def make_on_dask(
         bar = stack.enter_context(
             tqdm(total=len(numbers), unit="file", dynamic_ncols=True)
         )
-        for future in distributed.as_completed(list(futures)):
+        for future in distributed.as_completed(list(futures), loop=client.loop):
             yield futures[future], _result(distributed, future)
             bar.update()
 
@@ -101,20 +106,32 @@ def _client(
     distributed: Any, place: str, workers: int | None, most: int
 ) -> Iterator[Any]:
     """Yields a client of a cluster, which ends with it if it is started here."""
-    import dask
+    from dask import config
 
     with contextlib.ExitStack() as stack:
         target: Any = place
         if not place or place in _CLUSTERS:
-            dask.config.set({"distributed.scheduler.allowed-failures": _DEATHS})
+            config.set({"distributed.scheduler.allowed-failures": _DEATHS})
             target = stack.enter_context(_start(distributed, place, workers, most))
-        try:
-            client = distributed.Client(target, timeout=_CONNECT, set_as_default=False)
-        except (OSError, ValueError) as error:
-            raise RetryableError(
-                f"no Dask scheduler answers at {place}: {first_line(error)}"
-            ) from error
+        else:
+            _check_answers(place)
+        client = distributed.Client(target, timeout=_CONNECT, set_as_default=False)
         yield stack.enter_context(client)
+
+
+def _check_answers(address: str) -> None:
+    """Raises ClipinError unless a Dask scheduler answers at an address."""
+    from distributed.comm import connect
+
+    async def greet() -> None:
+        (await connect(address, timeout=_CONNECT)).abort()
+
+    try:
+        asyncio.run(greet())
+    except Exception as error:  # whatever a web server's answer leads to
+        raise RetryableError(
+            f"no Dask scheduler answers at {address}: {first_line(error)}"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -123,10 +140,12 @@ def _start(
 ) -> Iterator[Any]:
     """Yields a cluster: of this machine, or as its own config file describes it."""
     if not kind:
-        cluster = distributed.LocalCluster(
-            n_workers=workers, threads_per_worker=1, dashboard_address=None,
-            silence_logs=logging.CRITICAL, memory_limit=None,
-        )  # fmt: skip
+        with _no_interrupt():
+            cluster = distributed.LocalCluster(
+                n_workers=workers, threads_per_worker=1, dashboard_address=None,
+                silence_logs=logging.CRITICAL, memory_limit=None,
+                preload=[_DEAF],
+            )  # fmt: skip
         with cluster:
             yield cluster
         return
@@ -144,6 +163,23 @@ def _start(
     with cluster:
         cluster.scale(workers or most)
         yield cluster
+
+
+@contextlib.contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Ignores Ctrl-C, as do processes that start meanwhile, for a second or two.
+
+    A cluster that is stopped while it starts prints tracebacks. In a terminal, Ctrl-C
+    reaches workers too, which leave it to this process.
+    """
+    if threading.current_thread() is not threading.main_thread():  # as in a notebook
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _import(module: str, package: str) -> Any:

@@ -125,10 +125,11 @@ class ShardFolder:
         try:
             content = json.loads(path.read_bytes())
             job, entry = content["job"], content["entry"]
-            entry["bytes"], entry["sha256"], entry["bad"]  # noqa: B018
+            if not {"bytes", "sha256", "bad"} <= entry.keys():
+                return None
         except FileNotFoundError:
             return self._known.get(name)
-        except (ValueError, KeyError, TypeError):  # it is made again
+        except (ValueError, KeyError, TypeError, AttributeError):  # it is made again
             return None
         if job != self._digest:
             raise ClipinError(

@@ -12,19 +12,27 @@ from clipin_jax.parts.folder import Entry, ShardFolder
 
 
 class Job(Protocol):
-    """Work that is cut into shards.
+    """Work that is cut into shards."""
 
-    Attributes:
-      names: of the shards' files, in order.
-      facts: what must be equal for shards to belong together; for JSON.
-      known: entries of shards that an earlier job finished in the same folder.
-      remedy: what to do if the folder holds something else, for messages.
-    """
+    @property
+    def names(self) -> Sequence[str]:
+        """The names of the shards' files, in order."""
+        ...
 
-    names: Sequence[str]
-    facts: Mapping[str, Any]
-    known: Mapping[str, Entry]
-    remedy: str
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What must be equal for shards to belong together, for JSON."""
+        ...
+
+    @property
+    def known(self) -> Mapping[str, Entry]:
+        """Entries of shards that an earlier job finished in the same folder."""
+        ...
+
+    @property
+    def remedy(self) -> str:
+        """What to do if the folder holds something else, for messages."""
+        ...
 
     def make(self, number: int, draft: Path) -> Entry:
         """Writes the file of a shard, with the same bytes every time.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from clipin_jax.parts.folder import Entry, ShardFolder, checksum
 from clipin_jax.parts.job import Job, Work, open_folder
 from clipin_jax.parts.part import Part, part_of
 
-_DASK = "dask"
+_DASK, _CLUSTERS = "dask", ("slurm", "kubernetes")
 _READERS = 8  # threads that compute checksums
 
 Report = Callable[[str, Entry], None]  # is called with each shard that was made now
@@ -58,7 +59,8 @@ class How:
 def check_place(on: str) -> None:
     """Checks the option `--on`, without a look at the cluster. Raises ClipinError."""
     kind, _, place = on.partition(":")
-    if kind != _DASK or (not place and on != _DASK):
+    is_place = place in _CLUSTERS or re.fullmatch(r"(\w+://)?\S+:\d+", place)
+    if kind != _DASK or not (is_place or on == _DASK):
         raise ClipinError(
             f"--on is {on!r}: give {_DASK}, {_DASK}:tcp://HOST:8786, {_DASK}:slurm or "
             f"{_DASK}:kubernetes"
@@ -94,6 +96,7 @@ def run(
         done = _done(folder, job, numbers)
         missing = [number for number in numbers if number not in done]
         made = _make_on(how, work, missing) if how.on else _make(folder, job, missing)
+        report = _no_report if how.on else report  # there a bar shows the progress
         return list(_collect(job, done, made, report).values())
     numbers = how.part.numbers(len(job.names))
     print_line(_about(how.part, numbers, len(job.names)))
@@ -105,6 +108,10 @@ def run(
         f"when all parts are: {how.command('--merge')}"
     )
     return None
+
+
+def _no_report(name: str, entry: Entry) -> None:
+    """Reports nothing."""
 
 
 def _about(part: Part, numbers: range, total: int) -> str:

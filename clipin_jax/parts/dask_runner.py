@@ -121,7 +121,7 @@ def _client(
 
 def _check_answers(address: str) -> None:
     """Raises ClipinError unless a Dask scheduler answers at an address."""
-    from distributed.comm import connect
+    from distributed.comm.core import connect
 
     async def greet() -> None:
         (await connect(address, timeout=_CONNECT)).abort()

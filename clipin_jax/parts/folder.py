@@ -83,6 +83,10 @@ class ShardFolder:
                 f"--part I/{before}; without --part, one process makes all that is left"
             )
 
+    def is_begun(self) -> bool:
+        """Whether any job was begun in the folder."""
+        return self._read_job() is not None
+
     def check_begun(self) -> None:
         """Raises ClipinError unless this job was begun in the folder."""
         job = self._read_job()

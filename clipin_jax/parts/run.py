@@ -162,8 +162,7 @@ def _collect(
 
 def _merged(folder: ShardFolder, job: Job, how: How) -> list[Entry]:
     """Returns the entries of all shards, whose bytes are those that were written."""
-    count = folder.count_parts()
-    if count is None and not job.known:
+    if not job.known and not folder.is_begun():
         raise ClipinError(
             f"{folder.path} has no parts: make them first, as by "
             f"{how.command('--part', '1/16')}"

@@ -58,8 +58,11 @@ def compare(folder: Path, args: argparse.Namespace) -> dict[str, object]:
     write_list(folder, args.pictures, args.width)
     size = -(-args.pictures // args.files)
     result: dict[str, object] = {
-        "pictures": args.pictures, "width": args.width, "files": args.files, "workers": args.workers,
-    }  # fmt: skip
+        "pictures": args.pictures,
+        "width": args.width,
+        "files": args.files,
+        "workers": args.workers,
+    }
     on_dask = ["--on", "dask", "--workers", str(args.workers)]
     cpu = {}
     for name, options in (("one", []), ("dask", on_dask), ("parts", None)):
@@ -120,12 +123,19 @@ def convert(
     return killed
 
 
+def is_worker(process: psutil.Process) -> bool:
+    try:
+        return "spawn_main" in " ".join(process.cmdline())
+    except psutil.Error:  # it has just ended
+        return False
+
+
 def kill_a_worker(parent: int) -> int:
     """Kills the worker of a command that has worked most; returns how many it is."""
     workers = [
         child
         for child in psutil.Process(parent).children(recursive=True)
-        if "spawn_main" in " ".join(child.cmdline())
+        if is_worker(child)
     ]
     busiest = max(workers, key=lambda child: sum(child.cpu_times()[:2]), default=None)
     if busiest is None:

@@ -142,7 +142,7 @@ def _start(
     if not kind:
         with _no_interrupt():
             cluster = distributed.LocalCluster(
-                n_workers=workers, threads_per_worker=1, dashboard_address=None,
+                n_workers=workers, threads_per_worker=1, dashboard_address=":0",
                 silence_logs=logging.CRITICAL, memory_limit=None,
                 preload=[_DEAF],
             )  # fmt: skip

@@ -68,18 +68,12 @@ def check(
         )
     source = make_source(**config.data.source)
     threads = max(len(available_cpus()), config.data.threads)
-    try:
-        scan = _scan(
-            config, source, records=records, threads=threads, folder=folder, how=how,
-            print_line=print_line,
-        )  # fmt: skip
-    except KeyboardInterrupt:
-        if folder is None:
-            raise
-        print_line("stopped: run the same command to resume")
-        return REQUEUE
-    if scan is None:
-        return DONE
+    scan = _scan(
+        config, source, records=records, threads=threads, folder=folder, how=how,
+        print_line=print_line,
+    )  # fmt: skip
+    if not isinstance(scan, ScanResult):
+        return scan
     statistics = dataset_statistics(scan, source, config)
     statistics["speed"]["threads"] = threads
     advice = advise(statistics, config)
@@ -90,14 +84,11 @@ def check(
         text = json.dumps(statistics, indent=2, ensure_ascii=False) + "\n"
         print_line(f"statistics: {write_output(json_file, text)}")
     if output:
+        samples = make_record_views(config, source, caption_tokenizer(config.data))
         page = check_page(
-            statistics,
-            facts=facts(statistics),
-            advice=advice,
-            scan=scan,
-            samples=make_record_views(config, source, caption_tokenizer(config.data)),
-            config=config,
-        )
+            statistics, facts=facts(statistics), advice=advice, scan=scan,
+            samples=samples, config=config,
+        )  # fmt: skip
         print_line(f"page: {write_output(output, page)}")
     return WRONG_INPUT if any(item.stops for item in advice) else DONE
 
@@ -111,13 +102,18 @@ def _scan(
     folder: Path | None,
     how: How,
     print_line: Callable[[str], None],
-) -> ScanResult | None:
-    """Returns the numbers of all records that are read; None if this was one part."""
+) -> ScanResult | int:
+    """Returns the numbers of all records, or the exit code if there are not all."""
     if folder:
-        return scan_in_parts(
-            config, folder, records=records, threads=threads, how=how,
-            print_line=print_line,
-        )  # fmt: skip
+        try:
+            scan = scan_in_parts(
+                config, folder, records=records, threads=threads, how=how,
+                print_line=print_line,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            print_line("stopped: run the same command to resume")
+            return REQUEUE
+        return DONE if scan is None else scan
     if how != How(argv=how.argv):
         raise ClipinError("parts keep their figures in a folder: name it by --folder")
     reader = RecordReader(source, caption_tokenizer(config.data), config.data)

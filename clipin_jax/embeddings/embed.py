@@ -70,13 +70,7 @@ def embed_source(
     check_choice("what", what, KINDS)
     output = Path(output)
     check_name(output)
-    source = make_source(**source_arguments)
-    if not len(source):
-        raise ClipinError(f"source {source_arguments['name']!r} has no records")
-    origin = Origin(
-        model.name, model.fingerprint, model.width, dict(source_arguments),
-        source.fingerprint, what,
-    )  # fmt: skip
+    source, origin = _open(model, source_arguments, what)
     if _is_complete(output, origin):
         return 0
     try:
@@ -89,21 +83,35 @@ def embed_source(
             if how.merge:
                 _check_shares(parts, len(source), how)
             count = 0
-            for number in range(parts.count_shares()):
-                part = Part(number + 1, parts.count_shares())
+            for index in range(1, parts.count_shares() + 1):
                 count += _embed_share(
-                    part, model, source, origin, output, part_seconds=part_seconds
-                )
+                    Part(index, parts.count_shares()), model, source, origin, output,
+                    part_seconds=part_seconds,
+                )  # fmt: skip
             parts = Parts(output, origin)
             count += _add_parts(parts, model, source, what, part_seconds)
             write_embeddings(output, origin, parts.paths)
             parts.remove()
+            return count
     except OSError as error:
         raise ClipinError(
             f"{output} cannot be written: {error.strerror or error}; the same command "
             "goes on with the finished parts"
         ) from error
-    return count
+
+
+def _open(
+    model: Model, arguments: Mapping[str, Any], what: str
+) -> tuple[Source, Origin]:
+    """Returns a source, and the origin of its embeddings."""
+    source = make_source(**arguments)
+    if not len(source):
+        raise ClipinError(f"source {arguments['name']!r} has no records")
+    origin = Origin(
+        model.name, model.fingerprint, model.width, dict(arguments),
+        source.fingerprint, what,
+    )  # fmt: skip
+    return source, origin
 
 
 def _embed_share(
@@ -120,8 +128,8 @@ def _embed_share(
         share = _records(part, len(source), model.batch_size)
         parts = Parts(output, origin, share.start)
         parts.share(part.count, model.batch_size)
-        first = _Range(source, 0, share.stop)
-        return _add_parts(parts, model, first, origin.what, part_seconds)
+        until = _Range(source, 0, share.stop)
+        return _add_parts(parts, model, until, origin.what, part_seconds)
 
 
 def _records(part: Part, total: int, batch_size: int) -> range:

@@ -122,7 +122,7 @@ def read_embeddings(path: Path) -> Embeddings:
 def write_table(path: Path, table: pa.Table) -> None:
     """Writes a part of the rows as a whole file. Raises OSError."""
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
-    pq.write_table(table, temporary)
+    pq.write_table(table, temporary, write_page_checksum=True)
     temporary.replace(path)
 
 
@@ -143,7 +143,7 @@ def write_embeddings(path: Path, origin: Origin, parts: Sequence[Path]) -> int:
     )
     start = 0
     for part in parts:
-        rows = table_vectors(pq.read_table(part, columns=[VECTOR]), origin.width)
+        rows = table_vectors(_read_part(part, [VECTOR]), origin.width)
         vectors[start : start + len(rows)] = rows
         start += len(rows)
     vectors.flush()
@@ -170,13 +170,26 @@ def _row_groups(parts: Sequence[Path], columns: Sequence[str]) -> Iterator[pa.Ta
     """Yields all rows in tables of one size: the bytes do not depend on the parts."""
     rest: list[pa.Table] = []
     for part in parts:
-        table = pa.concat_tables([*rest, pq.read_table(part, columns=list(columns))])
+        table = pa.concat_tables([*rest, _read_part(part, columns)])
         whole = len(table) // _GROUP * _GROUP
         for start in range(0, whole, _GROUP):
             yield table.slice(start, _GROUP).combine_chunks()
         rest = [table.slice(whole)]
     if rest and len(rest[0]):
         yield rest[0].combine_chunks()
+
+
+def _read_part(part: Path, columns: Sequence[str]) -> pa.Table:
+    """Returns a part, whose bytes are those that were written."""
+    try:
+        return pq.read_table(
+            part, columns=list(columns), page_checksum_verification=True
+        )
+    except (OSError, pa.ArrowException) as error:
+        raise ClipinError(
+            f"{part} is damaged ({first_line(error)}): remove it, and repeat the "
+            "command that wrote it"
+        ) from error
 
 
 def _table_path(path: Path) -> Path:

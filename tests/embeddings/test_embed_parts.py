@@ -1,6 +1,7 @@
 """`clipin embed` on several machines."""
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from clipin_jax.commands.main import main
@@ -78,6 +79,23 @@ def test_other_shares_are_refused(tmp_path):
         with pytest.raises(ClipinError, match=r"another process writes .* 1 of 3"):
             embed_source(model, SOURCE, path, how=how(1, 3))
         embed_source(model, SOURCE, path, how=how(3, 3))
+
+
+def test_a_damaged_share_is_named(tmp_path):
+    model, path = pixel_model(batch_size=4), tmp_path / "a.npy"
+    for index in (1, 2):
+        embed_source(model, SOURCE, path, how=how(index, 2))
+    damaged = tmp_path / "a.npy.parts" / "000000000000-000000000012.parquet"
+    data = bytearray(damaged.read_bytes())
+    vectors = pq.read_metadata(damaged).row_group(0).column(4)
+    first = vectors.dictionary_page_offset or vectors.data_page_offset
+    data[first + vectors.total_compressed_size - 2] ^= 1
+    damaged.write_bytes(data)
+    with pytest.raises(ClipinError, match=f"{damaged.name} is damaged .*: remove it"):
+        embed_source(model, SOURCE, path, how=MERGE)
+    damaged.unlink()
+    embed_source(model, SOURCE, path, how=how(1, 2))
+    assert embed_source(model, SOURCE, path, how=MERGE) == 0
 
 
 def test_a_file_that_one_process_began_is_not_shared(tmp_path, monkeypatch):

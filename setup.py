@@ -48,6 +48,7 @@ PLAN = [
 # jax2onnx from 0.14 on wants an older orbax-checkpoint than ours.
 EXPORT = ["flatbuffers>=24", "jax2onnx>=0.13,<0.18", "onnxruntime>=1.24,<2"]
 SWEEP = ["optuna>=5,<6"]
+DASK = ["dask[distributed]>=2026.8,<2026.9"]
 # Of each logger the newest versions were tried; MLflow keeps local runs in SQLite.
 WANDB = ["wandb>=0.30,<0.32"]
 LOGGERS = {
@@ -60,6 +61,7 @@ TEST = [
     *PLAN,
     *EXPORT,
     *SWEEP,
+    *DASK,
     *WANDB,
     "datasets>=3,<6",
     "hypothesis>=6.100,<7",
@@ -91,6 +93,7 @@ EXTRAS = {
     "export": EXPORT,
     "hf": ["datasets>=3,<6"],
     "peers": PEERS,
+    "dask": DASK,
     **LOGGERS,
     "notebook": ["ipykernel>=6.29,<8", "jupyterlab>=4.3,<4.7"],
     "hub": ["huggingface_hub>=0.30,<3"],

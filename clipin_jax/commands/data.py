@@ -1,6 +1,7 @@
 """`clipin data`: checks, times or converts the training data of a config."""
 
 import argparse
+from pathlib import Path
 
 from ml_collections import ConfigDict
 
@@ -8,8 +9,10 @@ from clipin_jax.commands.parsing import (
     Verbs,
     add_config,
     add_overrides,
+    add_parts,
     add_verb,
     output_file,
+    read_how,
     whole_numbers,
 )
 
@@ -18,6 +21,9 @@ examples:
   clipin data check clip:data=/path/to/folder --output check.html
   clipin data bench clip:data=/path/to/folder --step-ms 180
   clipin data convert clip:data=/path/to/folder shards --to webdataset
+  clipin data convert clip:data=/path/to/folder shards --part 3/16
+  clipin data convert clip:data=/path/to/folder shards --merge
+  clipin data convert clip:data=/path/to/folder shards --on dask --workers 8
 
 Each takes KEY=VALUE, as train does. Exit codes: 0 done, 75 stopped and resumed by the
 same command, 78 the data or the config must be changed, 1 failed.
@@ -45,6 +51,8 @@ def _register_check(actions: Verbs) -> None:
         "--output", type=output_file, help="write an HTML page with samples"
     )
     parser.add_argument("--json", type=output_file, help="write the figures as JSON")
+    parser.add_argument("--folder", type=Path, help="keep the figures of parts there")
+    add_parts(parser, on_dask=True)
     add_config(parser)
 
 
@@ -70,6 +78,7 @@ def _register_convert(actions: Verbs) -> None:
     parser.add_argument("--overwrite", action="store_true", help="start over")
     parser.add_argument("config", help="NAME[:OPTIONS], a .py file, or a run's folder")
     parser.add_argument("out", help="a folder")
+    add_parts(parser, on_dask=True)
     add_overrides(parser)
 
 
@@ -83,7 +92,10 @@ def _check(args: argparse.Namespace) -> int:
     from clipin_jax.datatools.check import check
 
     config = _load(args)
-    return check(config, records=args.records, output=args.output, json_file=args.json)
+    return check(
+        config, records=args.records, output=args.output, json_file=args.json,
+        folder=args.folder, how=read_how(args),
+    )  # fmt: skip
 
 
 def _bench(args: argparse.Namespace) -> int:
@@ -97,10 +109,10 @@ def _bench(args: argparse.Namespace) -> int:
 
 
 def _convert(args: argparse.Namespace) -> int:
-    from clipin_jax.datatools.convert import convert
+    from clipin_jax.datatools.conversion.convert import convert
 
     config = _load(args)
     return convert(
         config, args.out, to=args.to, records_per_file=args.records_per_file,
-        overwrite=args.overwrite,
+        overwrite=args.overwrite, how=read_how(args),
     )  # fmt: skip

@@ -5,7 +5,14 @@ import sys
 from pathlib import Path
 
 from clipin_jax import storage
-from clipin_jax.commands.parsing import Verbs, add_step, add_verb, output_file
+from clipin_jax.commands.parsing import (
+    Verbs,
+    add_parts,
+    add_step,
+    add_verb,
+    output_file,
+    read_how,
+)
 from clipin_jax.errors import DONE, ClipinError
 
 EPILOG = """
@@ -45,6 +52,7 @@ def register(verbs: Verbs) -> None:
         help=f"default: {BATCH_SIZE}",
     )  # fmt: skip
     add_step(parser)
+    add_parts(parser, on_dask=False)
 
 
 def call(args: argparse.Namespace) -> int:
@@ -58,6 +66,7 @@ def call(args: argparse.Namespace) -> int:
     output: Path = storage.local_path(args.output)
     check_name(output)
     source = source_arguments(args.source, args.split)
+    how = read_how(args)
     use_compile_cache()
     import jax
 
@@ -65,7 +74,13 @@ def call(args: argparse.Namespace) -> int:
         raise ClipinError("clipin embed runs in one process, on all of its devices")
     model = load(args.model, step=args.step, batch_size=args.batch_size)
     print(f"clipin: {model!r}", file=sys.stderr)
-    count = embed_source(model, source, output, what=args.what)
+    count = embed_source(model, source, output, what=args.what, how=how)
     done = f"{count:,} embeddings computed" if count else "it was complete"
-    print(f"clipin: written to {output} ({done})")
+    if how.part:
+        print(
+            f"clipin: part {how.part} of {output} is done ({done}); when all parts "
+            f"are: {how.command('--merge')}"
+        )
+    else:
+        print(f"clipin: written to {output} ({done})")
     return DONE

@@ -3,9 +3,13 @@
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from clipin_jax.errors import ClipinError
 from clipin_jax.storage import full_path, is_remote
+
+if TYPE_CHECKING:
+    from clipin_jax.parts.run import How
 
 # The verbs of a parser, as `add_subparsers` returns them.
 Verbs = Any
@@ -73,6 +77,44 @@ def join_processes(args: argparse.Namespace) -> None:
 def add_step(parser: argparse.ArgumentParser) -> None:
     """Adds the step of a checkpoint."""
     parser.add_argument("--step", type=int, help="default: the newest checkpoint")
+
+
+def add_parts(parser: argparse.ArgumentParser, *, on_dask: bool) -> None:
+    """Adds the options of work that many machines share."""
+    group = parser.add_argument_group("many machines", "see docs/data.md")
+    choice = group.add_mutually_exclusive_group()
+    choice.add_argument(
+        "--part", default="", metavar="I/N", help="only part I of N, from 1; or auto, "
+        "in a Slurm array or an indexed Job",
+    )  # fmt: skip
+    choice.add_argument(
+        "--merge", action="store_true", help="verify and join the finished parts"
+    )
+    parser.set_defaults(on="", workers=None)
+    if on_dask:
+        choice.add_argument(
+            "--on", metavar="dask[:PLACE]", help="processes of this machine, or a "
+            "scheduler's address, slurm or kubernetes",
+        )  # fmt: skip
+        group.add_argument("--workers", type=int, metavar="N", help="of --on")
+
+
+def read_how(args: argparse.Namespace) -> "How":
+    """Returns how the work is run. Raises ClipinError for wrong options."""
+    from clipin_jax.parts.part import read_part
+    from clipin_jax.parts.run import How, check_place
+
+    if args.workers is not None and args.workers < 1:
+        raise ClipinError(f"--workers is {args.workers}: it must be at least 1")
+    if args.on:
+        check_place(args.on)
+    elif args.workers:
+        raise ClipinError("--workers is for --on dask")
+    part = read_part(args.part) if args.part else None
+    return How(
+        part=part, merge=args.merge, on=args.on, workers=args.workers,
+        argv=tuple(args.argv),
+    )  # fmt: skip
 
 
 def listing(purposes: dict[str, str]) -> str:

@@ -9,8 +9,19 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from clipin_jax.config import check_keys, check_lists, check_types, load_config
-from clipin_jax.datatools.data_check import RECORDS, inspect_data
-from clipin_jax.errors import DONE, WRONG_INPUT
+from clipin_jax.data import make_source
+from clipin_jax.data.source import Source
+from clipin_jax.datatools.data_check import (
+    RECORDS,
+    check_records,
+    judge_scan,
+    scan_here,
+    scan_threads,
+)
+from clipin_jax.datatools.record_scan import ScanResult
+from clipin_jax.datatools.scan_job import scan_in_parts
+from clipin_jax.errors import DONE, REQUEUE, WRONG_INPUT, ClipinError
+from clipin_jax.parts.run import How
 from clipin_jax.storage import write_output
 
 
@@ -20,6 +31,8 @@ def check(
     records: int = RECORDS,
     output: Path | None = None,
     json_file: Path | None = None,
+    folder: Path | None = None,
+    how: How = How(),  # noqa: B008
     print_line: Callable[[str], None] = print,
 ) -> int:
     """Scans the training data of a config; prints statistics and advice.
@@ -31,16 +44,26 @@ def check(
       records: how many to read, spread evenly over the source; 0 for all.
       output: writes an HTML page with more statistics, and samples of training.
       json_file: writes the statistics as JSON.
+      folder: keeps the figures of parts; None to keep none.
+      how: by this process, in parts, or on Dask; all but the first need a folder.
       print_line: prints a line.
 
     Returns:
-      0, or 78 if training on this data would end with an error.
+      0, 78 if training on this data would end with an error, or 75 if it was stopped by
+      Ctrl-C with the figures so far kept in the folder.
 
     Raises:
-      ClipinError: the source or the tokenizer cannot be built, or a file cannot be
-        written.
+      ClipinError: the source or the tokenizer cannot be built, a file cannot be
+        written, or parts are missing that should be merged.
     """
-    done = inspect_data(config, records=records)
+    check_records(records)
+    source = make_source(**config.data.source)
+    scan = _scan(
+        config, source, records=records, folder=folder, how=how, print_line=print_line
+    )
+    if not isinstance(scan, ScanResult):
+        return scan
+    done = judge_scan(config, source, scan, records=records)
     print_line(done.summary())
     if json_file:
         text = json.dumps(done.statistics, indent=2, ensure_ascii=False) + "\n"
@@ -48,6 +71,33 @@ def check(
     if output:
         print_line(f"page: {done.save(output)}")
     return WRONG_INPUT if done.stops else DONE
+
+
+def _scan(
+    config: ConfigDict,
+    source: Source,
+    *,
+    records: int,
+    folder: Path | None,
+    how: How,
+    print_line: Callable[[str], None],
+) -> ScanResult | int:
+    """Returns the numbers of all records, or the exit code if there are not all."""
+    if not folder:
+        if how != How(argv=how.argv):
+            raise ClipinError(
+                "parts keep their figures in a folder: name it by --folder"
+            )
+        return scan_here(config, source, records=records)
+    try:
+        scan = scan_in_parts(
+            config, folder, records=records, threads=scan_threads(config), how=how,
+            print_line=print_line,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        print_line("stopped: run the same command to resume")
+        return REQUEUE
+    return DONE if scan is None else scan
 
 
 def load_data_config(spec: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:

@@ -114,23 +114,56 @@ def inspect_data(config: ConfigDict, *, records: int = RECORDS) -> DataCheck:
     Raises:
       ClipinError: the source or the tokenizer cannot be built.
     """
-    if records < 0:
-        raise ClipinError(
-            f"--records is {records}: it must be a positive number, or 0 for all"
-        )
+    check_records(records)
     source = make_source(**config.data.source)
-    tokenizer = caption_tokenizer(config.data)
-    threads = max(len(available_cpus()), config.data.threads)
-    reader = RecordReader(source, tokenizer, config.data)
-    scan = scan_records(
-        source, reader, records=records, threads=threads, progress=_Progress()
+    scan = scan_here(config, source, records=records)
+    return judge_scan(config, source, scan, records=records)
+
+
+def scan_here(config: ConfigDict, source: Source, *, records: int) -> ScanResult:
+    """Returns the numbers of records, read by threads of this process."""
+    reader = RecordReader(source, caption_tokenizer(config.data), config.data)
+    return scan_records(
+        source,
+        reader,
+        records=records,
+        threads=scan_threads(config),
+        progress=_Progress(),
     )
+
+
+def judge_scan(
+    config: ConfigDict, source: Source, scan: ScanResult, *, records: int
+) -> DataCheck:
+    """Returns statistics of the numbers of records, and advice.
+
+    Args:
+      config: as for `inspect_data`.
+      source: of the config.
+      scan: the numbers.
+      records: how many images of each evaluation are read; 0 for all.
+    """
+    threads = scan_threads(config)
     statistics = dataset_statistics(scan, source, config)
     statistics["speed"]["threads"] = threads
     advice = advise(statistics, config)
     advice += check_evaluations(config, records=records, threads=threads)
     statistics["advice"] = [item._asdict() for item in advice]
+    tokenizer = caption_tokenizer(config.data)
     return DataCheck(config, statistics, advice, scan, source, tokenizer)
+
+
+def scan_threads(config: ConfigDict) -> int:
+    """Returns how many threads read records."""
+    return max(len(available_cpus()), config.data.threads)
+
+
+def check_records(records: int) -> None:
+    """Raises ClipinError if a number of records is below 0."""
+    if records < 0:
+        raise ClipinError(
+            f"--records is {records}: it must be a positive number, or 0 for all"
+        )
 
 
 def facts(statistics: Mapping[str, Any]) -> dict[str, str]:

@@ -11,7 +11,7 @@ import re
 import time
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +23,10 @@ from clipin_jax.data.text.caption_cleaning import clean_caption
 from clipin_jax.data.text.captions import CaptionChoice
 from clipin_jax.data.text.tokenizer import Tokenizer
 from clipin_jax.datatools.parallel_map import map_in_order
+
+# Attributes of a `ScanResult`: numbers of records or captions, and counts.
+ARRAYS = ("index", "bytes", "height", "width", "count", "image", "caption", "tokens")
+COUNTERS = ("formats", "kinds", "labels", "reasons")
 
 _DESCRIBED = 20  # unusable records that are listed with origin and reason
 _LONGEST_REASON = 120  # letters
@@ -126,6 +130,17 @@ class ScanResult:
         self.kinds.update(record.kinds)
         self.labels.update(record.labels)
 
+    def extend(self, later: ScanResult) -> None:
+        """Adds the numbers of records that come after these."""
+        for name in ARRAYS:
+            getattr(self, name).extend(getattr(later, name))
+        for name in COUNTERS:
+            getattr(self, name).update(getattr(later, name))
+        self.described = [*self.described, *later.described][:_DESCRIBED]
+        self.unusable += later.unusable
+        self.one_colour += later.one_colour
+        self.seconds += later.seconds
+
 
 class RecordReader:
     """Summarizes the record at an index. Many threads may call it."""
@@ -199,6 +214,7 @@ def scan_records(
     records: int,
     threads: int,
     progress: Callable[[int, int], None],
+    part: slice = slice(None),  # noqa: B008
 ) -> ScanResult:
     """Reads some records, spread evenly over a source.
 
@@ -208,14 +224,23 @@ def scan_records(
       records: how many are read; 0 for all.
       threads: number of threads that read.
       progress: called with the number of records so far and in total.
+      part: which of these records, if not all.
     """
     result, start = ScanResult(), time.perf_counter()
-    count = min(records, len(source)) if records else len(source)
-    for record in map_in_order(reader, _even_indices(len(source), count), threads):
+    length = len(source)
+    count = count_scanned(source, records)
+    numbers = range(count)[part]
+    indices = (number * length // count for number in numbers)
+    for record in map_in_order(reader, indices, threads):
         result.add(record)
-        progress(len(result), count)
+        progress(len(result), len(numbers))
     result.seconds = time.perf_counter() - start
     return result
+
+
+def count_scanned(source: Source, records: int) -> int:
+    """Returns how many records are read if `records` are asked for; 0 asks for all."""
+    return min(records, len(source)) if records else len(source)
 
 
 def image_format(image: bytes | np.ndarray) -> str:
@@ -239,10 +264,6 @@ def is_one_colour(pixels: np.ndarray) -> bool:
 def generalize_reason(reason: str) -> str:
     """Returns a reason without names and numbers, to count equal faults together."""
     return re.sub(r"'[^']*'|\"[^\"]*\"", "'...'", re.sub(r"\d[\d,.]*", "N", reason))
-
-
-def _even_indices(length: int, count: int) -> Iterator[int]:
-    return (n * length // count for n in range(count))
 
 
 def _hash(data: bytes) -> int:

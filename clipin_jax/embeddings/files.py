@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from clipin_jax.embeddings.rows import FACTS, VECTOR, Row, schema, table_vectors
 from clipin_jax.errors import ClipinError, first_line
 
 ENDINGS = (".npy", ".parquet")
+_GROUP = 16_384  # rows of a group in Parquet
 _KEY = b"clipin_jax"  # of what the table states
 _DAMAGE = (pa.ArrowException, ValueError, KeyError, TypeError)
 
@@ -119,8 +121,8 @@ def read_embeddings(path: Path) -> Embeddings:
 
 def write_table(path: Path, table: pa.Table) -> None:
     """Writes a part of the rows as a whole file. Raises OSError."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    pq.write_table(table, temporary)
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+    pq.write_table(table, temporary, write_page_checksum=True)
     temporary.replace(path)
 
 
@@ -141,7 +143,7 @@ def write_embeddings(path: Path, origin: Origin, parts: Sequence[Path]) -> int:
     )
     start = 0
     for part in parts:
-        rows = table_vectors(pq.read_table(part, columns=[VECTOR]), origin.width)
+        rows = table_vectors(_read_part(part, [VECTOR]), origin.width)
         vectors[start : start + len(rows)] = rows
         start += len(rows)
     vectors.flush()
@@ -160,9 +162,34 @@ def _join(
     content = json.dumps(dataclasses.asdict(origin), ensure_ascii=False).encode()
     columns = columns.with_metadata({_KEY: content})
     with pq.ParquetWriter(path, columns) as writer:
-        for part in parts:
-            table = pq.read_table(part, columns=columns.names)
+        for table in _row_groups(parts, columns.names):
             writer.write_table(table.replace_schema_metadata(columns.metadata))
+
+
+def _row_groups(parts: Sequence[Path], columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Yields all rows in tables of one size: the bytes do not depend on the parts."""
+    rest: list[pa.Table] = []
+    for part in parts:
+        table = pa.concat_tables([*rest, _read_part(part, columns)])
+        whole = len(table) // _GROUP * _GROUP
+        for start in range(0, whole, _GROUP):
+            yield table.slice(start, _GROUP).combine_chunks()
+        rest = [table.slice(whole)]
+    if rest and len(rest[0]):
+        yield rest[0].combine_chunks()
+
+
+def _read_part(part: Path, columns: Sequence[str]) -> pa.Table:
+    """Returns a part, whose bytes are those that were written."""
+    try:
+        return pq.read_table(
+            part, columns=list(columns), page_checksum_verification=True
+        )
+    except (OSError, pa.ArrowException) as error:
+        raise ClipinError(
+            f"{part} is damaged ({first_line(error)}): remove it, and repeat the "
+            "command that wrote it"
+        ) from error
 
 
 def _table_path(path: Path) -> Path:

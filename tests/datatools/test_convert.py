@@ -13,9 +13,9 @@ from clipin_jax.config import load_config
 from clipin_jax.data import make_source
 from clipin_jax.data.image.decode import decode
 from clipin_jax.data.sources.coco import Coco
-from clipin_jax.datatools import convert as tool
-from clipin_jax.datatools.record_writers import FORMATS, TarWriter
-from clipin_jax.datatools.shards import ShardWriter
+from clipin_jax.datatools.conversion import convert as tool
+from clipin_jax.datatools.conversion.record_writers import FORMATS, TarWriter
+from clipin_jax.datatools.conversion.shards import ShardWriter
 from clipin_jax.errors import ClipinError
 from tests.support.pair_folders import encoded_image, pair_config, pair_folder
 
@@ -72,7 +72,7 @@ def test_written_records_equal_those_of_the_source(tmp_path, to):
         assert entry["bytes"] == len(data)
         assert entry["sha256"] == hashlib.sha256(data).hexdigest()
     assert [entry["records"] for entry in manifest["files"].values()] == [4, 4, 3]
-    assert not (out / ".unfinished").exists()
+    assert not (out / ".parts").exists()
     assert not (out / "manifest.partial.json").exists()
 
 
@@ -137,12 +137,12 @@ def test_a_stopped_conversion_resumes(tmp_path, monkeypatch, to):
     out = tmp_path / "out"
     write = ShardWriter.write
 
-    def stop(self, number):
+    def stop(self, number, draft):
         if number == 1:
-            (out / ".unfinished").mkdir()  # as a kill would leave it
-            (out / ".unfinished" / "rest").write_bytes(b"half a file")
+            (out / ".parts" / "draft-x").mkdir()  # as a kill would leave it
+            (out / ".parts" / "draft-x" / "rest").write_bytes(b"half a file")
             raise KeyboardInterrupt
-        return write(self, number)
+        return write(self, number, draft)
 
     with monkeypatch.context() as patch:
         patch.setattr(ShardWriter, "write", stop)

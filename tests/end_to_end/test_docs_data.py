@@ -21,6 +21,8 @@ from tests.conftest import REPOSITORY
 from tests.support.format_writers import CLASS_WRITERS, WRITERS, Pair, write_pairs
 
 PAGE = (REPOSITORY / "docs" / "data.md").read_text(encoding="utf-8")
+# The last section is tested by test_docs_many_machines.py.
+PAGE = PAGE.partition("## Prepare data on many machines")[0]
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 CLASSES = ("cat", "dog")
 GENERATED_CAPTIONS = ("scenes", "image_folder", *CLASS_WRITERS)

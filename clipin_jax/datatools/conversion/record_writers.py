@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from clipin_jax.datatools.encoded_record import EncodedRecord
+from clipin_jax.datatools.conversion.encoded_record import EncodedRecord
 
 _EXTENSIONS = {
     "JPEG": "jpg",

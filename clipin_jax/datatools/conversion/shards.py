@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from clipin_jax.data import make_source
 from clipin_jax.data.source import Source
-from clipin_jax.datatools.encoded_record import EncodedRecord, read_encoded
+from clipin_jax.datatools.conversion.encoded_record import EncodedRecord, read_encoded
+from clipin_jax.datatools.conversion.record_writers import RecordFormat
 from clipin_jax.datatools.parallel_map import map_in_order
 from clipin_jax.datatools.record_scan import UnusableRecord
-from clipin_jax.datatools.record_writers import RecordFormat
 from clipin_jax.errors import ClipinError
-
-UNFINISHED = ".unfinished"  # folder of files that are being written
 
 _PROBED = 1000  # first records, one of which must be usable
 
@@ -65,30 +60,32 @@ class ShardWriter:
         self._readable = {"kinds": True, "label": True}
         self._arguments, self.remarks = self._source_arguments()
 
-    def write(self, number: int) -> tuple[dict[str, Any], list[UnusableRecord]]:
-        """Writes a file under a temporary name, reads it again, and renames it.
+    def write(self, number: int, draft: Path) -> tuple[int, int, list[UnusableRecord]]:
+        """Writes a file and reads it again.
+
+        Args:
+          number: of the file.
+          draft: path with the file's name, in a folder of its own.
 
         Returns:
-          The file's entry in the manifest, and the records that were left out.
+          How many records it has, how many were read, and those that were left out.
 
         Raises:
           ClipinError: none of the records can be used, or they have changed when they
             are read again.
           OSError: the file cannot be written.
         """
-        name, first = self.names[number], number * self._size
-        # Use a new folder: files of an earlier attempt may still be open.
-        parent = self._folder / UNFINISHED
-        shutil.rmtree(parent, ignore_errors=True)
-        parent.mkdir()
-        try:
-            draft = Path(tempfile.mkdtemp(dir=parent)) / name
-            indices = range(first, min(first + self._size, len(self._source)))
-            entry, unusable = self._write_draft(draft, indices)
-            draft.replace(self._folder / name)
-        finally:
-            shutil.rmtree(parent, ignore_errors=True)
-        return entry, unusable
+        first = number * self._size
+        indices = range(first, min(first + self._size, len(self._source)))
+        digests, unusable = self._write_records(draft, indices)
+        if not digests:
+            raise ClipinError(
+                f"none of the records {indices[0]} to {indices[-1]} can be used, the "
+                f"first because: {unusable[0].reason}; raise --records-per-file, or "
+                "leave them out of the source"
+            )
+        self._verify(draft, digests)
+        return len(digests), len(indices), unusable
 
     def check_count(self, records: int) -> None:
         """Raises ClipinError unless all files together have this many records."""
@@ -147,22 +144,6 @@ class ShardWriter:
             if self._source.classes:
                 arguments["classes"] = tuple(self._source.classes)
         return arguments, remarks
-
-    def _write_draft(
-        self, draft: Path, indices: range
-    ) -> tuple[dict[str, Any], list[UnusableRecord]]:
-        digests, unusable = self._write_records(draft, indices)
-        if not digests:
-            raise ClipinError(
-                f"none of the records {indices[0]} to {indices[-1]} can be used, the "
-                f"first because: {unusable[0].reason}; raise --records-per-file, or "
-                "leave them out of the source"
-            )
-        self._verify(draft, digests)
-        with draft.open("rb") as file:
-            checksum = hashlib.file_digest(file, "sha256").hexdigest()
-        entry = {"records": len(digests), "bytes": draft.stat().st_size}
-        return entry | {"sha256": checksum, "seen": len(indices)}, unusable
 
     def _write_records(
         self, path: Path, indices: range

@@ -10,7 +10,7 @@ from typing import Any
 from clipin_jax.report.images import png_file
 from clipin_jax.report.markup import Markup, tag
 from clipin_jax.report.run_history import DAMAGE, RunHistory, read_json
-from clipin_jax.report.run_report.saved_examples import FOLDER, retrieval_file
+from clipin_jax.report.run_report.saved_examples import FOLDER
 
 STYLE = """
 .pairs { display: grid; gap: .8rem;
@@ -80,7 +80,7 @@ def _retrieval_columns(folder: Path, examples: Mapping[str, Any], name: str) -> 
 
 def _retrieval_card(folder: Path, name: str, entry: Mapping[str, Any]) -> Markup:
     def figure(index: int, caption: str, class_: str | None) -> Markup:
-        image = png_file(folder / retrieval_file(name, index), f"image {index}")
+        image = png_file(folder / f"retrieval_{name}_{index}.png", f"image {index}")
         return tag("figure", image, tag("figcaption", caption), class_=class_)
 
     target, retrieved = entry["image"], entry["retrieved"]

@@ -68,7 +68,7 @@ def test_retrievals(tmp_path):
             "worst": [{**missed, "retrieved": shown}],
         },
     )
-    saved_examples.save_retrievals(run, "pets", evaluator)
+    saved_examples.save_examples(run, "pets", evaluator)
     saved = sorted(p.name for p in (run / "examples").glob("*.png"))
     assert saved == [f"retrieval_pets_{i}.png" for i in (11, 2, 4)]
     html, page = make_report(tmp_path, run)
@@ -86,6 +86,6 @@ def test_examples_that_cannot_be_written(tmp_path):
 
 
 def test_an_evaluator_without_examples_leaves_nothing(tmp_path):
-    saved_examples.save_retrievals(tmp_path, "pets", SimpleNamespace())
-    saved_examples.save_retrievals(tmp_path, "pets", SimpleNamespace(examples={}))
+    saved_examples.save_examples(tmp_path, "pets", SimpleNamespace())
+    saved_examples.save_examples(tmp_path, "pets", SimpleNamespace(examples={}))
     assert not list(tmp_path.iterdir())

@@ -12,15 +12,13 @@ from clipin_jax.embeddings.files import Embeddings
 from clipin_jax.embeddings.rows import TEXT
 from clipin_jax.embeddings.search import Hit, is_image_query
 from clipin_jax.errors import ClipinError
-from clipin_jax.report.components import note
+from clipin_jax.report.components import cards, note
 from clipin_jax.report.document import document
 from clipin_jax.report.images import pixels
 from clipin_jax.report.markup import Markup, breakable, join, tag
 
 SIDE = 320  # pixels of a picture
 _STYLE = """
-.hits { display: grid; gap: .8rem;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 13rem), 1fr)) }
 .query img { width: auto; max-width: 100% }
 """
 
@@ -34,19 +32,18 @@ def search_page(query: str, hits: Sequence[Hit], embeddings: Embeddings) -> str:
       embeddings: in which it searched.
     """
     source, problem = _open(embeddings)
-    cards = (_card(hit, source) for hit in hits)
+    found = cards(_card(hit, source) for hit in hits)
     origin = embeddings.origin
     lead = f"{len(embeddings.facts):,} embeddings of {origin.source} by {origin.model}"
     return document(
-        f"Nearest to {query}",
+        query,
         {
             "Query": _query(query),
-            "Nearest": join(
-                [note(problem) if problem else None, tag("div", *cards, class_="hits")]
-            ),
+            "Nearest": join([note(problem) if problem else None, found]),
         },
         lead=note(lead),
         style=_STYLE,
+        kind="Search",
     )
 
 

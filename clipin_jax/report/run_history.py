@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from clipin_jax import storage
 from clipin_jax.errors import ClipinError
-from clipin_jax.runs.folder import DONE, SOURCES
+from clipin_jax.runs.folder import DONE, SIZE, SOURCES
 from clipin_jax.runs.run_copy import RunCopy, open_copy
 
 Points = dict[int, float]  # step -> value
@@ -25,10 +25,15 @@ class FigureFormat(NamedTuple):
     Attributes:
       format: a template of `str.format`, such as "{:.1%}".
       lower_is_better: whether a lower value is better.
+      headline: whether tables with many evaluations show it.
+      trials: of how many yes-or-no outcomes it is the share; 0 if it is none, or was
+        written by a version that did not count them.
     """
 
     format: str
     lower_is_better: bool
+    headline: bool = False
+    trials: int = 0
 
     @property
     def percent(self) -> bool:
@@ -38,6 +43,20 @@ class FigureFormat(NamedTuple):
     def text(self, value: float) -> str:
         """Returns a value as text."""
         return self.format.format(value)
+
+    def interval(self, value: float) -> tuple[float, float] | None:
+        """Returns the 95 % Wilson interval of a share of outcomes; None for others.
+
+        It is about other outcomes of the same kind, such as other images, for this
+        model: it does not include the spread between seeds.
+        """
+        if not self.trials or not 0 <= value <= 1:
+            return None
+        from scipy.stats import binomtest  # here: it takes half a second to import
+
+        hits = round(value * self.trials)
+        found = binomtest(hits, self.trials).proportion_ci(0.95, method="wilson")
+        return float(found.low), float(found.high)
 
 
 @dataclass(frozen=True)
@@ -50,11 +69,13 @@ class RunHistory:
       config: the resolved config, nested.
       series: metric name -> step -> value. A step that was logged twice, after a
         resume, has the later value.
+      times: step -> seconds since the first start of the run.
       figures: "EVALUATION/FIGURE" -> how it is shown; figures that are not shown are
         absent.
       environment: versions and machine, nested; {} if unknown.
       last_step: the last step in any file; 0 if there is none.
       seconds: the run's clock at its last line.
+      parameters: of the model, without those of the target; None if unknown.
       finished: whether the run is complete; a mean of checkpoints is.
     """
 
@@ -62,10 +83,12 @@ class RunHistory:
     label: str
     config: dict[str, Any]
     series: dict[str, Points]
+    times: Points
     figures: dict[str, FigureFormat]
     environment: dict[str, Any]
     last_step: int
     seconds: float
+    parameters: int | None
     finished: bool
 
     @property
@@ -137,11 +160,12 @@ def _read_history(copy: RunCopy, label: str) -> RunHistory:
     if not isinstance(config, dict):
         raise ClipinError(f"{path} is damaged: restore it, or leave out the run")
     series: dict[str, Points] = {}
+    times: Points = {}
     last_step, seconds = 0, 0.0
     for record in [*_metrics_records(folder), *_evaluation_records(folder)]:
         last_step = max(last_step, record["step"])
         if isinstance(record.get("time"), int | float):
-            seconds = float(record["time"])
+            seconds = times[record["step"]] = float(record["time"])
         for key, value in record.items():
             if "/" in key and isinstance(value, int | float) and math.isfinite(value):
                 series.setdefault(key, {})[record["step"]] = float(value)
@@ -152,12 +176,20 @@ def _read_history(copy: RunCopy, label: str) -> RunHistory:
         label=label,
         config=config,
         series={key: dict(sorted(points.items())) for key, points in series.items()},
+        times=times,
         figures=figures,
         environment=environment if isinstance(environment, dict) else {},
         last_step=last_step,
         seconds=seconds,
+        parameters=_parameters(folder),
         finished=any((folder / name).exists() for name in (DONE, SOURCES)),
     )
+
+
+def _parameters(folder: Path) -> int | None:
+    content = read_json(folder / SIZE)
+    count = content.get("parameters") if isinstance(content, dict) else None
+    return count if isinstance(count, int) else None
 
 
 def _metrics_records(folder: Path) -> Iterator[dict[str, Any]]:
@@ -206,7 +238,12 @@ def _figures(folder: Path) -> dict[str, FigureFormat]:
 def _figure(figure: Any) -> FigureFormat | None:
     """Returns how a score is shown; None if the file is damaged."""
     try:
-        shown = FigureFormat(figure["format"], figure["better"] == "lower")
+        shown = FigureFormat(
+            figure["format"],
+            figure["better"] == "lower",
+            bool(figure.get("headline")),
+            max(0, int(figure.get("trials", 0))),
+        )
         shown.text(0.5)
     except DAMAGE:
         return None

@@ -64,7 +64,7 @@ def score_table(results: StudyResults, columns: Sequence[Column]) -> Markup:
         head = [results.dial, *(level for _, level in columns)]
     else:
         head = ["", *(metric.title for metric, _ in columns)]
-    return table(head, rows, class_="study")
+    return table(head, rows, class_="study numbers")
 
 
 def comparison_table(results: StudyResults, compared: Sequence[Comparison]) -> Markup:
@@ -90,7 +90,7 @@ def comparison_table(results: StudyResults, compared: Sequence[Comparison]) -> M
         )
     dial = [results.dial] if has_level else []
     head = ("", *dial, "difference", "95 % interval", "", "shown", *_TESTS)
-    return table(head, rows, class_="study")
+    return table(head, rows, class_="study numbers")
 
 
 def interval_text(metric: Metric, test: PairedTest) -> str:
@@ -115,7 +115,7 @@ def cost_table(results: StudyResults) -> Markup | None:
         )
         costs = results.costs.get(method, {})
         rows.append([name, *(_cost_text(costs.get(key)) for key in shown)])
-    return table(("", *(_COSTS[key] for key in shown)), rows, class_="study")
+    return table(("", *(_COSTS[key] for key in shown)), rows, class_="study numbers")
 
 
 def missing_table(results: StudyResults) -> Markup | None:
@@ -143,7 +143,7 @@ def seed_tables(results: StudyResults) -> Markup:
                 rows.append([method, *([level] if results.dial else []), *texts])
         dial = [results.dial] if results.dial else []
         head = ("", *dial, *(f"seed {seed}" for seed in results.seeds))
-        folds.append(fold(metric.title, table(head, rows, class_="study")))
+        folds.append(fold(metric.title, table(head, rows, class_="study numbers")))
     return tag("div", *folds)
 
 

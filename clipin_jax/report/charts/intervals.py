@@ -89,7 +89,7 @@ def series_label(name: str, look: Look) -> Markup:
     key = tag(
         "svg",
         tag("path", d="M0 5L24 5", class_="line"),
-        _marker(look.shape, 12, 5),
+        marker(look.shape, 12, 5),
         viewBox="0 0 24 10",
         class_=f"key {look.class_}",
         aria_hidden="true",
@@ -156,7 +156,7 @@ def interval_bar(
         for x in (left, right):
             parts.append(tag("line", x1=x, x2=x, y1=4, y2=10, class_="interval"))
     if math.isfinite(mean):
-        parts.append(_marker(_DIAMOND, place(mean), 7))
+        parts.append(marker(_DIAMOND, place(mean), 7))
     return tag(
         "svg",
         *parts,
@@ -184,14 +184,15 @@ def _draw(series: IntervalSeries, frame: Frame, shift: float) -> Markup:
         line.append((x, y))
         if math.isfinite(point.low):
             low, high = frame.place_y(point.low), frame.place_y(point.high)
-            parts.append(_upright_interval(x, low, high))
-        marker = _marker(series.look.shape, x, y)
-        parts.append(tag("g", tag("title", point.tip), marker))
+            parts.append(upright_interval(x, low, high))
+        mark = marker(series.look.shape, x, y)
+        parts.append(tag("g", tag("title", point.tip), mark))
     curve = tag("path", d=path(np.array(line)), class_="line") if line[1:] else None
     return tag("g", curve, *parts, class_=series.look.class_)
 
 
-def _upright_interval(x: float, low: float, high: float) -> Markup:
+def upright_interval(x: float, low: float, high: float) -> Markup:
+    """Returns an upright line from low to high, in chart coordinates, with caps."""
     caps = (
         tag("line", x1=px(x - 2), x2=px(x + 2), y1=px(y), y2=px(y), class_="interval")
         for y in (low, high)
@@ -200,7 +201,8 @@ def _upright_interval(x: float, low: float, high: float) -> Markup:
     return tag("g", stem, *caps)
 
 
-def _marker(shape: int, x: float, y: float, radius: float = 3.4) -> Markup:
+def marker(shape: int, x: float, y: float, radius: float = 3.4) -> Markup:
+    """Returns the marker of a shape around a point in chart coordinates."""
     corners, turned = _MARKERS[shape]
     angles = np.radians(turned + 360 * np.arange(corners) / corners)
     points = np.stack([x + radius * np.sin(angles), y - radius * np.cos(angles)], 1)

@@ -29,7 +29,8 @@ STYLE = """
 .advice.problems { border-left-color: var(--bad) }
 .advice p { margin: .6rem 0 }
 .views { align-items: flex-start }
-.facts td:first-child { width: 8rem; color: var(--soft) }
+.wide th:first-child, .wide td:first-child { width: 8rem }
+.facts td:first-child { color: var(--soft) }
 .wide td { overflow-wrap: anywhere; min-width: 6rem }
 """
 

@@ -44,6 +44,11 @@ def wide_charts(charts: Iterable[Markup]) -> Markup:
     return tag("div", *charts, class_="charts wide-charts")
 
 
+def columns(parts: Iterable[Markup]) -> Markup:
+    """Returns parts such as tables in as many columns as the page has room for."""
+    return tag("div", *parts, class_="columns")
+
+
 def cards(parts: Iterable[Markup], class_: str = "") -> Markup:
     """Returns cards side by side; class_ "wide-cards" for wider ones."""
     return tag("div", *parts, class_=f"cards {class_}".rstrip())

@@ -22,6 +22,7 @@ from clipin_jax.report.heatmaps import (
 from clipin_jax.report.images import pixels
 from clipin_jax.report.markup import tag
 from clipin_jax.report.run_history import run_labels
+from clipin_jax.report.text_format import join_words, quote_phrase
 
 _STYLE = """
 .maps { display: grid; gap: .8rem;
@@ -63,12 +64,18 @@ def write_explanations(
     explanations = [explain_image(w, images, texts, **options) for w in workdirs]
     if not jax.process_index():
         rows, titles = _rows(explanations, names)
-        content = _page(rows, titles) if kind == "html" else png(sheet(rows, titles))
+        content = (
+            _page(rows, titles, texts) if kind == "html" else png(sheet(rows, titles))
+        )
         storage.write_output(output, content)
     return Path(output)
 
 
-def _page(rows: Sequence[Sequence[LabelledImage]], titles: Sequence[str]) -> str:
+def _page(
+    rows: Sequence[Sequence[LabelledImage]],
+    titles: Sequence[str],
+    texts: str | Sequence[str],
+) -> str:
     about = note(
         "Red: where the model looks most; blue: least; no colour: not at all. Each map"
         " is scaled by itself, so colours do not compare between maps."
@@ -82,9 +89,9 @@ def _page(rows: Sequence[Sequence[LabelledImage]], titles: Sequence[str]) -> str
             for label, image in row
         )
         parts += [tag("h3", title), tag("div", *shown, class_="maps")]
-    first = titles[0] if len(set(titles)) == 1 else f"{len(titles)} rows of maps"
+    heading = texts if isinstance(texts, str) else join_words(map(quote_phrase, texts))
     sections = {"Maps": tag("div", about, *parts)}
-    return document(first, sections, style=_STYLE, kind="Explanation")
+    return document(heading, sections, style=_STYLE, kind="Explanation")
 
 
 def _rows(

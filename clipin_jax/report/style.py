@@ -85,6 +85,9 @@ code { font: .82rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 17rem), 1fr)) }
 .wide-charts { grid-template-columns:
   repeat(auto-fit, minmax(min(100%, 24rem), 36rem)) }
+.columns { display: grid; gap: 0 1.2rem; align-items: start;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)) }
+.columns > * { min-width: 0 }
 figure { margin: 0 }
 .chart { padding: .6rem .6rem .2rem; background: var(--card);
   border: 1px solid var(--rule); border-radius: 8px }

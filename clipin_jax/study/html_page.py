@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clipin_jax.report.components import chart_grid, fold, note, wide_charts
+from clipin_jax.report.components import chart_grid, columns, fold, note, wide_charts
 from clipin_jax.report.document import document
 from clipin_jax.report.markup import Markup, tag
 from clipin_jax.report.tables import compare_trees, key_table
@@ -14,7 +14,6 @@ from clipin_jax.report.text_format import count_noun
 from clipin_jax.storage import write_output
 from clipin_jax.study import charts, conclusions
 from clipin_jax.study.result_tables import (
-    BEST,
     MARKS,
     comparison_table,
     cost_table,
@@ -96,18 +95,22 @@ def _conclusions(results: StudyResults) -> Markup:
 def _scores(results: StudyResults) -> Markup:
     about = note(
         "Mean over seeds ± half of its 95 % interval. "
-        f"{BEST} and bold: the best mean of a column, shown to be best or not."
+        "Bold: the best mean of a column, shown to be best or not."
         f" {MARKS['above']} above and {MARKS['below']} below the method's baseline,"
         " tested seed by seed and corrected by Holm within the metric."
     )
     if not results.dial:
-        columns = [(m, level) for m in results.metrics for level in results.levels]
-        return tag("div", about, score_table(results, columns))
-    parts = [about]
-    for metric in results.metrics:
-        columns = [(metric, level) for level in results.levels]
-        parts += [tag("h3", metric.title), score_table(results, columns)]
-    return tag("div", *parts)
+        chosen = [(m, level) for m in results.metrics for level in results.levels]
+        return tag("div", about, score_table(results, chosen))
+    tables = (
+        tag(
+            "div",
+            tag("h3", metric.title),
+            score_table(results, [(metric, level) for level in results.levels]),
+        )
+        for metric in results.metrics
+    )
+    return tag("div", about, columns(tables))
 
 
 def _dial(results: StudyResults) -> Markup | None:

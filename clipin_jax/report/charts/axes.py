@@ -13,6 +13,7 @@ from clipin_jax.report.text_format import format_number
 
 # Coordinates of a chart; the style sheet scales it to its place on the page.
 WIDTH, HEIGHT = 300, 165
+LARGE = (440, 230)  # of charts of which at most two stand in a row
 LEFT, RIGHT, TOP, BOTTOM = 48, 8, 6, 22
 NAME = 16  # more height for the name of the level axis
 _LABEL = 6  # from the baseline of the labels below a chart to its edge

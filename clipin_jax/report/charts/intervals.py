@@ -104,6 +104,7 @@ def interval_chart(
     *,
     chance: float | None = None,
     description: str | None = None,
+    size: tuple[int, int] = (WIDTH, HEIGHT),
 ) -> Markup | None:
     """Returns a chart of means with intervals over levels; None without any number.
 
@@ -113,6 +114,7 @@ def interval_chart(
       series: a point for each level.
       chance: drawn as a dashed line, unless it lies far from all values.
       description: for screen readers.
+      size: width and height of the drawing; long names below it add to the height.
     """
     points = [point for one in series for point in one.points if point is not None]
     numbers = [x for point in points for x in point[:3] if math.isfinite(x)]
@@ -120,7 +122,7 @@ def interval_chart(
         return None
     chance = _near(chance, numbers)
     y = value_range(np.array(numbers + ([] if chance is None else [chance])))
-    frame = Frame((-0.4, len(levels) - 0.6), y)
+    frame = Frame((-0.4, len(levels) - 0.6), y, size)
     axis, height = _level_axis(frame, levels)
     step = min(_OFFSET, _MOST_SPREAD / len(series))
     shifts = [(i - (len(series) - 1) / 2) * step for i in range(len(series))]
@@ -131,6 +133,7 @@ def interval_chart(
         chance_line(frame, chance) if chance is not None else None,
         *(_draw(one, frame, at) for one, at in zip(series, shifts, strict=True)),
         description=description,
+        width=size[0],
         height=height,
     )
 
@@ -216,8 +219,10 @@ def _level_axis(frame: Frame, levels: Sequence[str]) -> tuple[Markup, int]:
         x if len(x) <= _LONGEST_LABEL else f"{x[: _LONGEST_LABEL - 1]}…" for x in levels
     ]
     longest = _LETTER * max(map(len, names))
-    baseline, height = HEIGHT - 6, HEIGHT
-    slanted = longest > (WIDTH - LEFT - RIGHT) / len(levels)
+    width, height = frame.size
+    base = horizontal_line(height - BOTTOM, width)
+    baseline = height - 6
+    slanted = longest > (width - LEFT - RIGHT) / len(levels)
     if slanted:
         height += round(longest * math.sin(math.radians(_SLANT)))
     labels = []
@@ -234,5 +239,4 @@ def _level_axis(frame: Frame, levels: Sequence[str]) -> tuple[Markup, int]:
                 transform=turned,
             )
         )
-    base = horizontal_line(HEIGHT - BOTTOM)
     return tag("g", base, *labels, class_="axes"), height

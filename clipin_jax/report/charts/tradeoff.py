@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from clipin_jax.report.charts.axes import (
+    LARGE,
     NAME,
     Frame,
     axis_name,
@@ -23,7 +24,6 @@ from clipin_jax.report.charts.axes import (
 from clipin_jax.report.charts.intervals import Look, marker, upright_interval
 from clipin_jax.report.markup import Markup, tag
 
-SIZE = (440, 230)
 _MOST_POINTS = 60  # of a line
 
 
@@ -67,8 +67,8 @@ def tradeoff_chart(
     values = [x for run in runs for x in (*run.scores, *(run.interval or ()))]
     values += [] if chance is None else [chance]
     last = max(float(run.costs[-1]) for run in runs)
-    frame = Frame((0.0, last * 1.04 or 1.0), value_range(np.array(values)), SIZE)
-    width, height = SIZE
+    frame = Frame((0.0, last * 1.04 or 1.0), value_range(np.array(values)), LARGE)
+    width, height = LARGE
     return chart_figure(
         score,
         value_axis(frame),

@@ -99,7 +99,7 @@ def _decoding_notes(decodings: Mapping[str, list[Markup]]) -> list[Markup]:
     if len(decodings) == 1:
         return [note(text) for text in decodings]
     return [
-        tag("p", text, " ", *labels, class_="note")
+        tag("p", tag("span", text), " ", *labels, class_="note")
         for text, labels in decodings.items()
     ]
 

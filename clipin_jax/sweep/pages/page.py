@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from clipin_jax.report.charts.axes import LARGE
 from clipin_jax.report.charts.intervals import look_of, series_label
 from clipin_jax.report.charts.lines import Line, line_chart
 from clipin_jax.report.components import legend, note, share_bar, wide_charts
@@ -169,7 +170,7 @@ def _curves(sweep: Sweep, points: Sequence[Point]) -> Markup | None:
     more = len([p for p in points if len(p.curve) > 1]) - len(drawn)
     left_out = f" {more} more are not drawn." if more else ""
     about = note(f"The best points, and those that came far.{left_out}")
-    chart = wide_charts([line_chart(goal.metric, lines, size=(440, 230))])
+    chart = wide_charts([line_chart(goal.metric, lines, size=LARGE)])
     return tag("div", about, legend(names), chart)
 
 

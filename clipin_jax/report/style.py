@@ -36,7 +36,7 @@ h1 { margin: 0; font-size: 1.8rem; line-height: 1.2; letter-spacing: -.015em;
 .kind { margin: 0 0 .2rem; color: var(--soft); font-size: .8rem }
 footer { margin-top: 3rem; padding-top: .8rem; border-top: 1px solid var(--rule);
   color: var(--soft); font-size: .8rem }
-h2 { margin: 2.6rem 0 .8rem; font-size: 1.25rem; letter-spacing: -.01em }
+h2 { margin: 2.2rem 0 .8rem; font-size: 1.25rem; letter-spacing: -.01em }
 h3 { margin: 1.6rem 0 .6rem; font-size: .95rem; font-weight: 600 }
 h4 { margin: .8rem 0 .5rem; font-size: .85rem; font-weight: 600; color: var(--soft) }
 nav { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; padding: .6rem 0;
@@ -63,6 +63,9 @@ td small, th small { color: var(--soft); font-size: .78rem; white-space: nowrap 
 .numbers th:first-child:not([colspan]), .numbers td:first-child { position: sticky;
   left: 0; z-index: 1; max-width: 22rem; background: var(--card) }
 .config td { overflow-wrap: anywhere; min-width: 7rem }
+@media (min-width: 40rem) { .config td:first-child { width: 1%;
+  overflow-wrap: normal } }
+main { padding-top: .6rem }
 .group { padding-top: 1rem; font-weight: 600 }
 th button { all: unset; cursor: pointer }
 th button:focus-visible { outline: 2px solid var(--c0) }

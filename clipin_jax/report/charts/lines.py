@@ -26,7 +26,6 @@ from clipin_jax.report.text_format import format_number
 _LONG = 100  # points; above, a smoothed line is drawn over the raw one
 _MOST_SEGMENTS = 240  # of a line; more points are averaged
 _MOST_TIPS = 24  # points that show their value
-_MOST_DOTS = 30  # points; above, they have no dots
 
 
 class Line(NamedTuple):
@@ -142,7 +141,7 @@ def _points(line: Line, frame: Frame, most: int) -> list[Markup]:
     for i, (x, y) in zip(chosen, positions, strict=True):
         value = format_number(float(line.values[i]))
         tip = tag("title", f"{line.label}, step {int(line.steps[i])}: {value}")
-        if count <= _MOST_DOTS:
+        if count <= most:
             parts.append(tag("circle", cx=px(x), cy=px(y), r=2.2, class_="dot"))
         parts.append(tag("circle", tip, cx=px(x), cy=px(y), r=7, class_="tip"))
     return parts

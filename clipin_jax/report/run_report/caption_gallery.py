@@ -87,7 +87,7 @@ def _read(
 def _decoding_text(decoding: Mapping[str, Any]) -> str:
     """Returns the strategy and the options of a decoding in words."""
     options = ", ".join(
-        f"{name.replace('_', ' ')} {value}"
+        f"{name} {value}"
         for name, value in decoding.items()
         if name != "strategy" and value != ""
     )

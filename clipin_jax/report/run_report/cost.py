@@ -71,10 +71,9 @@ def cost_section(runs: Sequence[RunHistory], leading: Sequence[str]) -> Markup |
         "A line for each run through its evaluations; the large marker is the last one,"
         " with its 95 % Wilson interval where it has one."
     )
-    names = [breakable(key.replace("_", " ")) for key in keys]
     choices = tag(
         "form",
-        _choice("Score", "score", names),
+        _choice("Score", "score", list(map(breakable, keys))),
         _choice("Against", "cost", [axis.name for axis in axes]),
         class_="choices",
     )
@@ -122,7 +121,6 @@ def _charts(
     figure = figure_of(runs, key)
     percent = figure is not None and figure.percent
     scale = 100.0 if percent else 1.0
-    name = key.replace("_", " ")
     chance = last_value(runs, chance_key(key))
     for cost, axis in enumerate(axes):
         lines = [
@@ -132,7 +130,7 @@ def _charts(
         ]
         if lines:
             yield tradeoff_chart(
-                f"{name}, %" if percent else name,
+                f"{key}, %" if percent else key,
                 lines,
                 cost=axis.name,
                 chance=None if chance is None else scale * chance,

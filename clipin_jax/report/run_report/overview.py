@@ -139,11 +139,10 @@ def _about(runs: Sequence[RunHistory], leading: Sequence[str], *, mfu: bool) -> 
 
 def _score_head(runs: Sequence[RunHistory], key: str) -> Markup:
     chance, figure = last_value(runs, chance_key(key)), figure_of(runs, key)
-    name = breakable(key.replace("_", " "))
     beside = None
     if chance is not None:
         beside = tag("small", f"chance {score_text(figure, chance)}")
-    return join([name, beside])
+    return join([breakable(key), beside])
 
 
 def _score_cell(run: RunHistory, key: str, *, best: bool) -> Cell:

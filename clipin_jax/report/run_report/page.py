@@ -19,6 +19,7 @@ from clipin_jax.report.run_report import (
 )
 from clipin_jax.report.run_report.curves import curves_section
 from clipin_jax.report.run_report.scores import check_pattern, leading_scores
+from clipin_jax.report.text_format import join_words
 from clipin_jax.storage import write_output
 
 _IMAGES = 1_000_000  # bytes of all images together
@@ -54,7 +55,7 @@ def report_page(runs: Sequence[RunHistory], show: str | None = None) -> str:
     """Returns the page, see `write_report`."""
     check_pattern(runs, show)
     names = dict.fromkeys(str(run.config.get("name", run.label)) for run in runs)
-    title = " and ".join(names) if len(names) < 4 else f"{len(runs)} runs"
+    title = join_words(names) if len(names) < 4 else f"{len(runs)} runs"
     leading, room = leading_scores(runs, show), ImageRoom(_IMAGES)
     sections = {
         "Overview": overview.runs_table(runs, leading),

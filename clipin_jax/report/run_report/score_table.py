@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from clipin_jax.report.charts.intervals import look_of
 from clipin_jax.report.components import fold, note, share_bar
-from clipin_jax.report.markup import Markup, tag
+from clipin_jax.report.markup import Markup, breakable, tag
 from clipin_jax.report.run_history import FigureFormat, RunHistory
 from clipin_jax.report.run_report.overview import run_names
 from clipin_jax.report.run_report.scores import (
@@ -72,7 +72,7 @@ def _row(runs: Sequence[RunHistory], key: str) -> Markup:
     beside = "" if chance is None else score_text(figure, chance)
     if ceiling is not None:
         beside = f"{beside} at most {score_text(figure, ceiling)}".strip()
-    name = tag("th", key.partition("/")[2].replace("_", " "), scope="row")
+    name = tag("th", breakable(key.partition("/")[2]), scope="row")
     return tag("tr", name, tag("td", beside, class_="chance"), *cells)
 
 

@@ -35,9 +35,9 @@ STYLE = (
     + """
 .command { padding: .6rem .8rem; background: var(--card); border: 1px solid var(--rule);
   border-radius: 8px; overflow-wrap: anywhere; white-space: normal; font-size: .85rem }
-.points td:last-child { text-align: left; white-space: normal; min-width: 12rem;
-  overflow-wrap: anywhere }
-.importance .bar { width: 10rem; height: .7rem }
+.points .remark { display: block; min-width: 12rem; text-align: left;
+  white-space: normal; overflow-wrap: anywhere }
+.importance .bar { width: min(10rem, 22vw); height: .7rem }
 """
 )
 
@@ -98,14 +98,21 @@ def _points(sweep: Sweep, points: Sequence[Point]) -> Markup:
         "point",
         *(breakable(shorten_key(key)) for key in keys),
         *(breakable(goal.metric) for goal in sweep.goals),
-        "time", "state", "remark",
-    ]  # fmt: skip
+        "time",
+        "state",
+        *(["remark"] if any(point.reason for point in points) else []),
+    ]
     first = ranked(sweep, points)
     rest = [point for point in points if point not in first]
-    rows = [_row(sweep, point, keys, point in front) for point in [*first, *rest]]
-    best = "the best" if len(sweep.goals) < 2 else "no other is better in both metrics"
+    rows = [
+        _row(sweep, point, keys, point in front)[: len(heads)]
+        for point in [*first, *rest]
+    ]
+    best = "first by the metric, which is no test"
+    if len(sweep.goals) > 1:
+        best = "no other is better in both metrics"
     shown = table(heads, rows, class_="points numbers", sortable=True)
-    return tag("div", note(f"{_BEST}: {best}. Best first."), shown)
+    return tag("div", note(f"{_BEST}: {best}."), shown)
 
 
 def _row(sweep: Sweep, point: Point, keys: Sequence[str], front: bool) -> list[Cell]:
@@ -119,7 +126,7 @@ def _row(sweep: Sweep, point: Point, keys: Sequence[str], front: bool) -> list[C
         *scores,
         Cell(format_duration(point.seconds), point.seconds),
         Cell(point.state, point.state),
-        Cell(point.reason, point.reason or None),
+        Cell(tag("span", point.reason, class_="remark"), point.reason or None),
     ]
 
 
@@ -128,7 +135,8 @@ def _parallel(sweep: Sweep, points: Sequence[Point]) -> Markup | None:
     if chart is None:
         return None
     about = note(
-        "A line for each point that is done, the better the bluer; the best is orange."
+        "A line for each point that is done, the better the bluer; the best is thick"
+        " and orange."
     )
     return tag("div", about, chart)
 

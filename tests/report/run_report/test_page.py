@@ -57,7 +57,7 @@ def test_the_page_opens_with_scores_intervals_and_costs(tmp_path):
     _, page = make_report(tmp_path, *runs)
     assert page.headings[:3] == ["Overview", "Score against cost", "Curves"]
     head, *rows = page.tables[0]
-    assert head[0] == "run" and head[1] == "pets/text to image R@1chance 1.2%"
+    assert head[0] == "run" and head[1] == "pets/text_to_image_R@1chance 1.2%"
     assert head[2:] == ["steps", "images/s", "wall time", "parameters"]
     low, high = wilson(round(0.3 * 400), 400)
     assert rows[0][:2] == ["a", f"30.0%{100 * low:.1f}–{100 * high:.1f}%"]
@@ -106,7 +106,7 @@ def test_chosen_metrics_come_first(tmp_path):
     write_evaluation(run, figures=counted(400))
     text = report_page(read_histories([run]), "images_per|median")
     page = ParsedPage(text)
-    assert page.tables[0][0][1] == "pets/text to image median rank"
+    assert page.tables[0][0][1] == "pets/text_to_image_median_rank"
     first = text[: text.index("<details")]
     assert "images_<wbr>per_<wbr>second</b>" in first and ">loss</b>" not in first
 

@@ -108,7 +108,7 @@ def test_written_captions_of_several_runs_stand_together(tmp_path):
     assert "Written captions" in page.headings
     assert page.count("img") == 2  # an image for both runs
     assert {"one <b>", "two <b>", "(nothing)", "a cat", EVIL} <= set(page.texts)
-    assert {"Greedy decoding: max length 30.", "Beam decoding: max length 30."} <= set(
+    assert {"Greedy decoding: max_length 30.", "Beam decoding: max_length 30."} <= set(
         page.texts
     )
     assert "references, 2 more" in page.texts and "<b>" not in html.replace("<b>l", "")

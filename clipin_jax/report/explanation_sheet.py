@@ -19,11 +19,12 @@ from clipin_jax.report.heatmaps import (
     png,
     sheet,
 )
-from clipin_jax.report.images import pixels
+from clipin_jax.report.images import ImageRoom, pixels
 from clipin_jax.report.markup import tag
 from clipin_jax.report.run_history import run_labels
 from clipin_jax.report.text_format import join_words, quote_phrase
 
+_IMAGES = 1_500_000  # bytes of all images of a page together
 _STYLE = """
 .maps { display: grid; gap: .8rem;
   grid-template-columns: repeat(auto-fill, minmax(min(44%, 10rem), 14rem)) }
@@ -80,11 +81,12 @@ def _page(
         "Red: where the model looks most; blue: least; no colour: not at all. Each map"
         " is scaled by itself, so colours do not compare between maps."
     )
-    parts = []
+    parts, room = [], ImageRoom(_IMAGES)
     for row, title in zip(rows, titles, strict=True):
         shown = (
             captioned_image(
-                pixels(image, f"{title} {label}".strip(), CELL), label or "image"
+                room.take(pixels(image, f"{title} {label}".strip(), CELL)),
+                label or "image",
             )
             for label, image in row
         )

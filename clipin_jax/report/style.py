@@ -55,6 +55,7 @@ th, td { padding: .38rem .8rem; text-align: left; vertical-align: top;
 thead th { border-top: 0; color: var(--soft); font-weight: 500;
   vertical-align: bottom }
 tbody th { font-weight: 400 }
+tbody:first-child tr:first-child > * { border-top: 0 }
 td small, th small { color: var(--soft); font-size: .78rem; white-space: nowrap }
 .numbers th:nth-child(n+2), .numbers td:nth-child(n+2) { text-align: right }
 .numbers td:nth-child(n+2) { white-space: nowrap }

@@ -75,7 +75,8 @@ def _best(sweep: Sweep, points: Sequence[Point]) -> Markup | None:
     values = zip(sweep.goals, best.values, strict=True)
     shown = ", ".join(f"{goal.metric} {goal.text(value)}" for goal, value in values)
     seeds = f", mean of {sweep.seeds} seeds" if sweep.seeds > 1 else ""
-    settings = table((), [[tag("code", k), v] for k, v in best.assignment.items()])
+    rows = ([tag("code", key), value] for key, value in best.assignment.items())
+    settings = table((), rows, class_="numbers")
     chosen = ""
     if len(points) > 1:
         chosen = (

@@ -21,7 +21,7 @@ _LONGEST = 14  # letters of a value
 STYLE = """
 .parallel { padding: .6rem; background: var(--card); border: 1px solid var(--rule);
   border-radius: 8px }
-.parallel { overflow-x: auto } .parallel svg { min-width: 40rem; max-width: 60rem }
+.parallel { max-width: 62rem; overflow-x: auto } .parallel svg { min-width: 40rem }
 .parallel .line { opacity: .75 } .parallel g:hover .line { opacity: 1; stroke-width: 3 }
 .parallel .best .line { stroke-width: 2.6; opacity: 1 }
 .parallel text { paint-order: stroke; stroke: var(--card); stroke-width: 3px }

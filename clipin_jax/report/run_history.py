@@ -25,7 +25,7 @@ class FigureFormat(NamedTuple):
     Attributes:
       format: a template of `str.format`, such as "{:.1%}".
       lower_is_better: whether a lower value is better.
-      headline: whether tables with many evaluations show it.
+      headline: whether it is among the few that stand for the evaluation.
       trials: of how many yes-or-no outcomes it is the share; 0 if it is none, or was
         written by a version that did not count them.
     """
@@ -125,7 +125,7 @@ def read_histories(folders: Sequence[str | Path]) -> list[RunHistory]:
         raise ClipinError("a report needs at least one run folder")
     names = list(dict.fromkeys(map(storage.absolute, folders)))
     return [
-        _read_history(open_copy(name), label)
+        read_history(open_copy(name), label)
         for name, label in zip(names, run_labels(names), strict=True)
     ]
 
@@ -148,7 +148,16 @@ def read_json(path: Path) -> Any:
         return None
 
 
-def _read_history(copy: RunCopy, label: str) -> RunHistory:
+def read_history(copy: RunCopy, label: str) -> RunHistory:
+    """Reads a run folder of this machine.
+
+    Args:
+      copy: the folder.
+      label: its name on the page.
+
+    Raises:
+      ClipinError: the folder holds no run, or its config is damaged.
+    """
     folder = copy.folder
     path = folder / "config.json"
     if not path.is_file():

@@ -15,14 +15,17 @@ def _colours(values: tuple[str, ...]) -> str:
     return "".join(f"--c{i}:{value};" for i, value in enumerate(values))
 
 
+# The variables of either theme.
+LIGHT_THEME = f"""{_colours(_LIGHT)}
+  --page: #fbfbf9; --card: #fff; --ink: #1d2126; --soft: #626a73; --rule: #e4e4df;
+  --grid: #ecece7; --good: #14866d; --bad: #c2410c;"""
+DARK_THEME = f"""{_colours(_DARK)}
+  --page: #14171a; --card: #1c2024; --ink: #e7e9ea; --soft: #9aa3ab; --rule: #30363c;
+  --grid: #292e33; --good: #52cfb0; --bad: #ff9a6b;"""
 STYLE = (
     f"""
-:root {{ color-scheme: light dark; {_colours(_LIGHT)}
-  --page: #fbfbf9; --card: #fff; --ink: #1d2126; --soft: #626a73; --rule: #e4e4df;
-  --grid: #ecece7; --good: #14866d; --bad: #c2410c; }}
-@media (prefers-color-scheme: dark) {{ :root {{ {_colours(_DARK)}
-  --page: #14171a; --card: #1c2024; --ink: #e7e9ea; --soft: #9aa3ab; --rule: #30363c;
-  --grid: #292e33; --good: #52cfb0; --bad: #ff9a6b; }} }}
+:root {{ color-scheme: light dark; {LIGHT_THEME} }}
+@media (prefers-color-scheme: dark) {{ :root {{ {DARK_THEME} }} }}
 """
     + "".join(f".c{i} {{ --run: var(--c{i}) }}\n" for i in range(COLOURS))
     + """
@@ -147,9 +150,10 @@ img { display: block; width: 100%; height: auto; border-radius: 4px }
     min-width: 6.5rem; max-width: 40vw } }
 @media print { :root { --page: #fff } body { max-width: none; padding: 0;
     font-size: 11px }
-  nav, .choices, th button::after { display: none } .scroll { overflow: visible }
+  nav, .choices, th button::after { display: none }
+  .scroll { overflow: visible; border: 0 } table { font-size: .8rem }
+  th, td { padding: .25rem .35rem } td small, th small { white-space: normal }
   .numbers { width: 100% } .numbers td:nth-child(n+2) { white-space: normal }
-  details::details-content { content-visibility: visible; block-size: auto }
   h2, h3, summary { break-after: avoid } tr, .card, figure { break-inside: avoid } }
 """
 )

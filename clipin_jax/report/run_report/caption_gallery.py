@@ -10,7 +10,7 @@ from clipin_jax.report.components import cards, note
 from clipin_jax.report.images import ImageRoom
 from clipin_jax.report.markup import Markup, tag
 from clipin_jax.report.run_history import DAMAGE, RunHistory, read_json
-from clipin_jax.report.run_report.overview import run_names
+from clipin_jax.report.run_report.labels import run_names
 from clipin_jax.report.run_report.saved_examples import FOLDER
 
 STYLE = """

@@ -12,7 +12,7 @@ from clipin_jax.report.charts.lines import Line, line_chart
 from clipin_jax.report.components import chart_grid, fold, legend, note
 from clipin_jax.report.markup import Markup, tag
 from clipin_jax.report.run_history import RunHistory
-from clipin_jax.report.run_report.overview import run_names
+from clipin_jax.report.run_report.labels import run_names
 from clipin_jax.report.run_report.scores import (
     chance_key,
     figure_of,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from clipin_jax.report.charts.intervals import look_of, series_label
 from clipin_jax.report.components import fold, note
 from clipin_jax.report.markup import Markup, breakable, join, tag
 from clipin_jax.report.run_history import RunHistory
+from clipin_jax.report.run_report.labels import run_names
 from clipin_jax.report.run_report.scores import (
     BEST,
     chance_key,
@@ -15,6 +15,7 @@ from clipin_jax.report.run_report.scores import (
     figure_of,
     interval_text,
     last_value,
+    leading_scores,
     score_keys,
     score_text,
 )
@@ -35,11 +36,14 @@ STYLE = """
 _COSTS = ("steps", "images/s", "wall time", "parameters")
 
 
-def runs_table(runs: Sequence[RunHistory], leading: Sequence[str]) -> Markup:
+def runs_table(
+    runs: Sequence[RunHistory], leading: Sequence[str] | None = None
+) -> Markup:
     """Returns a row for each run: the leading scores, and what they cost.
 
-    leading: keys of scores.
+    leading: keys of scores; None for `leading_scores`.
     """
+    leading = leading_scores(runs) if leading is None else leading
     mfu = [_median(run, "train/mfu") for run in runs]
     more = ("MFU",) if any(x is not None for x in mfu) else ()
     head = ("run", *(_score_head(runs, key) for key in leading), *_COSTS, *more)
@@ -87,11 +91,6 @@ def configs_section(runs: Sequence[RunHistory]) -> Markup:
     """Returns the keys in which the configs differ, then the others, folded."""
     values = compare_trees(run.config for run in runs)
     return _differences_first(values, runs, unfolded=True)
-
-
-def run_names(runs: Sequence[RunHistory]) -> list[Markup]:
-    """Returns the label of each run behind its line and marker."""
-    return [series_label(run.label, look_of(i)) for i, run in enumerate(runs)]
 
 
 def _differences_first(

@@ -15,10 +15,10 @@ from clipin_jax.report.run_report import (
     cost,
     example_gallery,
     overview,
-    score_table,
+    scores,
 )
 from clipin_jax.report.run_report.curves import curves_section
-from clipin_jax.report.run_report.scores import check_pattern, leading_scores
+from clipin_jax.report.run_report.labels import run_names
 from clipin_jax.report.text_format import join_words
 from clipin_jax.storage import write_output
 
@@ -53,23 +53,23 @@ def write_report(
 
 def report_page(runs: Sequence[RunHistory], show: str | None = None) -> str:
     """Returns the page, see `write_report`."""
-    check_pattern(runs, show)
+    scores.check_pattern(runs, show)
     names = dict.fromkeys(str(run.config.get("name", run.label)) for run in runs)
     title = join_words(names) if len(names) < 4 else f"{len(runs)} runs"
-    leading, room = leading_scores(runs, show), ImageRoom(_IMAGES)
+    leading, room = scores.leading_scores(runs, show), ImageRoom(_IMAGES)
     sections = {
         "Overview": overview.runs_table(runs, leading),
         "Score against cost": cost.cost_section(runs, leading),
         "Curves": curves_section(runs, leading, show),
         "Written captions": caption_gallery.captions_section(runs, room),
-        "All scores": score_table.scores_section(runs),
+        "All scores": scores.scores_section(runs),
         "Retrievals": _fold_runs(runs, example_gallery.retrievals_gallery, room),
         "Training pairs": _fold_runs(runs, example_gallery.pairs_gallery, room),
         "Wall time": overview.goodput_table(runs),
         "Config": overview.configs_section(runs),
         "Environment": overview.environment_table(runs),
     }
-    styles = (overview, cost, score_table, caption_gallery, example_gallery)
+    styles = (overview, cost, scores, caption_gallery, example_gallery)
     style = "".join(module.STYLE for module in styles)
     return document(title, sections, style=style, kind="Report of runs")
 
@@ -80,7 +80,7 @@ def _fold_runs(
     room: ImageRoom,
 ) -> Markup | None:
     """Returns a part of the first runs that have it; None if none has."""
-    labels = overview.run_names(runs)[:_MOST_GALLERIES]
+    labels = run_names(runs)[:_MOST_GALLERIES]
     parts = ((label, part(run, room)) for label, run in zip(labels, runs, strict=False))
     shown = fold_each(parts)
     if shown is None or len(runs) <= _MOST_GALLERIES:

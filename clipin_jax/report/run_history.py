@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,8 @@ from clipin_jax.runs.folder import DONE, SIZE, SOURCES
 from clipin_jax.runs.run_copy import RunCopy, open_copy
 
 Points = dict[int, float]  # step -> value
+_LARGEST = 10**15  # more parameters, images, steps or seconds are damage
+_HUGE = 1e300  # larger values would overflow in charts
 # What reading a value of JSON raises that is not of the form which a run writes.
 DAMAGE = (AttributeError, LookupError, TypeError, ValueError)
 
@@ -99,7 +100,18 @@ class RunHistory:
     @property
     def evals(self) -> list[str]:
         """Names of the evaluations, in the config's order."""
-        return list(self.config.get("evals") or {})
+        evals = self.config.get("evals")
+        return list(evals) if isinstance(evals, dict) else []
+
+    @property
+    def total_steps(self) -> int | None:
+        """How many steps it shall take; None if that is damaged."""
+        return _count(self.config, "total_steps")
+
+    @property
+    def batch_size(self) -> int | None:
+        """Images of a step; None if that is damaged."""
+        return _count(self.config, "batch_size")
 
     @property
     def described_evals(self) -> set[str]:
@@ -173,10 +185,11 @@ def read_history(copy: RunCopy, label: str) -> RunHistory:
     last_step, seconds = 0, 0.0
     for record in [*_metrics_records(folder), *_evaluation_records(folder)]:
         last_step = max(last_step, record["step"])
-        if isinstance(record.get("time"), int | float):
-            seconds = times[record["step"]] = float(record["time"])
+        time = record.get("time")
+        if isinstance(time, int | float) and 0 <= time < _LARGEST:
+            seconds = times[record["step"]] = float(time)
         for key, value in record.items():
-            if "/" in key and isinstance(value, int | float) and math.isfinite(value):
+            if "/" in key and isinstance(value, int | float) and abs(value) < _HUGE:
                 series.setdefault(key, {})[record["step"]] = float(value)
     figures = _figures(folder)
     environment = read_json(folder / "environment.json")
@@ -197,8 +210,13 @@ def read_history(copy: RunCopy, label: str) -> RunHistory:
 
 def _parameters(folder: Path) -> int | None:
     content = read_json(folder / SIZE)
-    count = content.get("parameters") if isinstance(content, dict) else None
-    return count if isinstance(count, int) else None
+    return _count(content, "parameters") if isinstance(content, dict) else None
+
+
+def _count(values: dict[str, Any], key: str) -> int | None:
+    """Returns a count; None if it is missing, or damaged."""
+    value = values.get(key)
+    return value if type(value) is int and 0 < value < _LARGEST else None
 
 
 def _metrics_records(folder: Path) -> Iterator[dict[str, Any]]:
@@ -251,7 +269,7 @@ def _figure(figure: Any) -> FigureFormat | None:
             figure["format"],
             figure["better"] == "lower",
             bool(figure.get("headline")),
-            max(0, int(figure.get("trials", 0))),
+            _count(figure, "trials") or 0,
         )
         shown.text(0.5)
     except DAMAGE:

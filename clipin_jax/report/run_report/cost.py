@@ -100,7 +100,7 @@ def _axes(runs: Sequence[RunHistory]) -> list[_Axis]:
         _Axis(
             "images seen",
             [
-                {s: s * float(run.config.get("batch_size") or 0) for s in _steps(run)}
+                {s: s * run.batch_size for s in _steps(run)} if run.batch_size else {}
                 for run in runs
             ],
         ),

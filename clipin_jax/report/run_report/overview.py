@@ -156,7 +156,7 @@ def _score_cell(run: RunHistory, key: str, *, best: bool) -> Cell:
 
 def _costs(run: RunHistory) -> list[Cell]:
     speed = _median(run, "train/images_per_second")
-    total, count = run.config.get("total_steps"), run.parameters
+    total, count = run.total_steps, run.parameters
     steps = f"{run.last_step:,} of {total:,}" if total else f"{run.last_step:,}"
     state = tag("small", "finished" if run.finished else "not finished")
     return [

@@ -22,6 +22,7 @@ from clipin_jax.report.run_report.scores import (
 
 COSTS = ("steps", "images seen", "wall time")
 _MOST = 12  # scores; the style sheet has a rule for each
+_MOST_LINES = 500  # over all scores: a page must stay small
 _TIMES = ((2 * 3600, 3600, "hours"), (120, 60, "minutes"), (0, 1, "seconds"))
 
 
@@ -58,7 +59,7 @@ def cost_section(runs: Sequence[RunHistory], leading: Sequence[str]) -> Markup |
 
     Returns None without scores.
     """
-    keys = list(leading[:_MOST])
+    keys = list(leading[: max(1, min(_MOST, _MOST_LINES // len(runs)))])
     axes = _axes(runs)
     charts = [
         chart

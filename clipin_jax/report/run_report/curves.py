@@ -43,51 +43,51 @@ def curves_section(
       leading: keys of scores whose curves are shown beside the loss.
       show: a regular expression; the metrics that it finds are shown instead.
     """
+    first = _first_metrics(runs, leading, show)
+    groups = {"": first, **_grouped_metrics(runs, first)}
+    count = sum(map(len, groups.values()))
+    if not count:
+        return note("Nothing has been logged yet.")
+    room = limit = max(1, _MOST_LINES // len(runs))  # charts
+    detail = min(1.0, _DETAILED_LINES / (len(runs) * min(count, limit)))
+    parts = []
+    for name, keys in groups.items():
+        drawn = keys[:room]
+        room -= len(drawn)
+        charts = chart_grid(_charts(runs, drawn, detail)) if drawn else None
+        if charts and name:
+            head = f"{name}: {count_noun(len(drawn), 'more chart')}"
+            charts = fold(tag("h3", head), charts)
+        parts.append(charts)
+    if count > limit:
+        about = f"{count_noun(count - limit, 'metric')} left out, for the size"
+        parts.append(note(f"{about} of this page: --show REGEX shows what it finds."))
+    names = legend(run_names(runs)) if len(runs) > 1 else None
+    return tag("div", note("Across: training steps."), names, *parts)
+
+
+def _first_metrics(
+    runs: Sequence[RunHistory], leading: Sequence[str], show: str | None
+) -> list[str]:
+    """Returns the metrics whose charts are not folded."""
     keys = dict.fromkeys(key for run in runs for key in run.series)
     if show:
-        first = [key for key in keys if is_score(key) and re.search(show, key)]
-    else:
-        first = [key for key in (_LOSS, *leading) if key in keys]
-    groups = _grouped_metrics(runs, keys)
-    groups = {
-        name: rest
-        for name, own in groups.items()
-        if (rest := [k for k in own if k not in first and _changes(runs, k, name)])
-    }
-    first = first[: max(1, _MOST_LINES // len(runs))]
-    if not first and not groups:
-        return note("Nothing has been logged yet.")
-    count = len(first) + sum(map(len, groups.values()))
-    room = _MOST_LINES // len(runs) - len(first)
-    detail = min(1.0, _DETAILED_LINES / (len(runs) * min(count, len(first) + room)))
-    parts = [chart_grid(_charts(runs, first, detail))]
-    left_out = 0
-    for name, own in groups.items():
-        drawn = own[: max(0, room)]
-        room -= len(drawn)
-        left_out += len(own) - len(drawn)
-        if drawn:
-            head = tag("h3", f"{name}: {count_noun(len(drawn), 'more chart')}")
-            parts.append(fold(head, chart_grid(_charts(runs, drawn, detail))))
-    if left_out:
-        parts.append(note(
-            f"{count_noun(left_out, 'metric')} left out, for the size of this page:"
-            " --show REGEX shows those that it finds."
-        ))  # fmt: skip
-    about = note("Across: training steps.")
-    return tag("div", about, legend(run_names(runs)) if len(runs) > 1 else None, *parts)
+        return [key for key in keys if is_score(key) and re.search(show, key)]
+    return [key for key in (_LOSS, *leading) if key in keys]
 
 
 def _grouped_metrics(
-    runs: Sequence[RunHistory], keys: Iterable[str]
+    runs: Sequence[RunHistory], first: Sequence[str]
 ) -> dict[str, list[str]]:
-    """Returns the metrics by the group of charts to which they belong."""
+    """Returns the other metrics that change by the group to which they belong."""
+    keys = dict.fromkeys(key for run in runs for key in run.series)
     evals = {name for run in runs for name in run.evals}
     names = ("Loss", _EVALUATIONS, _HEALTH, "Speed", "Optimization")
     groups: dict[str, list[str]] = {name: [] for name in names}
     for key in keys:
         group = _group(key, evals)
-        if group != _EVALUATIONS or _has_chart(runs, key):
+        shown = _has_chart if group == _EVALUATIONS else _changes
+        if key not in first and shown(runs, key):
             groups[group].append(key)
     groups["Loss"].sort(key=lambda key: key.count("/"))  # the total before its parts
     # Metrics of the same name, which are comparable, stand side by side.
@@ -113,10 +113,8 @@ def _has_chart(runs: Sequence[RunHistory], key: str) -> bool:
     return is_score(key) and (not known or figure_of(runs, key) is not None)
 
 
-def _changes(runs: Sequence[RunHistory], key: str, group: str) -> bool:
-    """Returns whether a metric ever changed; a score is shown in any case."""
-    if group == _EVALUATIONS:
-        return True
+def _changes(runs: Sequence[RunHistory], key: str) -> bool:
+    """Returns whether a metric ever changed."""
     values = {value for run in runs for value in run.series.get(key, {}).values()}
     return len(values) > 1
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from clipin_jax.report.components import fold, note
 from clipin_jax.report.markup import Markup, breakable, join, tag
 from clipin_jax.report.run_history import RunHistory
-from clipin_jax.report.run_report.labels import run_names
+from clipin_jax.report.run_report.labels import MOST_COLUMNS, columns_note, run_names
 from clipin_jax.report.run_report.scores import (
     BEST,
     chance_key,
@@ -83,13 +83,13 @@ def goodput_table(runs: Sequence[RunHistory]) -> Markup | None:
 
 def environment_table(runs: Sequence[RunHistory]) -> Markup | None:
     """Returns versions and machines, differences first; None if unknown."""
-    values = compare_trees(run.environment for run in runs)
+    values = compare_trees(run.environment for run in runs[:MOST_COLUMNS])
     return _differences_first(values, runs, unfolded=False) if values else None
 
 
 def configs_section(runs: Sequence[RunHistory]) -> Markup:
     """Returns the keys in which the configs differ, then the others, folded."""
-    values = compare_trees(run.config for run in runs)
+    values = compare_trees(run.config for run in runs[:MOST_COLUMNS])
     return _differences_first(values, runs, unfolded=True)
 
 
@@ -101,10 +101,11 @@ def _differences_first(
     rest = key_table(same, ("value",))
     if len(runs) == 1:
         return fold(count_noun(len(same), "value"), rest)
-    differences = key_table(different, run_names(runs))
+    differences = key_table(different, run_names(runs[:MOST_COLUMNS]))
     head = f"{count_noun(len(different), 'difference')}"
     return tag(
         "div",
+        columns_note(runs),
         note("The runs have the same values.")
         if differences is None
         else fold(head, differences, unfolded=unfolded),

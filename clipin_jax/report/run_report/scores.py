@@ -10,7 +10,7 @@ from clipin_jax.report.charts.intervals import look_of
 from clipin_jax.report.components import fold, note, share_bar
 from clipin_jax.report.markup import Markup, breakable, tag
 from clipin_jax.report.run_history import FigureFormat, RunHistory
-from clipin_jax.report.run_report.labels import run_names
+from clipin_jax.report.run_report.labels import MOST_COLUMNS, columns_note, run_names
 from clipin_jax.report.tables import group_row, header_row, scrolling_table
 from clipin_jax.report.text_format import NO_NUMBER, count_noun
 
@@ -26,6 +26,7 @@ _MOST_LEADING = 6  # scores that lead without being asked for
 
 def scores_section(runs: Sequence[RunHistory]) -> Markup:
     """Returns the scores; a note if there are none."""
+    left_out, runs = columns_note(runs), runs[:MOST_COLUMNS]
     keys = score_keys(runs)
     if not keys:
         return note("No evaluation has run yet.")
@@ -40,7 +41,9 @@ def scores_section(runs: Sequence[RunHistory]) -> Markup:
     head = header_row(("", "chance", *run_names(runs)))
     shown = scrolling_table(head, *bodies, class_="scores numbers")
     evaluations = count_noun(len(bodies), "evaluation")
-    return fold(f"{count_noun(len(keys), 'score')} of {evaluations}", about, shown)
+    return fold(
+        f"{count_noun(len(keys), 'score')} of {evaluations}", about, left_out, shown
+    )
 
 
 def is_score(key: str) -> bool:

@@ -33,12 +33,12 @@ def register(verbs: Verbs) -> None:
     add_step(parser)
     parser.add_argument(
         "--output", type=output_file, default=Path("explanation.png"),
-        help="a PNG file; default: explanation.png",
+        help="a .png or .html file; default: explanation.png",
     )  # fmt: skip
 
 
 def call(args: argparse.Namespace) -> int:
-    """Writes the PNG file."""
+    """Writes the file."""
     from clipin_jax.report.explanation_sheet import write_explanations
     from clipin_jax.runs.compile_cache import use_compile_cache
 

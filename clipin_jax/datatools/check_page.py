@@ -13,27 +13,24 @@ from clipin_jax.datatools.record_scan import ScanResult
 from clipin_jax.datatools.record_views import RecordViews
 from clipin_jax.report import images
 from clipin_jax.report.charts.histogram import histogram
-from clipin_jax.report.components import chart_grid, fold, note
+from clipin_jax.report.components import captioned_image, cards, chart_grid, fold, note
 from clipin_jax.report.markup import Markup, tag
-from clipin_jax.report.tables import scrolling_table, table
+from clipin_jax.report.tables import Cell, table
 
 _SIDE, _TOKENS = "shorter side, pixels", "tokens per caption"
 _THUMBNAIL = 320  # pixels on the longer side of an original
 _MOST_CLASSES = 200  # classes in the table
 
 STYLE = """
-.facts th { width: 8rem; color: var(--soft) }
 .advice { margin: 1rem 0; padding: .1rem 1rem; background: var(--card);
   border: 1px solid var(--rule); border-left: 4px solid var(--good);
   border-radius: 8px }
 .advice.problems { border-left-color: var(--bad) }
 .advice p { margin: .6rem 0 }
-.samples { display: grid; gap: .8rem;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr)) }
-.samples .views { align-items: flex-start }
-.samples figcaption { margin-top: .15rem; color: var(--soft); font-size: .72rem }
-.wide.counts th:first-child { width: 6rem }
-.wide td { white-space: normal; overflow-wrap: anywhere; min-width: 6rem }
+.views { align-items: flex-start }
+.wide th:first-child, .wide td:first-child { width: 8rem }
+.facts td:first-child { color: var(--soft) }
+.wide td { overflow-wrap: anywhere; min-width: 6rem }
 """
 
 
@@ -73,11 +70,7 @@ def advice_box(advice: Sequence[Advice]) -> Markup:
 
 
 def _facts(facts: Mapping[str, str]) -> Markup:
-    rows = (
-        tag("tr", tag("th", name, scope="row"), tag("td", text))
-        for name, text in facts.items()
-    )
-    return scrolling_table(tag("tbody", *rows), class_="facts wide")
+    return table((), facts.items(), class_="facts wide")
 
 
 def _histograms(scan: ScanResult, config: ConfigDict) -> Markup | None:
@@ -124,8 +117,11 @@ def _unusable(unusable: Mapping[str, Any]) -> Markup | None:
 def _frequent(captions: Mapping[str, Any] | None) -> Markup | None:
     if not captions or not captions["most_frequent"]:
         return None
-    rows = ((f"{row['count']:,}", row["caption"]) for row in captions["most_frequent"])
-    return _wide_table(("count", "caption"), rows)
+    found = captions["most_frequent"]
+    rows = (
+        (_count(row["count"]), Cell(row["caption"], row["caption"])) for row in found
+    )
+    return _wide_table(("count", "caption"), rows, sortable=True)
 
 
 def _classes(classes: Mapping[str, int]) -> Markup | None:
@@ -135,8 +131,9 @@ def _classes(classes: Mapping[str, int]) -> Markup | None:
     about = None
     if len(names) > _MOST_CLASSES:
         about = note(f"The largest {_MOST_CLASSES} of {len(names)}.")
-    rows = ((f"{classes[name]:,}", name) for name in names[:_MOST_CLASSES])
-    return fold(f"{len(names)} classes", about, _wide_table(("records", "class"), rows))
+    rows = ((_count(classes[name]), _text(name)) for name in names[:_MOST_CLASSES])
+    shown = _wide_table(("records", "class"), rows, sortable=True)
+    return fold(f"{len(names)} classes", about, shown)
 
 
 def _samples(samples: Sequence[RecordViews] | str, config: ConfigDict) -> Markup:
@@ -148,8 +145,8 @@ def _samples(samples: Sequence[RecordViews] | str, config: ConfigDict) -> Markup
     )
     if config.data.views == 1:
         about += " This config trains on the first view only."
-    cards = (_sample_card(sample) for sample in samples)
-    return tag("div", note(about), tag("div", *cards, class_="samples"))
+    shown = cards((_sample_card(sample) for sample in samples), "wide-cards")
+    return tag("div", note(about), shown)
 
 
 def _sample_card(sample: RecordViews) -> Markup:
@@ -172,8 +169,18 @@ def _sample_card(sample: RecordViews) -> Markup:
 
 def _figure(pixels: np.ndarray, caption: str) -> Markup:
     image = images.pixels(pixels, alt=caption, longest_side=_THUMBNAIL)
-    return tag("figure", image, tag("figcaption", caption))
+    return captioned_image(image, caption)
 
 
-def _wide_table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> Markup:
-    return table(head, rows, class_="wide counts")
+def _count(number: int) -> Cell:
+    return Cell(f"{number:,}", number)
+
+
+def _text(text: str) -> Cell:
+    return Cell(text, text)
+
+
+def _wide_table(
+    head: Iterable[str], rows: Iterable[Iterable[object]], *, sortable: bool = False
+) -> Markup:
+    return table(head, rows, class_="wide", sortable=sortable)

@@ -74,10 +74,13 @@ class DataCheck:
         Raises:
           ClipinError: it cannot be written.
         """
-        title = f"Training data of {self.config.name}"
-        lead = check_page.advice_box(self.advice)
-        sections = self._sections()
-        page = document(title, sections, lead=lead, style=check_page.STYLE)
+        page = document(
+            str(self.config.name),
+            self._sections(),
+            check_page.advice_box(self.advice),
+            check_page.STYLE,
+            kind="Check of training data",
+        )
         return write_output(path, page)
 
     def _sections(self) -> dict[str, Markup | None]:

@@ -12,15 +12,14 @@ from clipin_jax.embeddings.files import Embeddings
 from clipin_jax.embeddings.rows import TEXT
 from clipin_jax.embeddings.search import Hit, is_image_query
 from clipin_jax.errors import ClipinError
-from clipin_jax.report.components import note
+from clipin_jax.report.components import cards, note
 from clipin_jax.report.document import document
-from clipin_jax.report.images import pixels
+from clipin_jax.report.images import ImageRoom, pixels
 from clipin_jax.report.markup import Markup, breakable, join, tag
 
 SIDE = 320  # pixels of a picture
+_IMAGES = 1_500_000  # bytes of all pictures together
 _STYLE = """
-.hits { display: grid; gap: .8rem;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 13rem), 1fr)) }
 .query img { width: auto; max-width: 100% }
 """
 
@@ -34,19 +33,19 @@ def search_page(query: str, hits: Sequence[Hit], embeddings: Embeddings) -> str:
       embeddings: in which it searched.
     """
     source, problem = _open(embeddings)
-    cards = (_card(hit, source) for hit in hits)
+    room = ImageRoom(_IMAGES)
+    found = cards(_card(hit, source, room) for hit in hits)
     origin = embeddings.origin
     lead = f"{len(embeddings.facts):,} embeddings of {origin.source} by {origin.model}"
     return document(
-        f"Nearest to {query}",
+        query,
         {
             "Query": _query(query),
-            "Nearest": join(
-                [note(problem) if problem else None, tag("div", *cards, class_="hits")]
-            ),
+            "Nearest": join([note(problem) if problem else None, found]),
         },
         lead=note(lead),
         style=_STYLE,
+        kind="Search",
     )
 
 
@@ -61,16 +60,17 @@ def _open(embeddings: Embeddings) -> tuple[Source | None, str]:
     return source, ""
 
 
-def _query(query: str) -> Markup:
+def _query(query: str) -> Markup | None:
+    """Returns the image to which the nearest were searched; a text is the heading."""
     if not is_image_query(query):
-        return tag("p", query)
+        return None
     image = decode(storage.read(storage.full_path(query)))
     return tag("div", pixels(image, "the query", SIDE), class_="query")
 
 
-def _card(hit: Hit, source: Source | None) -> Markup:
+def _card(hit: Hit, source: Source | None, room: ImageRoom) -> Markup:
     row = hit.row
-    picture = None if source is None else _picture(source, row.index)
+    picture = None if source is None else _picture(source, row.index, room)
     caption = tag("p", row.caption) if row.caption else None
     kind = " (text)" if row.kind == TEXT else ""
     cosine = tag("p", f"cosine {hit.cosine:.3f}{kind}", class_="note")
@@ -78,8 +78,9 @@ def _card(hit: Hit, source: Source | None) -> Markup:
     return tag("div", picture, caption, cosine, name, class_="card")
 
 
-def _picture(source: Source, index: int) -> Markup:
+def _picture(source: Source, index: int, room: ImageRoom) -> Markup:
     try:
-        return pixels(decode(source[index]["image"]), f"record {index}", SIDE)
+        image = decode(source[index]["image"])
+        return room.take(pixels(image, f"record {index}", SIDE))
     except (BadRecord, OSError) as error:
         return tag("span", f"cannot be read: {error}", class_="gap")

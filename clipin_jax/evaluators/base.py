@@ -6,11 +6,12 @@ import dataclasses
 import logging
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from clipin_jax.errors import did_you_mean
 from clipin_jax.inference.encode_fns import ModelState
 
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
@@ -22,11 +23,15 @@ class Figure:
       format: template of `str.format` for the value.
       headline: whether tables with many evaluations show it.
       better: "higher" or "lower".
+      trials: of how many yes-or-no outcomes the score is the share, such as scored
+        images, so that it has an interval; 0 if it is no such share. From `trials` of
+        the evaluator.
     """
 
     format: str = "{:.3f}"
     headline: bool = False
     better: str = "higher"
+    trials: int = 0
 
 
 # Begin the names of values that stand beside a metric.
@@ -43,7 +48,8 @@ class Evaluator(Protocol):
     at once, and raises ClipinError for what is wrong with them.
 
     A class may also have `benchmark_keys`: names in the JSON files of CLIP_benchmark,
-    each with the metric that it stands for.
+    each with the metric that it stands for; and `trials`: metrics that are shares, or
+    patterns, to the number of yes-or-no outcomes, by which reports show intervals.
 
     Attributes:
       task: kind of evaluation, as written to the JSON file.
@@ -65,10 +71,7 @@ class Evaluator(Protocol):
 
 def find_figure(figures: Figures, metric: str) -> Figure | None:
     """Returns the figure of a metric by name or pattern, None if it has none."""
-    matches = (
-        figure for pattern, figure in figures.items() if fnmatchcase(metric, pattern)
-    )
-    return next(matches, None)
+    return _first_match(figures, metric)
 
 
 def shown_figures(
@@ -83,9 +86,18 @@ def shown_figures(
     figures = {}
     for key in values:
         name, _, metric = key.partition("/")
-        if name in evaluators and not metric.startswith(BESIDE):
-            figures[key] = find_figure(evaluators[name].figures, metric)
-    return {key: figure for key, figure in figures.items() if figure}
+        if name not in evaluators or metric.startswith(BESIDE):
+            continue
+        if figure := find_figure(evaluators[name].figures, metric):
+            known = getattr(evaluators[name], "trials", {})
+            trials = _first_match(known, metric) or 0
+            figures[key] = dataclasses.replace(figure, trials=trials)
+    return figures
+
+
+def _first_match(values: Mapping[str, T], metric: str) -> T | None:
+    matches = (x for pattern, x in values.items() if fnmatchcase(metric, pattern))
+    return next(matches, None)
 
 
 def check_best_metric(metric: str, evaluators: Mapping[str, Evaluator]) -> None:

@@ -57,30 +57,54 @@ class Captioning:
             model that cannot write.
         """
         captions, image_of_caption = read_captions(source, max_captions)
-        self._references: list[list[list[str]]] = [[] for _ in range(len(source))]
-        for caption, image in zip(captions, image_of_caption, strict=True):
-            self._references[image].append(tokenize(caption))
         context_length = encoder.tokenizer.context_length
-        self._write = encoder.captioner(make_decoding(decoding or {}, context_length))
+        self._decoding = make_decoding(decoding or {}, context_length)
+        self._write = encoder.captioner(self._decoding)
         self._batch_size = batch_size
+        self._texts = [[] for _ in range(len(source))]
+        for caption, image in zip(captions, image_of_caption, strict=True):
+            self._texts[image].append(caption)
         self.source = source
+        self.image_size = encoder.image_size
+        self.interpolation = encoder.interpolation
+        self.resize = encoder.resize
         self.captions: list[str] = []
+        self.written: dict[str, Any] = {}
 
     def run(self, state: ModelState) -> Iterator[tuple[str, float]]:
         """Yields (metric, value).
 
         "chance/METRIC" scores the caption of the next image: well written, but about
         another image. `distinct` is the number of different captions over the number
-        of captions. Afterwards `captions` has all captions, in the order of the source.
+        of captions. Afterwards `captions` has all captions, in the order of the source,
+        and `written` some of them with their references.
         """
         self.captions = self._write(state, self.source, self._batch_size)
+        self.written = self._examples()
+        references = [[tokenize(text) for text in texts] for texts in self._texts]
         words = [tokenize(caption) for caption in self.captions]
-        yield from _scores(words, self._references).items()
+        yield from _scores(words, references).items()
         if len(words) > 1:
             of_next_image = [*words[1:], words[0]]
-            for name, value in _scores(of_next_image, self._references).items():
+            for name, value in _scores(of_next_image, references).items():
                 yield f"chance/{name}", value
         yield "distinct", len(set(self.captions)) / len(self.captions)
+
+    def _examples(self, number: int = 12) -> dict[str, Any]:
+        """Returns the captions of images at equal distances, not chosen by a score."""
+        count = len(self.captions)
+        chosen = np.unique(np.linspace(0, count - 1, number).round().astype(int))
+        return {
+            "decoding": self._decoding.used(),
+            "captions": [
+                {
+                    "image": int(i),
+                    "caption": self.captions[i],
+                    "references": self._texts[i],
+                }
+                for i in chosen
+            ],
+        }
 
 
 def _scores(

@@ -68,6 +68,7 @@ class Compositionality:
         self._score = SCORES[format]
         trials = read_trials(format, folder, images)
         self._groups = [trial.group for trial in trials]
+        self.trials = {"*_score": len(trials)}
         paths = list(dict.fromkeys(path for trial in trials for path in trial.images))
         texts = list(dict.fromkeys(text for trial in trials for text in trial.texts))
         self.source, self._texts = ImageFiles(paths), texts

@@ -97,6 +97,7 @@ class FineTuning:
         check_training(encoder, epochs, train_batch_size, augment)
         self.source, self._train_source = source, train_source
         self._task = make_task(source, train_source, classes)
+        self.trials = scores.classification_trials(self._task.labels)
         self._encoder = encoder
         self._batch_size = batch_size
         self._train_batch_size, self._epochs = train_batch_size, epochs

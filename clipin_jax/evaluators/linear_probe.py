@@ -66,6 +66,7 @@ class LinearProbe:
         self._options.check()
         self.source, self._train_source = source, train_source
         self._task = make_task(source, train_source, classes)
+        self.trials = scores.classification_trials(self._task.labels)
         self._validation: tuple[Source, np.ndarray] | None = None
         if val_source is not None:
             labels = make_task(val_source, train_source, classes).labels

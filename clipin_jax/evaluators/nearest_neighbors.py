@@ -57,6 +57,8 @@ class NearestNeighbors:
         """
         self.source, self._train_source = source, train_source
         self._task = make_task(source, train_source, classes)
+        trials = scores.classification_trials(self._task.labels)
+        self.trials = trials | {f"majority/{name}": n for name, n in trials.items()}
         if not 1 <= k <= len(train_source) or temperature <= 0:
             raise ClipinError(
                 f"k must be from 1 to {len(train_source)}, the images of train_source,"

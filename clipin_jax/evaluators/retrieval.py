@@ -87,6 +87,8 @@ class Retrieval:
             },
             **{f"text_retrieval_recall@{k}": f"{rule}{TO_TEXT}_R@{k}" for k in RECALLS},
         }
+        # Captions of one image are alike: they count as one outcome.
+        self.trials = {"*_R@*": len(source)}
         self.source = source
         self.image_size = encoder.image_size
         self.interpolation = encoder.interpolation

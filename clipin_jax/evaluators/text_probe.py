@@ -81,6 +81,7 @@ class TextProbe:
             self._val_texts, val_labels = self._read_rows(val_file, rows)
             self._val_members = scores.members(val_labels, len(self.classes))
         self._task = LabeledTask(self.classes, labels, train_labels)
+        self.trials = scores.classification_trials(self._task.labels)
         self._encoder = encoder
         self._batch_size = batch_size
 

@@ -81,6 +81,7 @@ class ZeroShot:
         self._comparison = encoder.comparison(similarity)
         self._batch_size = batch_size
         self._labels = read_labels(source, len(self.classes))
+        self.trials = scores.classification_trials(self._labels)
         self._warn_of_empty_classes()
 
     def run(self, state: ModelState) -> Iterator[tuple[str, float]]:

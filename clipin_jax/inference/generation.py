@@ -50,6 +50,13 @@ class Decoding(NamedTuple):
     top_p: float = 0.9
     seed: int = 0
 
+    def used(self) -> dict[str, Any]:
+        """Returns the options that its strategy reads."""
+        read = {"beam": ("beams", "length_penalty")}
+        read["nucleus"] = ("temperature", "top_p", "seed")
+        names = ("strategy", "max_length", "prompt", "no_repeat_ngram")
+        return {k: getattr(self, k) for k in (*names, *read.get(self.strategy, ()))}
+
 
 class _Rows(NamedTuple):
     """Prefixes of captions, K for each image; K is 1 without beams."""

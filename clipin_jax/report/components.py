@@ -1,4 +1,4 @@
-"""Small parts that every page uses: notes, folded sections, legends, chart grids."""
+"""Small parts that every page uses: notes, folded sections, legends, cards, bars."""
 
 from __future__ import annotations
 
@@ -39,6 +39,26 @@ def chart_grid(charts: Iterable[Markup]) -> Markup:
     return tag("div", *charts, class_="charts")
 
 
+def wide_charts(charts: Iterable[Markup]) -> Markup:
+    """Returns larger charts, at most two in a row."""
+    return tag("div", *charts, class_="charts wide-charts")
+
+
+def columns(parts: Iterable[Markup]) -> Markup:
+    """Returns parts such as tables in as many columns as the page has room for."""
+    return tag("div", *parts, class_="columns")
+
+
+def cards(parts: Iterable[Markup], class_: str = "") -> Markup:
+    """Returns cards side by side; class_ "wide-cards" for wider ones."""
+    return tag("div", *parts, class_=f"cards {class_}".rstrip())
+
+
+def captioned_image(image: Markup, caption: str, class_: str | None = None) -> Markup:
+    """Returns an image with a line below it."""
+    return tag("figure", image, tag("figcaption", caption), class_=class_)
+
+
 def colour_class(index: int) -> str:
     """Returns the class that gives an element the colour of item number `index`."""
     return f"c{index % COLOURS}"
@@ -53,3 +73,12 @@ def colour_label(label: str, index: int) -> Markup:
 def legend(labels: Iterable[Markup]) -> Markup:
     """Returns labels in a line."""
     return tag("p", *labels, class_="legend")
+
+
+def share_bar(share: float, mark: float | None = None) -> Markup:
+    """Returns a share from 0 to 1 as a bar, with a mark at another share."""
+    at = None
+    if mark is not None:
+        at = tag("i", class_="mark", style=f"left:{100 * mark:.1f}%")
+    fill = tag("i", class_="fill", style=f"width:{100 * share:.1f}%")
+    return tag("span", fill, at, class_="bar")

@@ -1,4 +1,4 @@
-"""Explanations of several models as one PNG, models side by side."""
+"""Explanations of several models as one PNG or page, models side by side."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,14 +9,26 @@ import jax
 from clipin_jax import storage
 from clipin_jax.errors import ClipinError
 from clipin_jax.inference.explain import Explanation, explain_image
+from clipin_jax.report.components import captioned_image, note
+from clipin_jax.report.document import document
 from clipin_jax.report.heatmaps import (
+    CELL,
     LabelledImage,
     magnified,
     overlay,
     png,
     sheet,
 )
+from clipin_jax.report.images import ImageRoom, pixels
+from clipin_jax.report.markup import tag
 from clipin_jax.report.run_history import run_labels
+from clipin_jax.report.text_format import join_words, quote_phrase
+
+_IMAGES = 1_500_000  # bytes of all images of a page together
+_STYLE = """
+.maps { display: grid; gap: .8rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(44%, 10rem), 14rem)) }
+"""
 
 
 def write_explanations(
@@ -26,7 +38,7 @@ def write_explanations(
     output: str | Path,
     **options: Any,
 ) -> Path:
-    """Writes images with maps over them as one PNG, models side by side.
+    """Writes images with maps over them as one PNG or HTML page, models side by side.
 
     Without maps of words, there is a row for each image and text: the image, then the
     map of each run. With them, there is a row for each run too: the image, the map of
@@ -35,7 +47,7 @@ def write_explanations(
     Args:
       workdirs: run folders by path or URL, or one.
       images, texts: as in `explain_image`, and so are the options.
-      output: the PNG file.
+      output: the file; it ends with .png or .html.
 
     Returns:
       The file's path.
@@ -43,15 +55,45 @@ def write_explanations(
     Raises:
       ClipinError: as in `explain_image`, or the file cannot be written.
     """
-    if not str(output).lower().endswith(".png"):
-        raise ClipinError(f"--output is {output}: give a file that ends with .png")
+    kind = str(output).lower().rpartition(".")[2]
+    if kind not in ("png", "html"):
+        raise ClipinError(
+            f"--output is {output}: give a file that ends with .png or .html"
+        )
     workdirs = [workdirs] if isinstance(workdirs, str | Path) else workdirs
     names = run_labels(list(map(storage.absolute, workdirs)))
     explanations = [explain_image(w, images, texts, **options) for w in workdirs]
     if not jax.process_index():
         rows, titles = _rows(explanations, names)
-        storage.write_output(output, png(sheet(rows, titles)))
+        content = (
+            _page(rows, titles, texts) if kind == "html" else png(sheet(rows, titles))
+        )
+        storage.write_output(output, content)
     return Path(output)
+
+
+def _page(
+    rows: Sequence[Sequence[LabelledImage]],
+    titles: Sequence[str],
+    texts: str | Sequence[str],
+) -> str:
+    about = note(
+        "Red: where the model looks most; blue: least; no colour: not at all. Each map"
+        " is scaled by itself, so colours do not compare between maps."
+    )
+    parts, room = [], ImageRoom(_IMAGES)
+    for row, title in zip(rows, titles, strict=True):
+        shown = (
+            captioned_image(
+                room.take(pixels(image, f"{title} {label}".strip(), CELL)),
+                label or "image",
+            )
+            for label, image in row
+        )
+        parts += [tag("h3", title), tag("div", *shown, class_="maps")]
+    heading = texts if isinstance(texts, str) else join_words(map(quote_phrase, texts))
+    sections = {"Maps": tag("div", about, *parts)}
+    return document(heading, sections, style=_STYLE, kind="Explanation")
 
 
 def _rows(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable
 
-_VOID = ("img", "meta", "circle", "line", "path", "rect")
+_VOID = ("img", "input", "meta", "circle", "line", "path", "rect")
 
 
 class Markup(str):

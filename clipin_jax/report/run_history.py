@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,12 @@ from typing import Any, NamedTuple
 
 from clipin_jax import storage
 from clipin_jax.errors import ClipinError
-from clipin_jax.runs.folder import DONE, SOURCES
+from clipin_jax.runs.folder import DONE, SIZE, SOURCES
 from clipin_jax.runs.run_copy import RunCopy, open_copy
 
 Points = dict[int, float]  # step -> value
+_LARGEST = 10**15  # more parameters, images, steps or seconds are damage
+_HUGE = 1e300  # larger values would overflow in charts
 # What reading a value of JSON raises that is not of the form which a run writes.
 DAMAGE = (AttributeError, LookupError, TypeError, ValueError)
 
@@ -26,11 +27,14 @@ class FigureFormat(NamedTuple):
       format: a template of `str.format`, such as "{:.1%}".
       lower_is_better: whether a lower value is better.
       headline: whether it is among the few that stand for the evaluation.
+      trials: of how many yes-or-no outcomes it is the share; 0 if it is none, or was
+        written by a version that did not count them.
     """
 
     format: str
     lower_is_better: bool
     headline: bool = False
+    trials: int = 0
 
     @property
     def percent(self) -> bool:
@@ -40,6 +44,20 @@ class FigureFormat(NamedTuple):
     def text(self, value: float) -> str:
         """Returns a value as text."""
         return self.format.format(value)
+
+    def interval(self, value: float) -> tuple[float, float] | None:
+        """Returns the 95 % Wilson interval of a share of outcomes; None for others.
+
+        It is about other outcomes of the same kind, such as other images, for this
+        model: it does not include the spread between seeds.
+        """
+        if not self.trials or not 0 <= value <= 1:
+            return None
+        from scipy.stats import binomtest  # here: it takes half a second to import
+
+        hits = round(value * self.trials)
+        found = binomtest(hits, self.trials).proportion_ci(0.95, method="wilson")
+        return float(found.low), float(found.high)
 
 
 @dataclass(frozen=True)
@@ -52,11 +70,13 @@ class RunHistory:
       config: the resolved config, nested.
       series: metric name -> step -> value. A step that was logged twice, after a
         resume, has the later value.
+      times: step -> seconds since the first start of the run.
       figures: "EVALUATION/FIGURE" -> how it is shown; figures that are not shown are
         absent.
       environment: versions and machine, nested; {} if unknown.
       last_step: the last step in any file; 0 if there is none.
       seconds: the run's clock at its last line.
+      parameters: of the model, without those of the target; None if unknown.
       finished: whether the run is complete; a mean of checkpoints is.
     """
 
@@ -64,10 +84,12 @@ class RunHistory:
     label: str
     config: dict[str, Any]
     series: dict[str, Points]
+    times: Points
     figures: dict[str, FigureFormat]
     environment: dict[str, Any]
     last_step: int
     seconds: float
+    parameters: int | None
     finished: bool
 
     @property
@@ -78,7 +100,18 @@ class RunHistory:
     @property
     def evals(self) -> list[str]:
         """Names of the evaluations, in the config's order."""
-        return list(self.config.get("evals") or {})
+        evals = self.config.get("evals")
+        return list(evals) if isinstance(evals, dict) else []
+
+    @property
+    def total_steps(self) -> int | None:
+        """How many steps it shall take; None if that is damaged."""
+        return _count(self.config, "total_steps")
+
+    @property
+    def batch_size(self) -> int | None:
+        """Images of a step; None if that is damaged."""
+        return _count(self.config, "batch_size")
 
     @property
     def described_evals(self) -> set[str]:
@@ -148,13 +181,15 @@ def read_history(copy: RunCopy, label: str) -> RunHistory:
     if not isinstance(config, dict):
         raise ClipinError(f"{path} is damaged: restore it, or leave out the run")
     series: dict[str, Points] = {}
+    times: Points = {}
     last_step, seconds = 0, 0.0
     for record in [*_metrics_records(folder), *_evaluation_records(folder)]:
         last_step = max(last_step, record["step"])
-        if isinstance(record.get("time"), int | float):
-            seconds = float(record["time"])
+        time = record.get("time")
+        if isinstance(time, int | float) and 0 <= time < _LARGEST:
+            seconds = times[record["step"]] = float(time)
         for key, value in record.items():
-            if "/" in key and isinstance(value, int | float) and math.isfinite(value):
+            if "/" in key and isinstance(value, int | float) and abs(value) < _HUGE:
                 series.setdefault(key, {})[record["step"]] = float(value)
     figures = _figures(folder)
     environment = read_json(folder / "environment.json")
@@ -163,12 +198,25 @@ def read_history(copy: RunCopy, label: str) -> RunHistory:
         label=label,
         config=config,
         series={key: dict(sorted(points.items())) for key, points in series.items()},
+        times=times,
         figures=figures,
         environment=environment if isinstance(environment, dict) else {},
         last_step=last_step,
         seconds=seconds,
+        parameters=_parameters(folder),
         finished=any((folder / name).exists() for name in (DONE, SOURCES)),
     )
+
+
+def _parameters(folder: Path) -> int | None:
+    content = read_json(folder / SIZE)
+    return _count(content, "parameters") if isinstance(content, dict) else None
+
+
+def _count(values: dict[str, Any], key: str) -> int | None:
+    """Returns a count; None if it is missing, or damaged."""
+    value = values.get(key)
+    return value if type(value) is int and 0 < value < _LARGEST else None
 
 
 def _metrics_records(folder: Path) -> Iterator[dict[str, Any]]:
@@ -221,6 +269,7 @@ def _figure(figure: Any) -> FigureFormat | None:
             figure["format"],
             figure["better"] == "lower",
             bool(figure.get("headline")),
+            _count(figure, "trials") or 0,
         )
         shown.text(0.5)
     except DAMAGE:

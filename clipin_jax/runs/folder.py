@@ -32,6 +32,7 @@ FREE_KEYS = (
     "micro_batches", "sharding.", "compiler_options.",
 )  # fmt: skip
 DONE = "DONE"  # the file of a finished run
+SIZE = "size.json"  # the file with the numbers of parameters
 SOURCES = "sources.json"  # the file of a run that is the mean of checkpoints
 _SHOWN = 5  # differing keys in a message
 # What a run may have written before its first checkpoint. Metrics are cut at step 0.
@@ -85,6 +86,16 @@ def open_folder(config: ConfigDict, workdir: Path, run_name: str = "") -> None:
     write_file(saved, content)
     write_file(workdir / "config.yaml", str(ConfigDict(json.loads(content))))
     write_file(workdir / "environment.json", json.dumps(environment(), indent=2))
+
+
+def write_size(workdir: Path, parameters: int, trained: int) -> None:
+    """Writes how many parameters the model of a run has, and how many are trained.
+
+    Raises:
+      ClipinError: the file cannot be written.
+    """
+    content = {"parameters": parameters, "trained": trained}
+    write_file(workdir / SIZE, json.dumps(content) + "\n")
 
 
 def _has_checkpoint(workdir: Path) -> bool:

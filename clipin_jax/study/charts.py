@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from clipin_jax.report import components
+from clipin_jax.report.charts.axes import LARGE
 from clipin_jax.report.charts.intervals import (
     IntervalPoint,
     IntervalSeries,
@@ -51,6 +52,7 @@ def dial_chart(results: StudyResults, metric: Metric) -> Markup | None:
         series,
         chance=metric.shown_chance,
         description=f"{metric.title} over {results.dial}",
+        size=LARGE,
     )
 
 

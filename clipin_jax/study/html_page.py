@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clipin_jax.report.components import chart_grid, fold, note
+from clipin_jax.report.components import chart_grid, columns, fold, note, wide_charts
 from clipin_jax.report.document import document
 from clipin_jax.report.markup import Markup, tag
 from clipin_jax.report.tables import compare_trees, key_table
@@ -14,7 +14,6 @@ from clipin_jax.report.text_format import count_noun
 from clipin_jax.storage import write_output
 from clipin_jax.study import charts, conclusions
 from clipin_jax.study.result_tables import (
-    BEST,
     MARKS,
     comparison_table,
     cost_table,
@@ -28,26 +27,13 @@ from clipin_jax.study.statistics import comparisons, interactions
 
 _UNFOLDED = 6  # sentences; more are folded
 STYLE = """
-.last { display: none }
 .question { margin: 1.2rem 0 .2rem; font-size: 1.1rem; max-width: 46rem }
 .conclusions { margin: 0; padding-left: 1.2rem; max-width: 52rem }
 .conclusions li { margin: .3rem 0 }
-.scroll:has(.study) { width: fit-content; max-width: 100% }
-.study { width: auto; border-collapse: separate; border-spacing: 0 }
-.study th:nth-child(n+2), .study td:nth-child(n+2) { text-align: right;
-  white-space: nowrap }
-.study td:first-child { min-width: 8rem; max-width: 22rem; position: sticky; left: 0;
-  background: var(--card) }
 .study td:first-child .note { min-width: 11rem }
-.level text { paint-order: stroke; stroke: var(--card); stroke-width: 3px }
 .missing td:last-child { min-width: 14rem; overflow-wrap: anywhere }
-.study small { color: var(--soft) }
 .study .note { margin: 0; font-size: .78rem; text-align: inherit }
 .good { color: var(--good) } .bad { color: var(--bad) }
-.dials { display: grid; gap: .8rem;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)) }
-.dials figure { max-width: 36rem }
-.legend { margin: .2rem 0 .7rem }
 """
 
 
@@ -83,7 +69,7 @@ def study_page(results: StudyResults) -> str:
     }
     question = tag("p", results.question, class_="question")
     lead = tag("div", question, note(_progress(results)))
-    return document(results.title, sections, lead, STYLE)
+    return document(results.title, sections, lead, STYLE, kind="Study")
 
 
 def _progress(results: StudyResults) -> str:
@@ -109,31 +95,36 @@ def _conclusions(results: StudyResults) -> Markup:
 def _scores(results: StudyResults) -> Markup:
     about = note(
         "Mean over seeds ± half of its 95 % interval. "
-        f"{BEST} and bold: the best mean of a column, shown to be best or not."
+        "Bold: the best mean of a column, shown to be best or not."
         f" {MARKS['above']} above and {MARKS['below']} below the method's baseline,"
         " tested seed by seed and corrected by Holm within the metric."
     )
     if not results.dial:
-        columns = [(m, level) for m in results.metrics for level in results.levels]
-        return tag("div", about, score_table(results, columns))
-    parts = [about]
-    for metric in results.metrics:
-        columns = [(metric, level) for level in results.levels]
-        parts += [tag("h3", metric.title), score_table(results, columns)]
-    return tag("div", *parts)
+        chosen = [(m, level) for m in results.metrics for level in results.levels]
+        return tag("div", about, score_table(results, chosen))
+    tables = (
+        tag(
+            "div",
+            tag("h3", metric.title),
+            score_table(results, [(metric, level) for level in results.levels]),
+        )
+        for metric in results.metrics
+    )
+    return tag("div", about, columns(tables))
 
 
 def _dial(results: StudyResults) -> Markup | None:
     if not results.dial or len(results.levels) < 2:
         return None
-    dials = [charts.dial_chart(results, metric) for metric in results.metrics]
-    if not any(dials):
+    charts_of_metrics = (charts.dial_chart(results, m) for m in results.metrics)
+    dials = [chart for chart in charts_of_metrics if chart is not None]
+    if not dials:
         return None
     about = note(
         f"Means over seeds with their 95 % intervals; across: {results.dial}. The"
         " tests below are seed by seed: they have less noise than these bars."
     )
-    return tag("div", about, charts.legend(results), tag("div", *dials, class_="dials"))
+    return tag("div", about, charts.legend(results), wide_charts(dials))
 
 
 def _comparisons(results: StudyResults) -> Markup | None:

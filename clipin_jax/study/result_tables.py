@@ -8,7 +8,7 @@ from typing import Any
 
 from clipin_jax.report.components import fold, note
 from clipin_jax.report.markup import Markup, breakable, tag
-from clipin_jax.report.tables import table
+from clipin_jax.report.tables import Cell, table
 from clipin_jax.report.text_format import (
     NO_NUMBER,
     count_noun,
@@ -27,7 +27,6 @@ from clipin_jax.study.statistics import (
 )
 
 MARKS = {"above": "▲", "below": "▼"}
-BEST = "★"
 _COSTS = {  # figure -> its column
     "step_ms": "step, ms",
     "ratio": "step time, ratio",
@@ -64,7 +63,7 @@ def score_table(results: StudyResults, columns: Sequence[Column]) -> Markup:
         head = [results.dial, *(level for _, level in columns)]
     else:
         head = ["", *(metric.title for metric, _ in columns)]
-    return table(head, rows, class_="study")
+    return table(head, rows, class_="study numbers")
 
 
 def comparison_table(results: StudyResults, compared: Sequence[Comparison]) -> Markup:
@@ -76,21 +75,31 @@ def comparison_table(results: StudyResults, compared: Sequence[Comparison]) -> M
     for c in compared:
         rows.append(
             [
-                tag("span", breakable(c.method), " – ", breakable(c.baseline)),
-                *([c.level] if has_level else []),
-                tag("span", _mark(c), c.metric.text(c.test.mean, sign=True)),
-                interval_text(c.metric, c.test),
-                comparison_bar(c, span),
-                verdict_word(c),
-                format_p_value(c.p_holm),
-                format_p_value(c.test.p),
-                format_p_value(c.test.p_flip),
-                c.test.n,
+                Cell(
+                    tag("span", breakable(c.method), " – ", breakable(c.baseline)),
+                    c.method,
+                ),
+                *([Cell(c.level, c.level)] if has_level else []),
+                _number(
+                    tag("span", _mark(c), c.metric.text(c.test.mean, sign=True)),
+                    c.test.mean,
+                ),
+                _number(interval_text(c.metric, c.test), c.test.low),
+                _number(comparison_bar(c, span), c.test.mean),
+                Cell(verdict_word(c), verdict_word(c)),
+                _number(format_p_value(c.p_holm), c.p_holm),
+                _number(format_p_value(c.test.p), c.test.p),
+                _number(format_p_value(c.test.p_flip), c.test.p_flip),
+                _number(c.test.n, c.test.n),
             ]
         )
     dial = [results.dial] if has_level else []
-    head = ("", *dial, "difference", "95 % interval", "", "shown", *_TESTS)
-    return table(head, rows, class_="study")
+    head = ("methods", *dial, "difference", "95 % interval", "drawn", "shown", *_TESTS)
+    return table(head, rows, class_="study numbers", sortable=True)
+
+
+def _number(shown: object, value: float) -> Cell:
+    return Cell(shown, value if math.isfinite(value) else None)
 
 
 def interval_text(metric: Metric, test: PairedTest) -> str:
@@ -115,7 +124,7 @@ def cost_table(results: StudyResults) -> Markup | None:
         )
         costs = results.costs.get(method, {})
         rows.append([name, *(_cost_text(costs.get(key)) for key in shown)])
-    return table(("", *(_COSTS[key] for key in shown)), rows, class_="study")
+    return table(("", *(_COSTS[key] for key in shown)), rows, class_="study numbers")
 
 
 def missing_table(results: StudyResults) -> Markup | None:
@@ -143,7 +152,7 @@ def seed_tables(results: StudyResults) -> Markup:
                 rows.append([method, *([level] if results.dial else []), *texts])
         dial = [results.dial] if results.dial else []
         head = ("", *dial, *(f"seed {seed}" for seed in results.seeds))
-        folds.append(fold(metric.title, table(head, rows, class_="study")))
+        folds.append(fold(metric.title, table(head, rows, class_="study numbers")))
     return tag("div", *folds)
 
 
@@ -162,7 +171,7 @@ def _mean(metric: Metric, mean: Mean, seeds: int, *, best: bool) -> list[object]
     text = metric.text(mean.mean)
     half = f" ± {metric.text(mean.high - mean.mean)}" if mean.n > 1 else ""
     few = note(f"{mean.n} of {count_noun(seeds, 'seed')}") if mean.n < seeds else None
-    return [tag("b", f"{BEST} {text}") if best else text, tag("small", half), few]
+    return [tag("b", text) if best else text, tag("small", half), few]
 
 
 def _mark(comparison: Comparison | None) -> Markup | None:

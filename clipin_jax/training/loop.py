@@ -22,11 +22,17 @@ from clipin_jax.evaluators.base import check_best_metric, shown_figures
 from clipin_jax.inference.build import make_encoder
 from clipin_jax.processes.joined import common_stop, of_first
 from clipin_jax.registry import check_arguments
-from clipin_jax.report.run_report.saved_examples import save_retrievals
+from clipin_jax.report.run_report.saved_examples import save_examples
 from clipin_jax.runs.build import build_experiment
 from clipin_jax.runs.checkpoint import Checkpoints
 from clipin_jax.runs.checkpoint_retention import Retention
-from clipin_jax.runs.folder import is_finished, open_folder, process_file, write_file
+from clipin_jax.runs.folder import (
+    is_finished,
+    open_folder,
+    process_file,
+    write_file,
+    write_size,
+)
 from clipin_jax.runs.goodput import Goodput
 from clipin_jax.runs.interrupt import Interrupt, Interrupted, catch_interrupt
 from clipin_jax.runs.loggers.run_loggers import RunLoggers, run_facts
@@ -227,6 +233,7 @@ def _open_session(
     if jax.process_index() == 0:
         stack.enter_context(own_folder(workdir))
         open_folder(config, workdir, run.name)
+        write_size(workdir, experiment.num_params, experiment.num_trained)
     of_first("folder", "open")  # before that no other process writes into it
     checkpoints = Checkpoints(workdir / "checkpoints", **keep)
     stack.enter_context(contextlib.closing(checkpoints))
@@ -340,7 +347,7 @@ def _finish(
             workdir, step, config=config, evaluators=session.evaluators, scores=scores
         )
         for name, evaluator in session.evaluators.items():
-            save_retrievals(workdir, name, evaluator)
+            save_examples(workdir, name, evaluator)
         write_file(workdir / "DONE", "")
     log.print_line(session.goodput.close(step))
     log.print_line(f"clipin: done; for a page: clipin report {session.name}")

@@ -47,8 +47,10 @@ def calls(monkeypatch) -> list[tuple]:
         made.append((workdir, step, output, *more))
         return {"retrieval/R@1": 0.5}
 
-    def write_report(workdirs: list[Path], output: Path) -> Path:
-        made.append((workdirs, output))
+    def write_report(
+        workdirs: list[Path], output: Path, show: str | None = None
+    ) -> Path:
+        made.append((workdirs, output, *([show] if show else [])))
         return output
 
     for name, functions in {
@@ -91,10 +93,12 @@ def test_evaluate_and_report(calls, tmp_path, capsys):
     assert cli.main(["evaluate", "run"]) == 0
     assert cli.main(["report", "a", "b"]) == 0
     assert capsys.readouterr().out == "report: a/report.html\n"
+    assert cli.main(["report", "a", "--show", "loss|R@1"]) == 0
     assert calls == [
         ("run", 5, scores),
         ("run", None, None),
         (["a", "b"], "a/report.html"),
+        (["a"], "a/report.html", "loss|R@1"),
     ]
 
 

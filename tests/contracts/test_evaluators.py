@@ -18,6 +18,7 @@ from PIL import Image
 from clipin_jax.config import load_config
 from clipin_jax.errors import ClipinError
 from clipin_jax.evaluators import EVALUATORS, is_source, make_evaluators
+from clipin_jax.evaluators.base import shown_figures
 from clipin_jax.inference.build import make_encoder
 from clipin_jax.runs.build import build_experiment
 
@@ -33,7 +34,10 @@ COLUMNS = dict(
     score=("1.0", "0.0"),
 )
 # In place of defaults that would take longer.
-FEW = dict(epochs=1, train_batch_size=8, k=3, shots=(1, 5), seeds=(0,), batch_size=8)
+FEW = dict(
+    epochs=1, train_batch_size=8, k=3, shots=(1, 5), seeds=(0,), batch_size=8,
+    max_captions=1,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +133,14 @@ def test_figures_are_of_metrics(evaluation):
     for figure, metric in shown:
         assert figure.better in ("higher", "lower")
         assert figure.format.format(metrics[metric])
+
+
+def test_trials_are_the_outcomes_that_a_score_counts(evaluation):
+    values = {f"mine/{metric}": value for metric, value in evaluation.runs[0]}
+    figures = shown_figures({"mine": evaluation.evaluator}, values)
+    for key, trials in ((k, figure.trials) for k, figure in figures.items()):
+        hits = values[key] * trials
+        assert hits == pytest.approx(round(hits)) and 0 <= hits <= trials <= 24, key
 
 
 def test_a_wrong_argument_names_the_nearest(evaluation, model):

@@ -91,6 +91,21 @@ def test_the_best_of_several_references_counts(encoder):
     assert first["rouge_l"] < 0.6
 
 
+def test_some_captions_are_kept_with_their_references_and_the_decoding(encoder):
+    source = gray_images([[caption, "Another one."] for caption in CAPTIONS])
+    evaluator = Captioning(encoder, source=source, decoding={"max_length": 9})
+    assert evaluator.written == {}
+    list(evaluator.run(STATE))
+    written = evaluator.written
+    assert written["decoding"] == {
+        "strategy": "greedy", "max_length": 9, "prompt": "", "no_repeat_ngram": 3
+    }  # fmt: skip
+    assert [entry["image"] for entry in written["captions"]] == [0, 1, 2]
+    for entry, caption in zip(written["captions"], CAPTIONS, strict=True):
+        assert entry["caption"] == caption
+        assert entry["references"] == [caption, "Another one."]
+
+
 def test_one_image_has_no_chance_beside_it(encoder):
     values = dict(Captioning(encoder, source=gray_images([CAPTIONS[:1]])).run(STATE))
     assert set(values) == {"bleu_4", "rouge_l", "cider_d", "distinct"}

@@ -16,21 +16,30 @@ from clipin_jax.runs.owner import FILE, own_folder
 from tests.support import tiny_runs
 from tests.support.damage import places
 
-READ = ("config.json", "metrics.jsonl", "figures.json", "environment.json",
+READ = ("config.json", "metrics.jsonl", "figures.json", "environment.json", "size.json",
         "eval/6.json", "examples/pairs.json", "examples/retrievals_retrieval.json",
+        "examples/captions_retrieval.json",
         "checkpoints/6/manifest.json", "checkpoints/6/scores.json", FILE)  # fmt: skip
 JUNK = st.sampled_from(
     [None, True, -1, 1e308, 10**30, "x", "é\0", [], {}, [1], {"a": 1}, [[1, 2], [3]]]
 )
 CONTENTS = {
     "metrics.jsonl": {"step": 6, "time": 1.0, "train/loss": 0.5},
-    "figures.json": {"retrieval/R@1": {"format": "{:.1%}", "better": "higher"}},
+    "figures.json": {
+        "retrieval/R@1": {"format": "{:.1%}", "better": "higher", "headline": True,
+                          "trials": 100}
+    },
+    "size.json": {"parameters": 5, "trained": 5},
     "environment.json": {"jax": "0"},
     "eval/6.json": {"step": 6, "scores": {"retrieval/R@1": 0.5}, "figures": {}},
     "examples/pairs.json": [[{"view": "view1", "file": "a.png", "caption": "a dog"}]],
     "examples/retrievals_retrieval.json": {
         "best": [{"caption": "a dog", "image": 1, "rank": 1, "score": 0.5,
                   "retrieved": [[1, 0.5], [2, 0.4]]}]
+    },
+    "examples/captions_retrieval.json": {
+        "decoding": {"strategy": "greedy"},
+        "captions": [{"image": 1, "caption": "a dog", "references": ["dogs"]}],
     },
     "checkpoints/6/scores.json": {"retrieval/R@1": 0.5},
     FILE: dict(process=1, host="there", namespace="n", started="1", since="then"),

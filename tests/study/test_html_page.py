@@ -6,7 +6,7 @@ import pytest
 from clipin_jax.errors import ClipinError
 from clipin_jax.study.html_page import write_html_page
 from clipin_jax.study.markdown_page import study_markdown
-from tests.support.html_pages import EVIL, ParsedPage
+from tests.support.html_pages import EVIL, ParsedPage, check_self_contained
 from tests.support.study_results import (
     RECALL,
     ablation_study,
@@ -18,7 +18,7 @@ from tests.support.study_results import (
 def show(tmp_path: Path, content: dict) -> tuple[str, ParsedPage]:
     content = json.loads(json.dumps(content))
     text = write_html_page(content, tmp_path / "out" / "study.html").read_text("utf-8")
-    assert "http" not in text and "<script" not in text and "@import" not in text
+    check_self_contained(text)
     assert "nan" not in text and "None" not in text
     return text, ParsedPage(text)
 
@@ -41,7 +41,8 @@ def test_a_finished_study(tmp_path):
 
 def test_what_is_best_and_what_is_shown_needs_no_colours(tmp_path):
     _, page = show(tmp_path, looseness_study())
-    assert any(text.startswith("★ ") for text in page.bold)
+    means = [row[1].split(" ±")[0].strip("▲▼ ") for row in page.tables[0][1:-1]]
+    assert page.bold[0] == max(means, key=float)  # of the first level
     assert page.count("span", title="above CLIP", **{"aria-label": "above CLIP"})
     assert page.count("span", title="below CLIP", **{"aria-label": "below CLIP"})
     assert {"▲ ", "▼ ", "above", "below", "undecided", "rises", "chance"} <= set(
@@ -56,7 +57,7 @@ def test_lower_is_better_of_a_rank(tmp_path):
     content["metrics"]["x"] = {"label": "rank", "chance": 64, "percent": False}
     content["metrics"]["x"]["lower_is_better"] = True
     _, page = show(tmp_path, content)
-    assert "★ 2.10" in page.bold and "▼ " in page.texts
+    assert "2.10" in page.bold and "5.10" not in page.bold and "▼ " in page.texts
     assert page.count("span", title="below A", **{"class": "good"}) == 2
 
 

@@ -26,7 +26,7 @@ BOUNDARIES = (
     "clipin_jax.training.loop:evaluate_state",
     "clipin_jax.training.loop:write_figures",
     "clipin_jax.training.loop:write_results",
-    "clipin_jax.training.loop:save_retrievals",
+    "clipin_jax.training.loop:save_examples",
     "clipin_jax.training.loop:write_file",
 )
 KINDS = ("SIGTERM", "SIGKILL", "full", "error")

@@ -1,7 +1,9 @@
 """Writes run folders without training, and reports of them."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from clipin_jax.report import write_report
 from tests.support.html_pages import EVIL, ParsedPage
@@ -12,8 +14,18 @@ FIGURES = {
 }
 
 
-def make_run(folder: Path, *, steps: int = 300, shift: float = 0.0, **config) -> Path:
-    """Writes the folder of a run of 300 steps; `shift` is added to its scores."""
+def make_run(
+    folder: Path,
+    *,
+    steps: int = 300,
+    shift: float = 0.0,
+    more: Mapping[str, float] = MappingProxyType({}),
+    **config,
+) -> Path:
+    """Writes the folder of a run of 300 steps.
+
+    `shift` is added to its scores, and `more` has metrics by name, divided by the step.
+    """
     folder.mkdir(parents=True)
     config = {
         "name": "tiny",
@@ -33,6 +45,7 @@ def make_run(folder: Path, *, steps: int = 300, shift: float = 0.0, **config) ->
             "train/images_per_second": 100.0 + step % 7,
             "train/nan": float("nan"),
             "health/clipin/image_to_text/shuffled_margin": step / 300,
+            **{name: value / step for name, value in more.items()},
         }
         if step % 100 == 0:
             record["pets/text_to_image_R@1"] = step / 1000 + shift

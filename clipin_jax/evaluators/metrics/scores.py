@@ -271,6 +271,16 @@ def classification_scores(
     }
 
 
+def classification_trials(labels: np.ndarray) -> dict[str, int]:
+    """Returns the number of samples for each score that is a share of samples.
+
+    labels: as for `classification_scores`. With several labels no score is one.
+    """
+    if labels.ndim == 2:
+        return {}
+    return dict.fromkeys(("accuracy", "top5_accuracy"), len(labels))
+
+
 def _single_label(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     classes = probabilities.shape[1]
     top5 = {

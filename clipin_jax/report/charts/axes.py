@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -12,15 +13,23 @@ from clipin_jax.report.text_format import format_number
 
 # Coordinates of a chart; the style sheet scales it to its place on the page.
 WIDTH, HEIGHT = 300, 165
+LARGE = (440, 230)  # of charts of which at most two stand in a row
 LEFT, RIGHT, TOP, BOTTOM = 48, 8, 6, 22
-_LABEL_Y = HEIGHT - 6  # baseline of the labels below a chart
+NAME = 16  # more height for the name of the level axis
+_LABEL = 6  # from the baseline of the labels below a chart to its edge
 
 
 class Frame(NamedTuple):
-    """The ranges of both axes: what lies at the edges of the plotted area."""
+    """The ranges of both axes: what lies at the edges of the plotted area.
+
+    Attributes:
+      x, y: lowest and highest value.
+      size: width and height of the chart, without the names of its axes.
+    """
 
     x: tuple[float, float]
     y: tuple[float, float]
+    size: tuple[int, int] = (WIDTH, HEIGHT)
 
     def place(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Returns chart coordinates of points, [n, 2].
@@ -32,8 +41,8 @@ class Frame(NamedTuple):
         up = np.clip((y - y0) / (y1 - y0), 0, 1)
         return np.stack(
             [
-                LEFT + across * (WIDTH - LEFT - RIGHT),
-                HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM),
+                LEFT + across * (self.size[0] - LEFT - RIGHT),
+                self.size[1] - BOTTOM - up * (self.size[1] - TOP - BOTTOM),
             ],
             axis=1,
         )
@@ -53,7 +62,9 @@ def chart_figure(
     latest: Markup | None = None,
     description: str | None = None,
     height: int = HEIGHT,
+    width: int = WIDTH,
     class_: str = "chart",
+    data: Mapping[str, object] | None = None,
 ) -> Markup:
     """Returns a chart with its caption.
 
@@ -62,18 +73,19 @@ def chart_figure(
       parts: SVG elements, drawn in this order.
       latest: figures at the right of the caption.
       description: of the chart, for screen readers; the title if None.
-      height: of the drawing.
+      height, width: of the drawing.
       class_: of the figure.
+      data: further attributes of the figure, such as `data_score`.
     """
     drawing = tag(
         "svg",
         *parts,
-        viewBox=f"0 0 {WIDTH} {height}",
+        viewBox=f"0 0 {width} {height}",
         role="img",
         aria_label=description or title,
     )
     caption = tag("figcaption", tag("b", breakable(title)), latest)
-    return tag("figure", caption, drawing, class_=class_)
+    return tag("figure", caption, drawing, class_=class_, **(data or {}))
 
 
 def value_range(values: np.ndarray) -> tuple[float, float]:
@@ -94,7 +106,7 @@ def value_axis(frame: Frame, count: int = 4, *, integers: bool = False) -> Marku
     levels = _levels(frame.y, count, integers)
     for value, label in zip(levels, tick_labels(levels), strict=True):
         y = frame.place_y(value)
-        marks.append(horizontal_line(y))
+        marks.append(horizontal_line(y, frame.size[0]))
         marks.append(tag("text", label, x=LEFT - 6, y=px(y + 3.5), class_="y"))
     return tag("g", *marks, class_="axes")
 
@@ -105,22 +117,32 @@ def number_axis(frame: Frame, *, integers: bool = False) -> Markup:
     levels = _levels(frame.x, 4, integers)
     for value, label in zip(levels, tick_labels(levels), strict=True):
         x = frame.place_x(value)
-        anchor = "end" if x > WIDTH - 24 else "middle"
-        marks.append(tag("text", label, x=px(x), y=_LABEL_Y, text_anchor=anchor))
+        anchor = "end" if x > frame.size[0] - 24 else "middle"
+        at = dict(x=px(x), y=frame.size[1] - _LABEL, text_anchor=anchor)
+        marks.append(tag("text", label, **at))
     return tag("g", *marks, class_="axes")
+
+
+def axis_name(frame: Frame, name: str) -> Markup:
+    """Returns the name of the level axis, which needs `NAME` more height."""
+    width, height = frame.size
+    at = dict(x=px((LEFT + width - RIGHT) / 2), y=height + NAME - 5)
+    return tag("text", name, **at, text_anchor="middle", class_="name")
 
 
 def chance_line(frame: Frame, value: float) -> Markup:
     """Returns a dashed line at the value of chance."""
     y = frame.place_y(value)
-    label = tag("text", "chance", x=WIDTH - RIGHT, y=px(y - 3), text_anchor="end")
+    right = frame.size[0] - RIGHT
+    label = tag("text", "chance", x=right, y=px(y - 3), text_anchor="end")
     tip = tag("title", f"chance: {format_number(value)}")
-    return tag("g", tip, horizontal_line(y), label, class_="level")
+    line = horizontal_line(y, frame.size[0])
+    return tag("g", tip, line, label, class_="level")
 
 
-def horizontal_line(y: float) -> Markup:
-    """Returns a line across the plotted area."""
-    return tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=px(y), y2=px(y))
+def horizontal_line(y: float, width: int = WIDTH) -> Markup:
+    """Returns a line across the plotted area of a chart of some width."""
+    return tag("line", x1=LEFT, x2=width - RIGHT, y1=px(y), y2=px(y))
 
 
 def ticks(low: float, high: float, count: int) -> list[float]:

@@ -89,7 +89,7 @@ def series_label(name: str, look: Look) -> Markup:
     key = tag(
         "svg",
         tag("path", d="M0 5L24 5", class_="line"),
-        _marker(look.shape, 12, 5),
+        marker(look.shape, 12, 5),
         viewBox="0 0 24 10",
         class_=f"key {look.class_}",
         aria_hidden="true",
@@ -104,6 +104,7 @@ def interval_chart(
     *,
     chance: float | None = None,
     description: str | None = None,
+    size: tuple[int, int] = (WIDTH, HEIGHT),
 ) -> Markup | None:
     """Returns a chart of means with intervals over levels; None without any number.
 
@@ -113,6 +114,7 @@ def interval_chart(
       series: a point for each level.
       chance: drawn as a dashed line, unless it lies far from all values.
       description: for screen readers.
+      size: width and height of the drawing; long names below it add to the height.
     """
     points = [point for one in series for point in one.points if point is not None]
     numbers = [x for point in points for x in point[:3] if math.isfinite(x)]
@@ -120,7 +122,7 @@ def interval_chart(
         return None
     chance = _near(chance, numbers)
     y = value_range(np.array(numbers + ([] if chance is None else [chance])))
-    frame = Frame((-0.4, len(levels) - 0.6), y)
+    frame = Frame((-0.4, len(levels) - 0.6), y, size)
     axis, height = _level_axis(frame, levels)
     step = min(_OFFSET, _MOST_SPREAD / len(series))
     shifts = [(i - (len(series) - 1) / 2) * step for i in range(len(series))]
@@ -131,6 +133,7 @@ def interval_chart(
         chance_line(frame, chance) if chance is not None else None,
         *(_draw(one, frame, at) for one, at in zip(series, shifts, strict=True)),
         description=description,
+        width=size[0],
         height=height,
     )
 
@@ -156,7 +159,7 @@ def interval_bar(
         for x in (left, right):
             parts.append(tag("line", x1=x, x2=x, y1=4, y2=10, class_="interval"))
     if math.isfinite(mean):
-        parts.append(_marker(_DIAMOND, place(mean), 7))
+        parts.append(marker(_DIAMOND, place(mean), 7))
     return tag(
         "svg",
         *parts,
@@ -184,14 +187,15 @@ def _draw(series: IntervalSeries, frame: Frame, shift: float) -> Markup:
         line.append((x, y))
         if math.isfinite(point.low):
             low, high = frame.place_y(point.low), frame.place_y(point.high)
-            parts.append(_upright_interval(x, low, high))
-        marker = _marker(series.look.shape, x, y)
-        parts.append(tag("g", tag("title", point.tip), marker))
+            parts.append(upright_interval(x, low, high))
+        mark = marker(series.look.shape, x, y)
+        parts.append(tag("g", tag("title", point.tip), mark))
     curve = tag("path", d=path(np.array(line)), class_="line") if line[1:] else None
     return tag("g", curve, *parts, class_=series.look.class_)
 
 
-def _upright_interval(x: float, low: float, high: float) -> Markup:
+def upright_interval(x: float, low: float, high: float) -> Markup:
+    """Returns an upright line from low to high, in chart coordinates, with caps."""
     caps = (
         tag("line", x1=px(x - 2), x2=px(x + 2), y1=px(y), y2=px(y), class_="interval")
         for y in (low, high)
@@ -200,7 +204,8 @@ def _upright_interval(x: float, low: float, high: float) -> Markup:
     return tag("g", stem, *caps)
 
 
-def _marker(shape: int, x: float, y: float, radius: float = 3.4) -> Markup:
+def marker(shape: int, x: float, y: float, radius: float = 3.4) -> Markup:
+    """Returns the marker of a shape around a point in chart coordinates."""
     corners, turned = _MARKERS[shape]
     angles = np.radians(turned + 360 * np.arange(corners) / corners)
     points = np.stack([x + radius * np.sin(angles), y - radius * np.cos(angles)], 1)
@@ -214,8 +219,10 @@ def _level_axis(frame: Frame, levels: Sequence[str]) -> tuple[Markup, int]:
         x if len(x) <= _LONGEST_LABEL else f"{x[: _LONGEST_LABEL - 1]}…" for x in levels
     ]
     longest = _LETTER * max(map(len, names))
-    baseline, height = HEIGHT - 6, HEIGHT
-    slanted = longest > (WIDTH - LEFT - RIGHT) / len(levels)
+    width, height = frame.size
+    base = horizontal_line(height - BOTTOM, width)
+    baseline = height - 6
+    slanted = longest > (width - LEFT - RIGHT) / len(levels)
     if slanted:
         height += round(longest * math.sin(math.radians(_SLANT)))
     labels = []
@@ -232,5 +239,4 @@ def _level_axis(frame: Frame, levels: Sequence[str]) -> tuple[Markup, int]:
                 transform=turned,
             )
         )
-    base = horizontal_line(HEIGHT - BOTTOM)
     return tag("g", base, *labels, class_="axes"), height

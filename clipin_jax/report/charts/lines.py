@@ -8,6 +8,8 @@ import numpy as np
 from scipy.ndimage import median_filter
 
 from clipin_jax.report.charts.axes import (
+    HEIGHT,
+    WIDTH,
     Frame,
     chance_line,
     chart_figure,
@@ -22,10 +24,8 @@ from clipin_jax.report.markup import Markup, tag
 from clipin_jax.report.text_format import format_number
 
 _LONG = 100  # points; above, a smoothed line is drawn over the raw one
-_MOST_SEGMENTS = 400  # of a line; more points are averaged
-_MOST_TIPS = 40  # points that show their value
-_MOST_DOTS = 30  # points; above, they have no dots
-_LATEST = 3  # lines whose last value stands in the caption
+_MOST_SEGMENTS = 240  # of a line; more points are averaged
+_MOST_TIPS = 24  # points that show their value
 
 
 class Line(NamedTuple):
@@ -53,26 +53,37 @@ class Line(NamedTuple):
         return f"{colour_class(self.colour)} {self.style}".rstrip()
 
 
-def line_chart(title: str, lines: list[Line], chance: float | None = None) -> Markup:
-    """Returns a chart of one metric in several runs.
+def line_chart(
+    title: str,
+    lines: list[Line],
+    chance: float | None = None,
+    *,
+    detail: float = 1.0,
+    size: tuple[int, int] = (WIDTH, HEIGHT),
+) -> Markup:
+    """Returns a chart of one metric in several runs; below it are the steps.
 
     Args:
       title: the metric's name.
       lines: at least one, each with at least one point.
       chance: drawn as a dashed line.
+      detail: share of the points that a page has room for, from 0 to 1.
+      size: width and height of the drawing.
     """
-    frame = _frame(lines, chance)
-    latest = (
-        tag("span", format_number(_latest(line)), class_=colour_class(line.colour))
-        for line in lines[:_LATEST]
-    )
+    frame = _frame(lines, chance)._replace(size=size)
+    latest = None
+    if len(lines) == 1:
+        last = f"last {format_number(_latest(lines[0]))}"
+        latest = tag("span", last, class_="last")
     return chart_figure(
         title,
         value_axis(frame),
         number_axis(frame),
         chance_line(frame, chance) if chance is not None else None,
-        *(_draw(line, frame) for line in lines),
-        latest=tag("span", *latest, class_="last"),
+        *(_draw(line, frame, detail) for line in lines),
+        latest=latest,
+        width=size[0],
+        height=size[1],
     )
 
 
@@ -108,26 +119,29 @@ def _frame(lines: list[Line], chance: float | None) -> Frame:
     return Frame((0.0, max(last, 1.0)), value_range(levels))
 
 
-def _draw(line: Line, frame: Frame) -> Markup:
+def _draw(line: Line, frame: Frame, detail: float) -> Markup:
     parts = [] if line.band is None else [_area(line.steps, *line.band, frame)]
+    most = max(24, round(detail * _MOST_SEGMENTS))
     if len(line.values) > _LONG:
-        parts.append(_curve(line.steps, line.values, frame, "raw"))
-        parts.append(_curve(line.steps, smooth(line.values), frame, "line"))
+        if detail == 1:
+            parts.append(_curve(line.steps, line.values, frame, "raw", most))
+        parts.append(_curve(line.steps, smooth(line.values), frame, "line", most))
     elif len(line.values) > 1:
-        parts.append(_curve(line.steps, line.values, frame, "line"))
-    return tag("g", *parts, *_points(line, frame), class_=line.class_)
+        parts.append(_curve(line.steps, line.values, frame, "line", most))
+    tips = max(1, round(detail * _MOST_TIPS))
+    return tag("g", *parts, *_points(line, frame, tips), class_=line.class_)
 
 
-def _points(line: Line, frame: Frame) -> list[Markup]:
+def _points(line: Line, frame: Frame, most: int) -> list[Markup]:
     """Returns the circles that show a value, and dots where there are few."""
     parts = []
     count = len(line.values)
-    chosen = np.unique(np.linspace(0, count - 1, _MOST_TIPS).round().astype(int))
+    chosen = np.unique(np.linspace(count - 1, 0, most).round().astype(int))
     positions = frame.place(line.steps[chosen], line.values[chosen])
     for i, (x, y) in zip(chosen, positions, strict=True):
         value = format_number(float(line.values[i]))
         tip = tag("title", f"{line.label}, step {int(line.steps[i])}: {value}")
-        if count <= _MOST_DOTS:
+        if count <= most:
             parts.append(tag("circle", cx=px(x), cy=px(y), r=2.2, class_="dot"))
         parts.append(tag("circle", tip, cx=px(x), cy=px(y), r=7, class_="tip"))
     return parts
@@ -138,8 +152,10 @@ def _area(steps: np.ndarray, low: np.ndarray, high: np.ndarray, frame: Frame) ->
     return tag("path", d=path(edge, closed=True), class_="area")
 
 
-def _curve(steps: np.ndarray, values: np.ndarray, frame: Frame, kind: str) -> Markup:
-    pieces = min(len(steps), _MOST_SEGMENTS)
+def _curve(
+    steps: np.ndarray, values: np.ndarray, frame: Frame, kind: str, most: int
+) -> Markup:
+    pieces = min(len(steps), most)
     edges = np.linspace(0, len(steps), pieces + 1).astype(int)
     width = np.diff(edges)
     steps = np.add.reduceat(steps, edges[:-1]) / width

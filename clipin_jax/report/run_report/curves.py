@@ -1,53 +1,93 @@
-"""The curves of runs: a chart for each metric, in groups."""
+"""The curves of runs: those that matter, and the others in folded groups."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from clipin_jax.report.charts.intervals import look_of
 from clipin_jax.report.charts.lines import Line, line_chart
-from clipin_jax.report.components import (
-    chart_grid,
-    colour_label,
-    fold,
-    legend,
-    note,
-)
+from clipin_jax.report.components import chart_grid, fold, legend, note
 from clipin_jax.report.markup import Markup, tag
 from clipin_jax.report.run_history import RunHistory
-from clipin_jax.report.run_report.scores import chance_key, figure_of, is_score
+from clipin_jax.report.run_report.labels import run_names
+from clipin_jax.report.run_report.scores import (
+    chance_key,
+    figure_of,
+    is_score,
+    last_value,
+)
+from clipin_jax.report.text_format import count_noun
 
 _EVALUATIONS = "Evaluations"
 _HEALTH = "Health of the non-contrastive branch"
+_LOSS = "train/loss"
 _SPEED_METRICS = (
     "images_per_second", "mfu", "peak_memory_gib", "data_wait_fraction",
     "device_idle_fraction", "step_seconds",
 )  # fmt: skip
+# A page must stay small: lines beyond the first number have fewer points each, and
+# charts beyond the second are left out.
+_DETAILED_LINES, _MOST_LINES = 80, 700
 
 
-def curves_section(runs: Sequence[RunHistory]) -> Markup:
-    """Returns all curves; a note if nothing was logged."""
-    parts = []
-    for group, keys in _grouped_metrics(runs).items():
-        charts = _charts(runs, keys, keep_constant=group == _EVALUATIONS)
-        if charts:
-            parts.append(fold(tag("h3", group), chart_grid(charts), unfolded=True))
-    if not parts:
+def curves_section(
+    runs: Sequence[RunHistory], leading: Sequence[str], show: str | None = None
+) -> Markup:
+    """Returns the curves; a note if nothing was logged.
+
+    Args:
+      runs: at least one.
+      leading: keys of scores whose curves are shown beside the loss.
+      show: a regular expression; the metrics that it finds are shown instead.
+    """
+    first = _first_metrics(runs, leading, show)
+    groups = {"": first, **_grouped_metrics(runs, first)}
+    count = sum(map(len, groups.values()))
+    if not count:
         return note("Nothing has been logged yet.")
-    labels = (colour_label(run.label, index) for index, run in enumerate(runs))
-    return tag("div", legend(labels) if len(runs) > 1 else None, *parts)
+    room = limit = max(1, _MOST_LINES // len(runs))  # charts
+    detail = min(1.0, _DETAILED_LINES / (len(runs) * min(count, limit)))
+    parts = []
+    for name, keys in groups.items():
+        drawn = keys[:room]
+        room -= len(drawn)
+        charts = chart_grid(_charts(runs, drawn, detail)) if drawn else None
+        if charts and name:
+            head = f"{name}: {count_noun(len(drawn), 'more chart')}"
+            charts = fold(tag("h3", head), charts)
+        parts.append(charts)
+    if count > limit:
+        about = f"{count_noun(count - limit, 'metric')} left out, for the size"
+        parts.append(note(f"{about} of this page: --show REGEX shows what it finds."))
+    names = legend(run_names(runs)) if len(runs) > 1 else None
+    return tag("div", note("Across: training steps."), names, *parts)
 
 
-def _grouped_metrics(runs: Sequence[RunHistory]) -> dict[str, list[str]]:
-    """Returns the metrics by the group of charts to which they belong."""
+def _first_metrics(
+    runs: Sequence[RunHistory], leading: Sequence[str], show: str | None
+) -> list[str]:
+    """Returns the metrics whose charts are not folded."""
+    keys = dict.fromkeys(key for run in runs for key in run.series)
+    if show:
+        return [key for key in keys if is_score(key) and re.search(show, key)]
+    return [key for key in (_LOSS, *leading) if key in keys]
+
+
+def _grouped_metrics(
+    runs: Sequence[RunHistory], first: Sequence[str]
+) -> dict[str, list[str]]:
+    """Returns the other metrics that change by the group to which they belong."""
     keys = dict.fromkeys(key for run in runs for key in run.series)
     evals = {name for run in runs for name in run.evals}
     names = ("Loss", _EVALUATIONS, _HEALTH, "Speed", "Optimization")
     groups: dict[str, list[str]] = {name: [] for name in names}
     for key in keys:
         group = _group(key, evals)
-        if group != _EVALUATIONS or _has_chart(runs, key):
+        shown = _has_chart if group == _EVALUATIONS else _changes
+        if key not in first and shown(runs, key):
             groups[group].append(key)
     groups["Loss"].sort(key=lambda key: key.count("/"))  # the total before its parts
     # Metrics of the same name, which are comparable, stand side by side.
@@ -73,35 +113,28 @@ def _has_chart(runs: Sequence[RunHistory], key: str) -> bool:
     return is_score(key) and (not known or figure_of(runs, key) is not None)
 
 
-def _charts(
-    runs: Sequence[RunHistory], keys: Iterable[str], *, keep_constant: bool
-) -> list[Markup]:
-    """Returns a chart for each metric.
+def _changes(runs: Sequence[RunHistory], key: str) -> bool:
+    """Returns whether a metric ever changed."""
+    values = {value for run in runs for value in run.series.get(key, {}).values()}
+    return len(values) > 1
 
-    keep_constant: whether a metric that never changed has one too.
-    """
+
+def _charts(
+    runs: Sequence[RunHistory], keys: Iterable[str], detail: float
+) -> list[Markup]:
+    """Returns a chart for each metric."""
     charts = []
     for key in keys:
-        lines = [
-            Line(
-                label=run.label,
-                colour=index,
-                steps=np.fromiter(run.series[key], np.float64),
-                values=np.fromiter(run.series[key].values(), np.float64),
-            )
-            for index, run in enumerate(runs)
-            if key in run.series
-        ]
-        values = np.concatenate([line.values for line in lines])
-        if keep_constant or np.ptp(values):
-            title = key.removeprefix("train/").removeprefix("health/")
-            charts.append(line_chart(title, lines, _chance(runs, key)))
+        lines = []
+        for index, run in enumerate(runs):
+            if key not in run.series:
+                continue
+            look = look_of(index)
+            steps = np.fromiter(run.series[key], np.float64)
+            values = np.fromiter(run.series[key].values(), np.float64)
+            line = Line(run.label, look.colour, steps, values, style=look.style)
+            lines.append(line)
+        title = key.removeprefix("train/").removeprefix("health/")
+        chance = last_value(runs, chance_key(key))
+        charts.append(line_chart(title, lines, chance, detail=detail))
     return charts
-
-
-def _chance(runs: Sequence[RunHistory], key: str) -> float | None:
-    for run in runs:
-        points = run.series.get(chance_key(key))
-        if points:
-            return points[max(points)]
-    return None

@@ -1,10 +1,10 @@
-"""Writes example images of a run: training pairs, and best and worst retrievals."""
+"""Writes examples of a run with their images: pairs, retrievals, written captions."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -18,7 +18,7 @@ from clipin_jax.errors import ClipinError
 
 FOLDER = "examples"  # inside the run folder
 PAIRS = 8
-_THUMBNAIL = 128  # pixels on the longer side of a retrieved image
+_THUMBNAIL = 128  # pixels on the longer side of an image of an evaluation
 _BATCH = 16
 
 
@@ -34,6 +34,24 @@ class RetrievalExamples(Protocol):
     """
 
     examples: Mapping[str, Sequence[Mapping[str, Any]]]
+    source: Source
+    image_size: tuple[int, int]
+    interpolation: str
+    resize: str
+
+
+@runtime_checkable
+class CaptionExamples(Protocol):
+    """An evaluator that keeps captions that a model wrote, such as `Captioning`.
+
+    Attributes:
+      written: `decoding` (its options by name) and `captions`, entries of `image` (its
+        index), `caption` and `references`. {} before it has run.
+      source: where the images are.
+      image_size, interpolation, resize: of its views.
+    """
+
+    written: Mapping[str, Any]
     source: Source
     image_size: tuple[int, int]
     interpolation: str
@@ -66,23 +84,40 @@ def save_pairs(workdir: Path, batch: Mapping[str, Any], tokenizer: Tokenizer) ->
         _write_json(folder / "pairs.json", pairs)
 
 
-def save_retrievals(workdir: Path, name: str, evaluator: object) -> None:
-    """Writes an evaluator's best and worst retrievals with their images.
+def save_examples(workdir: Path, name: str, evaluator: object) -> None:
+    """Writes what an evaluator keeps to be shown, with its images.
 
     Args:
       workdir: of the run.
       name: of the evaluation in the config.
-      evaluator: has run. Nothing is written unless it is a `RetrievalExamples`.
+      evaluator: has run. Nothing is written unless it is a `RetrievalExamples` or a
+        `CaptionExamples`.
 
     Raises:
       ClipinError: they cannot be written.
     """
-    if not isinstance(evaluator, RetrievalExamples) or not evaluator.examples:
-        return
-    examples = evaluator.examples
-    entries = [entry for kind in examples.values() for entry in kind]
-    retrieved = {index for entry in entries for index, _ in entry["retrieved"]}
-    indices = sorted(retrieved | {entry["image"] for entry in entries})
+    if isinstance(evaluator, RetrievalExamples) and evaluator.examples:
+        entries = [entry for kind in evaluator.examples.values() for entry in kind]
+        retrieved = {index for entry in entries for index, _ in entry["retrieved"]}
+        indices = retrieved | {entry["image"] for entry in entries}
+        with _example_folder(workdir) as folder:
+            _save_images(folder, f"retrieval_{name}", evaluator, indices)
+            _write_json(folder / f"retrievals_{name}.json", evaluator.examples)
+    if isinstance(evaluator, CaptionExamples) and evaluator.written:
+        indices = {entry["image"] for entry in evaluator.written["captions"]}
+        with _example_folder(workdir) as folder:
+            _save_images(folder, f"caption_{name}", evaluator, indices)
+            _write_json(folder / f"captions_{name}.json", evaluator.written)
+
+
+def _save_images(
+    folder: Path,
+    prefix: str,
+    evaluator: RetrievalExamples | CaptionExamples,
+    chosen: Iterable[int],
+) -> None:
+    """Writes some images of an evaluator's source, as the model gets them."""
+    indices = sorted(chosen)
     batches = eval_batches(
         _Selection(evaluator.source, indices),
         image_size=evaluator.image_size,
@@ -90,19 +125,12 @@ def save_retrievals(workdir: Path, name: str, evaluator: object) -> None:
         resize=evaluator.resize,
         batch_size=_BATCH,
     )
-    with _example_folder(workdir) as folder:
-        for batch in batches:
-            for row in np.flatnonzero(batch["mask"]):
-                image = Image.fromarray(batch["image"][row])
-                image.thumbnail((_THUMBNAIL, _THUMBNAIL))
-                index = indices[batch["index"][row]]
-                image.save(folder / retrieval_file(name, index))
-        _write_json(folder / f"retrievals_{name}.json", examples)
-
-
-def retrieval_file(name: str, index: int) -> str:
-    """Returns the file name of an image that evaluation `name` retrieved."""
-    return f"retrieval_{name}_{index}.png"
+    for batch in batches:
+        for row in np.flatnonzero(batch["mask"]):
+            image = Image.fromarray(batch["image"][row])
+            image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+            index = indices[batch["index"][row]]
+            image.save(folder / f"{prefix}_{index}.png")
 
 
 class _Selection:

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
+from clipin_jax.report.charts.axes import LARGE
+from clipin_jax.report.charts.intervals import look_of, series_label
 from clipin_jax.report.charts.lines import Line, line_chart
-from clipin_jax.report.components import chart_grid, colour_label, legend, note
+from clipin_jax.report.components import legend, note, share_bar, wide_charts
 from clipin_jax.report.document import document
 from clipin_jax.report.markup import Markup, breakable, tag
 from clipin_jax.report.style import COLOURS
-from clipin_jax.report.tables import key_table, scrolling_table, table
+from clipin_jax.report.tables import Cell, key_table, table
 from clipin_jax.report.text_format import count_noun, format_duration
 from clipin_jax.storage import write_output
 from clipin_jax.sweep.definition import Sweep, best_command, shorten_key
@@ -31,29 +33,13 @@ _BEST = "★"
 STYLE = (
     PARALLEL
     + """
-.last { display: none }
-.curves .charts { grid-template-columns: minmax(0, 34rem) }
 .command { padding: .6rem .8rem; background: var(--card); border: 1px solid var(--rule);
   border-radius: 8px; overflow-wrap: anywhere; white-space: normal; font-size: .85rem }
-.points th { cursor: pointer; white-space: nowrap }
-.points td { white-space: nowrap }
-.points td:last-child { white-space: normal; min-width: 12rem; overflow-wrap: anywhere }
-.bar { display: inline-block; height: .7rem; background: var(--c0); border-radius: 2px }
+.points .remark { display: block; min-width: 12rem; text-align: left;
+  white-space: normal; overflow-wrap: anywhere }
+.importance .bar { width: min(10rem, 22vw); height: .7rem }
 """
 )
-# Sorts the rows of a table by the column whose head is clicked.
-_SORT = """
-document.querySelectorAll(".points th").forEach((head, column) => {
-  head.onclick = () => {
-    const body = head.closest("table").tBodies[0], down = head.dataset.down !== "1";
-    head.dataset.down = down ? "1" : "0";
-    const value = row => row.cells[column].dataset.v;
-    const order = (a, b) => isNaN(a) || isNaN(b) ? a.localeCompare(b) : a - b;
-    [...body.rows].sort((a, b) => order(value(a), value(b)) * (down ? 1 : -1))
-      .forEach(row => body.append(row));
-  };
-});
-"""
 
 
 def write_page(sweep: Sweep, points: Sequence[Point], path: Path) -> Path:
@@ -78,7 +64,7 @@ def sweep_page(sweep: Sweep, points: Sequence[Point]) -> str:
     lead = note(
         f"{count_noun(len(points), 'point')}: {count_states(points) or 'none'}."
     )
-    return document(f"Sweep of {sweep.name}", sections, lead, STYLE)
+    return document(sweep.name, sections, lead, STYLE, kind="Sweep")
 
 
 def _best(sweep: Sweep, points: Sequence[Point]) -> Markup | None:
@@ -89,7 +75,8 @@ def _best(sweep: Sweep, points: Sequence[Point]) -> Markup | None:
     values = zip(sweep.goals, best.values, strict=True)
     shown = ", ".join(f"{goal.metric} {goal.text(value)}" for goal, value in values)
     seeds = f", mean of {sweep.seeds} seeds" if sweep.seeds > 1 else ""
-    settings = table((), [[tag("code", k), v] for k, v in best.assignment.items()])
+    rows = ([tag("code", key), value] for key, value in best.assignment.items())
+    settings = table((), rows, class_="numbers")
     chosen = ""
     if len(points) > 1:
         chosen = (
@@ -112,45 +99,36 @@ def _points(sweep: Sweep, points: Sequence[Point]) -> Markup:
         "point",
         *(breakable(shorten_key(key)) for key in keys),
         *(breakable(goal.metric) for goal in sweep.goals),
-        "time", "state", "remark",
-    ]  # fmt: skip
+        "time",
+        "state",
+        *(["remark"] if any(point.reason for point in points) else []),
+    ]
     first = ranked(sweep, points)
     rest = [point for point in points if point not in first]
-    rows = [_row(sweep, point, keys, point in front) for point in [*first, *rest]]
-    head = tag("thead", tag("tr", *(tag("th", cell, scope="col") for cell in heads)))
-    about = note(
-        f"Click a column to sort by it. {_BEST}: "
-        + (
-            "the best."
-            if len(sweep.goals) < 2
-            else "no other is better in both metrics."
-        )
-    )
-    rows_table = scrolling_table(head, tag("tbody", *rows), class_="points")
-    return tag("div", about, rows_table, tag("script", Markup(_SORT)))
+    rows = [
+        _row(sweep, point, keys, point in front)[: len(heads)]
+        for point in [*first, *rest]
+    ]
+    best = "first by the metric, which is no test"
+    if len(sweep.goals) > 1:
+        best = "no other is better in both metrics"
+    shown = table(heads, rows, class_="points numbers", sortable=True)
+    return tag("div", note(f"{_BEST}: {best}."), shown)
 
 
-def _row(sweep: Sweep, point: Point, keys: Sequence[str], front: bool) -> Markup:
-    def cell(shown: object, value: object) -> Markup:
-        return tag("td", shown, data_v=value)
-
+def _row(sweep: Sweep, point: Point, keys: Sequence[str], front: bool) -> list[Cell]:
     scores = []
     for goal, value in zip(sweep.goals, point.values, strict=True):
         text = goal.text(value)
-        scores.append(cell(tag("b", text) if front else text, _sortable(value)))
-    return tag(
-        "tr",
-        cell(f"{point.number} {_BEST * front}", point.number),
-        *(cell(point.assignment[key], point.assignment[key]) for key in keys),
+        scores.append(Cell(tag("b", text) if front else text, value))
+    return [
+        Cell(f"{point.number} {_BEST * front}", point.number),
+        *(Cell(point.assignment[key], point.assignment[key]) for key in keys),
         *scores,
-        cell(format_duration(point.seconds), point.seconds),
-        cell(point.state, point.state),
-        cell(point.reason, point.reason),
-    )
-
-
-def _sortable(value: float | None) -> float:
-    return float("-1e300") if value is None else value
+        Cell(format_duration(point.seconds), point.seconds),
+        Cell(point.state, point.state),
+        Cell(tag("span", point.reason, class_="remark"), point.reason or None),
+    ]
 
 
 def _parallel(sweep: Sweep, points: Sequence[Point]) -> Markup | None:
@@ -158,7 +136,8 @@ def _parallel(sweep: Sweep, points: Sequence[Point]) -> Markup | None:
     if chart is None:
         return None
     about = note(
-        "A line for each point that is done, the better the bluer; the best is orange."
+        "A line for each point that is done, the better the bluer; the best is thick"
+        " and orange."
     )
     return tag("div", about, chart)
 
@@ -169,17 +148,14 @@ def _importance(sweep: Sweep, points: Sequence[Point]) -> Markup | None:
         return None
     shares = sorted(found.shares.items(), key=lambda item: -item[1])
     rows = [
-        [tag("code", key), f"{share:.2f}", _bar(share / max(shares[0][1], 1e-9))]
+        [tag("code", key), f"{share:.2f}", share_bar(share / max(shares[0][1], 1e-9))]
         for key, share in shares
     ]
     about = note(
         f"How much each key matters for {sweep.goals[0].metric}: {found.method}."
     )
-    return tag("div", about, table(("key", "importance", ""), rows))
-
-
-def _bar(share: float) -> Markup:
-    return tag("span", "", class_="bar", style=f"width:{10 * share:.1f}rem")
+    head = ("key", "importance", "")
+    return tag("div", about, table(head, rows, class_="importance numbers"))
 
 
 def _curves(sweep: Sweep, points: Sequence[Point]) -> Markup | None:
@@ -197,13 +173,14 @@ def _curves(sweep: Sweep, points: Sequence[Point]) -> Markup | None:
     lines = []
     for colour, (point, label) in enumerate(zip(drawn, labels, strict=True)):
         steps, values = np.array(point.curve, float).T
-        lines.append(Line(label, colour, steps, values))
-    names = (colour_label(label, i) for i, label in enumerate(labels))
+        look = look_of(colour)
+        lines.append(Line(label, look.colour, steps, values, style=look.style))
+    names = (series_label(label, look_of(i)) for i, label in enumerate(labels))
     more = len([p for p in points if len(p.curve) > 1]) - len(drawn)
     left_out = f" {more} more are not drawn." if more else ""
     about = note(f"The best points, and those that came far.{left_out}")
-    chart = chart_grid([line_chart(goal.metric, lines)])
-    return tag("div", about, legend(names), chart, class_="curves")
+    chart = wide_charts([line_chart(goal.metric, lines, size=LARGE)])
+    return tag("div", about, legend(names), chart)
 
 
 def _items(point: Point) -> list[tuple[str, str]]:

@@ -21,10 +21,11 @@ _LONGEST = 14  # letters of a value
 STYLE = """
 .parallel { padding: .6rem; background: var(--card); border: 1px solid var(--rule);
   border-radius: 8px }
+.parallel { max-width: 62rem; overflow-x: auto } .parallel svg { min-width: 40rem }
 .parallel .line { opacity: .75 } .parallel g:hover .line { opacity: 1; stroke-width: 3 }
 .parallel .best .line { stroke-width: 2.6; opacity: 1 }
-.parallel text { text-anchor: end; paint-order: stroke; stroke: var(--card);
-  stroke-width: 3px } .parallel .name { font-weight: 600; text-anchor: middle }
+.parallel text { paint-order: stroke; stroke: var(--card); stroke-width: 3px }
+.parallel .name { font-weight: 600 }
 """
 
 
@@ -57,7 +58,10 @@ def parallel_coordinates(sweep: Sweep, points: Sequence[Point]) -> Markup | None
     drawing = tag(
         "svg",
         *reversed(lines),  # the best on top
-        *(_axis(scale, x) for scale, x in zip(scales, xs, strict=True)),
+        *(
+            _axis(scale, x, first=not i, last=i == len(scales) - 1)
+            for i, (scale, x) in enumerate(zip(scales, xs, strict=True))
+        ),
         viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
         role="img",
         aria_label="parallel coordinates of the points",
@@ -133,15 +137,21 @@ def _line(
     return tag("g", tag("title", title), curve, class_=best, style=f"--run:{colour}")
 
 
-def _axis(scale: _Scale, x: float) -> Markup:
+def _axis(scale: _Scale, x: float, *, first: bool, last: bool) -> Markup:
     top, bottom = _TOP, _HEIGHT - _BOTTOM
+    # Names at the edges grow inwards, so that none is cut.
+    anchor = "start" if first else "end" if last else "middle"
+    at = dict(x=px(4 if first else _WIDTH - 4 if last else x), y=14)
     parts = [
         tag("line", x1=px(x), x2=px(x), y1=top, y2=bottom, stroke="var(--rule)"),
-        tag("text", scale.name, x=px(x), y=14, class_="name"),
+        tag("text", scale.name, **at, class_="name", text_anchor=anchor),
     ]
+    labels = set()
     for label, place in scale.marks:
-        y = px(_y(place) + 3.5)
-        parts.append(tag("text", label, x=px(x - 6), y=y))
+        if label not in labels:  # rounding may make them equal
+            y = px(_y(place) + 3.5)
+            parts.append(tag("text", label, x=px(x - 6), y=y, text_anchor="end"))
+        labels.add(label)
     return tag("g", *parts)
 
 

@@ -1,0 +1,60 @@
+# %% [markdown]
+# # A sweep
+#
+# Train a config with several values, see what matters, and take the best one on.
+
+# %% tags=["parameters"] quick={"recipe": "quickstart:runlocal", "steps": 4, "trials": 2}
+recipe = "quickstart"
+steps = 60  # of each run
+trials = 5
+
+# %% [markdown]
+# ## What would be trained?
+#
+# `KEY=a,b` are values, `KEY=LOW..HIGH:log` is a range. `--dry-run` lists the points.
+
+# %%
+common = (
+    f"total_steps={steps} evals.linear_probe=None optim.learning_rate.warmup_steps=1"
+)
+space = "optim.learning_rate.peak=1e-4..1e-2:log"
+# !clipin sweep {recipe} {space} {common} --trials {trials} --dry-run
+
+# %% [markdown]
+# ## Train
+#
+# The points share one compiled program. The same command goes on with a sweep that was stopped,
+# and trains only what is missing.
+
+# %%
+# !clipin sweep {recipe} {space} {common} --trials {trials}
+
+# %% [markdown]
+# ## Results
+#
+# `sweep.html` in the folder has a table, parallel coordinates, the importance of each key and the
+# curves. `results.json` has the same numbers.
+
+# %%
+import json
+from pathlib import Path
+
+[file] = Path("runs/sweeps").rglob("results.json")
+results = json.loads(file.read_text())
+list(results)
+
+# %% [markdown]
+# ## Take the best one on
+#
+# The best of many scores too well by chance: score it anew on another seed.
+
+# %%
+# !clipin sweep best {file.parent} --write best.py
+# !cat best.py
+
+# %%
+import clipin_jax
+
+changes = ["seed=1", f"total_steps={3 * steps}"]
+run = clipin_jax.train(clipin_jax.load_config("best.py", changes), "runs/best")
+run.plot("train/loss", "retrieval/mean_recall")

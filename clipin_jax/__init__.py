@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 # No module of this folder has the name of a public one: importing it would shadow it.
 _PUBLIC = {
     "ClipinError": "clipin_jax.errors",
+    "Run": "clipin_jax.notebook.run",
     "build": "clipin_jax.core.learner",
     "caption_images": "clipin_jax.inference.caption",
     "evaluate": "clipin_jax.training.evaluate",
@@ -21,7 +22,7 @@ _PUBLIC = {
     "make_tokenizer": "clipin_jax.data.text",
     "make_train_step": "clipin_jax.core.step",
     "open_run": "clipin_jax.inference.build",
-    "train": "clipin_jax.training.loop",
+    "train": "clipin_jax.notebook.run",
     "write_report": "clipin_jax.report",
 }
 __all__ = sorted(_PUBLIC)

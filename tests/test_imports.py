@@ -34,6 +34,7 @@ FLOORS = [
     ["training", "plan", "embeddings", "launchers"],
     ["datatools", "sweep"],
     ["study"],
+    ["notebook"],
     ["commands", "__init__"],
     ["__main__"],
 ]

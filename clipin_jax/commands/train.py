@@ -15,12 +15,11 @@ from clipin_jax.commands.parsing import (
     listing,
 )
 from clipin_jax.config import (
-    find_config,
     followers,
     list_configs,
     load_config,
+    named_run,
     override_key,
-    split_spec,
 )
 from clipin_jax.errors import REQUEUE, ClipinError
 from clipin_jax.runs.interrupt import terminated_with
@@ -85,12 +84,11 @@ def _call(args: argparse.Namespace, start: float) -> int:
         return _train_local(args)
     join_processes(args)
     config = load_config(args.config, args.overrides)
-    path = find_config(split_spec(args.config)[0])
-    is_run = path.stem == "config" and path.suffix != ".py"
-    folder = str(path.parent) if is_run else f"runs/{config.name}"
-    if not (args.workdir or is_run or config.name):
+    run = named_run(args.config)
+    if not (args.workdir or run or config.name):
         raise ClipinError("name is '', which names no folder in runs: give --workdir")
-    for key in map(override_key, args.overrides if is_run else ()):
+    folder = run or f"runs/{config.name}"
+    for key in map(override_key, args.overrides if run else ()):
         if following := followers(config, key):
             print(f"clipin: {key} also sets {', '.join(following)}", file=sys.stderr)
     use_compile_cache()

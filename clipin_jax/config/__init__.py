@@ -20,6 +20,7 @@ from clipin_jax.config.load import (
     list_studies,
     load_config,
     missing_key,
+    named_run,
     split_spec,
 )
 from clipin_jax.config.overrides import apply_changes, apply_overrides, override_key
@@ -60,8 +61,8 @@ __all__ = [
     "difference", "differing", "explain_config", "find_config", "fine_tune",
     "followers", "from_json", "joint_space", "linear", "links", "list_configs",
     "list_purposes", "list_studies", "load_config", "lock_image_tower", "missing_key",
-    "override_key", "pair_data", "pair_evals", "pair_source", "parse_options",
-    "plug_clipin", "resnet_sizes", "resolve", "run_settings", "scenes_changes",
-    "shrink_runlocal", "shrink_small", "split_spec", "text_sizes", "to_json",
-    "vit_sizes", "warmup_cosine", "with_defaults",
+    "named_run", "override_key", "pair_data", "pair_evals", "pair_source",
+    "parse_options", "plug_clipin", "resnet_sizes", "resolve", "run_settings",
+    "scenes_changes", "shrink_runlocal", "shrink_small", "split_spec", "text_sizes",
+    "to_json", "vit_sizes", "warmup_cosine", "with_defaults",
 ]  # fmt: skip

@@ -66,6 +66,17 @@ def _config_file(name: str) -> Path | None:
     return run if run.is_file() else None
 
 
+def named_run(spec: str) -> str | None:
+    """Returns the folder of the run that a spec names; None if it names no run.
+
+    Raises:
+      ClipinError: as `find_config` does.
+    """
+    path = find_config(split_spec(spec)[0])
+    is_run = path.stem == "config" and path.suffix in _SAVED
+    return str(path.parent) if is_run else None
+
+
 def split_spec(spec: str) -> tuple[str, str]:
     """Returns the name and the options of "NAME:OPTIONS".
 

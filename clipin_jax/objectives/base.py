@@ -209,6 +209,15 @@ class ReportsChance(Protocol):
         ...
 
 
+def chance_counts(objectives: Mapping[str, Any], batch_size: int) -> dict[str, int]:
+    """Returns the number of choices of each objective by name, where it is known."""
+    return {
+        name: objective.num_choices(batch_size)
+        for name, objective in objectives.items()
+        if hasattr(type(objective), "num_choices")
+    }
+
+
 class Scalar(nn.Module):
     """One learned number, the parameter `value`."""
 

@@ -25,10 +25,12 @@ class FigureFormat(NamedTuple):
     Attributes:
       format: a template of `str.format`, such as "{:.1%}".
       lower_is_better: whether a lower value is better.
+      headline: whether it is among the few that stand for the evaluation.
     """
 
     format: str
     lower_is_better: bool
+    headline: bool = False
 
     @property
     def percent(self) -> bool:
@@ -102,7 +104,7 @@ def read_histories(folders: Sequence[str | Path]) -> list[RunHistory]:
         raise ClipinError("a report needs at least one run folder")
     names = list(dict.fromkeys(map(storage.absolute, folders)))
     return [
-        _read_history(open_copy(name), label)
+        read_history(open_copy(name), label)
         for name, label in zip(names, run_labels(names), strict=True)
     ]
 
@@ -125,7 +127,16 @@ def read_json(path: Path) -> Any:
         return None
 
 
-def _read_history(copy: RunCopy, label: str) -> RunHistory:
+def read_history(copy: RunCopy, label: str) -> RunHistory:
+    """Reads a run folder of this machine.
+
+    Args:
+      copy: the folder.
+      label: its name on the page.
+
+    Raises:
+      ClipinError: the folder holds no run, or its config is damaged.
+    """
     folder = copy.folder
     path = folder / "config.json"
     if not path.is_file():
@@ -206,7 +217,11 @@ def _figures(folder: Path) -> dict[str, FigureFormat]:
 def _figure(figure: Any) -> FigureFormat | None:
     """Returns how a score is shown; None if the file is damaged."""
     try:
-        shown = FigureFormat(figure["format"], figure["better"] == "lower")
+        shown = FigureFormat(
+            figure["format"],
+            figure["better"] == "lower",
+            bool(figure.get("headline")),
+        )
         shown.text(0.5)
     except DAMAGE:
         return None

@@ -15,14 +15,17 @@ def _colours(values: tuple[str, ...]) -> str:
     return "".join(f"--c{i}:{value};" for i, value in enumerate(values))
 
 
+# The variables of either theme.
+LIGHT_THEME = f"""{_colours(_LIGHT)}
+  --page: #fbfbf9; --card: #fff; --ink: #1d2126; --soft: #626a73; --rule: #e4e4df;
+  --grid: #ecece7; --good: #14866d; --bad: #c2410c;"""
+DARK_THEME = f"""{_colours(_DARK)}
+  --page: #14171a; --card: #1c2024; --ink: #e7e9ea; --soft: #9aa3ab; --rule: #30363c;
+  --grid: #292e33; --good: #52cfb0; --bad: #ff9a6b;"""
 STYLE = (
     f"""
-:root {{ color-scheme: light dark; {_colours(_LIGHT)}
-  --page: #fbfbf9; --card: #fff; --ink: #1d2126; --soft: #626a73; --rule: #e4e4df;
-  --grid: #ecece7; --good: #14866d; --bad: #c2410c; }}
-@media (prefers-color-scheme: dark) {{ :root {{ {_colours(_DARK)}
-  --page: #14171a; --card: #1c2024; --ink: #e7e9ea; --soft: #9aa3ab; --rule: #30363c;
-  --grid: #292e33; --good: #52cfb0; --bad: #ff9a6b; }} }}
+:root {{ color-scheme: light dark; {LIGHT_THEME} }}
+@media (prefers-color-scheme: dark) {{ :root {{ {DARK_THEME} }} }}
 """
     + "".join(f".c{i} {{ --run: var(--c{i}) }}\n" for i in range(COLOURS))
     + """

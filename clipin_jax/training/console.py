@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from clipin_jax.evaluators.base import CEILING, CHANCE, Figure
+from clipin_jax.objectives.base import chance_counts
 from clipin_jax.processes.device_use import describe_processes
 from clipin_jax.processes.joined import this_group
 from clipin_jax.runs.build import Experiment
@@ -58,11 +59,11 @@ def _parameters(experiment: Experiment) -> str:
 
 def _chance_losses(experiment: Experiment) -> str:
     """Returns the chance losses of objectives with a known number of choices."""
-    losses = []
-    for name, objective in experiment.learner.objectives.items():
-        if hasattr(type(objective), "num_choices"):
-            count = objective.num_choices(experiment.config.batch_size)
-            losses.append(f"a {name} loss of ln({count}) = {math.log(count):.3f}")
+    size = experiment.config.batch_size
+    losses = [
+        f"a {name} loss of ln({count}) = {math.log(count):.3f}"
+        for name, count in chance_counts(experiment.learner.objectives, size).items()
+    ]
     return f"a model that knows nothing has {' and '.join(losses)}" if losses else ""
 
 

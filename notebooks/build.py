@@ -1,8 +1,8 @@
 """Makes the notebooks: executes source/*.py and stores cells and outputs as .ipynb.
 
     make notebooks                       # all of them, a quarter of an hour
-    python notebooks/build.py sweep      # one
-    python notebooks/build.py --quick    # executes with small values, stores nothing
+    python -m notebooks.build sweep      # one
+    python -m notebooks.build --quick    # executes with small values, stores nothing
 
 A source is Python in the percent form of jupytext. Each notebook gets a badge that
 opens it in Colab, and a first cell that installs the package where it is missing. The
@@ -22,7 +22,8 @@ import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
-from stored_outputs import clean_outputs
+
+from notebooks.stored_outputs import clean_outputs
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent
@@ -36,7 +37,7 @@ CELL_SECONDS = 900
 # Colab's jax is older than ours, and its plugin must come from the same install.
 INSTALL = """\
 # @title Install clipin_jax where it is missing, and check this machine
-import importlib.util, os, shutil, subprocess, sys
+import importlib.util, os, shutil, subprocess, sys, warnings
 
 if importlib.util.find_spec("clipin_jax") is None:  # before any import of jax
     on_tpu = "TPU_ACCELERATOR_TYPE" in os.environ or "COLAB_TPU_ADDR" in os.environ
@@ -44,6 +45,7 @@ if importlib.util.find_spec("clipin_jax") is None:  # before any import of jax
     package = f"clipin_jax[{','.join(extras + EXTRAS)}]"
     command = [sys.executable, "-m", "pip", "install", "--quiet", package]
     subprocess.run(command, check=True)
+warnings.filterwarnings("ignore", "os.fork")  # of "!", which starts a program at once
 !clipin doctor"""
 
 

@@ -12,6 +12,7 @@ import contextlib
 import difflib
 import errno
 import math
+import os
 import sysconfig
 import traceback
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -21,6 +22,7 @@ from typing import Any
 # 75 and 78 are EX_TEMPFAIL and EX_CONFIG of sysexits.h; argparse ends with 2.
 DONE, FAILED, REQUEUE, WRONG_INPUT, INTERRUPTED = 0, 1, 75, 78, 130
 
+TRACEBACK = "CLIPIN_JAX_TRACEBACK"  # the environment variable that asks for tracebacks
 _LISTED = 40  # names in a message, of a module with hundreds
 _SHOWN = 3  # values of a list in a message
 _LONGEST = 120  # letters of a value in a message
@@ -65,6 +67,12 @@ class ClipinError(Exception):
         if isinstance(cause, OSError) and cause.errno is not None:
             return cause.errno in _PASSING
         return self._passes
+
+    def _render_traceback_(self) -> list[str]:
+        """Returns what IPython shows of it: one line, as on the command line."""
+        if os.environ.get(TRACEBACK):
+            return traceback.format_exception(self)
+        return [f"{type(self).__name__}: {self}"]
 
 
 class RetryableError(ClipinError):

@@ -32,6 +32,7 @@ from clipin_jax.config import missing_key
 from clipin_jax.errors import (
     FAILED,
     INTERRUPTED,
+    TRACEBACK,
     WRONG_INPUT,
     ClipinError,
     describe_error,
@@ -137,7 +138,7 @@ def _is_unread(stream: TextIO) -> bool:
 
 
 def _fail(message: str, code: int) -> int:
-    if os.environ.get("CLIPIN_JAX_TRACEBACK"):
+    if os.environ.get(TRACEBACK):
         traceback.print_exc()
     leave(code, message)
     print(f"clipin: error: {message}", file=sys.stderr)

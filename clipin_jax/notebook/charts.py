@@ -18,7 +18,7 @@ from clipin_jax.report.charts.lines import Line, line_chart
 from clipin_jax.report.components import chart_grid, colour_label, legend, note
 from clipin_jax.report.fragment import fragment
 from clipin_jax.report.markup import Markup
-from clipin_jax.report.run_history import RunHistory
+from clipin_jax.report.run_history import DAMAGE, RunHistory
 from clipin_jax.report.run_report.scores import chance_key, is_score
 
 LOSS = "train/loss"
@@ -61,7 +61,7 @@ class Charts:
             for index, run in enumerate(self._runs)
             if (points := run.series.get(metric))
         ]
-        return line_chart(_title(metric), lines, self._chance_of(metric))
+        return line_chart(short_name(metric), lines, self._chance_of(metric))
 
     def _chance_of(self, metric: str) -> float | None:
         for run in self._runs:
@@ -90,7 +90,7 @@ def find_metric(name: str, runs: Sequence[RunHistory]) -> str:
             return prefix + name
     names: dict[str, str] = {}
     for key in known:  # people leave out the start of a name
-        for part in (key, _title(key), key.rpartition("/")[2]):
+        for part in (key, short_name(key), key.rpartition("/")[2]):
             names.setdefault(part, key)
     near = difflib.get_close_matches(name, names, n=_NEAREST, cutoff=0.5)
     nearest = ", ".join(dict.fromkeys(names[part] for part in near))
@@ -101,7 +101,8 @@ def find_metric(name: str, runs: Sequence[RunHistory]) -> str:
     )
 
 
-def _title(metric: str) -> str:
+def short_name(metric: str) -> str:
+    """Returns the name of a metric as charts have it."""
     return functools.reduce(str.removeprefix, _PREFIXES, metric)
 
 
@@ -120,7 +121,8 @@ def chance_losses(config: ConfigDict) -> dict[str, float]:
 
     That of the total is known if one objective of weight 1 is all of it.
     """
-    with contextlib.suppress(ClipinError):  # a class may be of a package elsewhere
+    # The config may be of another version, a class of it of a package elsewhere.
+    with contextlib.suppress(ClipinError, *DAMAGE):
         objectives = build(config).objectives
         counts = chance_counts(objectives, config.batch_size)
         losses = {f"train/{k}/loss": math.log(count) for k, count in counts.items()}

@@ -20,3 +20,10 @@ def in_ipython() -> bool:
 def in_notebook() -> bool:
     """Whether a kernel runs this code, whose outputs may be HTML."""
     return hasattr(shell(), "kernel")
+
+
+def show_output(shown: object) -> Any:
+    """Shows an object as an output of the cell; returns the handle to replace it."""
+    from IPython.display import display
+
+    return display(shown, display_id=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 
 from clipin_jax.config import apply_changes
 from clipin_jax.errors import REQUEUE
-from clipin_jax.notebook.environment import in_ipython
+from clipin_jax.notebook.environment import in_ipython, in_notebook, show_output
+from clipin_jax.notebook.live import LiveView
 from clipin_jax.training.loop import train as train_run
 
 
@@ -25,14 +26,16 @@ def train_here(config: ConfigDict, workdir: str | Path, **options: Any) -> None:
     """
     if in_ipython():
         config = with_threads(config)
+    if in_notebook():
+        options |= dict(make_view=functools.partial(LiveView, show=show_output))
     try:
         stopped = train_run(config, workdir, **options) == REQUEUE
     except KeyboardInterrupt:
         if not in_ipython():
             raise
         stopped = True
-    if stopped:
-        print("clipin: run the cell again to go on, or call resume()", file=sys.stderr)
+    if stopped and in_ipython():
+        print("clipin: to go on, run the cell again, or call resume() of the run")
 
 
 def with_threads(config: ConfigDict) -> ConfigDict:
@@ -47,7 +50,6 @@ def with_threads(config: ConfigDict) -> ConfigDict:
     threads = max(config.data.threads, processes)
     print(
         f"clipin: a notebook makes batches with threads: data.threads is {threads}, "
-        f"data.processes 0 instead of {processes}",
-        file=sys.stderr,
+        f"data.processes 0 instead of {processes}"
     )
     return apply_changes(config, {"data.processes": 0, "data.threads": threads})

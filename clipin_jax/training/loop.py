@@ -48,7 +48,7 @@ from clipin_jax.training.measures.chip_use import ChipUse
 from clipin_jax.training.measures.profiling import ProfiledSteps, Profiler, parse_steps
 from clipin_jax.training.nonfinite import NonfiniteSteps
 from clipin_jax.training.run_log import RunLog
-from clipin_jax.training.session import Session
+from clipin_jax.training.session import MakeView, Session
 from clipin_jax.training.step_inputs import StepInputs
 from clipin_jax.training.time_limit import check_time, needed_seconds, stop_before
 
@@ -66,6 +66,7 @@ def train(
     profile: str = "",
     watch: Watch = never_stop,
     end: float = math.inf,
+    make_view: MakeView | None = None,
 ) -> int:
     """Trains until `total_steps`, from the newest checkpoint if there is one.
 
@@ -77,6 +78,7 @@ def train(
       watch: called after each evaluation but the last; True stops the run as SIGTERM
         does.
       end: when it must have ended, by `time.monotonic`: it stops early enough to save.
+      make_view: makes what shows the run; None for the terminal.
 
     Returns:
       0 when done; 75 if SIGTERM, `watch` or `end` stopped it, with everything saved.
@@ -92,7 +94,8 @@ def train(
         catch_interrupt(_NOTICE, _AT_ONCE) as interrupt,
         working_copy(workdir) as run,
     ):
-        code = _train(config, run, interrupt, profiled, watch=watch, end=end)
+        given = dict(watch=watch, end=end, make_view=make_view)
+        code = _train(config, run, interrupt, profiled, given)
     if code == REQUEUE and interrupt.signal == signal.SIGINT:
         raise KeyboardInterrupt  # so that Ctrl-C ends a loop over runs, too
     return code
@@ -103,16 +106,14 @@ def _train(
     run: RunCopy,
     interrupt: Interrupt,
     profiled: ProfiledSteps,
-    *,
-    watch: Watch,
-    end: float,
+    given: dict[str, Any],
 ) -> int:
     if of_first("finished", is_finished(config, run.folder, may_go_on=True)):
         print(f"clipin: {run.name} is already done", file=sys.stderr)
         return DONE
     with contextlib.ExitStack() as stack:
         session = _open_session(config, run, stack)
-        session = dataclasses.replace(session, watch=watch, end=end)
+        session = dataclasses.replace(session, **given)
         stack.enter_context(jax.set_mesh(session.experiment.mesh))
         return run_loop(session, interrupt, profiled)
 
@@ -257,13 +258,15 @@ def _restore_or_init(session: Session) -> tuple[TrainState, int]:
 
 
 def _start_log(session: Session, step: int, train_step: Any) -> RunLog:
+    experiment, make_view = session.experiment, session.make_view
     return RunLog(
-        experiment=session.experiment,
+        view=make_view(experiment.config, session.workdir, step) if make_view else None,
+        experiment=experiment,
         run_name=session.name,
         loggers=session.loggers,
         goodput=session.goodput,
         batches=session.batches,
-        chip_use=ChipUse(session.experiment, train_step),
+        chip_use=ChipUse(experiment, train_step),
         step=step,
     )
 

@@ -1,13 +1,54 @@
-"""Shows the progress of a run in the terminal."""
+"""Shows the progress of a run: what does so, and how it is done in a terminal."""
 
 import math
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import TextIO
+from typing import Protocol, TextIO
 
 import jax
 from tqdm import tqdm
+
+
+class View(Protocol):
+    """Shows a run while it trains."""
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Takes metrics that were logged, by their names in the log."""
+
+    def update(self, step: int, values: Mapping[str, float]) -> None:
+        """Shows that `step` is done; values: the newest figures of `_FORMATS`."""
+
+    def print_line(self, text: str) -> None:
+        """Prints lines."""
+
+    def close(self) -> None:
+        """Shows the last state, and keeps it."""
+
+
+class Pace:
+    """Tells the time left, by the speed after the first step, which compiles."""
+
+    def __init__(
+        self, total_steps: int, clock: Callable[[], float] = time.perf_counter
+    ):
+        """Starts with the first call of `passed`; clock: returns seconds."""
+        self._total, self._clock = total_steps, clock
+        self._first: tuple[int, float] | None = None
+        self._step = 0
+
+    def passed(self, step: int) -> None:
+        """Notes that a step is done."""
+        self._step = step
+        self._first = self._first or (step, self._clock())
+
+    def remaining(self) -> str:
+        """Returns the time left, such as "ETA 01:09"; "ETA ?" if it is unknown."""
+        step, start = self._first or (self._step, 0.0)
+        if self._step == step:
+            return "ETA ?"
+        seconds = (self._clock() - start) / (self._step - step)
+        return f"ETA {tqdm.format_interval(seconds * (self._total - self._step))}"
 
 
 class Progress:
@@ -35,7 +76,7 @@ class Progress:
         self._active = jax.process_index() == 0
         self._total, self._step = total_steps, first_step
         self._every_seconds, self._clock = every_seconds, clock
-        self._first: tuple[int, float] | None = None
+        self._pace = Pace(total_steps, clock)
         self._last_line = -math.inf
         self._figures = ""
         self._bar = None
@@ -49,6 +90,9 @@ class Progress:
                 "[{elapsed}<{remaining}{postfix}]",
             )
 
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Shows nothing: `update` gets what is shown."""
+
     def update(self, step: int, values: Mapping[str, float]) -> None:
         """Shows that `step` is done.
 
@@ -59,16 +103,18 @@ class Progress:
         """
         if not self._active:
             return
-        self._figures = _figures(values) or self._figures
+        self._figures = figures_text(values) or self._figures
         if self._bar is not None:
             self._bar.set_postfix_str(self._figures, refresh=False)
             self._bar.update(step - self._step)
         self._step = step
-        self._first = self._first or (step, self._clock())
+        self._pace.passed(step)
         due = self._clock() - self._last_line >= self._every_seconds
         if self._bar is None and self._figures and (due or step == self._total):
             self._last_line = self._clock()
-            line = f"step {step}/{self._total}, {self._figures}, {self._remaining()}"
+            line = (
+                f"step {step}/{self._total}, {self._figures}, {self._pace.remaining()}"
+            )
             print(line, file=self._stream, flush=True)
 
     def print_line(self, text: str) -> None:
@@ -83,14 +129,6 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def _remaining(self) -> str:
-        """Returns the time left, by the speed after the first step, which compiles."""
-        step, start = self._first or (self._step, 0.0)
-        if self._step == step:
-            return "ETA ?"
-        seconds = (self._clock() - start) / (self._step - step)
-        return f"ETA {tqdm.format_interval(seconds * (self._total - self._step))}"
-
 
 _FORMATS = {
     "loss": "loss {:.4f}",
@@ -101,6 +139,7 @@ _FORMATS = {
 }
 
 
-def _figures(values: Mapping[str, float]) -> str:
+def figures_text(values: Mapping[str, float]) -> str:
+    """Returns the figures of a run in a line; those without a format are left out."""
     shown = [style.format(values[k]) for k, style in _FORMATS.items() if k in values]
     return ", ".join(shown)

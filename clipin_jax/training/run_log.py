@@ -18,7 +18,7 @@ from clipin_jax.training import console
 from clipin_jax.training.data_advice import DataAdvice
 from clipin_jax.training.measures.chip_use import ChipUse
 from clipin_jax.training.measures.step_timing import StepTimer
-from clipin_jax.training.progress import Progress
+from clipin_jax.training.progress import Progress, View
 from clipin_jax.types import Metrics
 
 
@@ -35,6 +35,7 @@ class RunLog:
         batches: TrainBatches,
         chip_use: ChipUse,
         step: int,
+        view: View | None = None,
     ):
         """Prints the banner and starts to measure.
 
@@ -46,11 +47,12 @@ class RunLog:
           batches: the training data, which counts cut captions and bad records.
           chip_use: of the run's devices.
           step: number of steps taken before; above 0 if the run is resumed.
+          view: shows the run; the terminal if None.
         """
         self._loggers, self._batches = loggers, batches
         self._goodput = goodput
         goodput.enter("compile")
-        self._progress = Progress(experiment.config.total_steps, step)
+        self._view = view or Progress(experiment.config.total_steps, step)
         config = experiment.config
         self._timer, self._batch_size = StepTimer(), config.batch_size
         self._chip_use = chip_use
@@ -63,7 +65,7 @@ class RunLog:
 
     def print_line(self, text: str) -> None:
         """Prints lines above the progress bar."""
-        self._progress.print_line(text)
+        self._view.print_line(text)
 
     def waiting_for_data(self) -> contextlib.AbstractContextManager[None]:
         """Counts one step; the time inside counts as waiting for data."""
@@ -90,19 +92,19 @@ class RunLog:
         speed = window.figures(self._batch_size)
         speed |= self._chip_use.figures(speed["images_per_second"])
         values = {f"train/{name}": value for name, value in (numbers | speed).items()}
-        self._loggers.log(step, values)
+        self._log(step, values)
         self._shown = {"loss": numbers["loss"], **speed}
         if advice := self._advice.judge(window):
             self.print_line(f"clipin: step {step}: {advice}")
 
     def show_progress(self, step: int) -> None:
         """Moves the progress bar, and shows the figures that were written last."""
-        self._progress.update(step, self._shown)
+        self._view.update(step, self._shown)
 
     def write_health(self, step: int, health: Metrics) -> None:
         """Writes the health of the representations; warns if they collapse."""
         values = {name: float(x) for name, x in jax.device_get(health).items()}
-        self._loggers.log(step, {f"health/{k}": v for k, v in values.items()})
+        self._log(step, {f"health/{k}": v for k, v in values.items()})
         warning = collapse_warning(values)
         if warning:
             self.print_line(f"clipin: step {step}: warning: {warning}")
@@ -112,9 +114,13 @@ class RunLog:
         self, step: int, scores: Mapping[str, float], figures: Mapping[str, Figure]
     ) -> None:
         """Writes and prints the scores of an evaluation."""
-        self._loggers.log(step, scores)
+        self._log(step, scores)
         self.print_line(console.scores(scores, figures))
         self.restart_timing()
+
+    def _log(self, step: int, values: Mapping[str, float]) -> None:
+        self._loggers.log(step, values)
+        self._view.log(step, values)
 
     def restart_timing(self) -> None:
         """Excludes what took time since the last figures from the next ones."""
@@ -130,4 +136,4 @@ class RunLog:
     def close(self) -> None:
         """Keeps the progress bar as it is."""
         self._timer.close()
-        self._progress.close()
+        self._view.close()

@@ -2,8 +2,10 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+from ml_collections import ConfigDict
 
 from clipin_jax.data.pipeline import TrainBatches
 from clipin_jax.evaluators.base import Evaluator
@@ -12,6 +14,11 @@ from clipin_jax.runs.checkpoint import Checkpoints
 from clipin_jax.runs.goodput import Goodput
 from clipin_jax.runs.loggers.run_loggers import RunLoggers
 from clipin_jax.training.evaluate import Watch, due_evaluators, never_stop
+from clipin_jax.training.progress import View
+
+# Returns what shows a run, given its config, its folder on this machine, and the step
+# from which it goes on.
+MakeView = Callable[[ConfigDict, Path, int], View]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +36,7 @@ class Session:
       goodput: counts where its time goes.
       watch: may stop the run after an evaluation.
       end: when the run must have ended, by `time.monotonic`; infinite for no limit.
+      make_view: makes what shows the run; None for the terminal.
     """
 
     experiment: Experiment
@@ -41,6 +49,7 @@ class Session:
     goodput: Goodput
     watch: Watch = never_stop
     end: float = math.inf
+    make_view: MakeView | None = None
 
     def due(self, step: int) -> dict[str, Evaluator]:
         """Returns the evaluators that are due; all of them after the last step."""

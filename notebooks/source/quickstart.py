@@ -44,7 +44,7 @@ run.scores
 
 # %%
 # !clipin data convert quickstart pictures --to webdataset --overwrite \
-#     data.source.split=val data.source.length=300 data.source.size=64
+#     data.source.split=val data.source.length=300 data.source.size=48
 
 # %%
 import io
@@ -64,7 +64,7 @@ import numpy as np
 
 texts = ["a red star", "a blue ring", "a green triangle"]
 cosines = run.model.similarity(pictures, texts)  # [pictures, texts]
-best = np.argsort(-cosines, axis=0)[:6].T  # [texts, 6], the nearest first
+best = np.argsort(-cosines, axis=0)[:5].T  # [texts, 5], the nearest first
 rows = [np.hstack([np.asarray(pictures[i]) for i in row]) for row in best]
 print(*texts, sep="\n")
 Image.fromarray(np.vstack(rows))

@@ -5,7 +5,7 @@
 # them in a CSV with two mistakes, finds the mistakes, trains, and scores. Put your own list in
 # place of `pairs/train.csv` and leave out the first two cells.
 
-# %% tags=["parameters"] quick={"steps": 2, "length": 260}
+# %% tags=["parameters"] quick={"steps": 2, "length": 460}
 steps = 150  # of 64 pairs
 length = 1500  # pictures
 

@@ -4,6 +4,7 @@ The public names are imported on first use, so that `import clipin_jax` is insta
 """
 
 import importlib
+import sys
 from typing import Any
 
 __version__ = "0.1.0"
@@ -14,6 +15,7 @@ _PUBLIC = {
     "Run": "clipin_jax.notebook.run",
     "build": "clipin_jax.core.learner",
     "caption_images": "clipin_jax.inference.caption",
+    "check_data": "clipin_jax.notebook.data_check",
     "evaluate": "clipin_jax.training.evaluate",
     "explain_image": "clipin_jax.inference.explain",
     "load": "clipin_jax.inference.model",
@@ -22,6 +24,8 @@ _PUBLIC = {
     "make_tokenizer": "clipin_jax.data.text",
     "make_train_step": "clipin_jax.core.step",
     "open_run": "clipin_jax.inference.build",
+    "open_study": "clipin_jax.notebook.results",
+    "open_sweep": "clipin_jax.notebook.results",
     "train": "clipin_jax.notebook.run",
     "write_report": "clipin_jax.report",
 }
@@ -36,3 +40,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return [*__all__, "__version__"]
+
+
+if "IPython" in sys.modules:
+    importlib.import_module("clipin_jax.notebook.formatters").register()

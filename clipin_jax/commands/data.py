@@ -12,7 +12,6 @@ from clipin_jax.commands.parsing import (
     output_file,
     whole_numbers,
 )
-from clipin_jax.config import check_keys, check_lists, check_types, load_config
 
 EPILOG = """
 examples:
@@ -75,12 +74,9 @@ def _register_convert(actions: Verbs) -> None:
 
 
 def _load(args: argparse.Namespace) -> ConfigDict:
-    """Returns the config; evaluations whose data is not named are left out."""
-    config = load_config(args.config, args.overrides, optional="evals")
-    check_keys(config)
-    check_lists(config, "data")
-    check_types(config, "data")
-    return config
+    from clipin_jax.datatools.check import load_data_config
+
+    return load_data_config(args.config, args.overrides)
 
 
 def _check(args: argparse.Namespace) -> int:

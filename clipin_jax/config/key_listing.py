@@ -3,9 +3,16 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from ml_collections import ConfigDict
+
 from clipin_jax.config.class_arguments import defaults
 from clipin_jax.config.key_origins import flatten, origin, recorded_recipes
-from clipin_jax.config.load import find_config, read_config, split_spec
+from clipin_jax.config.load import (
+    find_config,
+    list_configs,
+    read_config,
+    split_spec,
+)
 from clipin_jax.config.overrides import apply_overrides, drop_removed, split_override
 from clipin_jax.config.serialization import freeze
 
@@ -51,6 +58,42 @@ def explain_config(spec: str, overrides: Sequence[str] = ()) -> dict[str, Entry]
     for key, value, owner in defaults(config):
         entries[key] = Entry(value, "default", owner)
     return dict(sorted(entries.items()))
+
+
+def config_values(config: ConfigDict) -> dict[str, Any]:
+    """Returns dotted key -> value, the defaults that the config leaves out among them.
+
+    `UNSET` stands for a value that is required and not given yet.
+    """
+    left_out = {key: value for key, value, _ in defaults(config)}
+    return dict(sorted((flatten(config) | left_out).items()))
+
+
+def base_page(config: ConfigDict) -> str:
+    """Returns the page that a config is made from, by its name; "" if none has it.
+
+    Options of a page add to the name, as in "clip_clipin" of the page "clip".
+    """
+    name = f"{config.get('name', '')}_"
+    pages = [page for page in list_configs() if name.startswith(f"{page}_")]
+    return max(pages, key=len, default="")
+
+
+def changes_of_page(config: ConfigDict) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns what differs from `base_page` without options: values there, and here.
+
+    A key that is absent on one side has no value there.
+    """
+    entries = explain_config(base_page(config))
+    page = {key: entry.value for key, entry in entries.items()}
+    here, missing = config_values(config), object()
+    changed = [
+        key
+        for key in sorted(page.keys() | here.keys())
+        if freeze(page.get(key, missing)) != freeze(here.get(key, missing))
+    ]
+    there, now = ({k: side[k] for k in changed if k in side} for side in (page, here))
+    return there, now
 
 
 def differing(

@@ -1,4 +1,4 @@
-"""The page of `clipin data check`: statistics, histograms, faults and samples."""
+"""Sections about training data: statistics, histograms, faults and samples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from clipin_jax.datatools.record_views import RecordViews
 from clipin_jax.report import images
 from clipin_jax.report.charts.histogram import histogram
 from clipin_jax.report.components import chart_grid, fold, note
-from clipin_jax.report.document import document
 from clipin_jax.report.markup import Markup, tag
 from clipin_jax.report.tables import scrolling_table, table
 
@@ -38,26 +37,24 @@ STYLE = """
 """
 
 
-def check_page(
+def check_sections(
     statistics: Mapping[str, Any],
     *,
     facts: Mapping[str, str],
-    advice: Sequence[Advice],
     scan: ScanResult,
     samples: Sequence[RecordViews] | str,
     config: ConfigDict,
-) -> str:
-    """Returns the page as self-contained HTML.
+) -> dict[str, Markup | None]:
+    """Returns heading -> content; None is left out.
 
     Args:
       statistics: see `dataset_statistics`.
       facts: the statistics as text, by subject.
-      advice: problems to fix.
       scan: the numbers of all records.
       samples: records to show, or the reason why there are none.
       config: the config to train with.
     """
-    sections = {
+    return {
         "Statistics": _facts(facts),
         "Distributions": _histograms(scan, config) if scan.index else None,
         "Unusable records": _unusable(statistics["unusable"]),
@@ -65,11 +62,10 @@ def check_page(
         "Classes": _classes(statistics["classes"]),
         "Samples": _samples(samples, config),
     }
-    title = f"Training data of {config.name}"
-    return document(title, sections, lead=_advice(advice), style=STYLE)
 
 
-def _advice(advice: Sequence[Advice]) -> Markup:
+def advice_box(advice: Sequence[Advice]) -> Markup:
+    """Returns the problems to fix, to stand before the sections."""
     if not advice:
         return tag("div", tag("p", "Nothing to fix."), class_="advice")
     lines = (tag("p", tag("b", f"{item.heading}: "), item.text) for item in advice)

@@ -210,16 +210,21 @@ class Model:
         text = self._encoder.functions.text
         return jax.eval_shape(text, self._state.variables, ids)["embedding"].shape[1]
 
-    def __repr__(self) -> str:
-        model, objectives = self.config.model, list(self.config.objectives)
+    @property
+    def facts(self) -> dict[str, str]:
+        """What the model is, by subject."""
+        model, (height, width) = self.config.model, self._encoder.image_size
         count = sum(x.size for x in jax.tree.leaves(self._state.variables["params"]))
-        height, width = self._encoder.image_size
-        return (
-            f"<Model {self.name}: {model.image.name} for images of {height} x {width} "
-            f"pixels, {model.text.name} for {self.config.data.context_length} tokens, "
-            f"{count:,} parameters, learned by {', '.join(objectives)}, on "
-            f"{self._encoder.mesh.size} x {jax.devices()[0].device_kind}>"
-        )
+        return {
+            "images": f"{model.image.name} for images of {height} x {width} pixels",
+            "texts": f"{model.text.name} for {self.config.data.context_length} tokens",
+            "parameters": f"{count:,} parameters",
+            "objectives": f"learned by {', '.join(self.config.objectives)}",
+            "devices": f"on {self._encoder.mesh.size} x {jax.devices()[0].device_kind}",
+        }
+
+    def __repr__(self) -> str:
+        return f"<Model {self.name}: {', '.join(self.facts.values())}>"
 
     def _size(self, count: int) -> int:
         """Returns the rows of a batch, a multiple of the devices; see the class."""

@@ -62,9 +62,15 @@ class InlinePage:
         """
         return write_output(path, self.html)
 
-    def _repr_html_(self) -> str:
-        frame = tag("iframe", srcdoc=self.html, title=self.title, height=_HEIGHT)
+    def frame(self) -> Markup:
+        """Returns the page in a frame, for a notebook."""
+        # Else the links of the page's menu would open the notebook itself.
+        page = self.html.replace("<head>", '<head><base href="about:srcdoc"/>', 1)
+        frame = tag("iframe", srcdoc=page, title=self.title, height=_HEIGHT)
         return fragment(frame)
+
+    def _repr_html_(self) -> str:
+        return self.frame()
 
     def __repr__(self) -> str:
         size = len(self.html) / 1000

@@ -8,6 +8,7 @@ from PIL import Image
 
 from clipin_jax.commands.main import main
 from clipin_jax.config import load_config
+from clipin_jax.data import make_source
 from clipin_jax.datatools import check, record_scan
 from clipin_jax.errors import ClipinError
 from tests.support.pair_folders import encoded_image, pair_config, pair_folder
@@ -127,7 +128,7 @@ def test_equal_faults_are_counted_together():
 
 def test_a_fault_in_a_source_is_reported_without_a_traceback(tmp_path, monkeypatch):
     folder = pair_folder(tmp_path / "pairs", SENTENCES)
-    read = check.make_source(**pair_config(folder).data.source).__class__.__getitem__
+    read = make_source(**pair_config(folder).data.source).__class__.__getitem__
 
     def fail(self, index):
         if index == 5:

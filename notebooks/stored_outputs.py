@@ -1,16 +1,22 @@
 """What a stored notebook keeps of its outputs: no folders or times of a machine."""
 
 import re
+import sys
+from pathlib import Path
 
 from nbformat import NotebookNode
 
-# Of one machine at one time: what is kept in their place.
-MACHINE = (
-    (re.compile(r"\d[\d,.]* images/s, \d+% waiting for data, ETA [\d:]+"), "..."),
-    (re.compile(r"\d+ usable, data"), "data"),
-    (re.compile(r"(memory +|disk +)[\d.]+ GiB.*"), r"\1..."),
-    (re.compile(r"(shared memory +).*"), r"\1..."),
-    (re.compile(r"(compile cache +).*"), r"\1..."),
+ROOT = Path(__file__).resolve().parents[1]
+# What one machine measured once, and what is kept in its place.
+MEASURED = (
+    (r"[\d,.]+ images/s, \d+% waiting for data(, ETA [\d:]+)?", "..."),
+    (r"goodput \d+% of .*", "goodput ..."),
+    (r" \[\d[\d:]+<[^\]]*\]", ""),  # of a progress bar
+    (r"([:;] |in )\d+ s\b", r"\1... s"),
+    (r"about [\d.,]+ (s|min|h)\b", r"about ... \1"),
+    (r"[\d,]+ records/s, [\d,]+ MB/s", "..."),
+    (r"\d+ usable, data", "data"),
+    (r"(ok +(?:shared memory|memory|disk|compile cache) +).*", r"\1..."),
 )
 
 
@@ -19,13 +25,13 @@ def clean_outputs(notebook: NotebookNode, folder: str) -> None:
 
     Args:
       notebook: changed in place.
-      folder: in which it was executed; its path becomes ".".
+      folder: in which it was executed; paths in it become relative.
     """
     notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"]}
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
-            cell.outputs = [_clean(o, folder) for o in _joined(cell.outputs)]
+            cell.outputs = [_clean(each, folder) for each in _joined(cell.outputs)]
 
 
 def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
@@ -41,6 +47,8 @@ def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
 
 
 def _clean(output: NotebookNode, folder: str) -> NotebookNode:
+    output.get("metadata", {}).clear()
+    output.pop("transient", None)
     if output.output_type == "stream":
         output.text = clean_text(output.text, folder)
     for kind, content in output.get("data", {}).items():
@@ -50,10 +58,16 @@ def _clean(output: NotebookNode, folder: str) -> NotebookNode:
 
 
 def clean_text(text: str, folder: str) -> str:
-    """Returns what the screen shows at the end, without facts of the machine."""
+    """Returns what the screen shows at the end, without facts of the machine.
+
+    Args:
+      text: of an output; a carriage return begins its line anew.
+      folder: in which the notebook was executed.
+    """
     lines = text.replace("\r\n", "\n").split("\n")
     text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
-    text = text.replace(f"{folder}/", "").replace(folder, ".")
-    for pattern, replacement in MACHINE:
-        text = pattern.sub(replacement, text)
+    for place in (folder, str(Path(sys.executable).parent), str(ROOT)):
+        text = text.replace(f"{place}/", "").replace(place, ".")
+    for pattern, kept in MEASURED:
+        text = re.sub(pattern, kept, text)
     return text

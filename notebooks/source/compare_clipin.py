@@ -5,8 +5,8 @@
 # look at both on one page, and find out whether the difference is more than chance.
 
 # %% tags=["parameters"] quick={"steps": 4, "study_steps": 4, "seeds": 2, "small": ",runlocal"}
-steps = 200  # of the two runs
-study_steps = 100  # of each run of the study
+steps = 150  # of the two runs
+study_steps = 60  # of each run of the study
 seeds = 3
 small = ""
 
@@ -64,6 +64,4 @@ with open("my_study.py", "w") as file:
 # !clipin study my_study.py --workdir runs/study
 
 # %%
-from IPython.display import Markdown
-
-Markdown(filename="runs/study/results.md")
+clipin_jax.open_study("runs/study")

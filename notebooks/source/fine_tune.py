@@ -7,7 +7,7 @@
 # %% tags=["parameters"] quick={"recipe": "quickstart:runlocal", "steps": 4, "tune_steps": 4}
 recipe = "quickstart"
 steps = 300  # of pretraining
-tune_steps = 150
+tune_steps = 100
 
 # %% [markdown]
 # ## A pretrained model

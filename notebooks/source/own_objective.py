@@ -6,7 +6,7 @@
 
 # %% tags=["parameters"] quick={"small": "runlocal", "steps": 4}
 small = ""
-steps = 200
+steps = 150
 
 # %% [markdown]
 # ## The file
@@ -70,6 +70,6 @@ with_it.plot(*names, beside=[without])
 # %%
 wrong = {"type": "uniformity:Uniformity", "wait": 0.1}
 try:
-    clipin_jax.load_config("quickstart", [f"objectives.uniformity={wrong}"])
+    clipin_jax.train("quickstart", "runs/x", [f"objectives.uniformity={wrong}"])
 except clipin_jax.ClipinError as error:
     print(error)

@@ -32,16 +32,18 @@ space = "optim.learning_rate.peak=1e-4..1e-2:log"
 # %% [markdown]
 # ## Results
 #
-# `sweep.html` in the folder has a table, parallel coordinates, the importance of each key and the
-# curves. `results.json` has the same numbers.
+# The page has a table, parallel coordinates, the importance of each key and the curves. It is
+# `sweep.html` in the folder, too.
 
 # %%
-import json
-from pathlib import Path
+import clipin_jax
 
-[file] = Path("runs/sweeps").rglob("results.json")
-results = json.loads(file.read_text())
-list(results)
+sweep = clipin_jax.open_sweep("runs/sweeps/quickstart")
+sweep
+
+# %%
+for point in sweep.ranked:
+    print(point.assignment, point.values)
 
 # %% [markdown]
 # ## Take the best one on
@@ -49,12 +51,9 @@ list(results)
 # The best of many scores too well by chance: score it anew on another seed.
 
 # %%
-# !clipin sweep best {file.parent} --write best.py
-# !cat best.py
+# !clipin sweep best runs/sweeps/quickstart --write best.py
 
 # %%
-import clipin_jax
-
 changes = ["seed=1", f"total_steps={3 * steps}"]
 run = clipin_jax.train(clipin_jax.load_config("best.py", changes), "runs/best")
 run.plot("train/loss", "retrieval/mean_recall")

@@ -6,7 +6,7 @@
 
 # %% tags=["parameters"] quick={"small": "runlocal", "steps": 4}
 small = ""
-steps = 300
+steps = 250
 
 # %% [markdown]
 # ## Two models

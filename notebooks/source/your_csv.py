@@ -50,7 +50,9 @@ write_csv("pairs/val.csv", rows[:200])
 # The check reads every record. It lists unusable ones, captions that are cut, and duplicates.
 
 # %%
-# !clipin data check quickstart:data=pairs/train.csv --output check.html
+import clipin_jax
+
+clipin_jax.check_data("quickstart:data=pairs/train.csv")
 
 # %% [markdown]
 # Training replaces unusable records by good ones, lists them, and stops if they are more than
@@ -58,7 +60,7 @@ write_csv("pairs/val.csv", rows[:200])
 
 # %%
 write_csv("pairs/train.csv", rows[200:])
-# !clipin data check quickstart:data=pairs/train.csv --output check.html | tail -2
+clipin_jax.check_data("quickstart:data=pairs/train.csv").advice
 
 # %% [markdown]
 # ## Train and score
@@ -66,8 +68,6 @@ write_csv("pairs/train.csv", rows[200:])
 # Captions name left and right, so pictures are not mirrored here.
 
 # %%
-import clipin_jax
-
 changes = [
     f"total_steps={steps}",
     f"evals.retrieval.every_steps={max(steps // 3, 1)}",

@@ -27,17 +27,13 @@ pretrained = clipin_jax.train(config, "runs/pretrained")
 # %% [markdown]
 # ## Other data
 #
-# The new scenes have two objects and another style, and there are 800 of them. `retrieval` scores
-# new scenes, `old` those of the pretraining, both also before the first step.
+# The new scenes are drawn in another style, and there are 800 of them. `retrieval` scores new
+# scenes, `old` those of the pretraining, both also before the first step.
 
 # %%
 scored = dict(name="scenes", split="val", length=512, size=40, objects=(1, 1))
 old = dict(type="retrieval", source=scored, at_start=True, every_steps=50)
-new = [
-    f"{source}.{key}"
-    for source in ("data.source", "evals.retrieval.source")
-    for key in ("shift=1", "objects=(2, 2)")
-]
+new = ["data.source.shift=1", "evals.retrieval.source.shift=1"]
 evals = [f"evals.old={old}", "evals.retrieval.at_start=True"]
 others = ["zero_shot_color", "zero_shot_shape", "linear_probe"]
 changes = [*new, *evals, *(f"evals.{name}=None" for name in others)]

@@ -41,7 +41,7 @@ bench: install
 	$(BIN)/python bench/step_time.py --quick
 
 notebooks: $(VENV)/.installed-$(EXTRAS)
-	$(BIN)/python -m notebooks.build
+	$(BIN)/python -m notebooks.build $(NAMES)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

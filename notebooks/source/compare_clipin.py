@@ -6,7 +6,7 @@
 
 # %% tags=["parameters"] quick={"steps": 4, "study_steps": 4, "seeds": 2, "small": ",runlocal"}
 steps = 150  # of the two runs
-study_steps = 60  # of each run of the study
+study_steps = 50  # of each run of the study
 seeds = 3
 small = ""
 

@@ -6,8 +6,8 @@
 
 # %% tags=["parameters"] quick={"recipe": "quickstart:runlocal", "steps": 4, "tune_steps": 4}
 recipe = "quickstart"
-steps = 300  # of pretraining
-tune_steps = 100
+steps = 250  # of pretraining
+tune_steps = 80
 
 # %% [markdown]
 # ## A pretrained model

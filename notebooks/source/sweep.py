@@ -6,7 +6,7 @@
 # %% tags=["parameters"] quick={"recipe": "quickstart:runlocal", "steps": 4, "trials": 2}
 recipe = "quickstart"
 steps = 60  # of each run
-trials = 5
+trials = 4
 
 # %% [markdown]
 # ## What would be trained?

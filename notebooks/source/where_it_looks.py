@@ -6,7 +6,7 @@
 
 # %% tags=["parameters"] quick={"small": "runlocal", "steps": 4}
 small = ""
-steps = 250
+steps = 200
 
 # %% [markdown]
 # ## Two models

@@ -6,7 +6,7 @@
 
 # %% tags=["parameters"] quick={"recipe": "quickstart:clipin,runlocal", "steps": 4, "length": 40}
 recipe = "quickstart:clipin"
-steps = 250  # of the model that is used here
+steps = 200  # of the model that is used here
 length = 400  # pictures in the folder
 
 # %% [markdown]

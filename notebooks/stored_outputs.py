@@ -51,9 +51,13 @@ def _clean(output: NotebookNode, folder: str) -> NotebookNode:
     output.pop("transient", None)
     if output.output_type == "stream":
         output.text = clean_text(output.text, folder)
-    for kind, content in output.get("data", {}).items():
+    data = output.get("data", {})
+    images = sorted((k for k in data if k[:6] == "image/"), key=lambda k: len(data[k]))
+    for kind in images[1:]:  # the same picture in a larger file
+        del data[kind]
+    for kind, content in data.items():
         if kind.startswith("text/"):
-            output.data[kind] = clean_text(content, folder)
+            data[kind] = clean_text(content, folder)
     return output
 
 

@@ -9,6 +9,8 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 from notebooks.build import KERNEL, read_source, use_quick_values
 from notebooks.stored_outputs import clean_outputs, clean_text
 
+PICTURE = {"image/png": "AAAA", "image/jpeg": "AA", "text/html": "/t/a"}
+
 
 @pytest.mark.parametrize(
     ("text", "kept"),
@@ -39,7 +41,7 @@ def test_text(text, kept):
 
 def test_outputs_of_a_notebook():
     pieces = [new_output("stream", name="stdout", text=x) for x in ("1%\r", "2%\n")]
-    picture = new_output("display_data", data={"image/png": "AA", "text/html": "/t/a"})
+    picture = new_output("display_data", data=PICTURE)
     cell = new_code_cell("x", outputs=[*pieces, picture])
     cell.metadata["execution"] = {"iopub.status.busy": "2026-11-30"}
     notebook = new_notebook(
@@ -49,7 +51,7 @@ def test_outputs_of_a_notebook():
     assert notebook.metadata == {"kernelspec": KERNEL}
     assert cell.metadata == {}
     assert [output.get("text") for output in cell.outputs] == ["2%\n", None]
-    assert cell.outputs[1].data == {"image/png": "AA", "text/html": "a"}
+    assert cell.outputs[1].data == {"image/jpeg": "AA", "text/html": "a"}
 
 
 def test_quick_values_replace_those_of_the_source():

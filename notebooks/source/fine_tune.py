@@ -32,7 +32,7 @@ pretrained = clipin_jax.train(config, "runs/pretrained")
 
 # %%
 scored = dict(name="scenes", split="val", length=512, size=40, objects=(1, 1))
-old = dict(type="retrieval", source=scored, at_start=True, every_steps=50)
+old = dict(type="retrieval", source=scored, at_start=True, every_steps=40)
 new = ["data.source.shift=1", "evals.retrieval.source.shift=1"]
 evals = [f"evals.old={old}", "evals.retrieval.at_start=True"]
 others = ["zero_shot_color", "zero_shot_shape", "linear_probe"]
@@ -50,7 +50,7 @@ tune = [
     f"total_steps={tune_steps}",
     "data.source.length=800",
     "data.source.looseness=0",
-    "evals.retrieval.every_steps=50",
+    "evals.retrieval.every_steps=40",
     "optim.learning_rate.warmup_steps=2",
     "optim.learning_rate.peak=2e-4",
     "optim.layer_decay=0.8",
@@ -77,8 +77,7 @@ lora = clipin_jax.train(config, "runs/lora")
 full.plot("retrieval/mean_recall", "old/mean_recall", beside=[lora])
 
 # %% [markdown]
-# Weights between the old and the new model are often better on both: `clipin evaluate runs/full
-# --interpolate 0,0.5,1`.
+# Weights between the old and the new model may be good on both.
 
 # %%
-# !clipin evaluate runs/full --interpolate 0,0.5,1
+# !clipin evaluate runs/full --interpolate 0,0.5,1 --with runs/pretrained

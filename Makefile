@@ -6,13 +6,14 @@ BIN := $(VENV)/bin
 # a build without CUDA if PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 EXTRAS ?= test
 
-.PHONY: help quickstart install test test-slow lint bench clean
+.PHONY: help quickstart install test test-slow lint bench notebooks clean
 
 help:
 	@echo "make quickstart   train CLIP and CLIPin on made-up scenes and compare them"
 	@echo "make test         the tests; make test-slow runs those that take minutes"
 	@echo "make lint         ruff and pyright"
 	@echo "make bench        step time of CLIPin over CLIP"
+	@echo "make notebooks    execute notebooks/source and store cells and outputs"
 	@echo "make clean        remove the environment and caches, keep runs/"
 	@echo "PYTHON=python3.12 make ...   picks another Python"
 
@@ -38,6 +39,9 @@ lint: $(VENV)/.installed-dev
 
 bench: install
 	$(BIN)/python bench/step_time.py --quick
+
+notebooks: $(VENV)/.installed-$(EXTRAS)
+	$(BIN)/python -m notebooks.build $(NAMES)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

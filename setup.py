@@ -66,8 +66,10 @@ TEST = [
     "datasets>=3,<6",
     "hypothesis>=6.100,<7",
     "ipykernel>=6.29,<8",
+    "jupytext>=1.16,<1.20",
     "kubeflow-trainer-api>=2.3,<2.4",  # the models of JobSet
     "nbclient>=0.10,<0.12",
+    "nbformat>=5.10,<5.12",
     "pytest>=8,<9.3",
     "pytest-xdist>=3.6,<3.9",
     "scikit-learn>=1.5,<1.10",
@@ -82,6 +84,8 @@ PEERS = [
     "torch>=2.6,<2.14",
     "transformers>=5,<5.25",
 ]
+# A real JupyterLab, which Chromium drives. The browser is not a package.
+BROWSER = ["jupyterlab>=4.3,<4.7", "playwright>=1.50,<1.66"]
 EXTRAS = {
     "test": TEST,
     "dev": [
@@ -102,6 +106,7 @@ EXTRAS = {
     "plan": PLAN,
     "sweep": SWEEP,
     "cuda": ["jax[cuda12]>=0.10,<0.11"],
+    "browser": BROWSER,
     "bench": ["matplotlib>=3.9,<4", "open_clip_torch>=2.30,<4", "torch>=2.6,<3"],
 }
 

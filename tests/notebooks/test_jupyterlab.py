@@ -1,0 +1,103 @@
+"""A user's first minutes: JupyterLab in a browser, the quickstart, "Run All Cells"."""
+
+import contextlib
+import importlib.util
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import nbformat
+import pytest
+
+from notebooks.build import kernel_environment, read_source
+
+SECONDS = 240  # from the click to the last output
+START_SECONDS = 90
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def chromium():
+    """The path of a browser; skips the test without one or without its packages."""
+    for package in ("jupyterlab", "playwright"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"no {package}: pip install 'clipin_jax[browser]'")
+    if not (found := next(filter(None, map(shutil.which, BROWSERS)), None)):
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
+    return found
+
+
+@pytest.fixture
+def lab(tmp_path, repository, monkeypatch):
+    """The address of a JupyterLab in a folder with the quickstart, without outputs."""
+    (folder := tmp_path / "lab").mkdir()
+    nbformat.write(read_source("quickstart"), folder / "quickstart.ipynb")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = kernel_environment() | {
+        "PYTHONPATH": f"{repository}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+        "JUPYTER_CONFIG_DIR": str(tmp_path / "config"),
+        "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime"),
+    }
+    # A user's kernel has neither the eight devices nor the compiler settings of tests.
+    for name in ("XLA_FLAGS", "JAX_DISABLE_MOST_OPTIMIZATIONS"):
+        environment.pop(name, None)
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
+    options = [
+        f"--port={port}",
+        "--IdentityProvider.token=",
+        f"--notebook-dir={folder}",
+    ]
+    with open(tmp_path / "lab.log", "w") as log:
+        server = subprocess.Popen(
+            [*command, *options], env=environment, stdout=log, stderr=log
+        )
+    try:
+        address = f"http://127.0.0.1:{port}"
+        wait_for(f"{address}/api")
+        yield address
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def wait_for(url):
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(url, timeout=5).close()
+            return
+        time.sleep(0.5)
+    pytest.fail(f"JupyterLab does not answer within {START_SECONDS} s")
+
+
+def test_quickstart_learns_in_a_browser(chromium, lab, tmp_path):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
+        )
+        page = browser.new_page(viewport={"width": 1300, "height": 6500})
+        page.goto(f"{lab}/lab/tree/quickstart.ipynb", timeout=START_SECONDS * 1000)
+        page.get_by_text("Run", exact=True).first.click(timeout=START_SECONDS * 1000)
+        page.get_by_text("Run All Cells", exact=True).click()
+        started = time.monotonic()
+        last = page.locator(".jp-Notebook .jp-CodeCell").last
+        last.locator("img").wait_for(timeout=SECONDS * 1000)
+        print(f"quickstart: {time.monotonic() - started:.0f} s")
+        page.screenshot(path=os.environ.get("SCREENSHOT", str(tmp_path / "lab.png")))
+        charts = page.locator(".jp-OutputArea-output .clipin-jax svg").count()
+        text = page.locator(".jp-Notebook").inner_text()
+        browser.close()
+    assert charts >= 2
+    assert "Traceback" not in text
+    [recall] = re.findall(r"mean_recall\s+([\d.]+)\s*%", text)[-1:]
+    assert float(recall) > 10  # by chance 1.2

@@ -55,7 +55,7 @@ def add_processes(parser: argparse.ArgumentParser) -> Any:
     """Adds the place of this process among those of a run; returns the group."""
     group = parser.add_argument_group(
         "several processes",
-        "detected on Slurm, Open MPI, Cloud TPU and GKE; see docs/processes.md",
+        "detected on Slurm, Open MPI, Cloud TPU and GKE; see docs/guides/processes.md",
     )
     group.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0")
     group.add_argument("--processes", metavar="N", help="how many there are")

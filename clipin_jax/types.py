@@ -1,16 +1,14 @@
-"""The types that modules exchange, and the letters used for shapes.
+"""The types that modules exchange, and the letters used for shapes:
 
-| letter | dimension |
-|---|---|
-| B | batch (global unless stated otherwise) |
-| H, W, C | image height, width, channels |
-| N | image tokens |
-| L | text length in tokens |
-| D | width of a tower |
-| P | width of the pre-projector |
-| E | embed_dim, the joint space |
-| V | vocabulary size |
-| K | classes |
+B        batch (global unless stated otherwise)
+H, W, C  image height, width, channels
+N        image tokens
+L        text length in tokens
+D        width of a tower
+P        width of the pre-projector
+E        embed_dim, the joint space
+V        vocabulary size
+K        classes
 """
 
 from collections.abc import Mapping

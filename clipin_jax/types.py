@@ -1,4 +1,6 @@
-"""The types that modules exchange, and the letters used for shapes:
+"""The types that modules exchange.
+
+Docstrings write shapes with these letters:
 
 B        batch (global unless stated otherwise)
 H, W, C  image height, width, channels

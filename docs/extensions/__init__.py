@@ -1,1 +1,1 @@
-"""What the site needs beside Sphinx: formulas, notebooks and the generated reference."""
+"""What the site needs beside Sphinx: formulas, notebooks, a generated reference."""

@@ -1,4 +1,4 @@
-"""Shows notebooks/*.ipynb: copies them into the source, and makes links to them work."""
+"""Copies notebooks/*.ipynb into the source, and makes links to them work."""
 
 import re
 import shutil

@@ -48,10 +48,8 @@ def public_names() -> str:
       ValueError: a public name is in no group.
     """
     grouped = {name for names in _GROUPS.values() for name in names}
-    if grouped != set(clipin_jax.__all__):
-        raise ValueError(
-            f"public names without a group: {grouped ^ {*clipin_jax.__all__}}"
-        )
+    if differing := grouped ^ {*clipin_jax.__all__}:
+        raise ValueError(f"names in no group, or in one alone: {sorted(differing)}")
     sections = [
         f"## {title}\n\n{_documented(f'clipin_jax.{name}' for name in names)}"
         for title, names in _GROUPS.items()

@@ -33,7 +33,9 @@ _TABLES = {
     ),
     "loggers": Listed("clipin_jax.runs.loggers.table:LOGGERS", "log.NAME"),
     "checkpoints": Listed("clipin_jax.runs.checkpoint:Checkpoints", "checkpoint"),
-    "decoding": Listed("clipin_jax.inference.generation:Decoding", "evals.NAME.decoding"),
+    "decoding": Listed(
+        "clipin_jax.inference.generation:Decoding", "evals.NAME.decoding"
+    ),
     "low-rank factors": Listed("clipin_jax.core.lora:Lora", "model.lora.image"),
 }  # fmt: skip
 _SECTIONS = ("Args:", "Attributes:", "Scalars:")
@@ -84,11 +86,12 @@ def _entry(
 def _rows(place: str, group: Mapping[str, Any]) -> list[str]:
     target = target_of(place, group)
     texts = {} if target is None else describe_arguments(target)
-    return [
-        f"| `{name}` | {_default(argument.default)} | "
-        f"{(texts.get(name) or describe_recipe_key(f'{place}.{name}')).replace('|', '&#124;')} |"
-        for name, argument in arguments(place, group).items()
-    ]
+    rows = []
+    for name, argument in arguments(place, group).items():
+        text = texts.get(name) or describe_recipe_key(f"{place}.{name}")
+        cells = f"`{name}`", _default(argument.default), text.replace("|", "\\|")
+        rows.append(f"| {' | '.join(cells)} |")
+    return rows
 
 
 def _default(value: Any) -> str:

@@ -40,7 +40,8 @@ def _link(app: Sphinx, name: str, source: list[str]) -> None:
         """Whether it is no glob of a toctree, or one that finds a page."""
         if not _GLOB.fullmatch(line):
             return True
-        pages = Path(app.srcdir).glob(line.strip())
+        pages = Path(app.srcdir).glob(f"{line.strip()}.*")
+        pages = [page for page in pages if page.suffix in (".md", ".ipynb")]
         found = {str(p.relative_to(app.srcdir).with_suffix("")) for p in pages}
         return bool(found - listed)
 

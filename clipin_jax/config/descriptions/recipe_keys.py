@@ -15,8 +15,8 @@ RECIPE_KEYS = {
     "log_every_steps": "Steps between two lines of metrics.",
     "health_every_steps": "Steps between two measurements of the collapse metrics; "
     "0 for none.",
-    "max_nonfinite_steps": "Updates in a row that may be skipped because loss or "
-    "gradient is not finite; one more ends the run.",
+    "max_nonfinite_steps": "So many updates in a row that are skipped, as loss or "
+    "gradient is not finite, end the run.",
     "init_from": "Weights to start from: a file or folder, `hf-hub:owner/name`, "
     'RUN or RUN@STEP; "" to start from scratch.',
     "init_parts": 'What is read of them: "all", "image", "text", or regular '

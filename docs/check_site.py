@@ -1,6 +1,6 @@
 """Checks a built site: nothing comes from a network, and its search finds pages.
 
-    python docs/check_site.py docs/_build/html
+python docs/check_site.py docs/_build/html
 """
 
 import json
@@ -26,19 +26,20 @@ SEARCHES = {
     "exit codes": "guides/running",
     "fine-tune": "guides/fine_tuning",
     "onnx": "guides/export",
-    "webdataset": "guides/data",
+    "webdataset": "reference/sources",
     "slurm": "guides/launch",
     "wandb": "guides/loggers",
     "make_train_step": "reference/python",
 }
-FIRST = 4  # results in which the page must be
+FIRST = 3  # results in which the page must be
 _LOADED = re.compile(
     r"<(?:script|img|iframe|source|video|audio)[^>]+src=[\"'](?:https?:)?//[^\"']+"
     r"|<link[^>]+rel=[\"'](?:stylesheet|preload|preconnect|icon)[\"'][^>]+//[^\"']+"
     r"|@import[^;]+//[^;]+"
 )
 # Points of Sphinx's own search (searchtools.js).
-_TITLE, _TERM, _OBJECT = 15, 5, 11
+_ENTRY, _TITLE, _TERM, _NAME, _PART_OF_NAME = 100, 15, 5, 11, 6
+Scores = dict[int, float]  # of pages, by number
 
 
 def loaded_from_elsewhere(site: Path) -> Iterator[str]:
@@ -55,47 +56,55 @@ def read_index(site: Path) -> dict[str, Any]:
 
 
 def search(index: dict[str, Any], query: str) -> list[str]:
-    """Returns pages with every word of a query, as Sphinx's search ranks them."""
-    scores: dict[int, float] = {}
-
-    def add(page: int, points: float) -> None:
-        scores[page] = scores.get(page, 0.0) + points
-
-    for title, places in index["alltitles"].items():
-        if query.lower() in title.lower() and 2 * len(query) >= len(title):
-            for page, _ in places:
-                add(page, _TITLE * len(query) / len(title))
-    for page in _pages_of_object(index, query.lower()):
-        add(page, _OBJECT)
-    for page, points in _pages_of_words(index, query).items():
-        add(page, points)
+    """Returns pages in the order in which Sphinx's search lists them."""
+    query, scores = query.lower(), Scores()
+    finders = (_by_title, _by_entry, _by_name, _by_words)
+    for page, points in (hit for find in finders for hit in find(index, query)):
+        scores[page] = max(scores.get(page, 0.0), points)
     ranked = sorted(scores, key=lambda page: (-scores[page], index["titles"][page]))
     return [index["docnames"][page] for page in ranked]
 
 
-def _pages_of_object(index: dict[str, Any], query: str) -> Iterator[int]:
-    """Yields the pages of documented names that hold the query."""
+def _by_title(index: dict[str, Any], query: str) -> Iterator[tuple[int, float]]:
+    for title, places in index["alltitles"].items():
+        if query in title.lower() and 2 * len(query) >= len(title):
+            points = round(_TITLE * len(query) / len(title))
+            yield from ((page, points) for page, _ in places)
+
+
+def _by_entry(index: dict[str, Any], query: str) -> Iterator[tuple[int, float]]:
+    for entry, places in index["indexentries"].items():
+        if query in entry and 2 * len(query) >= len(entry):
+            points = round(_ENTRY * len(query) / len(entry))
+            yield from ((page, points) for page, _, is_main in places if is_main)
+
+
+def _by_name(index: dict[str, Any], query: str) -> Iterator[tuple[int, float]]:
+    """Finds documented names: classes, functions, config keys."""
     for prefix, entries in index["objects"].items():
         for page, _, _, _, name in entries:
-            full = f"{prefix}.{name}" if prefix else name
-            if query in full.lower():
-                yield page
+            full = f"{prefix}.{name}".strip(".").lower()
+            last = full.rpartition(".")[2]
+            if query in (full, last):
+                yield page, _NAME
+            elif query in last:
+                yield page, _PART_OF_NAME
 
 
-def _pages_of_words(index: dict[str, Any], query: str) -> dict[int, float]:
-    """Returns page -> points of the pages in which all words of a query occur."""
+def _by_words(index: dict[str, Any], query: str) -> Iterator[tuple[int, float]]:
+    """Finds the pages in which all words occur; the best word counts."""
     language = SearchEnglish({})
-    found: dict[int, float] = {}
-    words = [w for w in language.split(query.lower()) if language.word_filter(w)]
-    for number, word in enumerate(map(language.stem, words)):
-        points: dict[int, float] = {}
-        for table, value in (("terms", _TERM), ("titleterms", _TITLE)):
-            pages = index[table].get(word, [])
-            for page in [pages] if isinstance(pages, int) else pages:
-                points[page] = max(points.get(page, 0.0), value)
-        kept = points if not number else {p: v for p, v in points.items() if p in found}
-        found = {page: found.get(page, 0.0) + value for page, value in kept.items()}
-    return found
+    words = [w for w in language.split(query) if language.word_filter(w)]
+    found: list[Scores] = []
+    for word in map(language.stem, words):
+        pages = Scores()
+        for table, points in (("terms", _TERM), ("titleterms", _TITLE)):
+            numbers = index[table].get(word, [])
+            for page in [numbers] if isinstance(numbers, int) else numbers:
+                pages[page] = points
+        found.append(pages)
+    for page in set.intersection(*map(set, found)) if found else ():
+        yield page, max(pages[page] for pages in found)
 
 
 def main(site: Path) -> int:

@@ -23,6 +23,7 @@ extensions = [
     "extensions.formulas",
     "extensions.notebooks",
     "extensions.reference",
+    "extensions.search_terms",
 ]
 exclude_patterns = ["_build", "extensions"]
 
@@ -54,6 +55,7 @@ html_title = "clipin_jax"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
+html_show_copyright = False
 html_show_sourcelink = False
 html_math_renderer = "mathml"
 copybutton_exclude = ".linenos, .gp, .go"

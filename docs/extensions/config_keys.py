@@ -36,5 +36,6 @@ def _entry(key: str, values: dict[str, object]) -> str:
     default = ""
     if key in values:
         value = values[key]
-        default = f":default: `{'required' if value is UNSET else repr(value)}`\n"
-    return f"```{{confval}} {key}\n{default}\n{RECIPE_KEYS[key]}\n```\n"
+        text = "Required" if value is UNSET else f"Default: `{value!r}`"
+        default = f" {text}."
+    return f"```{{confval}} {key}\n\n{RECIPE_KEYS[key]}{default}\n```\n"

@@ -21,4 +21,4 @@ def _mark(app: Sphinx, name: str, source: list[str]) -> None:
 def _entries(match: re.Match[str]) -> str:
     """Returns main entries of the index, which the search ranks above all else."""
     words = (words.strip() for words in match[1].split(";"))
-    return "\n".join(f"```{{index}} single: ! {entry}\n```" for entry in words)
+    return "\n".join(f"```{{index}} ! single: {entry}\n```" for entry in words)

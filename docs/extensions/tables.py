@@ -89,7 +89,8 @@ def _rows(place: str, group: Mapping[str, Any]) -> list[str]:
     rows = []
     for name, argument in arguments(place, group).items():
         text = texts.get(name) or describe_recipe_key(f"{place}.{name}")
-        cells = f"`{name}`", _default(argument.default), text.replace("|", "\\|")
+        text = f"{text[:1].upper()}{text[1:]}".replace("|", "\\|")
+        cells = f"`{name}`", _default(argument.default), text
         rows.append(f"| {' | '.join(cells)} |")
     return rows
 

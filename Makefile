@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 # a build without CUDA if PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 EXTRAS ?= test
 
-.PHONY: help quickstart install test test-slow lint bench notebooks clean
+.PHONY: help quickstart install test test-slow lint docs bench notebooks clean
 
 help:
 	@echo "make quickstart   train CLIP and CLIPin on made-up scenes and compare them"
 	@echo "make test         the tests; make test-slow runs those that take minutes"
 	@echo "make lint         ruff and pyright"
+	@echo "make docs         the site, in docs/_build/html"
 	@echo "make bench        step time of CLIPin over CLIP"
 	@echo "make notebooks    execute notebooks/source and store cells and outputs"
 	@echo "make clean        remove the environment and caches, keep runs/"
@@ -37,6 +38,12 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
+docs: $(VENV)/.installed-docs
+	JAX_PLATFORMS=cpu $(BIN)/python -m sphinx -b html -W --keep-going -n -q \
+	    docs docs/_build/html
+	$(BIN)/python docs/check_site.py docs/_build/html
+	@echo "Open docs/_build/html/index.html in a browser."
+
 bench: install
 	$(BIN)/python bench/step_time.py --quick
 
@@ -44,7 +51,7 @@ notebooks: $(VENV)/.installed-$(EXTRAS)
 	$(BIN)/python -m notebooks.build $(NAMES)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist docs/_build docs/notebooks *.egg-info .pytest_cache .ruff_cache
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \

@@ -86,6 +86,16 @@ PEERS = [
 ]
 # A real JupyterLab, which Chromium drives. The browser is not a package.
 BROWSER = ["jupyterlab>=4.3,<4.7", "playwright>=1.50,<1.66"]
+# The site. Tried together on Python 3.11; Sphinx 9.1 needs Python 3.12.
+DOCS = [
+    "furo>=2025.12.19,<2027",
+    "latex2mathml>=3.78,<3.82",
+    "myst-nb>=1.4,<1.5",
+    "myst-parser>=5,<5.3",
+    "sphinx>=9,<9.2",
+    "sphinx-copybutton>=0.5.2,<0.6",
+    "sphinx-design>=0.7,<0.9",
+]
 EXTRAS = {
     "test": TEST,
     "dev": [
@@ -94,6 +104,7 @@ EXTRAS = {
         "pyright[nodejs]>=1.1.414,<1.2",
         "pre-commit>=4,<5",
     ],
+    "docs": DOCS,
     "export": EXPORT,
     "hf": ["datasets>=3,<6"],
     "peers": PEERS,

@@ -1,6 +1,6 @@
 """The exceptions that users see, exit codes, and the nearest name for a wrong one.
 
-Exit codes are for shells and schedulers; docs/running.md has the table:
+Exit codes are for shells and schedulers; docs/guides/running.md has the table:
   DONE: all was done.
   FAILED: it failed, and the same command may succeed later or on another machine.
   REQUEUE: it was stopped with everything saved; the same command goes on.

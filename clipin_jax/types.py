@@ -1,16 +1,16 @@
-"""The types that modules exchange, and the letters used for shapes.
+"""The types that modules exchange.
 
-| letter | dimension |
-|---|---|
-| B | batch (global unless stated otherwise) |
-| H, W, C | image height, width, channels |
-| N | image tokens |
-| L | text length in tokens |
-| D | width of a tower |
-| P | width of the pre-projector |
-| E | embed_dim, the joint space |
-| V | vocabulary size |
-| K | classes |
+Docstrings write shapes with these letters:
+
+B        batch (global unless stated otherwise)
+H, W, C  image height, width, channels
+N        image tokens
+L        text length in tokens
+D        width of a tower
+P        width of the pre-projector
+E        embed_dim, the joint space
+V        vocabulary size
+K        classes
 """
 
 from collections.abc import Mapping

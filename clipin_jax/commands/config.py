@@ -16,6 +16,9 @@ from clipin_jax.config import (
     find_config,
     split_spec,
 )
+from clipin_jax.config.descriptions import describe_key
+from clipin_jax.config.load import read_config
+from clipin_jax.config.overrides import apply_overrides, drop_removed
 from clipin_jax.errors import DONE
 
 EPILOG = """
@@ -24,12 +27,14 @@ examples:
   clipin config clip:clipin,variant=S/16 optim.weight_decay=0.1
   clipin config clip:clipin --diff clip           # what the plug-in changes
   clipin config runs/second --diff runs/first --json
+  clipin config clip --describe                   # what each key means
 
 A value is from the page (the config's file), from a recipe (a function of
 clipin_jax.config that the page calls), the default of a class, an override, or a run.
 """
 WIDTH = 100  # columns
 LONGEST = 36, 28  # columns of keys and of the second values, at most
+DESCRIBED = 34, 44  # the same for --describe
 
 
 def register(verbs: Verbs) -> None:
@@ -40,6 +45,9 @@ def register(verbs: Verbs) -> None:
     parser.add_argument(
         "--diff", metavar="OTHER", help="only what differs from another config or run"
     )
+    parser.add_argument(
+        "--describe", action="store_true", help="what each key means, not its origin"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -49,8 +57,15 @@ def call(args: argparse.Namespace) -> int:
     if args.diff is None:
         content = {key: _as_dict(entry) for key, entry in entries.items()}
         rows = [_row(entry) for entry in entries.values()]
+        if args.describe:
+            meanings = _meanings(args, entries)
+            content = {k: v | {"meaning": meanings[k]} for k, v in content.items()}
+            rows = [(_text(e), meanings[k]) for k, e in entries.items()]
         file = find_config(split_spec(args.config)[0])
-        text = f"{args.config}, from {file}\n{_sections(entries, rows)}"
+        longest = DESCRIBED if args.describe else LONGEST
+        text = (
+            f"{args.config}, from {file}\n{_sections(entries, rows, longest=longest)}"
+        )
     else:
         pairs = differing(explain_config(args.diff), entries)
         content = {key: [_plain(e) for e in pair] for key, pair in pairs.items()}
@@ -60,6 +75,13 @@ def call(args: argparse.Namespace) -> int:
             text = f"{args.config} and {args.diff} have the same values"
     print(json.dumps(content, indent=2) if args.json else text)
     return DONE
+
+
+def _meanings(args: argparse.Namespace, keys: Iterable[str]) -> dict[str, str]:
+    config = read_config(args.config)
+    config = apply_overrides(config, args.overrides)
+    drop_removed(config)
+    return {key: describe_key(config, key) for key in keys}
 
 
 def _as_dict(entry: Entry) -> dict[str, Any]:
@@ -92,6 +114,7 @@ def _sections(
     keys: Iterable[str],
     rows: Iterable[tuple[str, str]],
     titles: tuple[str, str] = ("", ""),
+    longest: tuple[int, int] = LONGEST,
 ) -> str:
     """Two columns beside the keys, by group; keys without a group come first."""
     groups: dict[str, list[tuple[str, str, str]]] = {"": []}
@@ -101,7 +124,7 @@ def _sections(
     members = [("", *titles), *(row for rows in groups.values() for row in rows)]
     key, last = (
         min(max(len(row[column]) for row in members) or 1, most)
-        for column, most in zip((0, 2), LONGEST, strict=True)
+        for column, most in zip((0, 2), longest, strict=True)
     )
     widths = key, WIDTH - key - last - 2, last
     lines = [*_wrapped(("", *titles), widths)] if any(titles) else []

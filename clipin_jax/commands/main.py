@@ -92,8 +92,8 @@ def _run(argv: Sequence[str] | None) -> int:
         return INTERRUPTED
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Reads the command line; --help and mistakes end the program."""
+def make_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command, with all verbs."""
     top = argparse.ArgumentParser(
         "clipin", description="Image-text pretraining in JAX."
     )
@@ -102,6 +102,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb in VERBS:
         verb.register(verbs)
+    return top
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Reads the command line; --help and mistakes end the program."""
+    top = make_parser()
     args, rest = top.parse_known_args(argv)
     args.argv = list(sys.argv[1:] if argv is None else argv)
     # argparse leaves over what follows an option, and --config.KEY=VALUE.

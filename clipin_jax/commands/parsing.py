@@ -59,7 +59,7 @@ def add_processes(parser: argparse.ArgumentParser) -> Any:
     """Adds the place of this process among those of a run; returns the group."""
     group = parser.add_argument_group(
         "several processes",
-        "detected on Slurm, Open MPI, Cloud TPU and GKE; see docs/processes.md",
+        "detected on Slurm, Open MPI, Cloud TPU and GKE; see docs/guides/processes.md",
     )
     group.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0")
     group.add_argument("--processes", metavar="N", help="how many there are")
@@ -81,7 +81,7 @@ def add_step(parser: argparse.ArgumentParser) -> None:
 
 def add_parts(parser: argparse.ArgumentParser, *, on_dask: bool) -> None:
     """Adds the options of work that many machines share."""
-    group = parser.add_argument_group("many machines", "see docs/data.md")
+    group = parser.add_argument_group("many machines", "see docs/guides/data.md")
     choice = group.add_mutually_exclusive_group()
     choice.add_argument(
         "--part", default="", metavar="I/N", help="only part I of N, from 1; or auto, "

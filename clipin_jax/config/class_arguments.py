@@ -125,6 +125,20 @@ class Argument(NamedTuple):
 REQUIRED = inspect.Parameter.empty
 
 
+def target_of(place: str, group: Mapping[str, Any]) -> Callable[..., Any] | None:
+    """Returns the class or function that a group of a config names; None if no part.
+
+    Args:
+      place: dotted key of the group.
+      group: its keys and values.
+
+    Raises:
+      ClipinError: the class does not exist.
+    """
+    part = _part(place, group)
+    return None if part is None else _class(part, place, group)
+
+
 def arguments(place: str, group: Mapping[str, Any]) -> dict[str, Argument]:
     """The arguments of the class that a group of a config names.
 

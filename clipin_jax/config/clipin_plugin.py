@@ -19,7 +19,7 @@ _RELEASED: dict[str, Any] = dict(
 )
 # What `:clipin` and `:clipin=NAME` stand for, the default first.
 CLIPIN: dict[str, dict[str, Any]] = {
-    # Chosen by the search `tuning` so far, see docs/study.md.
+    # Chosen by the search `tuning` so far, see docs/guides/study.md.
     "recommended": _RELEASED
     | dict(init="orthogonal", predictor="residual", decay=0.99),
     "released": _RELEASED,

@@ -32,7 +32,13 @@ def adamw(
 ) -> GradientTransformation:
     """Returns AdamW, arXiv 1711.05101, with CLIP's defaults.
 
-    mu_dtype: of the first moment, such as "bfloat16"; None for the parameter's.
+    Args:
+      decay: adds the decayed weights.
+      b1: share of the first moment that a step keeps.
+      b2: share of the second moment that a step keeps.
+      eps: added to the root of the second moment.
+      mu_dtype: of the first moment, such as "bfloat16"; None for the parameter's.
+      nesterov: whether the first moment looks one step ahead.
     """
     _check_shares(b1=b1, b2=b2)
     adam = optax.scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype, nesterov=nesterov)
@@ -49,7 +55,12 @@ def lion(
     """Returns Lion, arXiv 2302.06675: the sign of one moment.
 
     Learning rates should be 3 to 10 times lower than for AdamW, decay as much higher.
-    mu_dtype: of the moment; None for the parameter's.
+
+    Args:
+      decay: adds the decayed weights.
+      b1: share of the moment in the direction of a step.
+      b2: share of the moment that a step keeps.
+      mu_dtype: of the moment; None for the parameter's.
     """
     _check_shares(b1=b1, b2=b2)
     return optax.chain(optax.scale_by_lion(b1, b2, mu_dtype), decay)
@@ -66,7 +77,13 @@ def lamb(
     """Returns LAMB, arXiv 1904.00962: Adam, scaled to the norm of each parameter.
 
     A stack of scanned layers is one parameter, with one norm.
-    mu_dtype: of the first moment; None for the parameter's.
+
+    Args:
+      decay: adds the decayed weights.
+      b1: share of the first moment that a step keeps.
+      b2: share of the second moment that a step keeps.
+      eps: added to the root of the second moment.
+      mu_dtype: of the first moment; None for the parameter's.
     """
     _check_shares(b1=b1, b2=b2)
     adam = optax.scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype)
@@ -87,14 +104,18 @@ def adafactor(
 ) -> GradientTransformation:
     """Returns Adafactor, arXiv 1804.04235: second moments of rows and columns only.
 
-    min_dim_size_to_factor: matrices with a smaller side keep their whole second moment.
-    decay_rate: the second moment forgets with 1 - step ** -decay_rate.
-    decay_offset: the step from which steps are counted, for fine-tuning.
-    clipping_threshold: of the root mean square of an update; None for none.
-    multiply_by_parameter_scale: whether learning rates are relative to a parameter's
-      root mean square, as in the paper; otherwise they are like those of AdamW.
-    momentum: of a first moment; None for none, which saves most memory.
-    dtype_momentum: of that moment, such as "bfloat16".
+    Args:
+      decay: adds the decayed weights.
+      min_dim_size_to_factor: matrices with a smaller side keep their whole second
+        moment.
+      decay_rate: the second moment forgets with 1 - step ** -decay_rate.
+      decay_offset: the step from which steps are counted, for fine-tuning.
+      clipping_threshold: of the root mean square of an update; None for none.
+      multiply_by_parameter_scale: whether learning rates are relative to a parameter's
+        root mean square, as in the paper; otherwise they are like those of AdamW.
+      momentum: of a first moment; None for none, which saves most memory.
+      dtype_momentum: of that moment, such as "bfloat16".
+      eps: added to squared gradients.
     """
     if not decay_rate > 0:
         raise ClipinError(f"optim.decay_rate is {decay_rate:g}: it must be above 0")
@@ -127,7 +148,11 @@ def sgd(
 ) -> GradientTransformation:
     """Returns gradient descent with momentum; decay is added before momentum.
 
-    accumulator_dtype: of the momentum; None for the parameter's.
+    Args:
+      decay: adds the decayed weights.
+      momentum: share of the momentum that a step keeps; None for none.
+      nesterov: whether the momentum looks one step ahead.
+      accumulator_dtype: of the momentum; None for the parameter's.
     """
     if momentum is None:
         return decay
@@ -149,9 +174,17 @@ def muon(
 ) -> GradientTransformation:
     """Returns Muon for matrices of linear layers, scanned or not, and Adam for others.
 
-    consistent_rms: scales the update of a matrix to that root mean square, so that
-      AdamW's learning rates suit both (arXiv 2502.16982); None for Muon's scale.
-    ns_steps: steps of the iteration that orthogonalizes the momentum.
+    Args:
+      decay: adds the decayed weights.
+      beta: share of the momentum of a matrix that a step keeps.
+      ns_steps: steps of the iteration that orthogonalizes the momentum.
+      nesterov: whether the momentum looks one step ahead.
+      mu_dtype: of the first moments; None for the parameter's.
+      consistent_rms: scales the update of a matrix to that root mean square, so that
+        AdamW's learning rates suit both (arXiv 2502.16982); None for Muon's scale.
+      adam_b1: share of Adam's first moment that a step keeps.
+      adam_b2: share of Adam's second moment that a step keeps.
+      eps: added to norms of matrices, and to the root of Adam's second moment.
     """
     _check_shares(beta=beta, adam_b1=adam_b1, adam_b2=adam_b2)
     both = optax.contrib.muon(

@@ -18,12 +18,24 @@ from clipin_jax.types import Hyper
 
 
 def constant(step: int, *, value: float) -> float:
-    """Returns the same value in every step."""
+    """Returns the same value in every step.
+
+    Args:
+      step: from 0.
+      value: of all steps.
+    """
     return value
 
 
 def cosine(step: int, *, start: float, end: float, total_steps: int) -> float:
-    """Returns half a cosine from `start` to `end` at `total_steps` (BYOL's decay)."""
+    """Returns half a cosine from `start` to `end` at `total_steps` (BYOL's decay).
+
+    Args:
+      step: from 0.
+      start: value at step 0.
+      end: value at `total_steps` and after it.
+      total_steps: length of the change.
+    """
     share = min(step / total_steps, 1.0)
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
@@ -31,7 +43,15 @@ def cosine(step: int, *, start: float, end: float, total_steps: int) -> float:
 def warmup_cosine(
     step: int, *, peak: float, warmup_steps: int, total_steps: int, end: float
 ) -> float:
-    """Returns a linear warmup to `peak`, then a cosine to `end` (open_clip, CLIPin)."""
+    """Returns a linear warmup to `peak`, then a cosine to `end` (open_clip, CLIPin).
+
+    Args:
+      step: from 0.
+      peak: the largest value, at the end of the warmup.
+      warmup_steps: steps of the rise from 0.
+      total_steps: length of warmup and cosine together.
+      end: value at `total_steps` and after it.
+    """
     if step < warmup_steps:
         return peak * (step + 1) / warmup_steps
     remaining = max(total_steps - warmup_steps, 1)
@@ -39,7 +59,14 @@ def warmup_cosine(
 
 
 def linear(step: int, *, start: float, end: float, total_steps: int) -> float:
-    """Returns a line from `start` to `end` at `total_steps`, then `end`."""
+    """Returns a line from `start` to `end` at `total_steps`, then `end`.
+
+    Args:
+      step: from 0.
+      start: value at step 0.
+      end: value at `total_steps` and after it.
+      total_steps: length of the change.
+    """
     return start + (end - start) * min(step / total_steps, 1.0)
 
 

@@ -56,7 +56,8 @@ class Compositionality:
             folder/Questions.csv and folder/MLLM_VLM Images/PATTERN/.
           folder: of the texts.
           images: folder of the images; "" for the place above.
-          similarity: see `Encoder.comparison`.
+          similarity: `contrastive` compares embeddings; `prediction` compares CLIPin's
+            target projections of images with its predictions from texts.
           batch_size: images or texts encoded at a time.
 
         Raises:

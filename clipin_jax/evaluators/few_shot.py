@@ -54,7 +54,7 @@ class FewShot:
           encoder: of the model.
           source: images to score.
           train_source: images to draw from.
-          classes: names of classes in `train_source`, see `make_task`.
+          classes: class of `source` -> class of `train_source`, where names differ.
           batch_size: images encoded at a time.
           shots: numbers of images per class; of a class with fewer, all are drawn.
           seeds: one per draw.

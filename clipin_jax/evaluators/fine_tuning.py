@@ -80,7 +80,7 @@ class FineTuning:
           encoder: of the model.
           source: images to score.
           train_source: images to learn from.
-          classes: names of classes in `train_source`, see `make_task`.
+          classes: class of `source` -> class of `train_source`, where names differ.
           batch_size: images scored at a time.
           train_batch_size: images of one step, over all devices.
           epochs: passes over the training images.

@@ -54,9 +54,13 @@ class LinearProbe:
           train_source: images to learn from.
           val_source: images to choose the strength by; None for a part of
             `train_source`.
-          classes: names of classes in `train_source`, see `make_task`.
+          classes: class of `source` -> class of `train_source`, where names differ.
           batch_size: images encoded at a time.
-          strengths, holdout_every, max_iterations, seed: see `ProbeOptions`.
+          strengths: L2 penalties per sample to try; () searches as CLIP does.
+          holdout_every: without validation samples, one in so many training samples is
+            held out to choose the strength.
+          max_iterations: of the solver.
+          seed: of the draw of the samples that are held out.
 
         Raises:
           ClipinError: classes or labels that do not fit, see `make_task`, or options

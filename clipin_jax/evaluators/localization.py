@@ -64,7 +64,8 @@ class Localization:
           encoder: of the model.
           source: images with objects.
           batch_size: texts explained at a time.
-          method, layer: see `saliency.make_map_fn`.
+          method: what is explained, as `--method` of `clipin explain`.
+          layer: of that method, from 0, or -1 from the end; None for its usual one.
           template: the text, with "{}" for the name of the object.
 
         Raises:

@@ -46,7 +46,7 @@ class NearestNeighbors:
           encoder: of the model.
           source: images to score.
           train_source: images that vote.
-          classes: names of classes in `train_source`, see `make_task`.
+          classes: class of `source` -> class of `train_source`, where names differ.
           batch_size: images encoded at a time.
           k: how many neighbors vote.
           temperature: of the weights.

@@ -69,7 +69,7 @@ class ReleasedProbe:
           encoder: of the model.
           source: images to score.
           train_source: images to learn from.
-          classes: names of classes in `train_source`, see `make_task`.
+          classes: class of `source` -> class of `train_source`, where names differ.
           batch_size: images encoded at a time.
           train_batch_size: features of one step.
           epochs: passes over the training images.

@@ -62,10 +62,11 @@ class Retrieval:
           source: images with captions.
           batch_size: images, texts or pairs encoded at a time.
           max_captions: how many captions to read per image, the first ones; 0 for all.
-          similarity: see `Encoder.comparison`.
+          similarity: `contrastive` compares embeddings; `prediction` compares CLIPin's
+            target projections of images with its predictions from texts.
           rerank: how many candidates per query are ranked again by the matching
             objective; 0 for none.
-          rerank_cosine_weight: see `reranking.rerank`.
+          rerank_cosine_weight: weight of the cosine beside the score of the match.
 
         Raises:
           ClipinError: no such similarity, an image without a caption, or a model that

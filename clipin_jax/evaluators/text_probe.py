@@ -54,7 +54,11 @@ class TextProbe:
           val_file: texts to choose the strength by; "" for a part of `train_file`.
           columns: names of the text's column and of the label's.
           batch_size: texts encoded at a time.
-          strengths, holdout_every, max_iterations, seed: see `ProbeOptions`.
+          strengths: L2 penalties per sample to try; () searches as CLIP does.
+          holdout_every: without validation samples, one in so many training samples is
+            held out to choose the strength.
+          max_iterations: of the solver.
+          seed: of the draw of the samples that are held out.
 
         Raises:
           ClipinError: a file that cannot be read, a training file with fewer than two

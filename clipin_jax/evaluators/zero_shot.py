@@ -67,8 +67,10 @@ class ZeroShot:
           templates: prompts, with "{}" for the name; () for those in `templates_file`,
             of `dataset`, or the bare name.
           dataset: its key in the files, or a data set that the package knows.
-          names_file, templates_file: see `inference.prompts`.
-          similarity: see `Encoder.comparison`.
+          names_file: JSON with class names by `dataset`, as CLIP_benchmark writes it.
+          templates_file: the same with prompts.
+          similarity: `contrastive` compares embeddings; `prediction` compares CLIPin's
+            target projections of images with its predictions from texts.
 
         Raises:
           ClipinError: names that do not fit the source, a template without "{}", a

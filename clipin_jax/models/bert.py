@@ -16,6 +16,7 @@ class Bert(BertTower):
     a Chinese one (arXiv 2211.01335). It has no pooler: `model.projection` has one.
 
     Attributes:
+      depth: number of layers.
       pool: `first` (position) or `mean` (of all positions but padding, as in
         sentence-transformers, arXiv 1908.10084).
     """

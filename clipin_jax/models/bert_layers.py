@@ -250,9 +250,14 @@ class BertTower(nn.Module):
     """The base of BERT towers; the default sizes are those of BERT-base.
 
     Attributes:
+      width: D of every token.
+      num_heads: of attention; divides the width.
       context_length: rows of the position table.
+      vocab_size: rows of the word table.
+      mlp_ratio: width inside the perceptrons, in units of the width.
       token_types: rows of the token type table; 0 for none.
       activation: a key of `transformer.ACTIVATIONS`.
+      norm_eps: added to the variance by layer norms.
       dropout: share of features and of attention weights that training drops.
       pad_id: the id of padding, to which no position attends.
       scan_layers: see `transformer.apply_layers`.

@@ -34,7 +34,7 @@ def orthogonal(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
 
     A product of two linear layers that start so has equal singular values. A product of
     two random matrices has a few strong directions, which are learned first
-    (docs/study.md).
+    (docs/guides/study.md).
     """
     exact = at_least_float32(dtype)  # there is no QR decomposition in bfloat16
     return nn.initializers.orthogonal()(key, shape, exact).astype(dtype)

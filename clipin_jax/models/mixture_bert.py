@@ -20,6 +20,7 @@ class MixtureBert(BertTower):
     cross-attention and perceptrons are shared. The id at position 0 marks the role.
 
     Attributes:
+      depth: number of layers.
       encode_id: the id at position 0 of text that is fused with an image; a negative
         id counts from the end of the vocabulary.
       decode_id: the same for text that is decoded.

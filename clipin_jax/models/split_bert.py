@@ -12,7 +12,12 @@ from clipin_jax.types import Array, TowerFeatures
 
 
 class SplitBert(BertTower):
-    """`depth` layers of text alone, then `fusion_depth` layers with cross-attention."""
+    """`depth` layers of text alone, then `fusion_depth` layers with cross-attention.
+
+    Attributes:
+      depth: layers that read the text alone.
+      fusion_depth: layers that also attend to the image.
+    """
 
     # The layer that explanations show, of those with cross-attention: the reference's.
     explained_layer: ClassVar[int] = 2

@@ -36,11 +36,16 @@ class SplitDecoder(nn.Module):
     The default sizes are those of open_clip's CoCa ViT-B/32.
 
     Attributes:
+      width: D of every token.
       depth: layers of the half that encodes text alone.
       decoder_depth: layers of the other half; each has a causal block over the text and
         a block of attention to the image.
+      num_heads: of attention; divides the width.
       context_length: L; the position table has one more place, for the class token.
+      vocab_size: rows of the token table, and columns of the logits.
+      mlp_ratio: width inside the perceptrons, in units of the width.
       activation: a key of `transformer.ACTIVATIONS`.
+      norm_eps: added to the variance by layer norms.
       pad_id: the id of padding.
       padding_mask: what is masked besides all later positions. `aligned`: padding.
         `shifted`: the position after each padding, so that the class token attends to

@@ -41,10 +41,17 @@ class TextTransformer(nn.Module):
     sizes are those of CLIP's text tower for ViT-B.
 
     Attributes:
+      width: D of every token.
+      depth: number of blocks.
+      num_heads: of attention; divides the width.
+      context_length: L, positions of a text, the start and end tokens among them.
+      vocab_size: rows of the token table.
+      mlp_ratio: width inside the perceptrons, in units of the width.
       causal: whether a position attends only to positions up to itself.
       pool: `end` (the last position that is not padding: the end token) or `last` (the
         last position: pad with the end token, so that it is always there).
       activation: a key of `transformer.ACTIVATIONS`.
+      norm_eps: added to the variance by layer norms.
       initializer: `normal` (CLIP's, smaller in deeper stacks) or `xavier`
         (Xavier-uniform blocks with perceptron biases N(0, 1e-6), both tables
         N(0, 1/width)).

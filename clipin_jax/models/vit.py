@@ -44,9 +44,14 @@ class PatchTransformer(nn.Module):
       patch_size: height and width of a patch in pixels.
       image_size: height and width for which the position table is learned; for images
         of another size the table is resized.
+      width: D of every token.
+      depth: number of blocks.
+      num_heads: of attention; divides the width.
+      mlp_ratio: width inside the perceptrons, in units of the width.
       patch_bias: whether the patch embedding has a bias.
       pre_norm: whether there is a norm before the blocks too.
       activation: a key of `transformer.ACTIVATIONS`.
+      norm_eps: added to the variance by layer norms.
       initializer: a key of `INITIALIZERS`. `xavier`: Xavier-uniform blocks with
         perceptron biases N(0, 1e-6), LeCun-normal patches. Positions always start as
         N(0, 1/width).

@@ -247,6 +247,9 @@ class ObjectiveModule(nn.Module):
         weight of a positive loss: CLIPin was released so, we do not recommend it.
       dtype: of products.
       param_dtype: of parameters.
+
+    Scalars:
+      weight: factor of the loss.
     """
 
     scalars: ClassVar[Mapping[str, float]] = {"weight": 1.0}

@@ -17,7 +17,7 @@ class Captioning(ObjectiveModule):
     3.2, with a label smoothing of 0.1. Both average over ids, not over captions.
 
     Attributes:
-      label_smoothing: see `losses.token_cross_entropies`.
+      label_smoothing: share of the label that is spread over the vocabulary.
       pad_id: the id of padding, which is not predicted.
       positions: of a text, whose logits are held at a time; 0 for all while those of a
         device have at most 256 MiB, else for as many as have that.

@@ -120,6 +120,10 @@ class PredictionHeads(ObjectiveModule):
       predictor_hidden_dim: width inside the predictors `mlp` and `residual`.
       head_init: how the linear layers of the heads start, a key of `LINEAR_INITS`.
       terms: `inter` and `intra`, or one of them; only their predictors exist.
+
+    Scalars:
+      inter_weight: factor of the term across modalities.
+      intra_weight: factor of the term within each modality.
     """
 
     scalars = {"weight": 1.0, "inter_weight": 1.0, "intra_weight": 1.0}
@@ -207,7 +211,7 @@ class TargetHeads(PredictionHeads):
     """Prediction heads whose targets are projections of the target network.
 
     Attributes:
-      target_view: the view of the target branch, see `UsesTarget`.
+      target_view: the view of the target branch, `second` or `same`.
     """
 
     target_view: str = "second"

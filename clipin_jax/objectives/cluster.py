@@ -62,6 +62,10 @@ class Cluster(ObjectiveModule):
     Attributes:
       num_clusters: K.
       hidden_dim: width inside the heads.
+
+    Scalars:
+      sharpness_weight: factor of the mean entropy of single assignments.
+      smoothness_weight: factor of the entropy of the mean assignment.
     """
 
     scalars = {"weight": 1.0, "sharpness_weight": 0.5, "smoothness_weight": 1.5}

@@ -29,9 +29,12 @@ class MaskedLM(ObjectiveModule):
     original id plus a times that of the distribution predicted by the target network.
 
     Attributes:
-      target_view: the view of the target branch, see `UsesTarget`. Texts that are
+      target_view: the view of the target branch, `second` or `same`. Texts that are
         masked differently there are not distilled.
       positions: of a text, whose logits are held at a time, see `Captioning`.
+
+    Scalars:
+      distillation: share a of the target network's distribution in the labels.
     """
 
     scalars = {"weight": 1.0, "distillation": 0.4}

@@ -103,6 +103,9 @@ class Matching(ObjectiveModule):
       duplicates: whether pairs with an equal image or caption are drawn as negatives:
         `ignore`, like all others; `mask`, never. A row without any other pair in its
         group then has no negative.
+
+    Scalars:
+      temperature: divides the cosines by which negatives are drawn.
     """
 
     scalars = {"weight": 1.0, "temperature": 0.07}

@@ -92,11 +92,14 @@ class MomentumContrastive(ObjectiveModule):
       queue_length: keys per modality in the queue; 0 for none.
       init_temperature: initial value of the learned divisor t. The optimizer keeps it
         in [0.001, 0.5], as published, see `optim.bounds`.
-      target_view: the view of the target branch, see `UsesTarget`.
+      target_view: the view of the target branch, `second` or `same`.
       duplicates: how pairs with an equal image or caption, in the batch or in the
         queue, are treated: `ignore`, as negatives; `mask`, neither as negatives nor as
         positives, also for the target; `multi_positive`, as positives, which share the
         one-hot part. Accuracies do not count duplicates, except with `ignore`.
+
+    Scalars:
+      distillation: share a of the target's softmax in the labels.
     """
 
     scalars = {"weight": 1.0, "distillation": 0.4}

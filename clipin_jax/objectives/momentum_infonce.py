@@ -15,7 +15,11 @@ from clipin_jax.types import Array, Metrics
 
 
 class MomentumInfoNCE(TargetHeads):
-    """Applies InfoNCE to predictions and targets, with negatives from the batch."""
+    """Applies InfoNCE to predictions and targets, with negatives from the batch.
+
+    Scalars:
+      temperature: divides the cosines.
+    """
 
     scalars = {**TargetHeads.scalars, "temperature": 0.2}
     limits = {**TargetHeads.limits, "temperature": TEMPERATURES}

@@ -54,6 +54,9 @@ class Simclr(ObjectiveModule):
     Attributes:
       hidden_dim: width inside the head.
       projection_dim: width of the vectors that are compared.
+
+    Scalars:
+      temperature: divides the cosines.
     """
 
     scalars = {"weight": 1.0, "temperature": 0.1}

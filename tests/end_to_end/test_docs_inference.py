@@ -1,4 +1,4 @@
-"""Examples and commands of docs/inference.md, carried out with a small model."""
+"""Examples and commands of docs/guides/inference.md, carried out with a small model."""
 
 import inspect
 import json
@@ -17,7 +17,7 @@ from clipin_jax.inference.model import Model
 from tests.conftest import REPOSITORY
 from tests.support import tiny_runs
 
-PAGE = (REPOSITORY / "docs" / "inference.md").read_text(encoding="utf-8")
+PAGE = (REPOSITORY / "docs" / "guides" / "inference.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 SHELL = re.findall(r"^```bash\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 SMALL = (

@@ -1,4 +1,4 @@
-"""Every example of "Prepare data on many machines" in docs/data.md is run."""
+"""Every example of "Prepare data on many machines" in docs/guides/data.md is run."""
 
 import os
 import re
@@ -19,7 +19,7 @@ from tests.conftest import REPOSITORY
 from tests.support.pair_folders import pair_folder
 from tests.support.pixel_model import pixel_model
 
-PAGE = (REPOSITORY / "docs" / "data.md").read_text(encoding="utf-8")
+PAGE = (REPOSITORY / "docs" / "guides" / "data.md").read_text(encoding="utf-8")
 SECTION = PAGE.partition("## Prepare data on many machines")[2]
 COUNT = 9
 PER_FILE = ["--records-per-file", "2"]  # 10,000 would put all of them in one

@@ -1,4 +1,4 @@
-"""Examples of docs/notebooks.md, carried out one after the other with a small model."""
+"""Examples of docs/guides/notebooks.md, carried out one after the other with a small model."""
 
 import inspect
 import json
@@ -14,7 +14,7 @@ from tests.conftest import REPOSITORY
 from tests.support import tiny_runs
 from tests.support.study_results import looseness_study
 
-PAGE = (REPOSITORY / "docs" / "notebooks.md").read_text(encoding="utf-8")
+PAGE = (REPOSITORY / "docs" / "guides" / "notebooks.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 SCENES = {"name": "scenes", "split": "val", "length": 16, "size": 32}
 SMALL = (

@@ -90,7 +90,7 @@ def on_the_path(monkeypatch):
 
 
 def test_page_shows_the_files_of_the_package():
-    page = (REPOSITORY / "docs" / "extending.md").read_text(encoding="utf-8")
+    page = (REPOSITORY / "docs" / "guides" / "extending.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     files = [
         (OUTSIDE / "birds_plugin" / f"{name}.py").read_text()

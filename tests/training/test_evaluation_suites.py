@@ -372,7 +372,8 @@ def test_the_table_fits_80_columns_and_names_each_thing_once():
 
 
 def test_the_evaluation_page_lists_all_suites_and_data_sets():
-    page = (REPOSITORY / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    path = REPOSITORY / "docs" / "guides" / "evaluation.md"
+    page = path.read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     config = ConfigDict(dict(evals={}))
     for block in blocks:

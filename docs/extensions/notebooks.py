@@ -1,0 +1,48 @@
+"""Copies notebooks/*.ipynb into the source, and makes links to them work."""
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+
+# Where a page of docs/FOLDER/ finds the notebooks, and a notebook the pages.
+_TO_NOTEBOOK = re.compile(r"\]\((?:\.\./)+notebooks/(\w+\.ipynb)")
+_TO_PAGE = "](../docs/"
+_GLOB = re.compile(r"\w+/\*\n")  # in a toctree
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Copies the notebooks before the sources are listed."""
+    app.connect("config-inited", lambda app, config: _copy(Path(app.srcdir)))
+    app.connect("source-read", _link)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _copy(docs: Path) -> None:
+    """Fills docs/notebooks/, which git ignores."""
+    copies = docs / "notebooks"
+    shutil.rmtree(copies, ignore_errors=True)
+    for notebook in sorted(docs.parent.glob("notebooks/*.ipynb")):
+        copies.mkdir(exist_ok=True)
+        text = notebook.read_text(encoding="utf-8").replace(_TO_PAGE, "](../")
+        (copies / notebook.name).write_text(text, encoding="utf-8")
+
+
+def _link(app: Sphinx, name: str, source: list[str]) -> None:
+    above = "../" * name.count("/")
+    text = _TO_NOTEBOOK.sub(rf"]({above}notebooks/\1", source[0])
+    lines = text.splitlines(keepends=True)
+    listed = {line.strip() for line in lines}
+
+    def stays(line: str) -> bool:
+        """Whether it is no glob of a toctree, or one that finds a page."""
+        if not _GLOB.fullmatch(line):
+            return True
+        pages = Path(app.srcdir).glob(f"{line.strip()}.*")
+        pages = [page for page in pages if page.suffix in (".md", ".ipynb")]
+        found = {str(p.relative_to(app.srcdir).with_suffix("")) for p in pages}
+        return bool(found - listed)
+
+    source[0] = "".join(filter(stays, lines))

@@ -6,11 +6,9 @@ writes the tables between the markers of the pages. Nothing is compiled or run: 
 parameters are shapes, the products those of the traced forward pass of one batch.
 """
 
-import math
 import re
 import sys
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +19,7 @@ from ml_collections import ConfigDict
 from clipin_jax.config import load_config
 from clipin_jax.core.learner import Learner, build
 from clipin_jax.core.schedules import make_hyper
+from clipin_jax.training.measures.model_flops import products
 
 TABLE = re.compile(r"(<!-- costs of (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 TOWERS = {"image": "image tower", "text": "text tower"}
@@ -61,10 +60,10 @@ def costs(spec: str) -> dict[str, Cost]:
         name: Cost(parameters[name], online[name] / config.batch_size)
         for name in [*parameters, *(name for name in online if name not in parameters)]
     }
-    parts[ALL] = Cost(parameters.total(), online.total() / config.batch_size)
+    parts[ALL] = Cost(parameters.total(), sum(online.values()) / config.batch_size)
     if averaged.get("params"):
         size = sum(leaf.size for leaf in jax.tree.leaves(averaged["params"]))
-        parts[TARGET] = Cost(size, target.total() / config.batch_size)
+        parts[TARGET] = Cost(size, sum(target.values()) / config.batch_size)
     return parts
 
 
@@ -78,7 +77,7 @@ def _shapes_of_batch(config: ConfigDict) -> Any:
 
 def _flops(
     learner: Learner, variables: Any, batch: Any, hyper: Any
-) -> tuple[Counter[str], Counter[str]]:
+) -> tuple[dict[str, float], dict[str, float]]:
     """Returns part -> operations of the online and of the target branch."""
     changing = [name for name in variables if name != "params"]
     rngs = {name: jax.random.key(0) for name in ("sample", "dropout")}
@@ -94,18 +93,17 @@ def _flops(
         )
 
     targets, _ = jax.eval_shape(target, variables, batch)
-    both = Counter[str](), Counter[str]()
-    for counts, program in zip(
-        both,
-        (
-            jax.make_jaxpr(online)(variables, batch, targets),
-            jax.make_jaxpr(target)(variables, batch),
-        ),
-        strict=True,
-    ):
-        for path, flops in _products(program.jaxpr, 1, ""):
-            counts[_part(path)] += flops
-    return both
+    return (
+        _by_part(jax.make_jaxpr(online)(variables, batch, targets)),
+        _by_part(jax.make_jaxpr(target)(variables, batch)),
+    )
+
+
+def _by_part(program: Any) -> dict[str, float]:
+    flops = defaultdict[str, float](float)
+    for path, count in products(program.jaxpr):
+        flops[_part(path)] += count
+    return flops
 
 
 def _part(path: str) -> str:
@@ -114,27 +112,6 @@ def _part(path: str) -> str:
         return f"`{found[1].partition('.')[0]}`"
     names = path.split("/")
     return next((part for name, part in TOWERS.items() if name in names), JOINT)
-
-
-def _products(jaxpr: Any, times: int, path: str) -> Iterator[tuple[str, int]]:
-    """Yields path and operations of each product of a program, `times` times."""
-    for equation in jaxpr.eqns:
-        where = f"{path}/{equation.source_info.name_stack}"
-        name, arguments = equation.primitive.name, equation.params
-        result = math.prod(equation.outvars[0].aval.shape) if equation.outvars else 0
-        if name == "dot_general":
-            (contracted, _), _ = arguments["dimension_numbers"]
-            shape = equation.invars[0].aval.shape
-            yield where, 2 * times * result * math.prod(shape[i] for i in contracted)
-        elif name == "conv_general_dilated":
-            kernel = equation.invars[1].aval.shape
-            channels = kernel[arguments["dimension_numbers"].rhs_spec[0]]
-            yield where, 2 * times * result * math.prod(kernel) // channels
-        repeats = arguments["length"] if name == "scan" else 1
-        for inner in jax.tree.leaves(list(arguments.values())):
-            inner = getattr(inner, "jaxpr", inner)
-            if hasattr(inner, "eqns"):
-                yield from _products(inner, times * repeats, where)
 
 
 def table(specs: list[str]) -> str:

@@ -38,7 +38,7 @@ MEANINGS = {
     "loss": "objective",
     "plug": "CLIPin plugs in here",
 }
-TITLE, SMALL = 13.0, 11.5  # px
+TITLE, SMALL, SUBSCRIPT = 13.0, 12.0, 11.0  # px
 _WIDE = 0.58  # mean width of a bold letter over its height
 _MARK = re.compile(r"_\{([^}]*)\}")
 
@@ -95,7 +95,15 @@ class Figure:
         *, size: float = TITLE, bold: bool = False, color: str = INK,
         anchor: str = "start",
     ) -> None:  # fmt: skip
-        """Writes a line; `_{...}` is a subscript."""
+        """Writes a line; `_{...}` is a subscript.
+
+        Raises:
+          ValueError: the line leaves the card.
+        """
+        width = _width(text, size)
+        left = x - dict(start=0, middle=width / 2, end=width)[anchor]
+        if left < 4 or left + width > self.width - 4:
+            raise ValueError(f"{self.name}: {text!r} leaves the card")
         weight = ' font-weight="bold"' if bold else ""
         self.parts.append(
             f'<text x="{x:g}" y="{y:g}" font-size="{size:g}" text-anchor="{anchor}"'
@@ -147,7 +155,7 @@ class Figure:
                 f'fill="{fill}" stroke="{stroke}"{_dashed(dashes)}/>'
             )
             self.note(x + 24, y, MEANINGS[kind])
-            x += 50 + 6.1 * len(MEANINGS[kind])
+            x += 52 + 6.3 * len(MEANINGS[kind])
 
     def svg(self) -> str:
         """Returns the file's text."""
@@ -185,7 +193,7 @@ def _rich(text: str) -> str:
     parts = _MARK.split(text)
     out = escape(parts[0])
     for low, after in zip(parts[1::2], parts[2::2], strict=True):
-        out += f'<tspan dy="3" font-size="75%">{escape(low)}</tspan>'
+        out += f'<tspan dy="3" font-size="{SUBSCRIPT:g}">{escape(low)}</tspan>'
         out += f'<tspan dy="-3">{escape(after)}</tspan>' if after else ""
     return out
 

@@ -23,7 +23,7 @@ FLOORS = (
 )
 PURE = ("models", "objectives", "core")
 HOLDS = {
-    "errors": "what users read; names to classes; files by path or URL; shapes",
+    "errors": "messages, tables of classes, files by path or URL",
     "processes": "start, agreement, stop and end of several processes",
     "config": "recipes, loading, overrides: no jax",
     "models": "towers and their layers",

@@ -77,6 +77,20 @@ def test_page_has_all_sections_a_paper_and_a_figure(page):
 
 
 @every_page
+def test_formulas_are_no_markdown(page):
+    """GitHub reads Markdown before formulas: a line may not look like a list."""
+    text = page.read_text()
+    blocks, inline = (
+        re.findall(r"\$\$.+?\$\$", text, re.S),
+        re.findall(r"\$.+?\$", text),
+    )
+    assert blocks and inline
+    for formula in [*blocks, *inline]:
+        assert not re.search(r"\n\s*([-+*=#>]|\d+[.)])", formula), formula
+        assert not re.search(r"\\[^A-Za-z]", formula), formula
+
+
+@every_page
 def test_linked_code_is_where_the_page_says(page):
     found = LINKED_CODE.findall(page.read_text())
     assert len(found) > 5

@@ -14,7 +14,12 @@ from clipin_jax.config import list_configs, load_config
 from clipin_jax.config.key_listing import explain_config
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted((ROOT / "docs/methods").glob("*.md"))
+OVERVIEW = "frameworks.md"
+PAGES = [
+    page
+    for page in sorted((ROOT / "docs/methods").glob("*.md"))
+    if page.name != OVERVIEW
+]
 SECTIONS = ["Objective", "Parts", "State", "Checks", "Differences", "Run", "Cost"]
 LINKED_CODE = re.compile(r"\[`([\w./]+)`\]\(([^)#]+\.py)\)")
 COMMAND = re.compile(r"^clipin train (\S+)(.*)$", re.MULTILINE)

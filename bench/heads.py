@@ -30,6 +30,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 RESULTS = DOCS / "studies" / "heads.json"
 STEPS, EVERY, SEED, HELD_OUT = 600, 50, 300, 512
 TWO_LAYERS = {"model.pre_projector": 128}
+PREDICTOR = "objectives.clipin.predictor"
 ORTHOGONAL = METHODS["CLIP, orthogonal"]["changes"]
 ARMS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "CLIP": ("clip:small", {}),
@@ -38,6 +39,8 @@ ARMS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "pre-projector, orthogonal": ("clip:small", TWO_LAYERS | ORTHOGONAL),
     "CLIPin released": (METHODS["CLIPin released"]["config"], {}),
     "CLIPin": (METHODS["CLIPin"]["config"], {}),
+    "CLIPin, released predictors": (METHODS["CLIPin"]["config"], {PREDICTOR: "mlp"}),
+    "CLIPin, no predictors": (METHODS["CLIPin"]["config"], {PREDICTOR: "none"}),
 }
 
 
@@ -126,15 +129,16 @@ def map_rank(values: np.ndarray) -> float:
 
 
 def train() -> None:
-    """Trains all methods, and writes the figures."""
-    results = {}
+    """Trains the methods that have no figures yet, and writes theirs."""
+    results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     for name, (spec, changes) in ARMS.items():
+        if name in results:
+            continue
         results[name] = list(follow(spec, changes))
         last = results[name][-1]
-        print(
-            json.dumps({name: {k: last[k] for k in ("alignment", "image_to_text_R@1")}})
-        )
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        shown = {key: last[key] for key in ("alignment", "image_to_text_R@1")}
+        print(json.dumps({name: shown}), flush=True)
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def plot() -> None:

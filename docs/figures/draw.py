@@ -146,7 +146,7 @@ class Figure:
         )
         self.label(x + 10, y + 18, title, bold=True, size=SMALL, color=stroke)
 
-    def legend(self, y: float, kinds: Sequence[str], x: float = 24) -> None:
+    def legend(self, y: float, kinds: Sequence[str], x: float = 16) -> None:
         """Draws what kinds of boxes mean, in one line."""
         for kind in kinds:
             fill, stroke, dashes = BOXES[kind]

@@ -4,11 +4,14 @@ from draw import Figure
 
 KINDS = ("data", "trained", "loss", "plug")
 WITH_TARGET = ("data", "trained", "target", "loss", "plug")
-W = 900
+W = 776
 # Left edge and width of each column.
 DATA, TOWER, SLOT, JOINT, LOSS = (
-    (24, 76), (146, 184), (356, 112), (500, 112), (664, 212),
+    (16, 64), (112, 178), (308, 106), (432, 106), (568, 186),
 )  # fmt: skip
+# Right edges of the columns; lines between them run here.
+DATA_END, TOWER_END, SLOT_END, JOINT_END, LOSS_END = 80, 290, 414, 538, 754
+TEXT, PATCHES, MIDDLE, FORK, MERGE = 30, 98, 200, 361, 551
 
 
 def figures() -> dict[str, Figure]:
@@ -24,16 +27,22 @@ def row(
     fig.box(DATA[0], y - 22, DATA[1], 44, name, kind="data")
     fig.box(TOWER[0], y - 30, TOWER[1], 60, *tower)
     fig.box(SLOT[0], y - 22, SLOT[1], 44, "pre-projector", "linear", kind="plug")
-    fig.arrow((100, y), (TOWER[0] - 2, y))
-    fig.arrow((330, y), (SLOT[0] - 2, y))
+    fig.arrow((DATA_END, y), (TOWER[0] - 2, y))
+    fig.arrow((TOWER_END, y), (SLOT[0] - 2, y))
     if joint[0]:
         fig.box(JOINT[0], y - 22, JOINT[1], 44, *joint)
-        fig.arrow((468, y), (JOINT[0] - 2, y))
+        fig.arrow((SLOT_END, y), (JOINT[0] - 2, y))
 
 
 def loss(fig: Figure, top: float, height: float, title: str, note: str) -> None:
     """Draws an objective in the last column."""
     fig.box(LOSS[0], top, LOSS[1], height, title, note, kind="loss")
+
+
+def merge(fig: Figure, heights: dict[float, float]) -> None:
+    """Draws lines from the joint space, at heights, to an objective, at others."""
+    for y, end in heights.items():
+        fig.arrow((JOINT_END, y), (MERGE, y), (MERGE, end), (LOSS[0] - 2, end))
 
 
 def foot(fig: Figure, kinds: tuple[str, ...] = KINDS) -> Figure:
@@ -55,8 +64,7 @@ def clip() -> Figure:
     )  # fmt: skip
     note = "InfoNCE both ways|over the global batch|learned scale"
     loss(fig, 65, 90, "contrastive", note)
-    fig.arrow((612, 60), (638, 60), (638, 95), (LOSS[0] - 2, 95))
-    fig.arrow((612, 160), (638, 160), (638, 125), (LOSS[0] - 2, 125))
+    merge(fig, {60: 95, 160: 125})
     return foot(fig)
 
 
@@ -73,8 +81,7 @@ def siglip() -> Figure:
     )  # fmt: skip
     note = "each pair: match or not|over the global batch|learned scale, offset"
     loss(fig, 65, 90, "sigmoid", note)
-    fig.arrow((612, 60), (638, 60), (638, 95), (LOSS[0] - 2, 95))
-    fig.arrow((612, 160), (638, 160), (638, 125), (LOSS[0] - 2, 125))
+    merge(fig, {60: 95, 160: 125})
     return foot(fig)
 
 
@@ -84,7 +91,7 @@ def nclip() -> Figure:
     _clip_towers(fig, ("", ""), 60, 160)
     for y, sub in ((60, "p"), (160, "q")):
         fig.box(JOINT[0], y - 22, JOINT[1], 44, "cluster head", f"{sub}: K clusters")
-        fig.arrow((468, y), (JOINT[0] - 2, y))
+        fig.arrow((SLOT_END, y), (JOINT[0] - 2, y))
     loss(
         fig,
         65,
@@ -92,8 +99,7 @@ def nclip() -> Figure:
         "cluster",
         "alignment + sharpness|− smoothness|over the global batch",
     )
-    fig.arrow((612, 60), (638, 60), (638, 95), (LOSS[0] - 2, 95))
-    fig.arrow((612, 160), (638, 160), (638, 125), (LOSS[0] - 2, 125))
+    merge(fig, {60: 95, 160: 125})
     return foot(fig)
 
 
@@ -103,17 +109,20 @@ def xclip() -> Figure:
     _clip_towers(fig, ("matrix", "z_{I}, unit norm"), 110, 210)
     joint = JOINT[0]
     fig.box(joint, 188, JOINT[1], 44, "matrix", "z_{T}, unit norm")
-    fig.arrow((468, 210), (joint - 2, 210))
+    fig.arrow((SLOT_END, 210), (joint - 2, 210))
     fig.box(joint, 28, JOINT[1], 44, "cluster head", "p: K clusters")
     fig.box(joint, 248, JOINT[1], 44, "cluster head", "q: K clusters")
-    fig.arrow((468, 100), (484, 100), (484, 50), (joint - 2, 50))
-    fig.arrow((468, 220), (484, 220), (484, 270), (joint - 2, 270))
+    fig.arrow((SLOT_END, 100), (SLOT_END + 9, 100), (SLOT_END + 9, 50), (joint - 2, 50))
+    fig.arrow(
+        (SLOT_END, 220), (SLOT_END + 9, 220), (SLOT_END + 9, 270), (joint - 2, 270)
+    )
     loss(fig, 128, 64, "contrastive", "InfoNCE both ways|weight 1")
-    fig.arrow((612, 110), (638, 110), (638, 146), (LOSS[0] - 2, 146))
-    fig.arrow((612, 210), (638, 210), (638, 174), (LOSS[0] - 2, 174))
+    merge(fig, {110: 146, 210: 174})
     loss(fig, 28, 64, "cluster", "alignment, sharpness,|smoothness; weight 1")
-    fig.arrow((612, 50), (LOSS[0] - 2, 50))
-    fig.arrow((612, 270), (886, 270), (886, 60), (LOSS[0] + LOSS[1] + 2, 60))
+    fig.arrow((JOINT_END, 50), (LOSS[0] - 2, 50))
+    fig.arrow(
+        (JOINT_END, 270), (LOSS_END + 10, 270), (LOSS_END + 10, 60), (LOSS_END + 2, 60)
+    )
     return foot(fig)
 
 
@@ -134,34 +143,48 @@ def _momentum_towers(fig: Figure, text: tuple[str, str]) -> None:
         "InfoNCE with soft labels|against keys k_{I}, k_{T}|of this batch|"
         "and of the queue",
     )  # fmt: skip
-    fig.arrow((612, 60), (LOSS[0] - 2, 60))
-    fig.arrow((612, 150), (LOSS[0] - 2, 150))
+    fig.arrow((JOINT_END, 60), (LOSS[0] - 2, 60))
+    fig.arrow((JOINT_END, 150), (LOSS[0] - 2, 150))
 
 
 def _target(fig: Figure, y: float, what: str) -> None:
     """Draws the momentum copy, its inputs and its keys."""
-    fig.box(146, y, 466, 54, "target branch", f"averaged copy of {what}", kind="target")
-    fig.arrow((62, 172), (62, y + 27), (144, y + 27))
-    fig.note(24, y + 46, "image, text")
-    right = LOSS[0] + LOSS[1]
-    keys = ((612, y + 38), (right + 12, y + 38), (right + 12, 105), (right + 2, 105))
+    fig.box(
+        TOWER[0],
+        y,
+        JOINT_END - TOWER[0],
+        54,
+        "target branch",
+        f"averaged copy of {what}",
+        kind="target",
+    )
+    fig.arrow((TEXT, 172), (TEXT, y + 27), (TOWER[0] - 2, y + 27))
+    fig.note(16, y + 46, "image, text")
+    side = LOSS_END + 10
+    keys = ((JOINT_END, y + 38), (side, y + 38), (side, 105), (LOSS_END + 2, 105))
     fig.arrow(*keys, kind="detached")
     fig.note(LOSS[0], y + 52, "keys, soft labels")
 
 
 def _patches(fig: Figure, *heights: float, label: str = "patches") -> None:
     """Draws the image tower's tokens on their way to cross-attention."""
-    fig.arrow((146, 76), (128, 76), (128, heights[-1]), (144, heights[-1]), over=True)
+    fig.arrow(
+        (TOWER[0], 76),
+        (PATCHES, 76),
+        (PATCHES, heights[-1]),
+        (TOWER[0] - 2, heights[-1]),
+        over=True,
+    )
     for y in heights[:-1]:
-        fig.arrow((128, y), (144, y))
-    fig.note(122, heights[0] - 28, label, anchor="end")
+        fig.arrow((PATCHES, y), (TOWER[0] - 2, y))
+    fig.note(92, heights[0] - 28, label, anchor="end")
 
 
 def _head(fig: Figure, y: float, joint: tuple[str, str], *objective: str) -> None:
     """Draws a head and its objective around the height y."""
     fig.box(JOINT[0], y - 22, JOINT[1], 44, *joint)
     loss(fig, y - 32, 64, *objective)
-    fig.arrow((612, y), (LOSS[0] - 2, y))
+    fig.arrow((JOINT_END, y), (LOSS[0] - 2, y))
 
 
 def albef() -> Figure:
@@ -170,17 +193,17 @@ def albef() -> Figure:
     _momentum_towers(fig, ("split_bert", "lower half: 6 layers|[CLS], words"))
     upper = "upper half: 6 layers|with cross-attention"
     fig.box(TOWER[0], 250, TOWER[1], 64, "split_bert", upper)
-    fig.arrow((238, 180), (238, 248))
-    fig.note(246, 218, "words")
+    fig.arrow((MIDDLE, 180), (MIDDLE, 248))
+    fig.note(208, 218, "words")
     _head(fig, 248, ("linear", "[CLS]: match?"), "matching",
           "3 B pairs, hard negatives|from the batch")  # fmt: skip
     _head(fig, 322, ("word head", "masked words"), "masked_lm",
           "cross-entropy|with soft labels")  # fmt: skip
-    fig.arrow((330, 274), (420, 274), (420, 248), (JOINT[0] - 2, 248))
-    fig.arrow((330, 290), (420, 290), (420, 322), (JOINT[0] - 2, 322))
+    fig.arrow((TOWER_END, 274), (FORK, 274), (FORK, 248), (JOINT[0] - 2, 248))
+    fig.arrow((TOWER_END, 290), (FORK, 290), (FORK, 322), (JOINT[0] - 2, 322))
     _target(fig, 390, "towers, word head, projections")
     _patches(fig, 282)
-    fig.arrow((612, 406), (770, 406), (770, 356), kind="detached")
+    fig.arrow((JOINT_END, 406), (661, 406), (661, 356), kind="detached")
     fig.note(LOSS[0], 400, "soft labels")
     return foot(fig, WITH_TARGET)
 
@@ -196,16 +219,16 @@ def blip() -> Figure:
         (328, "decode", "[DEC], causal; own|self-attention"),
     ):
         fig.box(TOWER[0], y - 32, TOWER[1], 64, f"mixture_bert: {role}", note)
-        fig.arrow((330, y), (JOINT[0] - 2, y))
+        fig.arrow((TOWER_END, y), (JOINT[0] - 2, y))
     _head(fig, 248, ("linear", "[ENC]: match?"), "matching",
           "3 B pairs, hard negatives|from the batch")  # fmt: skip
     _head(fig, 328, ("word head", "next words"), "captioning",
           "next word|label smoothing")  # fmt: skip
     _target(fig, 390, "towers and projections")
     for y in (262, 342):
-        fig.arrow((62, y), (144, y))
+        fig.arrow((TEXT, y), (TOWER[0] - 2, y))
     _patches(fig, 236, 316)
-    fig.note(66, 256, "words")
+    fig.note(36, 256, "words")
     return foot(fig, WITH_TARGET)
 
 
@@ -216,17 +239,16 @@ def coca() -> Figure:
     row(fig, 60, "image", vit, ("matrix", "z_{I}, unit norm"))
     lower = ("split_decoder", "lower half: 12 causal|blocks, class token")
     row(fig, 170, "text", lower, ("matrix", "z_{T}, unit norm"))
-    fig.note(338, 32, "query 0")
-    fig.note(338, 142, "class token")
+    fig.note(296, 32, "query 0")
+    fig.note(296, 142, "class token")
     loss(fig, 76, 78, "contrastive", "InfoNCE both ways|over the global batch|weight 1")
-    fig.arrow((612, 60), (638, 60), (638, 100), (LOSS[0] - 2, 100))
-    fig.arrow((612, 170), (638, 170), (638, 130), (LOSS[0] - 2, 130))
+    merge(fig, {60: 100, 170: 130})
     upper = "upper half: 12 layers|with cross-attention"
     fig.box(TOWER[0], 266, TOWER[1], 64, "split_decoder", upper)
-    fig.arrow((238, 200), (238, 264))
-    fig.note(246, 238, "words")
+    fig.arrow((MIDDLE, 200), (MIDDLE, 264))
+    fig.note(208, 238, "words")
     _head(fig, 298, ("vocabulary", "next words"), "captioning",
           "cross-entropy of next words|weight 2")  # fmt: skip
-    fig.arrow((330, 298), (JOINT[0] - 2, 298))
+    fig.arrow((TOWER_END, 298), (JOINT[0] - 2, 298))
     _patches(fig, 298, label="queries 1–255")
     return foot(fig)

@@ -300,6 +300,12 @@ def build(config: ConfigDict) -> Learner:
     Towers and objectives are names in our tables or "module:Class". An objective's
     `type` is its own key in `config.objectives` unless the config gives another.
 
+    Args:
+      config: of a run; its data and evaluations are not read.
+
+    Returns:
+      A flax module without parameters.
+
     Raises:
       ClipinError: an unknown name, an argument that the class does not have, a
         negative width, an unknown attention, a mean or deviation that pixels cannot

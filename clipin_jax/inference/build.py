@@ -60,7 +60,10 @@ def open_run(workdir: str | Path, cache: FeatureCache | None = None) -> OpenedRu
 
     Args:
       workdir: the run's folder, by path or URL.
-      cache: keeps features of images, see `Encoder`.
+      cache: keeps features of images, see `Encoder`; None for none.
+
+    Returns:
+      The encoder, and `restore`, which reads a checkpoint.
 
     Raises:
       ClipinError: the folder has no run, or its config is damaged.
@@ -111,7 +114,17 @@ def _on_slices_here(config: ConfigDict) -> ConfigDict:
 def make_encoder(
     config: ConfigDict, learner: Any, mesh: Mesh, cache: FeatureCache | None = None
 ) -> Encoder:
-    """Returns the encoder of a learner; `config.data` sets its images and texts."""
+    """Returns the encoder of a learner; `config.data` sets its images and texts.
+
+    Args:
+      config: of the run.
+      learner: from `core.learner.build`.
+      mesh: the devices that share a batch.
+      cache: keeps features of images, see `Encoder`; None for none.
+
+    Raises:
+      ClipinError: no such tokenizer, or another key of `config.data` that is wrong.
+    """
     data = config.data
     return Encoder(
         make_encode_fns(learner),

@@ -39,6 +39,9 @@ def load(
       batch_size: most images, texts or pairs at a time, over all devices. It bounds the
         memory.
 
+    Returns:
+      The model, which takes images as files or pixels, and texts as strings.
+
     Raises:
       ClipinError: no model there, or no such checkpoint.
     """

@@ -4,15 +4,18 @@ The pages stay short in the repository, links to them work on GitHub too, and no
 that is generated is kept.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable
-from typing import Any
-
-from sphinx.application import Sphinx
+from typing import TYPE_CHECKING, Any
 
 from extensions import commands, config_keys, python_names, tables
 
-_PLACE = re.compile(r"^<!-- generated: ([\w ]+) -->$", re.MULTILINE)
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+PLACE = re.compile(r"^<!-- generated: ([\w ]+) -->$", re.MULTILINE)
 GENERATORS: dict[str, Callable[[], str]] = {
     "base classes": python_names.base_classes,
     "commands": commands.page,
@@ -37,4 +40,4 @@ def _fill(app: Sphinx, name: str, source: list[str]) -> None:
 
 def fill(page: str) -> str:
     """Returns a page with the generated parts in their places."""
-    return _PLACE.sub(lambda match: GENERATORS[match[1]](), page)
+    return PLACE.sub(lambda match: GENERATORS[match[1]](), page)

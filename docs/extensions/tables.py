@@ -69,7 +69,7 @@ GENERATORS: dict[str, Callable[[], str]] = {
 def _entry(
     place: str, group: Mapping[str, Any], name: str, target: Callable[..., Any]
 ) -> str:
-    kind = "class" if inspect.isclass(target) else "function"
+    kind = kind_of(target)
     path = f"{target.__module__}.{target.__qualname__}"
     lines = [f"## {name}\n"] if name else []
     lines.append(f"```{{eval-rst}}\n.. auto{kind}:: {path}\n```\n")
@@ -81,6 +81,11 @@ def _entry(
             "",
         ]
     return "\n".join(lines)
+
+
+def kind_of(target: Callable[..., Any]) -> str:
+    """Returns the word of autodoc for a class or a function."""
+    return "class" if inspect.isclass(target) else "function"
 
 
 def _rows(place: str, group: Mapping[str, Any]) -> list[str]:

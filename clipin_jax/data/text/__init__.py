@@ -40,6 +40,9 @@ def make_tokenizer(
       context_length: L, the length of a row.
       **arguments: of the tokenizer.
 
+    Returns:
+      A tokenizer: B texts to ids, [B, L] int32.
+
     Raises:
       ClipinError: no such tokenizer, or an argument that it does not take.
     """

@@ -81,6 +81,7 @@ PEERS = [
 # The site. Tried together on Python 3.11; Sphinx 9.1 needs Python 3.12.
 DOCS = [
     "furo>=2025.12.19,<2027",
+    "latex2mathml>=3.78,<3.82",
     "myst-nb>=1.4,<1.5",
     "myst-parser>=5,<5.3",
     "sphinx>=9,<9.2",

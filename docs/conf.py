@@ -35,6 +35,7 @@ nb_ipywidgets_js = {}  # they would come from the network
 default_role = "code"  # docstrings mark code as Markdown does
 autoclass_content = "both"
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
 python_maximum_signature_line_length = 80
 napoleon_custom_sections = [("Scalars", "params_style")]
@@ -49,6 +50,8 @@ nitpick_ignore = [  # parts of the house that users do not call
     ("py:class", "clipin_jax.runs.run_copy.RunCopy"),
 ]
 suppress_warnings = ["myst.header"]  # a saved study begins with a title of level 2
+
+smartquotes = False  # they would change code in docstrings
 
 html_theme = "furo"
 html_title = "clipin_jax"

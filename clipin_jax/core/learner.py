@@ -303,9 +303,6 @@ def build(config: ConfigDict) -> Learner:
     Args:
       config: of a run; its data and evaluations are not read.
 
-    Returns:
-      A flax module without parameters.
-
     Raises:
       ClipinError: an unknown name, an argument that the class does not have, a
         negative width, an unknown attention, a mean or deviation that pixels cannot
@@ -319,11 +316,6 @@ def build(config: ConfigDict) -> Learner:
     optional = dict(attention=attention_choice(config.model))
     check_model(config.model)
     image, text = (shared | dict(remat=config.model.remat[m]) for m in MODALITIES)
-    if not config.objectives:
-        raise ClipinError(
-            "objectives is empty: there is no loss; add one, such as "
-            "objectives.contrastive={}"
-        )
     towers = TwoTowers(
         image=make_tower(
             IMAGE_TOWERS, "model.image", config.model.image, image, optional=optional

@@ -192,8 +192,13 @@ def check_objectives(objectives: Mapping[str, Any], embedding_from: str) -> None
       embedding_from: the name of one that embeds, or "".
 
     Raises:
-      ClipinError: an unknown view, or an objective that does not embed.
+      ClipinError: there is none, an unknown view, or an objective that does not embed.
     """
+    if not objectives:
+        raise ClipinError(
+            "objectives is empty: there is no loss; add one, such as "
+            "objectives.contrastive={}"
+        )
     for name, objective in objectives.items():
         view = getattr(objective, "target_view", TARGET_VIEWS[0])
         if view not in TARGET_VIEWS:

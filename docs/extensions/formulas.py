@@ -1,14 +1,19 @@
 """Formulas as MathML: browsers draw them without a script and without a network."""
 
+import html
 from typing import Any
 
 from docutils import nodes
-from docutils.utils.math import MathError
-from docutils.utils.math.latex2mathml import tex2mathml
+from latex2mathml import converter, exceptions
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
 _log = logging.getLogger(__name__)
+_ERRORS = tuple(
+    kind
+    for kind in vars(exceptions).values()
+    if isinstance(kind, type) and issubclass(kind, Exception)
+)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -30,7 +35,8 @@ def _block(writer: Any, node: nodes.math_block) -> None:
 def _mathml(node: nodes.Element, *, block: bool) -> str:
     formula = node.astext()
     try:
-        return tex2mathml(formula, as_block=block)
-    except MathError as error:
-        _log.warning("a formula that MathML lacks: %s", error, location=node)
-        return f"<code>{formula}</code>"
+        return converter.convert(formula, display="block" if block else "inline")
+    except _ERRORS as error:
+        reason = type(error).__name__
+        _log.warning("not a formula (%s): %s", reason, formula, location=node)
+        return f"<code>{html.escape(formula)}</code>"

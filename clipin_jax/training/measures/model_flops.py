@@ -54,19 +54,30 @@ def count_flops(program: core.Jaxpr) -> float:
     Of a condition the largest branch counts, of a loop without a known number of turns
     one turn.
     """
-    return sum(map(_operation_flops, program.eqns))
+    return sum(flops for _, flops in products(program))
 
 
-def _operation_flops(operation: core.JaxprEqn) -> float:
-    name = operation.primitive.name
-    count, inner = _PRODUCTS.get(name), [*_inner_programs(operation)]
-    if not (count or inner) or _is_left_out(operation):
-        return 0.0
-    if count:
-        return count(operation)
-    flops = [count_flops(program) for program in inner]
-    total = max(flops) if name == "cond" else sum(flops)
-    return total * _REPEATS.get(name, _once)(operation.params)
+def products(program: core.Jaxpr, path: str = "") -> Iterator[tuple[str, float]]:
+    """Yields scopes and operations of each product that is no repetition.
+
+    Args:
+      program: see `count_flops`.
+      path: the scopes that it is within, with "/" between.
+    """
+    for operation in program.eqns:
+        if _is_left_out(operation):
+            continue
+        name = operation.primitive.name
+        within = f"{path}/{operation.source_info.name_stack}"
+        if count := _PRODUCTS.get(name):
+            yield within, count(operation)
+            continue
+        inner = [[*products(part, within)] for part in _inner_programs(operation)]
+        if name == "cond":
+            inner = [max(inner, key=lambda found: sum(flops for _, flops in found))]
+        if any(inner):
+            repeats = _REPEATS.get(name, _once)(operation.params)
+            yield from ((where, repeats * f) for part in inner for where, f in part)
 
 
 def _is_left_out(operation: core.JaxprEqn) -> bool:

@@ -52,10 +52,12 @@ class Decoding(NamedTuple):
 
     def used(self) -> dict[str, Any]:
         """Returns the options that its strategy reads."""
-        read = {"beam": ("beams", "length_penalty")}
-        read["nucleus"] = ("temperature", "top_p", "seed")
-        names = ("strategy", "max_length", "prompt", "no_repeat_ngram")
-        return {k: getattr(self, k) for k in (*names, *read.get(self.strategy, ()))}
+        names = ["strategy", "max_length", "prompt", "no_repeat_ngram"]
+        if self.strategy == "beam":
+            names += ["beams", "length_penalty"]
+        if self.strategy == "nucleus":
+            names += ["temperature", "top_p", "seed"]
+        return {name: getattr(self, name) for name in names}
 
 
 class _Rows(NamedTuple):

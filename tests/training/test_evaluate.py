@@ -29,6 +29,8 @@ def test_evaluating_again_gives_the_scores_of_the_run(straight, capsys):
 def test_records_have_the_keys_of_clip_benchmark(straight):
     results = json.loads((straight / "eval" / f"{tiny_runs.LAST}.json").read_text())
     assert json.loads((straight / "figures.json").read_text()) == results["figures"]
+    trials = results["figures"]["retrieval/text_to_image_R@1"]["trials"]
+    assert trials == 1 / results["scores"]["retrieval/chance/image_to_text_R@1"]
     record = results["evals"]["retrieval"]
     assert record["dataset"] == "scenes" and record["model"] == "clip_clipin"
     assert record["pretrained"] == "straight/6"

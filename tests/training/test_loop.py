@@ -11,6 +11,7 @@ import sys
 import threading
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -71,6 +72,8 @@ def test_a_run_writes_its_files(straight, config):
     assert (straight / "config.json").read_text() == to_json(with_defaults(config))
     environment = json.loads((straight / "environment.json").read_text())
     assert {"jax", "python", "devices"} <= environment.keys()
+    size = json.loads((straight / "size.json").read_text())
+    assert size["parameters"] == sum(x.size for x in jax.tree.leaves(state.params))
     assert {"pairs.json", "pair0_view1.png", "pair0_view2.png"} <= {
         path.name for path in (straight / "examples").iterdir()
     }

@@ -33,5 +33,6 @@ def test_a_block_runs_twice(block, first, tmp_path, monkeypatch):
         for _ in range(2):
             exec(small, names := {})
     assert names["clipin_jax"].train is names.get("train", names["clipin_jax"].train)
-    assert (tmp_path / "runs" / "notebook.html").is_file()
+    assert "<svg" in names["run"].plot()._repr_html_()
+    assert names["vectors"].shape == (2, names["run"].model.width)
     assert (tmp_path / "runs" / "notebook" / "DONE").is_file()

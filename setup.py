@@ -65,7 +65,7 @@ TEST = [
     *WANDB,
     "datasets>=3,<6",
     "hypothesis>=6.100,<7",
-    "ipykernel>=6.29,<8",
+    "ipykernel>=6.29,<7.5",
     "jupytext>=1.16,<1.20",
     "kubeflow-trainer-api>=2.3,<2.4",  # the models of JobSet
     "nbclient>=0.10,<0.12",
@@ -110,7 +110,7 @@ EXTRAS = {
     "peers": PEERS,
     "dask": DASK,
     **LOGGERS,
-    "notebook": ["ipykernel>=6.29,<8", "jupyterlab>=4.3,<4.7"],
+    "notebook": ["ipykernel>=6.29,<7.5", "jupyterlab>=4.3,<4.7"],
     "hub": ["huggingface_hub>=0.30,<3"],
     "remote": ["gcsfs>=2024.10", "s3fs>=2024.10"],
     "tpu": ["jax[tpu]>=0.10,<0.11"],

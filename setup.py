@@ -48,7 +48,7 @@ PLAN = [
 # jax2onnx from 0.14 on wants an older orbax-checkpoint than ours.
 EXPORT = ["flatbuffers>=24", "jax2onnx>=0.13,<0.18", "onnxruntime>=1.24,<2"]
 SWEEP = ["optuna>=5,<6"]
-DASK = ["dask[distributed]>=2026.8,<2026.9"]
+DASK = ["dask[distributed]>=2025.1,<2026.9"]
 # Of each logger the newest versions were tried; MLflow keeps local runs in SQLite.
 WANDB = ["wandb>=0.30,<0.32"]
 LOGGERS = {

@@ -1,5 +1,5 @@
 """Tools for training data: `check` it, time it (`bench`), `convert` it.
 
-Each of these three modules is a command of `clipin data`. Imports `config`, `data` and
-`report`, besides numpy, Pillow and array_record; no jax.
+`check`, `bench` and `conversion` are commands of `clipin data`. Imports `config`,
+`data`, `parts` and `report`, besides numpy, Pillow and array_record; no jax.
 """

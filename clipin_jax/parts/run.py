@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from clipin_jax.errors import ClipinError, first_few
@@ -17,6 +18,7 @@ from clipin_jax.parts.part import Part, part_of
 _DASK, _CLUSTERS = "dask", ("slurm", "kubernetes")
 _READERS = 8  # threads that compute checksums
 
+Made = Generator[tuple[int, Entry], None, None]
 Report = Callable[[str, Entry], None]  # is called with each shard that was made now
 
 
@@ -125,17 +127,13 @@ def _done(folder: ShardFolder, job: Job, numbers: Iterable[int]) -> dict[int, En
     return {number: entry for number, entry in entries if entry}
 
 
-def _make(
-    folder: ShardFolder, job: Job, numbers: Sequence[int]
-) -> Iterator[tuple[int, Entry]]:
+def _make(folder: ShardFolder, job: Job, numbers: Sequence[int]) -> Made:
     for number in numbers:
         write = functools.partial(job.make, number)
         yield number, folder.make(job.names[number], write)
 
 
-def _make_on(
-    how: How, work: Work, numbers: Sequence[int]
-) -> Iterator[tuple[int, Entry]]:
+def _make_on(how: How, work: Work, numbers: Sequence[int]) -> Made:
     from clipin_jax.parts.dask_runner import make_on_dask
 
     return make_on_dask(work, numbers, how.on, how.workers)
@@ -144,7 +142,7 @@ def _make_on(
 def _collect(
     job: Job,
     done: dict[int, Entry],
-    made: Iterator[tuple[int, Entry]],
+    made: Made,
     report: Report,
 ) -> dict[int, Entry]:
     """Returns all entries by number; stops when too many records are bad."""
@@ -152,11 +150,12 @@ def _collect(
     entries = dict(done)
     if done:
         job.check_bad(bad)
-    for number, entry in made:
-        entries[number] = entry
-        report(job.names[number], entry)
-        bad += entry["bad"]
-        job.check_bad(bad)
+    with contextlib.closing(made):  # ends a cluster before an error is shown
+        for number, entry in made:
+            entries[number] = entry
+            report(job.names[number], entry)
+            bad += entry["bad"]
+            job.check_bad(bad)
     return dict(sorted(entries.items()))
 
 

@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -16,6 +17,7 @@ from clipin_jax.commands.main import main
 from clipin_jax.datatools import scan_job
 from clipin_jax.datatools.check import check
 from clipin_jax.datatools.conversion.convert import convert
+from clipin_jax.datatools.conversion.job import conversion_work
 from clipin_jax.datatools.conversion.shards import ShardWriter
 from clipin_jax.errors import DONE, REQUEUE, ClipinError
 from clipin_jax.parts import dask_runner
@@ -52,7 +54,7 @@ def address():
     with LocalCluster(
         n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0"
     ) as cluster:
-        yield cluster.scheduler_address.replace("inproc", "inproc")
+        yield cluster.scheduler_address
 
 
 def run(config, out, on="", workers=None, code=DONE):
@@ -143,6 +145,43 @@ def test_an_error_of_the_disk_is_tried_again(
         failures += [28] * 9
         with pytest.raises(ClipinError, match="The disk is away; fix this and run"):
             run(config, tmp_path / "other", f"dask:{address}")
+
+
+@pytest.mark.parametrize(
+    "error, message",
+    [
+        (ImportError("No module named 'x'"), "lack a package .*: No module named 'x'"),
+        (
+            OSError("Stream is closed"),
+            r"lost the work \(OSError: Stream is closed\): r",
+        ),
+        (ConnectionResetError(104, "Reset"), "lost the work .* to resume"),
+    ],
+)
+def test_errors_of_dask_itself(config, tmp_path, address, monkeypatch, error, message):
+    def fail(self, number, draft):
+        raise error
+
+    monkeypatch.setattr(ShardWriter, "write", fail)
+    with pytest.raises(ClipinError, match=message):
+        run(config, tmp_path / "out", f"dask:{address}")
+
+
+def test_what_is_sent_can_be_read_without_this_package(config, tmp_path):
+    from distributed.protocol.pickle import dumps
+
+    work = conversion_work(config, tmp_path / "out")
+    sent = dumps(dask_runner._self_contained(work))
+    code = (
+        "import sys; sys.modules['clipin_jax'] = None\n"
+        "make = __import__('pickle').loads(sys.stdin.buffer.read())\n"
+        "try: make(0)\n"
+        "except ImportError: print('told')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=sent, capture_output=True, check=False
+    )
+    assert done.stdout == b"told\n", done.stderr
 
 
 def test_a_folder_that_workers_do_not_see(config, tmp_path, address, monkeypatch):

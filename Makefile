@@ -38,8 +38,9 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
+# All pages anew (-E -a): Sphinx forgets the index entries of pages that it keeps.
 docs: $(VENV)/.installed-docs
-	JAX_PLATFORMS=cpu $(BIN)/python -m sphinx -b html -W --keep-going -n -q \
+	JAX_PLATFORMS=cpu $(BIN)/python -m sphinx -b html -E -a -W --keep-going -n -q \
 	    docs docs/_build/html
 	$(BIN)/python docs/check_site.py docs/_build/html
 	@echo "Open docs/_build/html/index.html in a browser."

@@ -45,11 +45,16 @@ viewcode_line_numbers = True
 # Names of other packages have no page here.
 nitpick_ignore_regex = [(r"py:.*", r"(?!clipin_jax\.).*")]
 nitpick_ignore = [  # parts of the house that users do not call
+    ("py:class", "clipin_jax.core.compute_copies.ComputeCopies"),
+    ("py:class", "clipin_jax.core.parameter_groups.Group"),
     ("py:class", "clipin_jax.inference.encode_fns.EncodeFns"),
     ("py:class", "clipin_jax.models.two_towers.TwoTowers"),
     ("py:class", "clipin_jax.runs.run_copy.RunCopy"),
 ]
-suppress_warnings = ["myst.header"]  # a saved study begins with a title of level 2
+suppress_warnings = [
+    "misc.highlighting_failure",  # IPython's lexer lacks `!commands` of several lines
+    "myst.header",  # a saved study begins with a title of level 2
+]
 
 smartquotes = False  # they would change code in docstrings
 

@@ -1,5 +1,6 @@
 """Copies notebooks/*.ipynb into the source, and makes links to them work."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ from sphinx.application import Sphinx
 
 # Where a page of docs/FOLDER/ finds the notebooks, and a notebook the pages.
 _TO_NOTEBOOK = re.compile(r"\]\((?:\.\./)+notebooks/(\w+\.ipynb)")
+_TO_README = re.compile(r"\]\((?:\.\./)+README\.md")
 _TO_PAGE = "](../docs/"
 _GLOB = re.compile(r"\w+/\*\n")  # in a toctree
 
@@ -26,13 +28,19 @@ def _copy(docs: Path) -> None:
     shutil.rmtree(copies, ignore_errors=True)
     for notebook in sorted(docs.parent.glob("notebooks/*.ipynb")):
         copies.mkdir(exist_ok=True)
-        text = notebook.read_text(encoding="utf-8").replace(_TO_PAGE, "](../")
-        (copies / notebook.name).write_text(text, encoding="utf-8")
+        content = json.loads(notebook.read_text("utf-8").replace(_TO_PAGE, "](../"))
+        # Cells have commands of the shell (`!clipin ...`), which Python's lexer lacks.
+        content["metadata"]["language_info"] = {
+            "name": "python",
+            "pygments_lexer": "ipython3",
+        }
+        (copies / notebook.name).write_text(json.dumps(content), encoding="utf-8")
 
 
 def _link(app: Sphinx, name: str, source: list[str]) -> None:
     above = "../" * name.count("/")
     text = _TO_NOTEBOOK.sub(rf"]({above}notebooks/\1", source[0])
+    text = _TO_README.sub(f"]({above}index.md", text)
     lines = text.splitlines(keepends=True)
     listed = {line.strip() for line in lines}
 

@@ -1,4 +1,4 @@
-"""Examples of docs/guides/notebooks.md, carried out one after the other with a small model."""
+"""Examples of docs/guides/notebooks.md, carried out with a small model."""
 
 import inspect
 import json

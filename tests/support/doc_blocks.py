@@ -135,6 +135,8 @@ def _check_command(program: str, *arguments: str) -> None:
         for extras in _EXTRA.findall(" ".join(arguments)):
             missing = [name for name in extras.split(",") if f'"{name}"' not in setup]
             assert not missing, f"no extra {missing}"
+    elif "/" in program:
+        assert (REPOSITORY / program).is_file(), f"no file {program}"
     else:
         assert program in _OTHERS, f"{program!r} is not checked: mark the block"
 

@@ -12,7 +12,7 @@ MEASURED = (
     (r"[\d,.]+ images/s, \d+% waiting for data(, ETA [\d:]+)?", "..."),
     (r"goodput \d+% of .*", "goodput ..."),
     (r" \[\d[\d:]+<[^\]]*\]", ""),  # of a progress bar
-    (r"([:;] |in )\d+ s\b", r"\1... s"),
+    (r"([:;] |in +)\d+ s\b", r"\1... s"),
     (r"about [\d.,]+ (s|min|h)\b", r"about ... \1"),
     (r"[\d,]+ records/s, [\d,]+ MB/s", "..."),
     (r"\d+ usable, data", "data"),

@@ -12,7 +12,6 @@ metadata of the cell tagged `parameters` say which values a quick execution take
 import argparse
 import os
 import re
-import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -118,12 +117,11 @@ def execute(notebook: NotebookNode, folder: Path) -> None:
 
 
 def kernel_environment() -> dict[str, str]:
-    """The environment in which `!clipin` is that of this interpreter."""
+    """The environment of a CPU in which `!clipin` is that of this interpreter."""
     programs = str(Path(sys.executable).parent)
     path = os.pathsep.join([programs, os.environ.get("PATH", "")])
-    # With the compiler for TPUs but no TPU, jax says that it has found none.
-    devices = {"JAX_PLATFORMS": "cpu"} if shutil.which("nvidia-smi") is None else {}
-    return devices | os.environ | {"PATH": path, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    quiet = {"JAX_PLATFORMS": "cpu", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    return {**quiet, **os.environ, "PATH": path}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

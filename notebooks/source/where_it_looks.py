@@ -43,22 +43,23 @@ for picture in pictures:
 # ## Maps
 
 # %%
-text = pictures[0].with_suffix(".txt").read_text()
-# !clipin explain runs/clip runs/clipin --image {pictures[0]} --text "{text}" --output maps.png
+texts = ["a red circle", "a yellow hexagon"]
+shown = f"--image {pictures[0]} --text '{texts[0]}' '{texts[1]}'"
+# !clipin explain runs/clip runs/clipin {shown} --output maps.png
 
 # %%
-from IPython.display import Image
+from PIL import Image
 
-Image("maps.png")
+Image.open("maps.png")
 
 # %% [markdown]
 # ## Word by word
 
 # %%
-# !clipin explain runs/clipin --image {pictures[0]} --text "{text}" --words --output words.png
+# !clipin explain runs/clipin {shown} --words --output words.png
 
 # %%
-Image("words.png")
+Image.open("words.png")
 
 # %% [markdown]
 # ## As numbers
@@ -69,7 +70,7 @@ Image("words.png")
 # %%
 for method in ("contrastive", "prediction"):
     print(method)
-    print(clipin.model.explain(pictures[0], text, method).round(2))
+    print(clipin.model.explain(pictures[0], texts[0], method).round(2))
 
 # %% [markdown]
 # Do the maps lie on what the text names? The evaluator `localization` compares them with the masks

@@ -126,7 +126,7 @@ def kernel_environment() -> dict[str, str]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Makes the notebooks that are named, or all."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description="Makes the notebooks.")
     parser.add_argument("names", nargs="*", default=names(), metavar="NAME")
     parser.add_argument("--quick", action="store_true", help="store nothing")
     args = parser.parse_args(argv)

@@ -6,8 +6,8 @@
 
 # %% tags=["parameters"] quick={"small": "runlocal", "steps": 4, "study": "seeds=2,steps=4,small"}
 small = ""
-steps = 200  # of the two runs
-study = "seeds=3,steps=60"
+steps = 150  # of the two runs
+study = "seeds=3,steps=40"
 
 # %% [markdown]
 # ## What the plug-in changes
@@ -33,9 +33,13 @@ runs = {
 
 # %% [markdown]
 # ## One page
+#
+# The page has scores, curves, retrieved pictures and both configs. A cell that ends with `page`
+# shows it; here is a part of it.
 
 # %%
-runs["clip"].report(runs["clipin"])
+page = runs["clip"].report(runs["clipin"], output="runs/compare.html")
+runs["clip"].plot("train/loss", "retrieval/mean_recall", beside=[runs["clipin"]])
 
 # %% [markdown]
 # ## More than chance?

@@ -64,13 +64,13 @@ Image.open("words.png")
 # %% [markdown]
 # ## As numbers
 #
-# A map has one value for each patch. `prediction` explains CLIPin's second path: the image as it
-# is predicted from the text.
+# A map has one value for each patch, here as shares of the greatest. `prediction` explains CLIPin's
+# second path: the image as it is predicted from the text.
 
 # %%
 for method in ("contrastive", "prediction"):
-    print(method)
-    print(clipin.model.explain(pictures[0], texts[0], method).round(2))
+    heat = clipin.model.explain(pictures[0], texts[0], method)
+    print(method, (heat / heat.max()).round(1), sep="\n")
 
 # %% [markdown]
 # Do the maps lie on what the text names? The evaluator `localization` compares them with the masks

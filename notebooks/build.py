@@ -117,15 +117,16 @@ def execute(notebook: NotebookNode, folder: Path) -> None:
 
 
 def kernel_environment() -> dict[str, str]:
-    """The environment in which `!clipin` is that of this interpreter."""
+    """The environment of a CPU in which `!clipin` is that of this interpreter."""
     programs = str(Path(sys.executable).parent)
     path = os.pathsep.join([programs, os.environ.get("PATH", "")])
-    return {**os.environ, "PATH": path, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    quiet = {"JAX_PLATFORMS": "cpu", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    return {**quiet, **os.environ, "PATH": path}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Makes the notebooks that are named, or all."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description="Makes the notebooks.")
     parser.add_argument("names", nargs="*", default=names(), metavar="NAME")
     parser.add_argument("--quick", action="store_true", help="store nothing")
     args = parser.parse_args(argv)

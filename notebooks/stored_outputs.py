@@ -12,7 +12,7 @@ MEASURED = (
     (r"[\d,.]+ images/s, \d+% waiting for data(, ETA [\d:]+)?", "..."),
     (r"goodput \d+% of .*", "goodput ..."),
     (r" \[\d[\d:]+<[^\]]*\]", ""),  # of a progress bar
-    (r"([:;] |in )\d+ s\b", r"\1... s"),
+    (r"([:;] |in +)\d+ s\b", r"\1... s"),
     (r"about [\d.,]+ (s|min|h)\b", r"about ... \1"),
     (r"[\d,]+ records/s, [\d,]+ MB/s", "..."),
     (r"\d+ usable, data", "data"),
@@ -70,7 +70,8 @@ def clean_text(text: str, folder: str) -> str:
     """
     lines = text.replace("\r\n", "\n").split("\n")
     text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
-    for place in (folder, str(Path(sys.executable).parent), str(ROOT)):
+    programs = Path(sys.executable).parent
+    for place in map(str, (folder, programs, programs.resolve(), ROOT)):
         text = text.replace(f"{place}/", "").replace(place, ".")
     for pattern, kept in MEASURED:
         text = re.sub(pattern, kept, text)

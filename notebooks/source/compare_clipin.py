@@ -4,11 +4,10 @@
 # CLIPin is one more objective beside the one of CLIP. Train the same model with and without it,
 # look at both on one page, and find out whether the difference is more than chance.
 
-# %% tags=["parameters"] quick={"steps": 4, "study_steps": 4, "seeds": 2, "small": ",runlocal"}
-steps = 150  # of the two runs
-study_steps = 50  # of each run of the study
-seeds = 3
+# %% tags=["parameters"] quick={"small": "runlocal", "steps": 4, "study": "seeds=2,steps=4,small"}
 small = ""
+steps = 150  # of the two runs
+study = "seeds=3,steps=40"
 
 # %% [markdown]
 # ## What the plug-in changes
@@ -16,7 +15,7 @@ small = ""
 # Both configs have the same towers, data, rate and start.
 
 # %%
-# !clipin config quickstart:clipin{small} --diff quickstart:{small}
+# !clipin config quickstart:clipin,{small} --diff quickstart:{small}
 
 # %% [markdown]
 # ## Two runs
@@ -24,7 +23,7 @@ small = ""
 # %%
 import clipin_jax
 
-recipes = {"clip": f"quickstart:{small}", "clipin": f"quickstart:clipin{small}"}
+recipes = {"clip": f"quickstart:{small}", "clipin": f"quickstart:clipin,{small}"}
 every = max(steps // 4, 1)
 changes = [f"total_steps={steps}", f"evals.retrieval.every_steps={every}"]
 runs = {
@@ -34,9 +33,13 @@ runs = {
 
 # %% [markdown]
 # ## One page
+#
+# The page has scores, curves, retrieved pictures and both configs. A cell that ends with `page`
+# shows it; here is a part of it.
 
 # %%
-runs["clip"].report(runs["clipin"])
+page = runs["clip"].report(runs["clipin"], output="runs/compare.html")
+runs["clip"].plot("train/loss", "retrieval/mean_recall", beside=[runs["clipin"]])
 
 # %% [markdown]
 # ## More than chance?
@@ -45,23 +48,25 @@ runs["clip"].report(runs["clipin"])
 # seed, and gives the 95 % interval of the difference. The seeds share the compiled programs.
 
 # %%
-study = f"""
-from clipin_jax.config import SCENE_METRICS, scenes_changes
+# %%writefile my_study.py
+from clipin_jax.config import parse_options
+
 
 def get_study(arg=None):
-    methods = {{
-        "CLIP": dict(config="quickstart:{small}"),
-        "CLIPin": dict(config="quickstart:clipin{small}"),
-    }}
-    return dict(title="CLIPin", question="Does it help here?", methods=methods,
-        baseline="CLIP", seeds=range({seeds}), metrics={{"retrieval/mean_recall": "recall"}},
-        changes={{"total_steps": {study_steps}}})
-"""
-with open("my_study.py", "w") as file:
-    file.write(study)
+    options = parse_options(arg, seeds=3, steps=100, small=False)
+    size = "runlocal" if options.small else ""
+    methods = {
+        "CLIP": dict(config=f"quickstart:{size}"),
+        "CLIPin": dict(config=f"quickstart:clipin,{size}"),
+    }
+    metrics = {"retrieval/mean_recall": "mean recall"}
+    keys = dict(methods=methods, baseline="CLIP", metrics=metrics)
+    keys |= dict(seeds=range(options.seeds), changes=dict(total_steps=options.steps))
+    return keys | dict(title="CLIPin", question="Does it help here?")
+
 
 # %%
-# !clipin study my_study.py --workdir runs/study
+# !clipin study my_study.py:{study} --workdir runs/study
 
 # %%
 clipin_jax.open_study("runs/study")

@@ -27,10 +27,9 @@ class Uniformity(ObjectiveModule):
     def __call__(self, inputs):
         x = inputs.features["image"]["embedding"]  # [B, E] of unit norm
         distance = 2 - 2 * x @ x.T  # squared, [B, B]
-        scale = self.scalar("scale", inputs.hyper)
-        others = ~jnp.eye(len(x), dtype=bool)
-        loss = jnp.log(jnp.mean(jnp.exp(-scale * distance), where=others))
-        return loss, {"squared_distance": jnp.mean(distance, where=others)}
+        potential = jnp.exp(-self.scalar("scale", inputs.hyper) * distance)
+        loss = jnp.log(jnp.mean(potential, where=~jnp.eye(len(x), dtype=bool)))
+        return loss, {"squared_distance": jnp.mean(distance)}
 
 
 # %% [markdown]
@@ -40,8 +39,11 @@ class Uniformity(ObjectiveModule):
 import clipin_jax
 
 own = {"type": "uniformity:Uniformity", "weight": 0.1}
-changes = [f"total_steps={steps}", "evals.linear_probe=None"]
-changes += [f"evals.retrieval.every_steps={max(steps // 4, 1)}"]
+every = max(steps // 4, 1)
+changes = [f"total_steps={steps}", f"evals.retrieval.every_steps={every}"]
+changes += [f"checkpoint.every_steps={steps}"]
+for name in ("zero_shot_color", "zero_shot_shape", "linear_probe"):
+    changes += [f"evals.{name}=None"]
 config = clipin_jax.load_config(
     f"quickstart:{small}", [*changes, f"objectives.uniformity={own}"]
 )

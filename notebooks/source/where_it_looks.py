@@ -43,33 +43,34 @@ for picture in pictures:
 # ## Maps
 
 # %%
-text = pictures[0].with_suffix(".txt").read_text()
-# !clipin explain runs/clip runs/clipin --image {pictures[0]} --text "{text}" --output maps.png
+texts = ["a red circle", "a yellow hexagon"]
+shown = f"--image {pictures[0]} --text '{texts[0]}' '{texts[1]}'"
+# !clipin explain runs/clip runs/clipin {shown} --output maps.png
 
 # %%
-from IPython.display import Image
+from PIL import Image
 
-Image("maps.png")
+Image.open("maps.png")
 
 # %% [markdown]
 # ## Word by word
 
 # %%
-# !clipin explain runs/clipin --image {pictures[0]} --text "{text}" --words --output words.png
+# !clipin explain runs/clipin {shown} --words --output words.png
 
 # %%
-Image("words.png")
+Image.open("words.png")
 
 # %% [markdown]
 # ## As numbers
 #
-# A map has one value for each patch. `prediction` explains CLIPin's second path: the image as it
-# is predicted from the text.
+# A map has one value for each patch, here as shares of the greatest. `prediction` explains CLIPin's
+# second path: the image as it is predicted from the text.
 
 # %%
 for method in ("contrastive", "prediction"):
-    print(method)
-    print(clipin.model.explain(pictures[0], text, method).round(2))
+    heat = clipin.model.explain(pictures[0], texts[0], method)
+    print(method, (heat / heat.max()).round(1), sep="\n")
 
 # %% [markdown]
 # Do the maps lie on what the text names? The evaluator `localization` compares them with the masks

@@ -13,9 +13,15 @@ from notebooks.build import FOLDER, INSTALL, names, read_source
 
 NAMES = names()
 MOST_LINES, MOST_BYTES = 15, 300_000
-# Other modules of the package that users import are those of the pages.
-PAGES = "\n".join(
-    path.read_text(encoding="utf-8") for path in FOLDER.parent.glob("docs/*.md")
+ROOT = FOLDER.parent
+# What users import from rooms of the package: what documents and pages of configs show.
+SHOWN = re.findall(
+    r"^ *from (clipin_jax\.\S+) import (\([^)]*\)|.*)",
+    "\n".join(
+        path.read_text(encoding="utf-8")
+        for path in [*ROOT.glob("docs/*.md"), *ROOT.glob("configs/**/*.py")]
+    ),
+    re.MULTILINE,
 )
 MACHINE = re.compile(r"(?<![\w.])/(tmp|home|root|work|usr|var|opt)/")
 
@@ -110,10 +116,9 @@ def test_imports_are_public(stored):
 def check_import(node):
     imported = [alias.name for alias in node.names]
     assert not any(each.startswith("_") for each in imported)
-    if node.module.startswith("clipin_jax."):
-        line = rf"from {re.escape(node.module)} import .*"
-        shown = " ".join(re.findall(line, PAGES))
-        assert all(re.search(rf"\b{each}\b", shown) for each in imported), node.module
+    if node.module.startswith("clipin_jax"):
+        shown = " ".join(names for module, names in SHOWN if module == node.module)
+        assert set(imported) <= set(re.findall(r"\w+", shown)), node.module
 
 
 @pytest.mark.parametrize(

@@ -47,9 +47,15 @@ nitpick_ignore_regex = [(r"py:.*", r"(?!clipin_jax\.).*")]
 nitpick_ignore = [  # parts of the house that users do not call
     ("py:class", "clipin_jax.core.compute_copies.ComputeCopies"),
     ("py:class", "clipin_jax.core.parameter_groups.Group"),
+    ("py:class", "clipin_jax.datatools.record_scan.ScanResult"),
     ("py:class", "clipin_jax.inference.encode_fns.EncodeFns"),
     ("py:class", "clipin_jax.models.two_towers.TwoTowers"),
+    ("py:class", "clipin_jax.report.markup.Markup"),
+    ("py:class", "clipin_jax.report.run_history.RunHistory"),
     ("py:class", "clipin_jax.runs.run_copy.RunCopy"),
+    ("py:class", "clipin_jax.study.results.StudyResults"),
+    ("py:class", "clipin_jax.sweep.definition.Sweep"),
+    ("py:class", "clipin_jax.sweep.outcomes.Point"),
 ]
 suppress_warnings = [
     "misc.highlighting_failure",  # IPython's lexer lacks `!commands` of several lines

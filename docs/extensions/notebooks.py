@@ -12,6 +12,7 @@ from sphinx.application import Sphinx
 _TO_NOTEBOOK = re.compile(r"\]\((?:\.\./)+notebooks/(\w+\.ipynb)")
 _TO_README = re.compile(r"\]\((?:\.\./)+README\.md")
 _TO_PAGE = "](../docs/"
+_BADGE = re.compile(r"!\[([^\]]+)\]\(https?://[^)]+\)")  # would come from a network
 _GLOB = re.compile(r"\w+/\*\n")  # in a toctree
 
 
@@ -28,7 +29,8 @@ def _copy(docs: Path) -> None:
     shutil.rmtree(copies, ignore_errors=True)
     for notebook in sorted(docs.parent.glob("notebooks/*.ipynb")):
         copies.mkdir(exist_ok=True)
-        content = json.loads(notebook.read_text("utf-8").replace(_TO_PAGE, "](../"))
+        text = notebook.read_text("utf-8").replace(_TO_PAGE, "](../")
+        content = json.loads(_BADGE.sub(r"\1", text))
         # Cells have commands of the shell (`!clipin ...`), which Python's lexer lacks.
         content["metadata"]["language_info"] = {
             "name": "python",

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator
 import clipin_jax
 
 _GROUPS = {
-    "Train": ("load_config", "train", "evaluate", "write_report"),
+    "Train": ("load_config", "train", "Run", "evaluate", "write_report"),
     "Use a model": ("load", "caption_images", "explain_image"),
     "Parts of a run": (
         "open_run", "make_encoder", "make_tokenizer", "build", "make_train_step",
     ),
+    "Data, sweeps and studies": ("check_data", "open_sweep", "open_study"),
     "Errors": ("ClipinError",),
 }  # fmt: skip
 # What the functions return, and the error that a scheduler may try again.
@@ -24,6 +25,10 @@ _RESULTS = (
     "inference.encode_fns.ModelState",
     "inference.feature_cache.FeatureCache",
     "inference.open_model.OpenedModel",
+    "notebook.scores.Scores",
+    "notebook.charts.Charts",
+    "report.fragment.InlinePage",
+    "datatools.advice.Advice",
     "core.learner.Learner",
     "core.optimizer_chain.Optimizer",
     "core.state.TrainState",

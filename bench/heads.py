@@ -30,6 +30,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 RESULTS = DOCS / "studies" / "heads.json"
 STEPS, EVERY, SEED, HELD_OUT = 600, 50, 300, 512
 TWO_LAYERS = {"model.pre_projector": 128}
+CLIPIN, RATE = METHODS["CLIPin"]["config"], METHODS["CLIPin"]["changes"]
 PREDICTOR = "objectives.clipin.predictor"
 ORTHOGONAL = METHODS["CLIP, orthogonal"]["changes"]
 ARMS: Mapping[str, tuple[str, dict[str, Any]]] = {
@@ -38,9 +39,9 @@ ARMS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "pre-projector": ("clip:small", TWO_LAYERS),
     "pre-projector, orthogonal": ("clip:small", TWO_LAYERS | ORTHOGONAL),
     "CLIPin released": (METHODS["CLIPin released"]["config"], {}),
-    "CLIPin": (METHODS["CLIPin"]["config"], {}),
-    "CLIPin, released predictors": (METHODS["CLIPin"]["config"], {PREDICTOR: "mlp"}),
-    "CLIPin, no predictors": (METHODS["CLIPin"]["config"], {PREDICTOR: "none"}),
+    "CLIPin": (CLIPIN, RATE),
+    "CLIPin, released predictors": (CLIPIN, RATE | {PREDICTOR: "mlp"}),
+    "CLIPin, no predictors": (CLIPIN, RATE | {PREDICTOR: "none"}),
 }
 
 

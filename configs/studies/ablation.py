@@ -42,7 +42,8 @@ def get_study(arg: str | None = None) -> dict:
 
 
 def _clipin(changes: dict[str, Any], note: str = "") -> dict[str, Any]:
-    return dict(config=CLIPIN, changes=changes, note=note)
+    rate = METHODS["CLIPin"]["changes"]
+    return dict(config=CLIPIN, changes=rate | changes, note=note)
 
 
 def _without() -> dict[str, dict[str, Any]]:

@@ -6,6 +6,8 @@
 Each length is a run of its own, with a schedule that ends there.
 """
 
+from typing import Any
+
 from clipin_jax.config import (
     METHODS,
     SCENE_METRICS,
@@ -28,11 +30,15 @@ def get_study(arg: str | None = None) -> dict:
         methods={name: METHODS[name] for name in METHOD_NAMES},
         baseline="CLIP, orthogonal",
         dial="steps",
-        levels={
-            str(steps): scenes_changes(total_steps=steps, looseness=options.looseness)
-            for steps in lengths
-        },
+        levels={str(steps): _length(steps, options.looseness) for steps in lengths},
         metrics=SCENE_METRICS,
         seeds=range(FIRST_SEED, FIRST_SEED + options.seeds),
         changes=scenes_changes(looseness=options.looseness),
     )
+
+
+def _length(steps: int, looseness: float) -> dict[str, Any]:
+    """Returns what a length changes; each method keeps its learning rate."""
+    changes = scenes_changes(total_steps=steps, looseness=looseness)
+    del changes["optim.learning_rate.peak"]
+    return changes

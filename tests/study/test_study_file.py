@@ -132,9 +132,9 @@ def test_an_unknown_study_is_refused():
 def test_runs_of_one_method_share_what_is_compiled():
     study = load_study("looseness:seeds=2,steps=8")
     planned = [
-        PlannedRun("CLIPin", "0", 300),
-        PlannedRun("CLIPin", "0.4", 301),
-        PlannedRun("CLIP", "0", 300),
+        PlannedRun("CLIPin", "0", 310),
+        PlannedRun("CLIPin", "0.4", 311),
+        PlannedRun("CLIP", "0", 310),
     ]
     runs = [build_experiment(study.configs[run]) for run in planned]
     steps = [make_train_step(r.learner, r.optimizer, r.views) for r in runs]

@@ -92,8 +92,9 @@ def test_quickstart_learns_in_a_browser(chromium, lab, tmp_path):
         page.locator(".lm-MenuBar-itemLabel", has_text=re.compile("^Run$")).click()
         page.locator('li[data-command="runmenu:run-all"]').click()
         started = time.monotonic()
-        last = page.locator(".jp-Notebook .jp-CodeCell").last
-        last.locator("img").wait_for(timeout=SECONDS * 1000)
+        picture = page.locator(".jp-Notebook .jp-CodeCell").last.locator("img")
+        failure = page.get_by_text("Traceback (most recent call last)").first
+        picture.or_(failure).wait_for(timeout=SECONDS * 1000)
         print(f"quickstart: {time.monotonic() - started:.0f} s")
         page.screenshot(path=os.environ.get("SCREENSHOT", str(tmp_path / "lab.png")))
         charts = page.locator(".jp-OutputArea-output .clipin-jax svg").count()

@@ -54,6 +54,7 @@ ONLY_IN = {
     "array_record": {"data", "datatools"},
     "safetensors": {"interop"},
     "huggingface_hub": {"interop"},
+    "IPython": {"notebook"},
 }
 # All libraries that a room may import, besides the standard one.
 ALLOWED = {

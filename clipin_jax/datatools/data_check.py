@@ -116,7 +116,7 @@ def inspect_data(config: ConfigDict, *, records: int = RECORDS) -> DataCheck:
     """
     if records < 0:
         raise ClipinError(
-            f"records is {records}: it must be a positive number, or 0 for all"
+            f"--records is {records}: it must be a positive number, or 0 for all"
         )
     source = make_source(**config.data.source)
     tokenizer = caption_tokenizer(config.data)

@@ -6,7 +6,7 @@ import contextlib
 import difflib
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -79,26 +79,38 @@ class Charts:
 
 
 def find_metric(name: str, runs: Sequence[RunHistory]) -> str:
-    """Returns the full name of a metric; "train/" and "health/" may be left out.
+    """Returns the full name of a metric, whose start may be left out if that is clear.
 
     Raises:
-      ClipinError: no run has it, with the nearest one.
+      ClipinError: no run has it, or several metrics end so; with the nearest ones.
     """
+    if not isinstance(name, str):
+        raise ClipinError(
+            f"{shorten(repr(name))} is no name of a metric: give strings, as in "
+            "plot('loss', 'mean_recall')"
+        )
     known = list(dict.fromkeys(k for run in runs for k in run.series if is_score(k)))
     for prefix in ("", *_PREFIXES):
         if prefix + name in known:
             return prefix + name
-    names: dict[str, str] = {}
-    for key in known:  # people leave out the start of a name
-        for part in (key, short_name(key), key.rpartition("/")[2]):
-            names.setdefault(part, key)
-    near = difflib.get_close_matches(name, names, n=_NEAREST, cutoff=0.5)
-    nearest = ", ".join(dict.fromkeys(names[part] for part in near))
+    ends = [key for key in known if key.endswith(f"/{name}")]
+    if len(ends) == 1:
+        return ends[0]
+    nearest = ", ".join(ends or _nearest(name, known))
     raise ClipinError(
         f"no metric {shorten(repr(name))} was logged"
         + (f"; the nearest are {nearest}" if nearest else "")
         + "; run.history.column_names has all"
     )
+
+
+def _nearest(name: str, known: Sequence[str]) -> Iterable[str]:
+    parts: dict[str, str] = {}
+    for key in known:
+        for part in (key, short_name(key), key.rpartition("/")[2]):
+            parts.setdefault(part, key)
+    near = difflib.get_close_matches(name, parts, n=_NEAREST, cutoff=0.5)
+    return dict.fromkeys(parts[part] for part in near)
 
 
 def short_name(metric: str) -> str:

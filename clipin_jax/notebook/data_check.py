@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from ml_collections import ConfigDict
 from clipin_jax.config import apply_overrides
 from clipin_jax.datatools.check import load_data_config
 from clipin_jax.datatools.data_check import RECORDS, DataCheck, inspect_data
+from clipin_jax.errors import check_range
 
 
 def check_data(
@@ -33,6 +35,7 @@ def check_data(
     Raises:
       ClipinError: the source or the tokenizer cannot be built, or `records` is below 0.
     """
+    check_range("records", records, 0, math.inf)
     if isinstance(config, ConfigDict):
         resolved = apply_overrides(config, overrides)
     else:

@@ -5,6 +5,7 @@ One output is drawn anew in place. Drawing takes a hundredth of the time at most
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from typing import Any, Protocol
 
 from ml_collections import ConfigDict
 
+from clipin_jax.errors import describe_error
 from clipin_jax.notebook.charts import LOSS, Charts, chance_losses, short_name
 from clipin_jax.report.fragment import fragment
 from clipin_jax.report.markup import tag
@@ -71,8 +73,10 @@ class LiveView:
           show: makes the output.
           clock: returns seconds.
         """
-        self._history = read_history(open_copy(workdir), workdir.name)
         self._chance = chance_losses(config)
+        history = read_history(open_copy(workdir), workdir.name)
+        series = {key: history.series.get(key, {}) for key in [LOSS, *self._chance]}
+        self._history = dataclasses.replace(history, series=series)
         self._total, self._step = config.total_steps, step
         self._pace, self._clock = Pace(config.total_steps, clock), clock
         self._state, self._figures = "compiling", ""
@@ -81,9 +85,9 @@ class LiveView:
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Adds points to the curves."""
-        for key, value in values.items():
-            if math.isfinite(value):
-                self._history.series.setdefault(key, {})[step] = float(value)
+        for key, points in self._history.series.items():
+            if math.isfinite(value := values.get(key, math.nan)):
+                points[step] = float(value)
 
     def update(self, step: int, values: Mapping[str, float]) -> None:
         """Shows that a step is done, if it is time to draw."""
@@ -100,11 +104,17 @@ class LiveView:
     def close(self) -> None:
         """Draws the last state."""
         self._state = "done" if self._step == self._total else "stopped"
-        self._draw()
+        if self._next < math.inf:
+            self._draw()
 
     def _draw(self) -> None:
         start = self._clock()
-        self._output.update(self._panel())
+        try:
+            self._output.update(self._panel())
+        except Exception as error:  # the run is worth more than its picture
+            self._next = math.inf
+            self.print_line(f"clipin: the run is not drawn: {describe_error(error)}")
+            return
         end = self._clock()
         self._next = end + max(REDRAW_SECONDS, LEAST_REST * (end - start))
 
@@ -112,12 +122,12 @@ class LiveView:
         series = self._history.series
         parts = [f"step {self._step:,} of {self._total:,}", self._state, self._figures]
         for key, chance in self._chance.items():
-            if points := series.get(key):
+            if points := series[key]:
                 loss = f"{short_name(key)} {points[max(points)]:.3f}"
                 parts.append(f"{loss} (chance {chance:.3f})")
         text = ", ".join(filter(None, parts))
         done = tag("i", style=f"width:{100 * self._step / self._total:.1f}%")
-        metrics = [key for key in dict.fromkeys([LOSS, *self._chance]) if key in series]
+        metrics = [key for key, points in series.items() if points]
         charts = Charts([self._history], metrics, self._chance).markup()
         html = fragment(
             tag("p", text, class_="figures"),

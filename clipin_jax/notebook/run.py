@@ -23,7 +23,6 @@ from clipin_jax.report.components import fold
 from clipin_jax.report.fragment import InlinePage, fragment
 from clipin_jax.report.run_history import (
     RunHistory,
-    read_histories,
     read_history,
     run_labels,
 )
@@ -92,18 +91,22 @@ class Run:
         """
         return load(self.workdir)
 
-    def plot(self, *metrics: str, beside: Sequence[Run] = ()) -> Charts:
+    def plot(
+        self, *metrics: str, beside: RunOrFolder | Sequence[RunOrFolder] = ()
+    ) -> Charts:
         """Returns charts for a notebook.
 
         Args:
-          metrics: names of columns of `history`, without "train/" and "health/" if one
-            likes; by default the losses and the headlines among the scores.
-          beside: other runs, drawn into the same charts.
+          metrics: columns of `history`; the start of a name may be left out if that is
+            clear. By default the losses and the headlines among the scores.
+          beside: other runs or their folders, drawn into the same charts.
 
         Raises:
-          ClipinError: a metric was not logged, with the nearest one.
+          ClipinError: a metric was not logged, with the nearest ones; or a folder holds
+            no run.
         """
-        histories = _histories([self, *beside])
+        others = [beside] if isinstance(beside, RunOrFolder) else beside
+        histories = _histories([self, *map(_as_run, others)])
         chance = charts.chance_losses(self.config)
         names = [charts.find_metric(name, histories) for name in metrics]
         return Charts(
@@ -111,7 +114,7 @@ class Run:
         )
 
     def report(
-        self, *others: Run | str | Path, output: str | Path | None = None
+        self, *others: RunOrFolder, output: str | Path | None = None
     ) -> InlinePage:
         """Returns the report page, which a notebook shows in a frame.
 
@@ -122,8 +125,7 @@ class Run:
         Raises:
           ClipinError: a folder holds no run, or the file cannot be written.
         """
-        folders = [x.workdir if isinstance(x, Run) else x for x in (self, *others)]
-        histories = read_histories(folders)
+        histories = _histories([self, *map(_as_run, others)])
         names = " and ".join(history.label for history in histories)
         page = InlinePage(f"Report of {names}", report_page(histories))
         if output is not None:
@@ -164,6 +166,13 @@ class Run:
         )
 
 
+RunOrFolder = Run | str | Path
+
+
+def _as_run(given: RunOrFolder) -> Run:
+    return given if isinstance(given, Run) else Run(given)
+
+
 def _histories(runs: Sequence[Run]) -> list[RunHistory]:
     """Returns what the runs logged, each with a label of its own."""
     copies = {storage.absolute(run.workdir): run._copy for run in runs}
@@ -196,6 +205,9 @@ def train(
         `config` names.
       overrides: "KEY=VALUE", applied to the config.
       profile, watch, end: as for `training.loop.train`.
+
+    Returns:
+      The run; `finished` unless it was stopped, with everything saved.
 
     Raises:
       ClipinError: an error in the config, the data, the folder or the disk, too many

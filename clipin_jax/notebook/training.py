@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +29,28 @@ def train_here(config: ConfigDict, workdir: str | Path, **options: Any) -> None:
     """
     if in_ipython():
         config = with_threads(config)
-    if in_notebook():
-        options |= dict(make_view=functools.partial(LiveView, show=show_output))
     try:
-        stopped = train_run(config, workdir, **options) == REQUEUE
+        with _shown() as views:
+            stopped = train_run(config, workdir, **options, **views) == REQUEUE
     except KeyboardInterrupt:
         if not in_ipython():
             raise
         stopped = True
     if stopped and in_ipython():
         print("clipin: to go on, run the cell again, or call resume() of the run")
+
+
+@contextlib.contextmanager
+def _shown() -> Iterator[dict[str, Any]]:
+    """Yields the options by which a notebook shows a run; none elsewhere.
+
+    What is printed meanwhile looks like no error there: stderr is red in a notebook.
+    """
+    if not in_notebook():
+        yield {}
+        return
+    with contextlib.redirect_stderr(sys.stdout):
+        yield {"make_view": functools.partial(LiveView, show=show_output)}
 
 
 def with_threads(config: ConfigDict) -> ConfigDict:

@@ -13,9 +13,16 @@ _CLASS = "clipin-jax"
 _SCOPE = f".{_CLASS}" * 3
 _DARK = f"color-scheme: dark; {DARK_THEME}"
 _LIGHT = f"color-scheme: light; {LIGHT_THEME}"
-# A notebook's theme counts more than the browser's: JupyterLab, Colab, VS Code.
-_IS_DARK = 'body[data-jp-theme-light="false"], [theme="dark"], body.vscode-dark'
-_IS_LIGHT = 'body[data-jp-theme-light="true"], [theme="light"], body.vscode-light'
+# A notebook's theme counts more than the browser's: JupyterLab, Colab, VS Code; so does
+# that of a page made from a notebook by Sphinx.
+_IS_DARK = (
+    'body[data-jp-theme-light="false"], [theme="dark"], body.vscode-dark, '
+    'body.vscode-high-contrast, [data-theme="dark"]'
+)
+_IS_LIGHT = (
+    'body[data-jp-theme-light="true"], [theme="light"], body.vscode-light, '
+    '[data-theme="light"]'
+)
 _STYLE = f"""{_SCOPE} {{ {_LIGHT} }}
 @media (prefers-color-scheme: dark) {{ {_SCOPE} {{ {_DARK} }} }}
 :is({_IS_LIGHT}) {_SCOPE} {{ {_LIGHT} }}
@@ -23,8 +30,10 @@ _STYLE = f"""{_SCOPE} {{ {_LIGHT} }}
 {_SCOPE} {{ padding: .6rem .8rem; color: var(--ink); background: var(--page);
   border-radius: 8px; font: 14px/1.5 system-ui, -apple-system, "Segoe UI", Roboto,
   "Helvetica Neue", Arial, sans-serif;
+  table {{ table-layout: auto; margin: 0; border: 0 }}
   tr, tr:hover {{ background: none }}
   th, td {{ font-size: inherit; max-width: none }}
+  code {{ padding: 0; color: inherit; background: none }}
   iframe {{ display: block; width: 100%; border: 1px solid var(--rule);
     border-radius: 8px; resize: vertical }}
 """

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pyarrow
 import pytest
@@ -65,9 +66,14 @@ def test_plots_have_the_metrics_that_are_asked_for(written, tmp_path):
 
     assert titles(written.plot()) == ["loss", "pets/", "text_", "to_", "image_", "R@1"]
     assert titles(written.plot("loss")) == titles(written.plot("train/loss"))
-    other = Run(make_run(tmp_path / "second", steps=200))
-    both = ParsedPage(written.plot("loss", beside=[other])._repr_html_())
-    assert {"first", "second"} <= set(both.texts)
+    short = written.plot("text_to_image_R@1")
+    assert titles(short) == titles(written.plot("pets/text_to_image_R@1"))
+    other = make_run(tmp_path / "second", steps=200)
+    for beside in (other, [Run(other)]):
+        both = ParsedPage(written.plot("loss", beside=beside)._repr_html_())
+        assert {"first", "second"} <= set(both.texts)
+    with pytest.raises(ClipinError, match=r"\['loss'\] is no name of a metric"):
+        written.plot(["loss"])
     assert "chance" in ParsedPage(written.plot(*FIGURES)._repr_html_()).texts
 
 
@@ -76,10 +82,14 @@ def test_plots_have_the_metrics_that_are_asked_for(written, tmp_path):
     [
         ("losss", r"no metric 'losss' .*nearest are train/loss;.*column_names"),
         ("median_rank", "nearest are pets/text_to_image_median_rank"),
+        ("accuracy", "nearest are health/a/accuracy, health/b/accuracy; "),
         ("xyzzy", "'xyzzy' was logged; run.history.column_names has all"),
     ],
 )
 def test_an_unknown_metric_names_the_nearest(written, name, message):
+    with (Path(written.workdir) / "metrics.jsonl").open("a") as file:
+        row = {"step": 301, "health/a/accuracy": 0.5, "health/b/accuracy": 0.5}
+        file.write(json.dumps(row) + "\n")
     with pytest.raises(ClipinError, match=message):
         written.plot(name)
 

@@ -9,6 +9,7 @@ import pytest
 
 import clipin_jax
 from clipin_jax.errors import ClipinError
+from clipin_jax.notebook import training
 from clipin_jax.notebook.live import LiveView
 from clipin_jax.notebook.training import with_threads
 from tests.notebook.conftest import CONFIG, Output
@@ -34,19 +35,17 @@ def interrupt_at(step, patch):
     patch.setattr(LiveView, "update", interrupted)
 
 
-def test_a_run_is_stopped_interrupted_finished_and_made_longer(
+def test_an_interrupted_cell_returns_the_run_and_another_thread_finishes_it(
     notebook, tmp_path, capsys, monkeypatch
 ):
-    with monkeypatch.context() as patch:  # outside of IPython an interrupt is one
-        patch.delitem(sys.modules, "IPython")
-        with tiny_runs.signal_at(1, signal.SIGINT), pytest.raises(KeyboardInterrupt):
-            clipin_jax.train(CONFIG, tmp_path)
     with monkeypatch.context() as patch:
         interrupt_at(3, patch)
         run = clipin_jax.train(CONFIG, tmp_path)
-    assert not run.finished and run.history["step"][-1].as_py() == 3
-    shown = capsys.readouterr().out
-    assert "saved at step 3" in shown and "to go on, run the cell again" in shown
+    assert not run.finished and run.history["step"].to_pylist() == [1, 2, 3]
+    shown = capsys.readouterr()
+    assert "saved at step 3" in shown.out
+    assert "to go on, run the cell again" in shown.out
+    assert shown.err == ""  # it would be red
     assert "step 3 of 6, stopped, loss" in repr(notebook.outputs[-1].drawings[-1])
 
     runs = []
@@ -54,15 +53,23 @@ def test_a_run_is_stopped_interrupted_finished_and_made_longer(
     thread.start()
     thread.join()
     assert runs[0].finished and runs[0].scores["retrieval/mean_recall"] > 0
+    assert runs[0].history["step"].to_pylist() == [*range(1, 7)]
     last = notebook.outputs[-1].drawings[-1]
     assert "step 6 of 6, done, loss" in repr(last) and "(chance 2.773)" in repr(last)
     page = ParsedPage(last._repr_html_())
     assert {"loss", "contrastive/"} <= set(page.bold)
     assert page.count("i", style="width:100.0%") == 1
 
-    longer = runs[0].resume(["total_steps=7"])
-    assert longer.finished and longer.config.total_steps == 7
-    assert longer.history["step"].to_pylist() == [*range(1, 8)]
+
+def test_outside_of_ipython_an_interrupt_is_one(monkeypatch, tmp_path):
+    def stopped(config, workdir, **options):
+        assert not options
+        raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "IPython", raising=False)
+    monkeypatch.setattr(training, "train_run", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        training.train_here(CONFIG, tmp_path)
 
 
 def test_drawings_take_a_hundredth_of_the_time(tmp_path, finished):
@@ -92,6 +99,23 @@ def test_drawings_take_a_hundredth_of_the_time(tmp_path, finished):
     # The first one took 0.1 s, so the next waits for 10 s, and the others for 1 s.
     assert drawn[0] == pytest.approx(0.1) and drawn[1] - drawn[0] >= 10
     assert drawn[2] - drawn[1] == pytest.approx(1.0, abs=0.11)
+
+
+def test_a_drawing_that_fails_does_not_end_the_run(finished, capsys):
+    class Broken(Output):
+        def update(self, drawing):
+            super().update(drawing)
+            raise ConnectionError("the frontend is gone")
+
+    output = Broken()
+    view = LiveView(CONFIG, finished, 0, show=lambda drawing: output)
+    for step in range(1, 4):
+        view.log(step, {"train/loss": float("nan"), "train/other": 1.0})
+        view.update(step, {})
+    view.close()
+    assert len(output.drawings) == 1
+    shown = capsys.readouterr().out
+    assert shown.count("is not drawn: ConnectionError: the frontend is gone") == 1
 
 
 def test_a_notebook_starts_no_worker_processes(notebook, capsys):

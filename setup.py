@@ -84,8 +84,7 @@ PEERS = [
     "torch>=2.6,<2.14",
     "transformers>=5,<5.25",
 ]
-# A real JupyterLab, which Chromium drives. The browser is not a package.
-BROWSER = ["jupyterlab>=4.3,<4.7", "playwright>=1.50,<1.66"]
+NOTEBOOK = ["ipykernel>=6.29,<7.5", "jupyterlab>=4.3,<4.7"]
 # The site. Tried together on Python 3.11; Sphinx 9.1 needs Python 3.12.
 DOCS = [
     "furo>=2025.12.19,<2027",
@@ -110,14 +109,15 @@ EXTRAS = {
     "peers": PEERS,
     "dask": DASK,
     **LOGGERS,
-    "notebook": ["ipykernel>=6.29,<7.5", "jupyterlab>=4.3,<4.7"],
+    "notebook": NOTEBOOK,
     "hub": ["huggingface_hub>=0.30,<3"],
     "remote": ["gcsfs>=2024.10", "s3fs>=2024.10"],
     "tpu": ["jax[tpu]>=0.10,<0.11"],
     "plan": PLAN,
     "sweep": SWEEP,
     "cuda": ["jax[cuda12]>=0.10,<0.11"],
-    "browser": BROWSER,
+    # Drives JupyterLab in Chromium, which is not a package.
+    "browser": [*NOTEBOOK, "playwright>=1.50,<1.66"],
     "bench": ["matplotlib>=3.9,<4", "open_clip_torch>=2.30,<4", "torch>=2.6,<3"],
 }
 

@@ -85,15 +85,18 @@ def test_quickstart_learns_in_a_browser(chromium, lab, tmp_path):
         browser = playwright.chromium.launch(
             executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
         )
-        page = browser.new_page(viewport={"width": 1300, "height": 6500})
+        page = browser.new_page(viewport={"width": 1300, "height": 8500})
         page.set_default_timeout(START_SECONDS * 1000)
         page.goto(f"{lab}/lab/tree/quickstart.ipynb")
-        page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for()
+        page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
+        page.locator(".jp-Notebook .jp-CodeCell").first.click()
         page.locator(".lm-MenuBar-itemLabel", has_text=re.compile("^Run$")).click()
         page.locator('li[data-command="runmenu:run-all"]').click()
+        page.locator('.jp-Notebook-ExecutionIndicator[data-status="busy"]').wait_for()
         started = time.monotonic()
-        last = page.locator(".jp-Notebook .jp-CodeCell").last
-        last.locator("img").wait_for(timeout=SECONDS * 1000)
+        picture = page.locator(".jp-Notebook .jp-CodeCell").last.locator("img")
+        failure = page.get_by_text("Traceback (most recent call last)").first
+        picture.or_(failure).wait_for(timeout=SECONDS * 1000)
         print(f"quickstart: {time.monotonic() - started:.0f} s")
         page.screenshot(path=os.environ.get("SCREENSHOT", str(tmp_path / "lab.png")))
         charts = page.locator(".jp-OutputArea-output .clipin-jax svg").count()

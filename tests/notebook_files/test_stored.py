@@ -77,7 +77,7 @@ def test_each_cell_was_executed_without_an_error(stored):
 def test_outputs_tell_nothing_of_the_machine(name):
     text = (FOLDER / f"{name}.ipynb").read_text(encoding="utf-8")
     assert not (found := MACHINE.search(text)), text[found.start() - 80 :][:200]
-    assert "images/s," not in text
+    assert "% waiting for data" not in text
 
 
 def test_small(name, stored):

@@ -79,6 +79,11 @@ class Experiment:
         """Returns the number of trained parameters; frozen ones do not count."""
         return _count(self.optimizer.split(self.abstract_state.params)[0])
 
+    @property
+    def size(self) -> dict[str, int]:
+        """Returns the numbers of parameters, by what a run's folder calls them."""
+        return {"parameters": self.num_params, "trained": self.num_trained}
+
 
 def _count(params: Any) -> int:
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))

@@ -4,7 +4,7 @@ import importlib.metadata
 import json
 import platform
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,12 @@ _BEFORE_CHECKPOINTS = ("bad_records.jsonl", "nonfinite_batches.json")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
-def open_folder(config: ConfigDict, workdir: Path, run_name: str = "") -> None:
+def open_folder(
+    config: ConfigDict,
+    workdir: Path,
+    run_name: str = "",
+    size: Mapping[str, int] | None = None,
+) -> None:
     """Creates the run's folder, or checks that an existing one has the same config.
 
     A run that has no checkpoint may begin anew with another config.
@@ -52,6 +57,7 @@ def open_folder(config: ConfigDict, workdir: Path, run_name: str = "") -> None:
       config: of the run.
       workdir: its folder.
       run_name: the path or URL by which the user knows it; `workdir` if "".
+      size: numbers of parameters, written for pages; None where they are unknown.
 
     Raises:
       ClipinError: the folder holds a run of another config, weights alone, other files,
@@ -86,16 +92,8 @@ def open_folder(config: ConfigDict, workdir: Path, run_name: str = "") -> None:
     write_file(saved, content)
     write_file(workdir / "config.yaml", str(ConfigDict(json.loads(content))))
     write_file(workdir / "environment.json", json.dumps(environment(), indent=2))
-
-
-def write_size(workdir: Path, parameters: int, trained: int) -> None:
-    """Writes how many parameters the model of a run has, and how many are trained.
-
-    Raises:
-      ClipinError: the file cannot be written.
-    """
-    content = {"parameters": parameters, "trained": trained}
-    write_file(workdir / SIZE, json.dumps(content) + "\n")
+    if size:
+        write_file(workdir / SIZE, json.dumps(size) + "\n")
 
 
 def _has_checkpoint(workdir: Path) -> bool:

@@ -26,13 +26,7 @@ from clipin_jax.report.run_report.saved_examples import save_examples
 from clipin_jax.runs.build import build_experiment
 from clipin_jax.runs.checkpoint import Checkpoints
 from clipin_jax.runs.checkpoint_retention import Retention
-from clipin_jax.runs.folder import (
-    is_finished,
-    open_folder,
-    process_file,
-    write_file,
-    write_size,
-)
+from clipin_jax.runs.folder import is_finished, open_folder, process_file, write_file
 from clipin_jax.runs.goodput import Goodput
 from clipin_jax.runs.interrupt import Interrupt, Interrupted, catch_interrupt
 from clipin_jax.runs.loggers.run_loggers import RunLoggers, run_facts
@@ -232,8 +226,7 @@ def _open_session(
     loggers = RunLoggers(log)
     if jax.process_index() == 0:
         stack.enter_context(own_folder(workdir))
-        open_folder(config, workdir, run.name)
-        write_size(workdir, experiment.num_params, experiment.num_trained)
+        open_folder(config, workdir, run.name, experiment.size)
     of_first("folder", "open")  # before that no other process writes into it
     checkpoints = Checkpoints(workdir / "checkpoints", **keep)
     stack.enter_context(contextlib.closing(checkpoints))
@@ -265,15 +258,14 @@ def _restore_or_init(session: Session) -> tuple[TrainState, int]:
 
 
 def _start_log(session: Session, step: int, train_step: Any) -> RunLog:
-    experiment, make_view = session.experiment, session.make_view
     return RunLog(
-        view=make_view(experiment.config, session.workdir, step) if make_view else None,
-        experiment=experiment,
+        view=session.new_view(step),
+        experiment=session.experiment,
         run_name=session.name,
         loggers=session.loggers,
         goodput=session.goodput,
         batches=session.batches,
-        chip_use=ChipUse(experiment, train_step),
+        chip_use=ChipUse(session.experiment, train_step),
         step=step,
     )
 

@@ -51,6 +51,12 @@ class Session:
     end: float = math.inf
     make_view: MakeView | None = None
 
+    def new_view(self, step: int) -> View | None:
+        """Returns what shows the run from `step` on; None for the terminal."""
+        if self.make_view is None:
+            return None
+        return self.make_view(self.experiment.config, self.workdir, step)
+
     def due(self, step: int) -> dict[str, Evaluator]:
         """Returns the evaluators that are due; all of them after the last step."""
         return due_evaluators(self.experiment.config, self.evaluators, step)

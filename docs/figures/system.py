@@ -5,7 +5,7 @@ from draw import Figure
 # From the ground up, as in `tests/test_imports.py`.
 FLOORS = (
     ("errors", "registry", "storage", "types"),
-    ("processes",),
+    ("processes", "parts"),
     ("config",),
     ("models",),
     ("objectives",),
@@ -19,6 +19,7 @@ FLOORS = (
     ("training", "plan", "embeddings", "launchers"),
     ("datatools", "sweep"),
     ("study",),
+    ("notebook",),
     ("commands",),
 )
 PURE = ("models", "objectives", "core")
@@ -38,6 +39,7 @@ HOLDS = {
     "training": "the loop; plans for machines elsewhere; vectors; jobs",
     "datatools": "check, time and convert data; grids and searches",
     "study": "seeds, tests, conclusions",
+    "notebook": "runs in a notebook: train, look, go on",
     "commands": "one file for each verb of clipin",
 }
 

@@ -19,7 +19,7 @@ SHOWN = re.findall(
     r"^ *from (clipin_jax\.\S+) import (\([^)]*\)|.*)",
     "\n".join(
         path.read_text(encoding="utf-8")
-        for path in [*ROOT.glob("docs/*.md"), *ROOT.glob("configs/**/*.py")]
+        for path in [*ROOT.glob("docs/**/*.md"), *ROOT.glob("configs/**/*.py")]
     ),
     re.MULTILINE,
 )

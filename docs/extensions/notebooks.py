@@ -10,6 +10,8 @@ from sphinx.application import Sphinx
 
 # Where a page of docs/FOLDER/ finds the notebooks, and a notebook the pages.
 _TO_NOTEBOOK = re.compile(r"\]\((?:\.\./)+notebooks/(\w+\.ipynb)")
+# On GitHub their list; the site has it in its menu, and opens the first.
+_TO_LIST = re.compile(r"\]\((?:\.\./)+notebooks/README\.md")
 _TO_README = re.compile(r"\]\((?:\.\./)+README\.md")
 _TO_PAGE = "](../docs/"
 _BADGE = re.compile(r"!\[([^\]]+)\]\(https?://[^)]+\)")  # would come from a network
@@ -42,6 +44,7 @@ def _copy(docs: Path) -> None:
 def _link(app: Sphinx, name: str, source: list[str]) -> None:
     above = "../" * name.count("/")
     text = _TO_NOTEBOOK.sub(rf"]({above}notebooks/\1", source[0])
+    text = _TO_LIST.sub(f"]({above}notebooks/quickstart.ipynb", text)
     text = _TO_README.sub(f"]({above}index.md", text)
     lines = text.splitlines(keepends=True)
     listed = {line.strip() for line in lines}

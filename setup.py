@@ -99,6 +99,7 @@ EXTRAS = {
     "test": TEST,
     "dev": [
         *TEST,
+        *DOCS,  # pyright reads the site's extensions
         "ruff>=0.17.6,<0.18",
         "pyright[nodejs]>=1.1.414,<1.2",
         "pre-commit>=4,<5",

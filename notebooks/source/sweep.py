@@ -14,10 +14,9 @@ trials = 4
 # `KEY=a,b` are values, `KEY=LOW..HIGH:log` is a range. `--dry-run` lists the points.
 
 # %%
-common = (
-    f"total_steps={steps} evals.linear_probe=None optim.learning_rate.warmup_steps=1"
-)
-space = "optim.learning_rate.peak=1e-4..2e-3:log"
+warmup = f"optim.learning_rate.warmup_steps={max(steps // 10, 1)}"
+common = f"total_steps={steps} evals.linear_probe=None {warmup}"
+space = "optim.learning_rate.peak=3e-5..3e-3:log"
 metric = "retrieval/mean_recall"  # chance is 1.2 %
 # !clipin sweep {recipe} {space} {common} --metric {metric} --trials {trials} --dry-run
 

@@ -43,4 +43,4 @@ def __dir__() -> list[str]:
 
 
 if "IPython" in sys.modules:
-    importlib.import_module("clipin_jax.notebook.formatters").register()
+    importlib.import_module("clipin_jax.notebook.ipython_setup").set_up()

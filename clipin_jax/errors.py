@@ -22,6 +22,8 @@ from typing import Any
 # 75 and 78 are EX_TEMPFAIL and EX_CONFIG of sysexits.h; argparse ends with 2.
 DONE, FAILED, REQUEUE, WRONG_INPUT, INTERRUPTED = 0, 1, 75, 78, 130
 
+# How a warning of the package's loggers reads.
+LOG_FORMAT = "clipin: %(levelname)s: %(message)s"
 TRACEBACK = "CLIPIN_JAX_TRACEBACK"  # the environment variable that asks for tracebacks
 _LISTED = 40  # names in a message, of a module with hundreds
 _SHOWN = 3  # values of a list in a message

@@ -37,7 +37,7 @@ CELL_SECONDS = 900
 # Colab's jax is older than ours, and its plugin must come from the same install.
 INSTALL = """\
 # @title Install clipin_jax where it is missing, and check this machine
-import importlib.util, os, shutil, subprocess, sys, warnings
+import importlib.util, os, shutil, subprocess, sys
 
 if importlib.util.find_spec("clipin_jax") is None:  # before any import of jax
     on_tpu = "TPU_ACCELERATOR_TYPE" in os.environ or "COLAB_TPU_ADDR" in os.environ
@@ -45,7 +45,6 @@ if importlib.util.find_spec("clipin_jax") is None:  # before any import of jax
     package = f"clipin_jax[{','.join(extras + EXTRAS)}]"
     command = [sys.executable, "-m", "pip", "install", "--quiet", package]
     subprocess.run(command, check=True)
-warnings.filterwarnings("ignore", "os.fork")  # of "!", which starts a program at once
 !clipin doctor"""
 
 

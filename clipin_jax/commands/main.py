@@ -32,6 +32,7 @@ from clipin_jax.config import missing_key
 from clipin_jax.errors import (
     FAILED,
     INTERRUPTED,
+    LOG_FORMAT,
     TRACEBACK,
     WRONG_INPUT,
     ClipinError,
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     silence_compiler_without_tpu()
-    logging.basicConfig(format="clipin: %(levelname)s: %(message)s")
+    logging.basicConfig(format=LOG_FORMAT)
     # Its log repeats, with tracebacks, the errors that it raises.
     logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
     try:

@@ -18,11 +18,8 @@ _FORMS = {
 
 
 def register() -> None:
-    """Lets IPython show these classes; does nothing outside of it."""
-    running = shell()
-    if running is None:
-        return
-    formatter = running.display_formatter.formatters["text/html"]
+    """Lets the IPython that is running show these classes."""
+    formatter = shell().display_formatter.formatters["text/html"]
     for (module, name), form in _FORMS.items():
         formatter.for_type_by_name(module, name, _later(form))
 

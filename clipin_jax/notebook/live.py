@@ -15,11 +15,13 @@ from typing import Any, Protocol
 from ml_collections import ConfigDict
 
 from clipin_jax.errors import describe_error
+from clipin_jax.evaluators.base import Figure
 from clipin_jax.notebook.charts import LOSS, Charts, chance_losses, short_name
 from clipin_jax.report.fragment import fragment
 from clipin_jax.report.markup import tag
 from clipin_jax.report.run_history import read_history
 from clipin_jax.runs.run_copy import open_copy
+from clipin_jax.training import console
 from clipin_jax.training.progress import Pace, figures_text
 
 REDRAW_SECONDS = 1.0  # at least, between two drawings
@@ -100,6 +102,12 @@ class LiveView:
     def print_line(self, text: str) -> None:
         """Prints lines below the drawing."""
         print(text, flush=True)
+
+    def show_scores(
+        self, scores: Mapping[str, float], figures: Mapping[str, Figure]
+    ) -> None:
+        """Prints the headlines: `scores` of the run has all of them."""
+        self.print_line(console.headlines(scores, figures))
 
     def close(self) -> None:
         """Draws the last state."""

@@ -65,6 +65,7 @@ def open_devices(machine: Machine) -> Iterator[Sequence[Any]]:
     if not machine.topology:
         yield _host_devices(machine)
         return
+    silence_compiler_without_tpu()
     with _one_at_a_time():
         yield _tpu_devices(machine)
 

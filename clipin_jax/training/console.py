@@ -120,6 +120,30 @@ def scores(values: Mapping[str, float], figures: Mapping[str, Figure]) -> str:
     return "\n".join(rows)
 
 
+def headlines(values: Mapping[str, float], figures: Mapping[str, Figure]) -> str:
+    """Returns the headlines of each evaluator in a line, with chance beside them.
+
+    Args:
+      values: as for `scores`.
+      figures: formats of the values; all of an evaluator count without a headline.
+    """
+    groups: dict[str, dict[str, Figure]] = {}
+    for key, figure in figures.items():
+        groups.setdefault(key.partition("/")[0], {})[key] = figure
+    lines = []
+    for evaluator, group in groups.items():
+        shown = {k: v for k, v in group.items() if v.headline} or group
+        texts = (_with_chance(key, figure, values) for key, figure in shown.items())
+        lines.append(f"  {evaluator}: {', '.join(texts)}")
+    return "\n".join(lines)
+
+
+def _with_chance(key: str, figure: Figure, values: Mapping[str, float]) -> str:
+    chance, text = _beside(CHANCE, key, values), figure.format.format
+    beside = "" if chance is None else f" (chance {text(chance)})"
+    return f"{key.partition('/')[2]} {text(values[key])}{beside}"
+
+
 WIDTHS = (18, 23, 22, 6, 7)  # 80 columns with the spaces between
 
 

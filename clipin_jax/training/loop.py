@@ -20,6 +20,7 @@ from clipin_jax.errors import DONE, REQUEUE, ClipinError
 from clipin_jax.evaluators import make_evaluators
 from clipin_jax.evaluators.base import check_best_metric, shown_figures
 from clipin_jax.inference.build import make_encoder
+from clipin_jax.plan.devices import silence_compiler_without_tpu
 from clipin_jax.processes.joined import common_stop, of_first
 from clipin_jax.registry import check_arguments
 from clipin_jax.report.run_report.saved_examples import save_examples
@@ -88,6 +89,7 @@ def train(
         steps in a row that are not finite.
       KeyboardInterrupt: Ctrl-C stopped it, with everything saved.
     """
+    silence_compiler_without_tpu()
     check_command(config, workdir)
     profiled = parse_steps(profile, config.total_steps)
     with (

@@ -9,6 +9,9 @@ from typing import Protocol, TextIO
 import jax
 from tqdm import tqdm
 
+from clipin_jax.evaluators.base import Figure
+from clipin_jax.training import console
+
 
 class View(Protocol):
     """Shows a run while it trains."""
@@ -21,6 +24,11 @@ class View(Protocol):
 
     def print_line(self, text: str) -> None:
         """Prints lines."""
+
+    def show_scores(
+        self, scores: Mapping[str, float], figures: Mapping[str, Figure]
+    ) -> None:
+        """Shows the scores of an evaluation; arguments as of `console.scores`."""
 
     def close(self) -> None:
         """Shows the last state, and keeps it."""
@@ -123,6 +131,12 @@ class Progress:
             self._bar.write(text, file=self._stream)
         elif self._active:
             print(text, file=self._stream, flush=True)
+
+    def show_scores(
+        self, scores: Mapping[str, float], figures: Mapping[str, Figure]
+    ) -> None:
+        """Prints every score in a line of its own."""
+        self.print_line(console.scores(scores, figures))
 
     def close(self) -> None:
         """Keeps the bar as it is, and moves to the next line."""

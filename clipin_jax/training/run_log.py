@@ -113,9 +113,9 @@ class RunLog:
     def write_scores(
         self, step: int, scores: Mapping[str, float], figures: Mapping[str, Figure]
     ) -> None:
-        """Writes and prints the scores of an evaluation."""
+        """Writes and shows the scores of an evaluation."""
         self._log(step, scores)
-        self.print_line(console.scores(scores, figures))
+        self._view.show_scores(scores, figures)
         self.restart_timing()
 
     def _log(self, step: int, values: Mapping[str, float]) -> None:

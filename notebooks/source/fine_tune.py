@@ -7,7 +7,7 @@
 # %% tags=["parameters"] quick={"recipe": "quickstart:runlocal", "steps": 4, "tune_steps": 4}
 recipe = "quickstart"
 steps = 250  # of pretraining
-tune_steps = 80
+tune_steps = 120
 
 # %% [markdown]
 # ## A pretrained model
@@ -32,7 +32,7 @@ pretrained = clipin_jax.train(config, "runs/pretrained")
 
 # %%
 scored = dict(name="scenes", split="val", length=512, size=40, objects=(1, 1))
-old = dict(type="retrieval", source=scored, at_start=True, every_steps=40)
+old = dict(type="retrieval", source=scored, at_start=True, every_steps=60)
 new = ["data.source.shift=1", "evals.retrieval.source.shift=1"]
 evals = [f"evals.old={old}", "evals.retrieval.at_start=True"]
 others = ["zero_shot_color", "zero_shot_shape", "linear_probe"]
@@ -41,8 +41,8 @@ changes = [*new, *evals, *(f"evals.{name}=None" for name in others)]
 # %% [markdown]
 # ## Fine-tune
 #
-# A small rate, smaller still towards the input. The page `clip:finetune` sets these keys for
-# models of usual sizes.
+# The rate becomes smaller towards the input, layer by layer. The page `clip:finetune` sets these
+# keys for models of usual sizes, with smaller rates.
 
 # %%
 tune = [
@@ -50,9 +50,9 @@ tune = [
     f"total_steps={tune_steps}",
     "data.source.length=800",
     "data.source.looseness=0",
-    "evals.retrieval.every_steps=40",
+    "evals.retrieval.every_steps=60",
     "optim.learning_rate.warmup_steps=2",
-    "optim.learning_rate.peak=2e-4",
+    "optim.learning_rate.peak=1e-3",
     "optim.layer_decay=0.8",
 ]
 config = clipin_jax.load_config(recipe, [*changes, *tune])

@@ -1,6 +1,7 @@
 """Training in a cell: what is shown, and what an interrupt does."""
 
 import itertools
+import re
 import signal
 import sys
 import threading
@@ -52,6 +53,11 @@ def test_an_interrupted_cell_returns_the_run_and_another_thread_finishes_it(
     thread = threading.Thread(target=lambda: runs.append(run.resume()))
     thread.start()
     thread.join()
+    [shown] = re.findall(r"evaluation at step 6\n(.*\n.*)", capsys.readouterr().out)
+    scores, after = shown.splitlines()
+    assert scores.startswith("  retrieval: image_to_text_R@1 ")
+    assert re.search(r", mean_recall [\d.]+% \(chance [\d.]+%\)$", scores)
+    assert "median_rank" not in scores and "goodput" in after
     assert runs[0].finished and runs[0].scores["retrieval/mean_recall"] > 0
     assert runs[0].history["step"].to_pylist() == [*range(1, 7)]
     last = notebook.outputs[-1].drawings[-1]

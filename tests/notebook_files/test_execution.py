@@ -10,6 +10,7 @@ from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell, new_notebook
 
 from notebooks.build import execute, names, read_source, use_quick_values
+from tests.conftest import COMPILE_FAST
 
 FAST = ("quickstart",)
 
@@ -18,6 +19,7 @@ FAST = ("quickstart",)
 def package_of_this_clone(monkeypatch, repository):
     path = [str(repository), *filter(None, [os.environ.get("PYTHONPATH")])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
+    monkeypatch.setenv("XLA_FLAGS", COMPILE_FAST)  # on one device, as on a laptop
 
 
 @pytest.mark.parametrize(

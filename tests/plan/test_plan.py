@@ -1,5 +1,6 @@
 """Plans: what they say of a run, and wrong input."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -21,6 +22,7 @@ from clipin_jax.plan.table import plan_record, plan_table
 from clipin_jax.runs.build import build_experiment
 from clipin_jax.runs.train_program import jit_train_step
 from clipin_jax.study.timed_step import random_state
+from clipin_jax.training import loop
 
 ON = find_machine("cpu:8")
 
@@ -203,6 +205,27 @@ def test_the_compiler_is_silenced_only_without_a_tpu(has_tpu, tmp_path, monkeypa
         (tmp_path / "accel0").touch()
     devices.silence_compiler_without_tpu()
     assert ("TPU_WORKER_HOSTNAMES" in os.environ) != has_tpu
+
+
+def train_nothing():
+    loop.train(load_config("clip:runlocal"), "", profile="no steps")
+
+
+def plan_nothing():
+    with devices.open_devices(find_machine("v5e:2x2")):
+        pass
+
+
+@pytest.mark.parametrize("start", [train_nothing, plan_nothing])
+def test_the_compiler_is_silenced_for_callers_from_python(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "_TPU_FILES", (str(tmp_path / "accel*"),))
+    monkeypatch.setattr(devices, "_QUIET", {"CLIPIN_TEST": "quiet"})
+    monkeypatch.setattr(devices, "_tpu_devices", lambda machine: [])
+    monkeypatch.setenv("CLIPIN_TEST", "")  # is restored after the test
+    monkeypatch.delenv("CLIPIN_TEST")
+    with contextlib.suppress(ClipinError):
+        start()
+    assert os.environ["CLIPIN_TEST"] == "quiet"
 
 
 def test_what_does_not_fit_ends_with_1(capsys, monkeypatch):

@@ -109,3 +109,11 @@ def test_scores_are_shown_with_chance_beside_them():
         "  maps/pointing_game                         50.0%",
         "  theirs/brightness                        12.3 lux  (chance 10.0 lux)",
     ]
+    assert console.headlines(values, figures).splitlines() == [
+        "  retrieval: text_to_image_R@1 25.0% (chance 0.4%)",
+        "  mine: macro_auc 0.500",
+        "  sts: spearman 0.500 (chance 0.000)",
+        "  order: group_score 25.0% (chance 16.7%)",
+        "  maps: pointing_game 50.0%",
+        "  theirs: brightness 12.3 lux (chance 10.0 lux)",
+    ]

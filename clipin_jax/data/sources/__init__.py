@@ -32,6 +32,7 @@ from clipin_jax.data.sources.webdataset import WebDataset
 from clipin_jax.errors import explained
 
 _log = logging.getLogger(__name__)
+_told: set[tuple[str, str, str]] = set()  # path, and what `auto` took it for
 
 
 def mixture(sources: Mapping[str, Mapping[str, Any]]) -> Mixture:
@@ -68,7 +69,8 @@ def mismatched(source: Mapping[str, Any], share: float, seed: int = 0) -> Mismat
 def auto(path: str, split: str = "", labels: str | None = None) -> Source:
     """Builds the source that the layout of a folder or file suggests, see `detect`.
 
-    It logs what it took the data for, and what to write to be sure.
+    It warns once of what it took the data for, with what to write to be sure: the
+    splits of a run are built one by one.
 
     Args:
       path: of the folder or the file; or a pattern, as for `files` of other sources.
@@ -87,10 +89,14 @@ def auto(path: str, split: str = "", labels: str | None = None) -> Source:
     if split and not is_split:
         total = len(source)
         source = HeldOut(source, training=split == "train")
-        part = f", of which {split!r} has {len(source)} records"
+        held_out = total - len(source) if split == "train" else len(source)
+        part = f", of which 'val' has {held_out} records"
         rest = f"; this reads all {total}: give evaluations data of their own"
     written = shlex.quote(json.dumps(arguments, ensure_ascii=False))
-    _log.warning(
+    is_told = (found := (path, arguments["name"], part)) in _told
+    _told.add(found)
+    _log.log(
+        logging.INFO if is_told else logging.WARNING,
         "%s: taken for source %r%s; to be sure, write data.source=%s%s",
         path,
         arguments["name"],

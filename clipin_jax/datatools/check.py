@@ -32,7 +32,7 @@ def check(
     output: Path | None = None,
     json_file: Path | None = None,
     folder: Path | None = None,
-    how: How = How(),  # noqa: B008
+    how: How = How(),
     print_line: Callable[[str], None] = print,
 ) -> int:
     """Scans the training data of a config; prints statistics and advice.

@@ -214,7 +214,7 @@ def scan_records(
     records: int,
     threads: int,
     progress: Callable[[int, int], None],
-    part: slice = slice(None),  # noqa: B008
+    part: slice = slice(None),
 ) -> ScanResult:
     """Reads some records, spread evenly over a source.
 

@@ -44,7 +44,7 @@ def embed_source(
     *,
     what: str = IMAGE,
     part_seconds: float = PART_SECONDS,
-    how: How = How(),  # noqa: B008
+    how: How = How(),
 ) -> int:
     """Embeds a data source to a file; a call that was stopped goes on where it was.
 

@@ -8,17 +8,18 @@ import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from clipin_jax.core.learner import build
 from clipin_jax.errors import ClipinError, shorten
 from clipin_jax.objectives.base import chance_counts
-from clipin_jax.report.charts.lines import Line, line_chart
-from clipin_jax.report.components import chart_grid, colour_label, legend, note
+from clipin_jax.report.charts.lines import line_chart
+from clipin_jax.report.components import chart_grid, legend, note
 from clipin_jax.report.fragment import fragment
 from clipin_jax.report.markup import Markup
 from clipin_jax.report.run_history import DAMAGE, RunHistory
+from clipin_jax.report.run_report.curves import lines_of
+from clipin_jax.report.run_report.labels import run_names
 from clipin_jax.report.run_report.scores import chance_key, is_score
 
 LOSS = "train/loss"
@@ -51,16 +52,7 @@ class Charts:
         return chart_grid(map(self._chart, self._metrics))
 
     def _chart(self, metric: str) -> Markup:
-        lines = [
-            Line(
-                label=run.label,
-                colour=index,
-                steps=np.fromiter(points, np.float64),
-                values=np.fromiter(points.values(), np.float64),
-            )
-            for index, run in enumerate(self._runs)
-            if (points := run.series.get(metric))
-        ]
+        lines = lines_of(self._runs, metric)
         return line_chart(short_name(metric), lines, self._chance_of(metric))
 
     def _chance_of(self, metric: str) -> float | None:
@@ -70,9 +62,9 @@ class Charts:
         return self._chance.get(metric)
 
     def _repr_html_(self) -> str:
-        labels = (colour_label(run.label, i) for i, run in enumerate(self._runs))
         several = len(self._runs) > 1
-        return fragment(legend(labels) if several else None, self.markup())
+        names = legend(run_names(self._runs)) if several else None
+        return fragment(names, self.markup())
 
     def __repr__(self) -> str:
         return f"<charts of {', '.join(self._metrics)}, for a notebook>"

@@ -40,11 +40,6 @@ class How:
     workers: int | None = None
     argv: tuple[str, ...] = ()
 
-    @property
-    def whole(self) -> bool:
-        """Whether the job is complete after it."""
-        return self.part is None
-
     def command(self, *options: object) -> str:
         """Returns the command with other options of this kind."""
         words = iter(self.argv)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from clipin_jax.report.markup import Markup, breakable, tag
+from clipin_jax.report.markup import Markup, tag
 from clipin_jax.report.style import COLOURS
 
 
@@ -62,12 +62,6 @@ def captioned_image(image: Markup, caption: str, class_: str | None = None) -> M
 def colour_class(index: int) -> str:
     """Returns the class that gives an element the colour of item number `index`."""
     return f"c{index % COLOURS}"
-
-
-def colour_label(label: str, index: int) -> Markup:
-    """Returns a label behind a square in the colour of item number `index`."""
-    swatch = tag("i", class_=f"swatch {colour_class(index)}")
-    return tag("span", swatch, tag("span", breakable(label)), class_="run")
 
 
 def legend(labels: Iterable[Markup]) -> Markup:

@@ -84,8 +84,6 @@ th button::after { content: "\\a0\\2195"; opacity: .55 }
 .bar .mark { top: -2px; width: 1px; height: 7px; background: var(--soft) }
 code { font: .82rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace }
 .run { display: inline-flex; align-items: baseline; gap: .45em }
-.swatch { flex: none; width: .7em; height: .7em; border-radius: 2px;
-  background: var(--run) }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1.3rem; margin: .2rem 0 .7rem;
   font-size: .88rem }
 .charts { display: grid; gap: .8rem;

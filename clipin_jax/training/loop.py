@@ -96,8 +96,8 @@ def train(
         catch_interrupt(_NOTICE, _AT_ONCE) as interrupt,
         working_copy(workdir) as run,
     ):
-        given = dict(watch=watch, end=end, make_view=make_view)
-        code = _train(config, run, interrupt, profiled, given)
+        options = dict(watch=watch, end=end, make_view=make_view)
+        code = _train(config, run, interrupt, profiled, session_options=options)
     if code == REQUEUE and interrupt.signal == signal.SIGINT:
         raise KeyboardInterrupt  # so that Ctrl-C ends a loop over runs, too
     return code
@@ -108,14 +108,15 @@ def _train(
     run: RunCopy,
     interrupt: Interrupt,
     profiled: ProfiledSteps,
-    given: dict[str, Any],
+    *,
+    session_options: Mapping[str, Any],
 ) -> int:
     if of_first("finished", is_finished(config, run.folder, may_go_on=True)):
         print(f"clipin: {run.name} is already done", file=sys.stderr)
         return DONE
     with contextlib.ExitStack() as stack:
         session = _open_session(config, run, stack)
-        session = dataclasses.replace(session, **given)
+        session = dataclasses.replace(session, **session_options)
         stack.enter_context(jax.set_mesh(session.experiment.mesh))
         return run_loop(session, interrupt, profiled)
 

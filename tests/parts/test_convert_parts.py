@@ -42,7 +42,7 @@ def whole(config, tmp_path_factory):
     return {to: content(folder / to) for to in FORMATS}
 
 
-def run(config, out, how=How(), **arguments):  # noqa: B008
+def run(config, out, how=How(), **arguments):
     lines: list[str] = []
     arguments = dict(to="webdataset", records_per_file=4) | arguments
     assert convert(config, out, how=how, **arguments, print_line=lines.append) == 0

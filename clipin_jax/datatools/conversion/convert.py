@@ -31,7 +31,7 @@ def convert(
     to: str = "array_record",
     records_per_file: int = 10_000,
     overwrite: bool = False,
-    how: How = How(),  # noqa: B008
+    how: How = How(),
     print_line: Callable[[str], None] = print,
 ) -> int:
     """Writes the records of a config's training source to files.

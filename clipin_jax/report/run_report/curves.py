@@ -119,21 +119,26 @@ def _changes(runs: Sequence[RunHistory], key: str) -> bool:
     return len(values) > 1
 
 
+def lines_of(runs: Sequence[RunHistory], key: str) -> list[Line]:
+    """Returns a line for each run that has points of a metric."""
+    lines = []
+    for index, run in enumerate(runs):
+        if points := run.series.get(key):
+            look = look_of(index)
+            steps = np.fromiter(points, np.float64)
+            values = np.fromiter(points.values(), np.float64)
+            line = Line(run.label, look.colour, steps, values, style=look.style)
+            lines.append(line)
+    return lines
+
+
 def _charts(
     runs: Sequence[RunHistory], keys: Iterable[str], detail: float
 ) -> list[Markup]:
     """Returns a chart for each metric."""
     charts = []
     for key in keys:
-        lines = []
-        for index, run in enumerate(runs):
-            if key not in run.series:
-                continue
-            look = look_of(index)
-            steps = np.fromiter(run.series[key], np.float64)
-            values = np.fromiter(run.series[key].values(), np.float64)
-            line = Line(run.label, look.colour, steps, values, style=look.style)
-            lines.append(line)
+        lines = lines_of(runs, key)
         title = key.removeprefix("train/").removeprefix("health/")
         chance = last_value(runs, chance_key(key))
         charts.append(line_chart(title, lines, chance, detail=detail))

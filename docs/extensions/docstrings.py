@@ -1,8 +1,11 @@
 """Reads docstrings as they are written: an indented block after a colon is code."""
 
-from typing import Any
+from __future__ import annotations
 
-from sphinx.application import Sphinx
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -53,6 +53,17 @@ class Storage:
 class TorchPickler(pickle._Pickler):
     """Writes names, calls and objects of modules that are not there."""
 
+    # Importing dill, as other libraries do, changes how all picklers write types.
+    dispatch = {
+        **{
+            k: f
+            for k, f in pickle._Pickler.dispatch.items()
+            if f.__module__ == "pickle"
+        },
+        dict: pickle._Pickler.save_dict,
+        type: pickle._Pickler.save_type,
+    }
+
     def __init__(self, file):
         super().__init__(file, protocol=2)
         self.storages: list[Storage] = []

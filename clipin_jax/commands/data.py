@@ -52,7 +52,7 @@ def _register_check(actions: Verbs) -> None:
     )
     parser.add_argument("--json", type=output_file, help="write the figures as JSON")
     parser.add_argument("--folder", type=Path, help="keep the figures of parts there")
-    add_parts(parser, on_dask=True)
+    add_parts(parser)
     add_config(parser)
 
 
@@ -78,7 +78,7 @@ def _register_convert(actions: Verbs) -> None:
     parser.add_argument("--overwrite", action="store_true", help="start over")
     parser.add_argument("config", help="NAME[:OPTIONS], a .py file, or a run's folder")
     parser.add_argument("out", help="a folder")
-    add_parts(parser, on_dask=True)
+    add_parts(parser)
     add_overrides(parser)
 
 

@@ -52,7 +52,7 @@ def register(verbs: Verbs) -> None:
         help=f"default: {BATCH_SIZE}",
     )  # fmt: skip
     add_step(parser)
-    add_parts(parser, on_dask=False)
+    add_parts(parser)
 
 
 def call(args: argparse.Namespace) -> int:

@@ -79,7 +79,7 @@ def add_step(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--step", type=int, help="default: the newest checkpoint")
 
 
-def add_parts(parser: argparse.ArgumentParser, *, on_dask: bool) -> None:
+def add_parts(parser: argparse.ArgumentParser) -> None:
     """Adds the options of work that many machines share."""
     group = parser.add_argument_group("many machines", "see docs/guides/data.md")
     choice = group.add_mutually_exclusive_group()
@@ -90,13 +90,11 @@ def add_parts(parser: argparse.ArgumentParser, *, on_dask: bool) -> None:
     choice.add_argument(
         "--merge", action="store_true", help="verify and join the finished parts"
     )
-    parser.set_defaults(on="", workers=None)
-    if on_dask:
-        choice.add_argument(
-            "--on", metavar="dask[:PLACE]", help="processes of this machine, or a "
-            "scheduler's address, slurm or kubernetes",
-        )  # fmt: skip
-        group.add_argument("--workers", type=int, metavar="N", help="of --on")
+    choice.add_argument(
+        "--on", default="", metavar="dask[:PLACE]", help="processes of this machine, "
+        "or a scheduler's address, slurm or kubernetes",
+    )  # fmt: skip
+    group.add_argument("--workers", type=int, metavar="N", help="of --on")
 
 
 def read_how(args: argparse.Namespace) -> "How":

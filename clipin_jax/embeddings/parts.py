@@ -66,8 +66,8 @@ class Parts:
         saved = self.shares()
         if saved is None and has_parts:
             raise ClipinError(
-                f"{self.folder} was begun by one process: go on without --part, or "
-                "remove it to start over"
+                f"{self.folder} was begun by one process: go on without --part and "
+                "--on, or remove it to start over"
             )
         if saved is None:
             content = json.dumps({"count": count, "batch_size": batch_size})
@@ -91,11 +91,6 @@ class Parts:
             raise ClipinError(
                 f"{path} is damaged: remove {self.folder} to start over"
             ) from error
-
-    def count_shares(self) -> int:
-        """Returns the number of shares; 0 if one process makes all parts."""
-        shares = self.shares()
-        return shares[0] if shares else 0
 
     def remove(self) -> None:
         """Removes the folder."""

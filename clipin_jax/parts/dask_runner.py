@@ -19,12 +19,17 @@ from tqdm import tqdm
 
 from clipin_jax.errors import ClipinError, RetryableError, first_line
 from clipin_jax.parts.folder import Entry
-from clipin_jax.parts.job import Work
+from clipin_jax.parts.job import Shards
 
 _INSTALL = "pip install 'clipin_jax[dask]'"
 _CONNECT = 5  # seconds in which a scheduler must answer
 _RETRIES = 2  # of a shard after an error of the system, such as a disk that is gone
 _DEATHS = 10  # of workers during one shard, after which the shard is to blame
+_CONFIG = {
+    "distributed.scheduler.allowed-failures": _DEATHS,
+    # It looks at every worker 100 times a second, for a dashboard that nobody opens.
+    "distributed.worker.profile.enabled": False,
+}
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 # For workers that are started again, after Ctrl-C is no longer ignored.
 _DEAF = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
@@ -36,12 +41,12 @@ _CLUSTERS = {
 
 
 def make_on_dask(
-    work: Work, numbers: Sequence[int], on: str, workers: int | None
+    work: Shards, numbers: Sequence[int], on: str, workers: int | None
 ) -> Generator[tuple[int, Entry], None, None]:
     """Yields shards as workers finish them; those of a lost worker are made elsewhere.
 
     Args:
-      work: what the workers open.
+      work: makes a shard.
       numbers: of the shards.
       on: "dask" for processes of this machine; "dask:" with the address of a scheduler,
         or "slurm" or "kubernetes".
@@ -71,14 +76,14 @@ def make_on_dask(
             )  # fmt: skip
             futures[future] = number
         bar = stack.enter_context(
-            tqdm(total=len(numbers), unit="file", dynamic_ncols=True)
+            tqdm(total=len(numbers), unit="part", dynamic_ncols=True)
         )
         for future in distributed.as_completed(list(futures), loop=client.loop):
             yield futures[future], _result(distributed, future)
             bar.update()
 
 
-def _self_contained(work: Work) -> Callable[[int], tuple[Entry | None, str]]:
+def _self_contained(work: Shards) -> Callable[[int], tuple[Entry | None, str]]:
     """Returns a function that any worker can read, also one without this package.
 
     A worker that cannot read what it is sent stops to answer. A local function is sent
@@ -94,7 +99,7 @@ def _self_contained(work: Work) -> Callable[[int], tuple[Entry | None, str]]:
     return make
 
 
-def _make(work: Work, number: int) -> tuple[Entry | None, str]:
+def _make(work: Shards, number: int) -> tuple[Entry | None, str]:
     """Makes a shard on a worker; returns its entry, or what the user must change."""
     _keep_memory()
     try:
@@ -151,7 +156,7 @@ def _client(
     with contextlib.ExitStack() as stack:
         target: Any = place
         if not place or place in _CLUSTERS:
-            config.set({"distributed.scheduler.allowed-failures": _DEATHS})
+            config.set(_CONFIG)
             target = stack.enter_context(_start(distributed, place, workers, most))
         else:
             _check_answers(place)

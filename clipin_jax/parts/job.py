@@ -51,6 +51,27 @@ class Job(Protocol):
         ...
 
 
+class Shards(Protocol):
+    """What workers of Dask make. It can be pickled."""
+
+    @property
+    def folder(self) -> Path:
+        """What the shards belong to."""
+        ...
+
+    def make(self, number: int) -> Entry:
+        """Makes a shard unless it is finished; any process of any machine may call it.
+
+        Returns:
+          What is to be known of it.
+
+        Raises:
+          ClipinError: another try would not help.
+          OSError: a file cannot be read or written.
+        """
+        ...
+
+
 class Work(NamedTuple):
     """A job in a folder, as other processes and machines open it. It can be pickled.
 

@@ -62,7 +62,7 @@ def detect(path: str, split: str) -> tuple[dict[str, Any], bool]:
     if not name:
         raise ClipinError(
             f"{path} is neither a folder nor a file of pairs (with an ending such as "
-            f"{', '.join(_SOURCES)}); set data.source, see docs/guides/data.md"
+            f"{', '.join(_SOURCES)}); set data.source, see docs/guides/formats.md"
         )
     evaluation = path if split == "" else _beside_training(path, split)
     if evaluation != path and split != "train":
@@ -176,7 +176,7 @@ def _images(folder: str, folders: Sequence[str]) -> dict[str, Any]:
     kinds = count_kinds(names) or "no files"
     raise ClipinError(
         f"{folder} has no layout that is known, but {kinds}; set data.source, see "
-        "docs/guides/data.md"
+        "docs/guides/formats.md"
     )
 
 

@@ -1,4 +1,4 @@
-"""Every example of docs/guides/data.md, run on a small data set in that format."""
+"""Every example of docs/guides/data.md and formats.md, run on a small data set in that format."""
 
 import contextlib
 import json
@@ -20,9 +20,9 @@ from clipin_jax.errors import DONE
 from tests.conftest import REPOSITORY
 from tests.support.format_writers import CLASS_WRITERS, WRITERS, Pair, write_pairs
 
-PAGE = (REPOSITORY / "docs" / "guides" / "data.md").read_text(encoding="utf-8")
-# The last section is tested by test_docs_many_machines.py.
-PAGE = PAGE.partition("## Prepare data on many machines")[0]
+GUIDES = REPOSITORY / "docs" / "guides"
+PAGES = [(GUIDES / name).read_text("utf-8") for name in ("data.md", "formats.md")]
+PAGE = "\n".join(PAGES)
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 CLASSES = ("cat", "dog")
 GENERATED_CAPTIONS = ("scenes", "image_folder", *CLASS_WRITERS)

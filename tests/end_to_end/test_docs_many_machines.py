@@ -1,4 +1,4 @@
-"""Every example of "Prepare data on many machines" in docs/guides/data.md is run."""
+"""Every example of docs/guides/many_machines.md is run."""
 
 import os
 import re
@@ -19,14 +19,13 @@ from tests.conftest import REPOSITORY
 from tests.support.pair_folders import pair_folder
 from tests.support.pixel_model import pixel_model
 
-PAGE = (REPOSITORY / "docs" / "guides" / "data.md").read_text(encoding="utf-8")
-SECTION = PAGE.partition("## Prepare data on many machines")[2]
+PAGE = (REPOSITORY / "docs" / "guides" / "many_machines.md").read_text("utf-8")
 COUNT = 9
 PER_FILE = ["--records-per-file", "2"]  # 10,000 would put all of them in one
 
 
 def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", SECTION, re.DOTALL | re.MULTILINE)
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
 
 PARTS, ARRAY, DASK = blocks("bash")
@@ -90,7 +89,7 @@ def test_a_slurm_array(folder, capsys, monkeypatch):
     assert main([*words, *PER_FILE]) == 78
     assert f"was begun in {count} parts, not 2" in capsys.readouterr().err
     for number, part in ((3, "4/16"), (7, "8/16")):  # as the text says
-        assert f"--part {part}" in " ".join(SECTION.split()) and number < count == 16
+        assert f"--part {part}" in " ".join(PAGE.split()) and number < count == 16
     run([*words[:-2], "--merge"], capsys)
     assert_converted(folder)
 

@@ -2,10 +2,12 @@
 
     clipin study hosts --jobs 2
     clipin study hosts:seeds=2,steps=100           # a quick look
+    clipin study hosts:tuning,seeds=2              # the rates, on other seeds
 
 The plug-in is compared as recommended and as released with the host that has the
-recommended start. Four captions of ten are loose. ALBEF and BLIP have no queue: with
-one they hardly learn in so few steps.
+recommended start. Four captions of ten are loose. Each method has the learning rate
+that `tuning` chose for it. ALBEF and BLIP have no queue: with one they hardly learn in
+so few steps.
 """
 
 from typing import Any
@@ -15,7 +17,11 @@ from clipin_jax.config import CLIPIN, SCENE_METRICS, parse_options, scenes_chang
 # Keys of a queue seem to be outdated in so short a run, see docs/guides/study.md.
 NO_QUEUE = {"objectives.momentum_contrastive.queue_length": 0}
 START = {"model.projection_init": "orthogonal"}
+PEAK = "optim.learning_rate.peak"
 FIRST_SEED = 360  # no search has seen these
+TUNING_SEED = 54
+TRIED = (5e-4, 1e-3, 2e-3)
+MIDDLE = TRIED[1]
 HOSTS: dict[str, tuple[str, dict[str, Any]]] = {
     "CLIP": ("clip", {}),
     "SigLIP": ("siglip", {}),
@@ -25,11 +31,13 @@ HOSTS: dict[str, tuple[str, dict[str, Any]]] = {
     "BLIP": ("blip", NO_QUEUE),
     "CoCa": ("coca", {"model.image.pool_width": 64}),
 }
+# Peaks of the learning rate that differ from that of `scenes_changes`.
+RATES: dict[str, float] = {"CLIP + recommended": 1e-3}
 
 
 def get_study(arg: str | None = None) -> dict:
-    """Options: seeds (how many), steps, looseness."""
-    options = parse_options(arg, seeds=5, steps=600, looseness=0.4)
+    """Options: seeds (how many), steps, looseness, tuning."""
+    options = parse_options(arg, seeds=5, steps=600, looseness=0.4, tuning=False)
     methods, pairs = {}, []
     for host, (config, changes) in HOSTS.items():
         methods[host] = dict(config=f"{config}:small", changes=changes | START)
@@ -37,13 +45,43 @@ def get_study(arg: str | None = None) -> dict:
             plugged, spec = f"{host} + {setting}", f"{config}:small,clipin={setting}"
             methods[plugged] = dict(config=spec, changes=changes)
             pairs.append((plugged, host))
-    return dict(
+    scoring = "val" if options.tuning else "test"
+    first = TUNING_SEED if options.tuning else FIRST_SEED
+    study = dict(
         title="CLIPin in every framework",
         question="Does CLIPin help each framework that it plugs into, and what does "
         "it cost there?",
-        methods=methods,
+        methods={name: _at_its_rate(name, method) for name, method in methods.items()},
         pairs=pairs,
         metrics=SCENE_METRICS,
-        seeds=range(FIRST_SEED, FIRST_SEED + options.seeds),
-        changes=scenes_changes(total_steps=options.steps, looseness=options.looseness),
+        seeds=range(first, first + options.seeds),
+        changes=scenes_changes(
+            total_steps=options.steps, looseness=options.looseness, scoring=scoring
+        ),
+    )
+    return study | (_rates(methods) if options.tuning else {})
+
+
+def _at_its_rate(name: str, method: dict[str, Any]) -> dict[str, Any]:
+    rate = {PEAK: RATES[name]} if name in RATES else {}
+    return method | dict(changes=method["changes"] | rate)
+
+
+def _rates(methods: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Returns what a search for the rates has instead."""
+    tried = {
+        f"{name}, {rate:g}": method | dict(changes=method["changes"] | {PEAK: rate})
+        for name, method in methods.items()
+        for rate in TRIED
+    }
+    return dict(
+        title="Learning rates of the frameworks",
+        question="Which peak of the learning rate is best for each?",
+        methods=tried,
+        pairs=[
+            (f"{name}, {rate:g}", f"{name}, {MIDDLE:g}")
+            for name in methods
+            for rate in TRIED
+            if rate != MIDDLE
+        ],
     )

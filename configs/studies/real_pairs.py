@@ -2,6 +2,7 @@
 
     clipin study real_pairs:data=FOLDER --jobs 2
     clipin study real_pairs:data=FOLDER,labels=category,steps=400
+    clipin study real_pairs:data=OTHER_FOLDER,tuning      # the rates, on other pairs
 
 The folder has the COCO captions layout. Real captions are loose to an unknown degree,
 so the same is trained with a share of them exchanged for those of other images.
@@ -14,45 +15,65 @@ from clipin_jax.errors import ClipinError
 
 SHARES = (0.0, 0.3)  # of exchanged captions
 START = {"model.projection_init": "orthogonal"}
+BASELINE = "CLIP, orthogonal"
 STEP_RATIO = 1.9  # time of a step of CLIPin over one of CLIP here
-FIRST_SEED = 370  # no search has seen these
+FIRST_SEED, TUNING_SEED = 370, 56  # no search has seen the first ones
+PEAK = "optim.learning_rate.peak"
+TRIED = (5e-4, 1e-3, 2e-3)
 
 
 def get_study(arg: str | None = None) -> dict:
     """Options: data (a folder of pairs), labels (name of its classes), host (with its
     options, such as `clip_zh:vocabulary=FILE` for Chinese captions), captions (name of
-    their files, with {split}), seeds (how many), steps, peak (learning rate).
+    their files, with {split}), seeds (how many), steps, peak (learning rate),
+    clipin_peak (that of CLIPin), tuning.
     """
     options = parse_options(
         arg, data="", labels="", host="clip:small", captions="captions_{split}.json",
-        seeds=3, steps=600, peak=1e-3,
+        seeds=3, steps=600, peak=1e-3, clipin_peak=1e-3, tuning=False,
     )  # fmt: skip
     if not options.data:
         raise ClipinError("give a folder of pairs: real_pairs:data=FOLDER")
     labels = f",labels={options.labels}" if options.labels else ""
     joined = "," if ":" in options.host else ":"
     spec = f"{options.host}{joined}data={options.data!r}{labels}"
-    longer = _changes(options, round(options.steps * STEP_RATIO))
+    first = TUNING_SEED if options.tuning else FIRST_SEED
     return dict(
         title="Real images and captions",
         question="Does CLIPin help a small model that is trained on real pairs, and on "
         "pairs of which a share is mismatched?",
-        methods={
-            "CLIP": dict(config=spec),
-            "CLIP, orthogonal": dict(config=spec, changes=START),
-            "CLIP, orthogonal, equal time": dict(
-                config=spec, changes=longer | START, note=f"{STEP_RATIO:g} x the steps"
-            ),
-            "CLIPin": dict(config=f"{spec},clipin"),
-            "CLIPin released": dict(config=f"{spec},clipin=released"),
-        },
-        baseline="CLIP, orthogonal",
+        methods=_rates(spec) if options.tuning else _methods(spec, options),
+        baseline=f"{BASELINE}, {TRIED[0]:g}" if options.tuning else BASELINE,
         dial="mismatched",
         levels={f"{share:g}": _mismatched(options, share) for share in SHARES},
         metrics=_metrics(options.labels),
-        seeds=range(FIRST_SEED, FIRST_SEED + options.seeds),
+        seeds=range(first, first + options.seeds),
         changes=_changes(options, options.steps),
     )
+
+
+def _methods(spec: str, options: Any) -> dict[str, dict[str, Any]]:
+    longer = _changes(options, round(options.steps * STEP_RATIO))
+    rate = {PEAK: options.clipin_peak}
+    return {
+        "CLIP": dict(config=spec),
+        BASELINE: dict(config=spec, changes=START),
+        f"{BASELINE}, equal time": dict(
+            config=spec, changes=longer | START, note=f"{STEP_RATIO:g} x the steps"
+        ),
+        "CLIPin": dict(config=f"{spec},clipin", changes=rate),
+        "CLIPin released": dict(config=f"{spec},clipin=released", changes=rate),
+    }
+
+
+def _rates(spec: str) -> dict[str, dict[str, Any]]:
+    """Returns what a search for the rates has instead."""
+    methods = {BASELINE: (spec, START), "CLIPin": (f"{spec},clipin", {})}
+    return {
+        f"{name}, {rate:g}": dict(config=config, changes=changes | {PEAK: rate})
+        for name, (config, changes) in methods.items()
+        for rate in TRIED
+    }
 
 
 def _mismatched(options: Any, share: float) -> dict[str, Any]:
@@ -88,7 +109,7 @@ def _changes(options: Any, steps: int) -> dict[str, Any]:
         "log.tensorboard": False,
         "checkpoint.every_steps": steps,
         "checkpoint.keep_last": 1,
-        "optim.learning_rate.peak": options.peak,
+        PEAK: options.peak,
         "optim.learning_rate.warmup_steps": max(steps // 10, 1),
         "data.threads": 1,
     }

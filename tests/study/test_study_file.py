@@ -34,6 +34,8 @@ def steps_of(name, planned):
     """Returns the steps of a run where `STEPS` are asked for."""
     if "equal time" in planned.method:
         return round(1.9 * STEPS)
+    if planned.method == "CLIP, orthogonal, cost of ViT-B/16":
+        return round(1.34 * STEPS)
     if name == "length":
         return int(planned.level)
     if name == "batch":
@@ -78,6 +80,23 @@ def test_rates_of_text_towers_are_chosen_on_other_seeds_than_they_are_compared()
     groups = {str(config.optim.groups) for config in tried.configs.values()}
     for planned, config in compared.configs.items():
         assert (str(config.optim.groups) in groups) == ("locked" not in planned.method)
+
+
+@pytest.mark.parametrize("spec", ["hosts:", "real_pairs:data=pairs,"])
+def test_rates_of_methods_are_chosen_on_other_seeds(spec):
+    tried = load_study(f"{spec}tuning,seeds=2")
+    compared = load_study(f"{spec}seeds=3")
+    assert not set(tried.facts["seeds"]) & set(compared.facts["seeds"])
+    rates = {config.optim.learning_rate.peak for config in tried.configs.values()}
+    assert rates == {5e-4, 1e-3, 2e-3}
+
+
+def test_rates_of_hosts_are_chosen_on_other_scenes():
+    splits = {
+        config.evals.retrieval.source.split
+        for config in load_study("hosts:tuning,seeds=1").configs.values()
+    }
+    assert splits == {"val"}
 
 
 def test_classes_of_a_folder_add_zero_shot_accuracy():

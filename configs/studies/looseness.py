@@ -25,7 +25,9 @@ LEVELS = (0.0, 0.2, 0.4, 0.6)
 FIRST_SEED = 310  # no search has seen these
 STEP_RATIO = 1.9  # time of a step of CLIPin over one of CLIP here
 STEP_RATIO_VIT_B = 1.34  # operations, with ViT-B/16: docs/methods/clipin.md
-METHOD_NAMES = ("CLIP", "CLIP, orthogonal", "CLIPin")
+BASELINE = "CLIP, orthogonal"
+METHOD_NAMES = ("CLIP", BASELINE, "CLIPin")
+EQUAL_TIME, EQUAL_COST = f"{BASELINE}, equal time", f"{BASELINE}, cost of ViT-B/16"
 
 
 def get_study(arg: str | None = None) -> dict:
@@ -37,12 +39,15 @@ def get_study(arg: str | None = None) -> dict:
         "belong to another picture, as on the web?",
         methods={name: METHODS[name] for name in METHOD_NAMES}
         | {
-            "CLIP, orthogonal, equal time": _longer(options.steps, STEP_RATIO),
-            "CLIP, orthogonal, cost of ViT-B/16": _longer(
-                options.steps, STEP_RATIO_VIT_B
-            ),
+            EQUAL_TIME: _longer(options.steps, STEP_RATIO),
+            EQUAL_COST: _longer(options.steps, STEP_RATIO_VIT_B),
         },
-        baseline="CLIP, orthogonal",
+        pairs=[
+            ("CLIPin", BASELINE),
+            ("CLIP", BASELINE),
+            ("CLIPin", EQUAL_COST),
+            ("CLIPin", EQUAL_TIME),
+        ],
         dial="looseness",
         levels={f"{x:g}": {"data.source.looseness": x} for x in LEVELS},
         metrics=SCENE_METRICS,
@@ -54,6 +59,6 @@ def get_study(arg: str | None = None) -> dict:
 def _longer(steps: int, ratio: float) -> dict[str, Any]:
     """Returns CLIP with as many more steps as one of CLIPin costs more."""
     longer = scenes_changes(total_steps=round(steps * ratio))
-    start = METHODS["CLIP, orthogonal"]
+    start = METHODS[BASELINE]
     changes = longer | start["changes"]
     return start | dict(changes=changes, note=f"{ratio:g} times the steps")

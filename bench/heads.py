@@ -44,6 +44,18 @@ ARMS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "CLIPin, no predictors": (CLIPIN, RATE | {PREDICTOR: "none"}),
 }
 
+# A colour for each kind; broken where the start or the predictor is another.
+LOOKS = {
+    "CLIP": "C0:",
+    "CLIP, orthogonal": "C0-",
+    "pre-projector": "C2:",
+    "pre-projector, orthogonal": "C2-",
+    "CLIPin released": "C3:",
+    "CLIPin": "C3-",
+    "CLIPin, released predictors": "C3--",
+    "CLIPin, no predictors": "C3-.",
+}
+
 
 def follow(spec: str, changes: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Trains a method and yields what is measured, before the first step too."""
@@ -147,28 +159,30 @@ def plot() -> None:
     from matplotlib import pyplot  # pyright: ignore[reportMissingImports]
 
     results = json.loads(RESULTS.read_text())
-    figure, axes = pyplot.subplots(2, 3, figsize=(12, 6.4), layout="constrained")
+    figure, axes = pyplot.subplots(2, 3, figsize=(11, 6.6), layout="constrained")
     first, last, rank, embedded, aligned, recall = axes.flat
     for name, rows in results.items():
         steps = [row["step"] for row in rows]
-        for axis, row in ((first, rows[0]), (last, rows[-1])):
-            axis.semilogy(row["image"]["singular_values"], label=name)
-        rank.plot(steps, [row["image"]["map_rank"] for row in rows])
-        embedded.plot(steps, [row["image"]["embedding_rank"] for row in rows])
-        aligned.plot(steps, [row["alignment"] for row in rows])
-        recall.plot(steps, [100 * row["image_to_text_R@1"] for row in rows])
+        look = LOOKS[name]
+        first.semilogy(rows[0]["image"]["singular_values"], look, label=name)
+        last.semilogy(rows[-1]["image"]["singular_values"], look)
+        rank.plot(steps, [row["image"]["map_rank"] for row in rows], look)
+        embedded.plot(steps, [row["image"]["embedding_rank"] for row in rows], look)
+        aligned.plot(steps, [row["alignment"] for row in rows], look)
+        recall.plot(steps, [100 * row["image_to_text_R@1"] for row in rows], look)
     titles = {
-        first: "singular values of the image map, at the start",
-        last: f"after {STEPS} steps",
-        rank: "effective rank of that map, over steps",
-        embedded: "effective rank of image embeddings",
+        first: "image map, before the first step",
+        last: f"image map, after {STEPS} steps",
+        rank: "effective rank of the image map, of 64",
+        embedded: "effective rank of image embeddings, of 64",
         aligned: "mean squared distance of pairs",
-        recall: "image to text R@1, %",
+        recall: f"image to text R@1 of {HELD_OUT}, %",
     }
     for axis, title in titles.items():
         axis.set_title(title, fontsize=10)
+        axis.set_xlabel("singular value" if axis in (first, last) else "step")
         axis.grid(alpha=0.3)
-    first.legend(fontsize=8)
+    figure.legend(loc="outside lower center", ncols=4, fontsize=9, frameon=False)
     figure.savefig(DOCS / "heads.svg", metadata={"Date": None})
 
 

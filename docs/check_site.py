@@ -27,6 +27,7 @@ SEARCHES = {
     "fine-tune": "guides/fine_tuning",
     "onnx": "guides/export",
     "webdataset": "reference/sources",
+    "dask": "guides/many_machines",
     "slurm": "guides/launch",
     "wandb": "guides/loggers",
     "make_train_step": "reference/python",

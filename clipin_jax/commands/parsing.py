@@ -81,7 +81,8 @@ def add_step(parser: argparse.ArgumentParser) -> None:
 
 def add_parts(parser: argparse.ArgumentParser) -> None:
     """Adds the options of work that many machines share."""
-    group = parser.add_argument_group("many machines", "see docs/guides/many_machines.md")
+    guide = "see docs/guides/many_machines.md"
+    group = parser.add_argument_group("many machines", guide)
     choice = group.add_mutually_exclusive_group()
     choice.add_argument(
         "--part", default="", metavar="I/N", help="only part I of N, from 1; or auto, "

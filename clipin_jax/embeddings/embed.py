@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
 from clipin_jax import storage
 from clipin_jax.data import make_source
-from clipin_jax.data.source import Annotations, Record, Source
+from clipin_jax.data.source import Source
+from clipin_jax.embeddings.embedded_records import embed_records
 from clipin_jax.embeddings.files import (
     Origin,
     check_name,
@@ -23,15 +23,7 @@ from clipin_jax.embeddings.files import (
     write_embeddings,
 )
 from clipin_jax.embeddings.parts import Parts, own_parts
-from clipin_jax.embeddings.rows import (
-    BOTH,
-    IMAGE,
-    KINDS,
-    TEXT,
-    image_row,
-    make_table,
-    text_rows,
-)
+from clipin_jax.embeddings.rows import IMAGE, KINDS
 from clipin_jax.embeddings.shares import Shares, SharesOnDask, choose_shares
 from clipin_jax.errors import ClipinError, check_choice
 from clipin_jax.inference.model import Model, load
@@ -90,7 +82,7 @@ def embed_source(
         with own_parts(output):
             count = _add_shares(task, source_arguments, how)
             parts = Parts(output, origin)
-            count += _add_parts(task, parts, source)
+            count += _add_parts(task, parts, len(source))
             write_embeddings(output, origin, parts.paths)
             parts.remove()
             return count
@@ -195,7 +187,7 @@ def _add_share(task: _Task, shares: Shares, part: Part) -> int:
         records = shares.records(part)
         parts = Parts(task.output, task.origin, records.start)
         parts.share(part.count, task.model.batch_size)
-        return _add_parts(task, parts, _Range(task.source, 0, records.stop))
+        return _add_parts(task, parts, records.stop)
 
 
 def _check_finished(
@@ -226,78 +218,21 @@ def _is_complete(output: Path, origin: Origin) -> bool:
     return saved is not None
 
 
-def _add_parts(task: _Task, parts: Parts, source: Source) -> int:
-    """Adds the parts that are missing; returns the number of their vectors.
-
-    source: the records of the task until the last one that is to be embedded.
-    """
-    total, count = len(source), 0
+def _add_parts(task: _Task, parts: Parts, stop: int) -> int:
+    """Adds the parts before a record; returns the number of their vectors."""
+    records, count = range(parts.done, stop), 0
     tables: list[pa.Table] = []
-    begin = time.monotonic()
+    begin, what = time.monotonic(), task.origin.what
     with tqdm(
-        total=total, initial=parts.done, desc="embed", unit="record",
+        total=stop, initial=parts.done, desc="embed", unit="record",
         dynamic_ncols=True, disable=not task.show_progress,
     ) as bar:  # fmt: skip
-        for end, table in _tables(task.model, source, parts.done, task.origin.what):
+        for end, table in embed_records(task.model, task.source, records, what):
             tables.append(table)
             count += len(table)
             bar.update(end - bar.n)
             is_old = time.monotonic() - begin >= task.part_seconds
-            if end == total or is_old or end - parts.done >= PART_RECORDS:
+            if end == stop or is_old or end - parts.done >= PART_RECORDS:
                 parts.add(end, pa.concat_tables(tables))
                 tables, begin = [], time.monotonic()
     return count
-
-
-def _tables(
-    model: Model, source: Source, start: int, what: str
-) -> Iterator[tuple[int, pa.Table]]:
-    """Yields the rows of some records at a time, and the index after the last one."""
-    for first, images in _image_batches(model, source, start, what):
-        end = min(first + model.batch_size, len(source))
-        indices = range(first, end if images is None else first + len(images))
-        rows, vectors = [], []
-        if images is not None:
-            rows += [image_row(source, index) for index in indices]
-            vectors.append(images)
-        if what in (TEXT, BOTH):
-            texts = [row for index in indices for row in text_rows(source, index)]
-            rows += texts
-            vectors.append(model.encode_text([row.caption for row in texts]))
-        # An image comes before its captions.
-        order = np.argsort([row.index for row in rows], kind="stable")
-        table = make_table([rows[n] for n in order], np.concatenate(vectors)[order])
-        yield indices[-1] + 1, table
-
-
-def _image_batches(
-    model: Model, source: Source, start: int, what: str
-) -> Iterator[tuple[int, np.ndarray | None]]:
-    """Yields the first index and the embeddings of batches; None without images."""
-    if what == TEXT:
-        for first in range(start, len(source), model.batch_size):
-            yield first, None
-    elif start < len(source):
-        for images in model.stream_images(_Range(source, start, len(source))):
-            yield start, images
-            start += len(images)
-
-
-class _Range:
-    """The records of a source from one on until before another."""
-
-    def __init__(self, source: Source, start: int, stop: int):
-        self._source, self._start, self._stop = source, start, stop
-        self.classes, self.fingerprint = source.classes, source.fingerprint
-
-    def __len__(self) -> int:
-        return self._stop - self._start
-
-    def __getitem__(self, index: int) -> Record:
-        return self._source[self._start + index]
-
-    def annotations(self, index: int) -> Annotations:
-        return self._source.annotations(self._start + index)
-
-    def describe(self, index: int) -> str:
-        return self._source.describe(self._start + index)

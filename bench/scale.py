@@ -88,6 +88,9 @@ def plan(step: Step) -> Result:
 
     sizes = f"batch_size={step.batch_size}", f"micro_batches={step.micro_batches}"
     config = load_config(step.config, [*SETTINGS, *sizes], without_data=True)
+    queued = config.objectives.get("momentum_contrastive")
+    if queued and queued.queue_length < step.batch_size:
+        queued.queue_length = 0  # a shorter queue than the batch is refused
     machine = find_machine(MACHINES[step.machine][0])
     with open_devices(machine) as devices:
         record = plan_record(make_plan(config, machine, devices, quick=True))

@@ -18,7 +18,9 @@ Modelled, not run: the TPU compiler made these steps without a TPU, by `clipin p
 leaves out, such as data and checkpoints. Compiler: libtpu 0.0.42, 2026-11-30.
 
 Every step has {settings}. The rows of a device are cut with `micro_batches` into pieces
-of at most {rows}, where the objectives allow it; else they run whole.
+of at most {rows}, where the objectives allow it; else they run whole. A queue
+of negatives that is shorter than the batch is left out: those of ALBEF and BLIP at
+131,072.
 
 {planned} of {all_steps} steps are planned so far.
 """

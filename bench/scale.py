@@ -1,10 +1,10 @@
 """Plans every config on five TPU machines at three batch sizes, and writes a page.
 
-    python bench/scale.py plan                    # all steps: about two hours
+    python bench/scale.py plan                    # all steps: about five hours of a core
     python bench/scale.py plan clip clip:clipin   # those of some configs
     python bench/scale.py page                    # docs/scale_plans.md and its figure
 
-Each step takes about half a minute of the TPU compiler; no TPU is needed, only
+Each step takes about a minute of the TPU compiler; no TPU is needed, only
 `pip install 'clipin_jax[plan,bench]'`. Finished steps are kept in
 docs/scale_plans.json and not planned again. Times are modelled from the compiled
 program, not measured.

@@ -21,8 +21,7 @@ Every step has {settings}. The rows of a device are cut with `micro_batches` int
 of at most {rows}, where the objectives allow it; else they run whole. A queue
 of negatives that is shorter than the batch is left out: those of ALBEF and BLIP at
 131,072.
-
-{planned} of {all_steps} steps are planned so far.
+{planned}
 """
 FIGURE = """
 ![Images per second and chip, over the batch size](scale.svg)
@@ -31,7 +30,7 @@ MACHINE_TITLE = """
 ## {name}
 
 {chips} chips, `--on {topology}`, {limit:.2f} GiB each. "sent" is what a chip hands to
-collectives in a step; `{nothing}` was not planned.
+collectives in a step.
 """
 HOURS_TITLE = """
 ## Chip hours of a large recipe
@@ -86,14 +85,18 @@ def page(results: Sequence[Result], setup: Setup) -> str:
     head = HEAD.format(
         settings=", ".join(f"`{setting}`" for setting in setup.settings),
         rows=", ".join(f"{n} on {chip}" for chip, n in setup.rows.items()),
-        planned=len(results),
-        all_steps=steps,
+        planned=_planned(len(results), steps),
     )
     parts = [head, FIGURE]
     for name in setup.machines:
         parts += _machine_part(name, by_step, setup)
     title = HOURS_TITLE.format(pairs=RECIPE_PAIRS / 1e9, batch=RECIPE_BATCH)
     return "".join([*parts, title, _hours_table(by_step, setup), FOOT])
+
+
+def _planned(done: int, steps: int) -> str:
+    count = f"All {steps}" if done == steps else f"{done} of {steps}"
+    return f"{count} steps are planned."
 
 
 def _by_step(results: Sequence[Result]) -> ByStep:
@@ -110,7 +113,6 @@ def _machine_part(name: str, results: ByStep, setup: Setup) -> Iterator[str]:
         chips=chips,
         topology=topology,
         limit=planned[0]["limit_bytes"] / GIB,
-        nothing=NOTHING,
     )
     sizes = [f"{size:,}" for size in setup.batch_sizes]
     head = [f"{s} {figure}" for s in sizes for figure in ("images/s", "GiB", "sent")]
@@ -171,7 +173,9 @@ def draw(results: Sequence[Result], setup: Setup, path: Path) -> None:
 
     pyplot.rcParams |= {"svg.hashsalt": "scale", "svg.fonttype": "none"}
     by_step = _by_step(results)
-    figure, all_axes = pyplot.subplots(1, len(SHOWN), figsize=(9, 3.6), sharey=True)
+    figure, all_axes = pyplot.subplots(
+        1, len(SHOWN), figsize=(9.6, 3.6), sharey=True, layout="constrained"
+    )
     for axes, config in zip(all_axes, SHOWN, strict=True):
         for name, (_, chips) in setup.machines.items():
             steps = [by_step.get((config, name, size)) for size in setup.batch_sizes]
@@ -189,7 +193,7 @@ def draw(results: Sequence[Result], setup: Setup, path: Path) -> None:
         axes.set_yticks([500, 1000, 2000, 4000], ["500", "1,000", "2,000", "4,000"])
         axes.grid(alpha=0.3)
     all_axes[0].set_ylabel("images per second and chip, modelled")
-    all_axes[0].legend(fontsize=8)
-    figure.tight_layout()
+    lines = all_axes[0].get_lines()
+    figure.legend(handles=lines, loc="outside right center", fontsize=8)
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)

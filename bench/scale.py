@@ -1,6 +1,6 @@
 """Plans every config on five TPU machines at three batch sizes, and writes a page.
 
-    python bench/scale.py plan                    # all steps: about five hours of a core
+    python bench/scale.py plan                    # all steps: five hours of a core
     python bench/scale.py plan clip clip:clipin   # those of some configs
     python bench/scale.py page                    # docs/scale_plans.md and its figure
 

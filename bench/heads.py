@@ -1,7 +1,7 @@
 """Follows the layers between towers and losses through a run, for several starts.
 
     python bench/heads.py train      # two minutes of a core for each method
-    python bench/heads.py plot       # docs/heads.svg, from docs/studies/heads.json
+    python bench/heads.py plot       # docs/heads.svg, from docs/heads.json
 
 The runs are those of the study `looseness`, at looseness 0.4. What is measured, on 512
 held-out scenes: the singular values of the map from tower to joint space, which is a
@@ -27,7 +27,7 @@ from clipin_jax.runs.build import Experiment, build_experiment
 from clipin_jax.runs.train_program import jit_train_step
 
 DOCS = Path(__file__).parents[1] / "docs"
-RESULTS = DOCS / "studies" / "heads.json"
+RESULTS = DOCS / "heads.json"
 STEPS, EVERY, SEED, HELD_OUT = 600, 50, 300, 512
 TWO_LAYERS = {"model.pre_projector": 128}
 CLIPIN, RATE = METHODS["CLIPin"]["config"], METHODS["CLIPin"]["changes"]

@@ -158,6 +158,7 @@ def plot() -> None:
     """Writes the figure."""
     from matplotlib import pyplot  # pyright: ignore[reportMissingImports]
 
+    pyplot.rcParams |= {"svg.hashsalt": "heads", "svg.fonttype": "none"}
     results = json.loads(RESULTS.read_text())
     figure, axes = pyplot.subplots(2, 3, figsize=(11, 6.6), layout="constrained")
     first, last, rank, embedded, aligned, recall = axes.flat

@@ -72,7 +72,7 @@ def _replaced(steps: int) -> dict[str, dict[str, Any]]:
     """Returns CLIPin with one part replaced, and another second objective."""
     predictors = {
         f"predictor: {name}": _clipin({"objectives.clipin.predictor": name})
-        for name in ("none", "linear", "residual", "mlp")
+        for name in ("none", "linear", "mlp")
     }
     views = dict(weight=1.0, temperature=0.1, hidden_dim=256, projection_dim=64)
     slip = {"objectives": _objectives("clip:small") | {"simclr": views}}

@@ -1,4 +1,4 @@
-"""Every example of docs/guides/data.md and formats.md, run on a small data set in that format."""
+"""Every example of docs/guides/data.md and formats.md, run on small data sets."""
 
 import contextlib
 import json

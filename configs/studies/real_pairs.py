@@ -2,7 +2,7 @@
 
     clipin study real_pairs:data=FOLDER --jobs 2
     clipin study real_pairs:data=FOLDER,labels=category,steps=400
-    clipin study real_pairs:data=OTHER_FOLDER,tuning      # the rates, on other pairs
+    clipin study real_pairs:data=OTHER_FOLDER,tuning,seeds=2    # the rates, elsewhere
 
 The folder has the COCO captions layout. Real captions are loose to an unknown degree,
 so the same is trained with a share of them exchanged for those of other images.
@@ -20,6 +20,13 @@ STEP_RATIO = 1.9  # time of a step of CLIPin over one of CLIP here
 FIRST_SEED, TUNING_SEED = 370, 56  # no search has seen the first ones
 PEAK = "optim.learning_rate.peak"
 TRIED = (5e-4, 1e-3, 2e-3)
+# Settings of CLIPin that the search compares with the recommended one.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "no predictors": {"objectives.clipin.predictor": "none"},
+    "released predictors": {"objectives.clipin.predictor": "mlp"},
+    "intra only": {"objectives.clipin.terms": ("intra",)},
+    "decay 0.996": {"target.decay": 0.996},
+}
 
 
 def get_study(arg: str | None = None) -> dict:
@@ -42,7 +49,7 @@ def get_study(arg: str | None = None) -> dict:
         title="Real images and captions",
         question="Does CLIPin help a small model that is trained on real pairs, and on "
         "pairs of which a share is mismatched?",
-        methods=_rates(spec) if options.tuning else _methods(spec, options),
+        methods=_tried(spec) if options.tuning else _methods(spec, options),
         baseline=f"{BASELINE}, {TRIED[0]:g}" if options.tuning else BASELINE,
         dial="mismatched",
         levels={f"{share:g}": _mismatched(options, share) for share in SHARES},
@@ -66,13 +73,17 @@ def _methods(spec: str, options: Any) -> dict[str, dict[str, Any]]:
     }
 
 
-def _rates(spec: str) -> dict[str, dict[str, Any]]:
-    """Returns what a search for the rates has instead."""
-    methods = {BASELINE: (spec, START), "CLIPin": (f"{spec},clipin", {})}
-    return {
+def _tried(spec: str) -> dict[str, dict[str, Any]]:
+    """Returns what a search has instead: rates of both, and settings of CLIPin."""
+    plugged = f"{spec},clipin"
+    rates = {
         f"{name}, {rate:g}": dict(config=config, changes=changes | {PEAK: rate})
-        for name, (config, changes) in methods.items()
+        for name, config, changes in ((BASELINE, spec, START), ("CLIPin", plugged, {}))
         for rate in TRIED
+    }
+    return rates | {
+        f"CLIPin, {name}": dict(config=plugged, changes=changes)
+        for name, changes in SETTINGS.items()
     }
 
 

@@ -3,6 +3,7 @@
 A study file is Python with `get_study(arg)`, which returns a dict:
 
     title, question        of the study, as text
+    name                   of its results and folder; that of the file if left out
     methods                name -> dict(config="clip:small", changes={...}, note="...")
     baseline or pairs      the method that all others are compared with, or pairs
                            (method, the method it is compared with)
@@ -31,7 +32,8 @@ from clipin_jax.errors import ClipinError, did_you_mean
 from clipin_jax.sweep.processes.runs import Run
 
 _REQUIRED = ("title", "question", "methods", "metrics", "seeds")
-_KEYS = (*_REQUIRED, "baseline", "pairs", "dial", "levels", "changes")
+_KEYS = (*_REQUIRED, "name", "baseline", "pairs", "dial", "levels", "changes")
+_NAME = r"\w[\w.+-]*"
 _METHOD_KEYS = ("config", "changes", "note")
 
 
@@ -57,7 +59,7 @@ class Study:
     """A study as its file describes it, checked.
 
     Attributes:
-      name: of the file.
+      name: of its results and its folder.
       facts: what results.json repeats: name, title, question, methods, notes, baseline
         or pairs, dial, levels, seeds.
       settings: the changes from which the configs were made.
@@ -86,17 +88,18 @@ def load_study(spec: str) -> Study:
     Raises:
       ClipinError: the name, the file or one of its configs is wrong.
     """
-    name, _, arg = spec.partition(":")
-    path = _find_file(name)
+    file, _, arg = spec.partition(":")
+    path = _find_file(file)
     content = call_file(path, "get_study", arg)
     where = f"study {path.stem}"
     _check(content, where)
     configs = _load_configs(content, where)
     _check_folders(configs, where)
     keys = ("methods", "levels", "changes")
+    name = content.get("name", path.stem)
     return Study(
-        name=path.stem,
-        facts=_facts(path.stem, content),
+        name=name,
+        facts=_facts(name, content),
         settings={key: content[key] for key in keys if key in content},
         metrics=dict(content["metrics"]),
         configs=configs,
@@ -168,6 +171,11 @@ def _check(content: Any, where: str) -> None:
     for key in _REQUIRED:
         if not content.get(key):
             raise ClipinError(f"{where}: {key} is missing")
+    if not re.fullmatch(_NAME, str(content.get("name", "x"))):
+        raise ClipinError(
+            f"{where}: the name {content['name']!r} must have letters, digits, "
+            "'_', '-', '.' or '+' alone, as it names files"
+        )
     for name, entry in content["methods"].items():
         unknown = [key for key in entry if key not in _METHOD_KEYS]
         if unknown or "config" not in entry:

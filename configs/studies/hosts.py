@@ -75,6 +75,7 @@ def _rates(methods: dict[str, dict[str, Any]]) -> dict[str, Any]:
         for rate in TRIED
     }
     return dict(
+        name="hosts_tuning",
         title="Learning rates of the frameworks",
         question="Which peak of the learning rate is best for each?",
         methods=tried,

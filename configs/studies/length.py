@@ -25,6 +25,7 @@ def get_study(arg: str | None = None) -> dict:
     options = parse_options(arg, seeds=5, steps=4800, looseness=0.2)
     lengths = [options.steps // 2**k for k in reversed(range(LENGTHS))]
     return dict(
+        name=f"length_{options.looseness:g}",
         title=f"Longer runs, looseness {options.looseness:g}",
         question="Does the gain of CLIPin remain when all train longer?",
         methods={name: METHODS[name] for name in METHOD_NAMES},

@@ -8,6 +8,8 @@ The folder has the COCO captions layout. Real captions are loose to an unknown d
 so the same is trained with a share of them exchanged for those of other images.
 """
 
+import re
+from pathlib import Path
 from typing import Any
 
 from clipin_jax.config import parse_options
@@ -46,6 +48,7 @@ def get_study(arg: str | None = None) -> dict:
     spec = f"{options.host}{joined}data={options.data!r}{labels}"
     first = TUNING_SEED if options.tuning else FIRST_SEED
     return dict(
+        name=_name(options),
         title="Real images and captions",
         question="Does CLIPin help a small model that is trained on real pairs, and on "
         "pairs of which a share is mismatched?",
@@ -57,6 +60,14 @@ def get_study(arg: str | None = None) -> dict:
         seeds=range(first, first + options.seeds),
         changes=_changes(options, options.steps),
     )
+
+
+def _name(options: Any) -> str:
+    """Returns a name for each set of pairs, so that their results lie side by side."""
+    host = options.host.partition(":")[0]
+    parts = ["real_pairs", Path(options.data).name]
+    parts += [host] * (host != "clip") + ["tuning"] * options.tuning
+    return "_".join(re.sub(r"[^\w.+-]+", "_", part) for part in parts)
 
 
 def _methods(spec: str, options: Any) -> dict[str, dict[str, Any]]:

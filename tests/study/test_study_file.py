@@ -82,6 +82,19 @@ def test_rates_of_text_towers_are_chosen_on_other_seeds_than_they_are_compared()
         assert (str(config.optim.groups) in groups) == ("locked" not in planned.method)
 
 
+def test_each_set_of_real_pairs_has_results_of_its_own():
+    names = [
+        load_study(f"real_pairs:seeds=1,data={options}").name
+        for options in ("some/birds/", "a b", "birds,tuning", "birds,host=siglip:small")
+    ]
+    assert names == [
+        "real_pairs_birds",
+        "real_pairs_a_b",
+        "real_pairs_birds_tuning",
+        "real_pairs_birds_siglip",
+    ]
+
+
 @pytest.mark.parametrize("spec", ["hosts:", "real_pairs:data=pairs,"])
 def test_rates_of_methods_are_chosen_on_other_seeds(spec):
     tried = load_study(f"{spec}tuning,seeds=2")
@@ -133,6 +146,7 @@ def test_one_seed_of_all_methods_runs_before_the_next(tmp_path):
         ('"CLIP"', '"CLIP_narrow"', "would share the folder"),
         ("return dict(", "return (", "line"),
         ("def get_study", "def get_studies", "get_study"),
+        ('title="A test"', 'title="A test", name="a/b"', "names files"),
     ],
 )
 def test_errors_in_a_study_file_are_found_before_any_run(tmp_path, old, new, message):

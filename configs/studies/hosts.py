@@ -14,8 +14,8 @@ from typing import Any
 
 from clipin_jax.config import CLIPIN, SCENE_METRICS, parse_options, scenes_changes
 
-# Keys of a queue seem to be outdated in so short a run, and text towers of width 64 lose
-# too much to dropout, see docs/guides/study.md.
+# Keys of a queue seem to be outdated in so short a run, and text towers of width 64
+# lose too much to dropout, see docs/guides/study.md.
 SHORT = {
     "objectives.momentum_contrastive.queue_length": 0,
     "model.text.dropout": 0.0,

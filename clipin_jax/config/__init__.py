@@ -58,6 +58,7 @@ from clipin_jax.config.study_recipes import (
     METHODS,
     SCENE_METRICS,
     scenes_changes,
+    short_run,
 )
 from clipin_jax.config.tower_sizes import resnet_sizes, text_sizes, vit_sizes
 
@@ -70,7 +71,7 @@ __all__ = [
     "joint_space", "linear", "links", "list_configs", "list_purposes", "list_studies",
     "load_config", "lock_image_tower", "missing_key", "named_run", "override_key",
     "pair_data", "pair_evals", "pair_source", "parse_options", "plug_clipin",
-    "resnet_sizes", "resolve", "run_settings", "scenes_changes", "shrink_runlocal",
-    "shrink_small", "split_spec", "text_sizes", "to_json", "vit_sizes", "warmup_cosine",
-    "with_defaults",
+    "resnet_sizes", "resolve", "run_settings", "scenes_changes", "short_run",
+    "shrink_runlocal", "shrink_small", "split_spec", "text_sizes", "to_json",
+    "vit_sizes", "warmup_cosine", "with_defaults",
 ]  # fmt: skip

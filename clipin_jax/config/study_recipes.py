@@ -55,17 +55,7 @@ def scenes_changes(
       redundancy: likewise.
       scoring: split of the scored scenes; "val" where settings are chosen.
     """
-    every = max(total_steps // 4, 1)
-    return {
-        "batch_size": batch_size,
-        "total_steps": total_steps,
-        "log_every_steps": max(total_steps // 20, 1),
-        "health_every_steps": every,
-        "log.tensorboard": False,
-        "checkpoint.every_steps": every,
-        "checkpoint.keep_last": 1,
-        "optim.learning_rate.warmup_steps": max(total_steps // 10, 1),
-        "optim.learning_rate.peak": 7e-4,
+    return short_run(total_steps=total_steps, batch_size=batch_size, peak=7e-4) | {
         "model.image.image_size": (pixels, pixels),
         **{
             f"model.{tower}.{key}": value
@@ -78,7 +68,6 @@ def scenes_changes(
         "data.source": _scenes(
             "train", length=50_000, looseness=looseness, redundancy=redundancy
         ),
-        "data.threads": 1,
         "data.augment.crop_scale": (0.95, 1.0),
         "data.augment.crop_ratio": (1.0, 1.0),
         "data.augment.flip": 0.0,  # captions name left and right
@@ -89,7 +78,30 @@ def scenes_changes(
         "data.augment.saturation": 0.0,
         "data.augment.grayscale": 0.0,
         "data.augment.interpolation": "bilinear",
-        "evals": _evals(scoring, every),
+        "evals": _evals(scoring, every_steps=max(total_steps // 4, 1)),
+    }
+
+
+def short_run(*, total_steps: int, batch_size: int, peak: float) -> dict[str, Any]:
+    """Returns changes that make a run short: one of many, with one CPU each.
+
+    Args:
+      total_steps: updates.
+      batch_size: pairs a step.
+      peak: learning rate, after a warm-up over a tenth of the steps.
+    """
+    quarter = max(total_steps // 4, 1)
+    return {
+        "batch_size": batch_size,
+        "total_steps": total_steps,
+        "log_every_steps": max(total_steps // 20, 1),
+        "health_every_steps": quarter,
+        "log.tensorboard": False,
+        "checkpoint.every_steps": quarter,
+        "checkpoint.keep_last": 1,
+        "optim.learning_rate.warmup_steps": max(total_steps // 10, 1),
+        "optim.learning_rate.peak": peak,
+        "data.threads": 1,
     }
 
 

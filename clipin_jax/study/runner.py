@@ -15,7 +15,7 @@ from clipin_jax.config import to_json
 from clipin_jax.data.cpus import available_cpus
 from clipin_jax.errors import DONE, FAILED, REQUEUE, ClipinError
 from clipin_jax.runs.folder import write_file
-from clipin_jax.runs.interrupt import catch_interrupt
+from clipin_jax.runs.interrupt import Interrupt, catch_interrupt
 from clipin_jax.storage import local_path
 from clipin_jax.study.collect_results import collect_results
 from clipin_jax.study.html_page import write_html_page
@@ -66,7 +66,7 @@ def run_study(
     with catch_interrupt() as interrupt, ProcessPool() as processes:
         processes.train(ListedRuns(missing), jobs, interrupt)
         if costs and not interrupt.is_set():
-            _measure_costs(study, folder, processes)
+            _measure_costs(study, folder, processes, interrupt)
     results = collect_results(study, folder)
     _write_pages(results, folder)
     if interrupt.is_set():
@@ -85,7 +85,9 @@ def _make_folder(folder: Path) -> None:
         ) from error
 
 
-def _measure_costs(study: Study, folder: Path, processes: ProcessPool) -> None:
+def _measure_costs(
+    study: Study, folder: Path, processes: ProcessPool, interrupt: Interrupt
+) -> None:
     """Times the steps of all methods with all CPUs, unless this was done."""
     path = folder / "costs.json"
     if path.is_file():
@@ -95,6 +97,9 @@ def _measure_costs(study: Study, folder: Path, processes: ProcessPool) -> None:
     configs, baselines = _methods_and_baselines(study)
     log = folder / "logs" / "costs.txt"
     process.send(measure_in_process, configs, baselines, log)
+    if not process.wait(interrupt):
+        process.stop_task()
+        return
     try:
         costs, error = process.receive()
     except EOFError:

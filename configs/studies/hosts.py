@@ -24,8 +24,8 @@ START = {"model.projection_init": "orthogonal"}
 PEAK = "optim.learning_rate.peak"
 FIRST_SEED = 360  # no search has seen these
 TUNING_SEED = 54
-TRIED = (5e-4, 1e-3, 2e-3)
-MIDDLE = TRIED[1]
+TRIED = (2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3)
+MIDDLE = TRIED[2]
 HOSTS: dict[str, tuple[str, dict[str, Any]]] = {
     "CLIP": ("clip", {}),
     "SigLIP": ("siglip", {}),

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from clipin_jax.config import parse_options, short_run
+from clipin_jax.config import SMALL_TOWERS, parse_options, short_run
 from clipin_jax.errors import ClipinError
 
 SHARES = (0.0, 0.3)  # of exchanged captions
@@ -123,4 +123,8 @@ def _changes(options: Any, steps: int) -> dict[str, Any]:
     evals["evals.retrieval.source.captions"] = options.captions
     if options.labels:
         evals["evals.zero_shot.every_steps"] = steps
-    return evals | short_run(total_steps=steps, batch_size=64, peak=options.peak)
+    return (
+        evals
+        | SMALL_TOWERS
+        | short_run(total_steps=steps, batch_size=64, peak=options.peak)
+    )

@@ -101,7 +101,7 @@ def test_rates_of_methods_are_chosen_on_other_seeds(spec):
     compared = load_study(f"{spec}seeds=3")
     assert not set(tried.facts["seeds"]) & set(compared.facts["seeds"])
     rates = {config.optim.learning_rate.peak for config in tried.configs.values()}
-    assert rates == {5e-4, 1e-3, 2e-3}
+    assert {5e-4, 1e-3, 2e-3} <= rates
 
 
 def test_rates_of_hosts_are_chosen_on_other_scenes():

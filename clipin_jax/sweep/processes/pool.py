@@ -74,8 +74,15 @@ class TaskProcess:
         """
         return self.pipe.recv()
 
+    def wait(self, interrupt: Interrupt) -> bool:
+        """Waits for the answer; returns False if the interrupt is set before."""
+        while not self.pipe.poll(_POLL):
+            if interrupt.is_set():
+                return False
+        return True
+
     def stop_task(self) -> None:
-        """Makes a run that trains save and end; the process lives on."""
+        """Makes a run that trains save and end; another task ends with its process."""
         self._process.terminate()
 
     def join(self) -> None:

@@ -36,6 +36,7 @@ def get_study(arg: str | None = None) -> dict:
     size = f"small,data={options.data!r}" if options.data else "runlocal"
     labels = f",labels={options.labels}" if options.labels else ""
     return dict(
+        name="text_start" + "_tuning" * options.tuning,
         title="The start of the text tower",
         question="What do published weights of the text tower bring to a small image "
         "tower, locked or trained, over a text tower from scratch?",

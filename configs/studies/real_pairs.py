@@ -39,7 +39,7 @@ def get_study(arg: str | None = None) -> dict:
     """
     options = parse_options(
         arg, data="", labels="", host="clip:small", captions="captions_{split}.json",
-        seeds=3, steps=400, peak=1e-3, clipin_peak=1e-3, tuning=False,
+        seeds=3, steps=400, peak=1e-3, clipin_peak=2e-3, tuning=False,
     )  # fmt: skip
     if not options.data:
         raise ClipinError("give a folder of pairs: real_pairs:data=FOLDER")

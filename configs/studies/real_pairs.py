@@ -72,15 +72,14 @@ def _name(options: Any) -> str:
 
 def _methods(spec: str, options: Any) -> dict[str, dict[str, Any]]:
     longer = _changes(options, round(options.steps * STEP_RATIO))
-    rate = {PEAK: options.clipin_peak}
     return {
         "CLIP": dict(config=spec),
         BASELINE: dict(config=spec, changes=START),
         f"{BASELINE}, equal time": dict(
             config=spec, changes=longer | START, note=f"{STEP_RATIO:g} x the steps"
         ),
-        "CLIPin": dict(config=f"{spec},clipin", changes=rate),
-        "CLIPin released": dict(config=f"{spec},clipin=released", changes=rate),
+        "CLIPin": dict(config=f"{spec},clipin", changes={PEAK: options.clipin_peak}),
+        "CLIPin released": dict(config=f"{spec},clipin=released"),
     }
 
 

@@ -35,8 +35,8 @@ HOSTS: dict[str, tuple[str, dict[str, Any]]] = {
     "BLIP": ("blip", SHORT),
     "CoCa": ("coca", {"model.image.pool_width": 64}),
 }
-# Peaks of the learning rate: of the host, and of its CLIPin as recommended and released.
-# That of CLIP is the best of four seeds in the study `tuning`, the others of one here.
+# Peaks of the learning rate: of the host, with CLIPin, and with CLIPin released. That
+# of CLIP is the best of four seeds in the study `tuning`, the others of one seed here.
 RATES = {
     "CLIP": (7e-4, 1e-3, 5e-4),
     "SigLIP": (5e-4, 1e-3, 5e-4),
